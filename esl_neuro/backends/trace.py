@@ -1,0 +1,102 @@
+"""What a run leaves behind, and how two runs are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spikes = NDArray[np.uint8]
+Potentials = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every spike of a run, with the latency of the layers removed.
+
+    Attributes
+    ----------
+    backend : str
+        ``"integer"`` or ``"lava"``.
+    input_spikes : uint8 array, shape (samples, steps, input lines)
+        What was fed in, 0 or 1.
+    spikes : dict of str to uint8 array, shape (samples, steps, neurons)
+        Spikes of each group, in order from input to output. Step ``t`` of every layer belongs to input step ``t``.
+    u, v : dict of str to int64 array, shape (samples, steps, neurons)
+        Synaptic current and membrane potential after each step (after the reset), where they were asked for.
+    """
+
+    backend: str
+    input_spikes: Spikes
+    spikes: dict[str, Spikes]
+    u: dict[str, Potentials] = field(default_factory=dict)
+    v: dict[str, Potentials] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return int(self.input_spikes.shape[0])
+
+    @property
+    def steps(self) -> int:
+        """Time steps per sample."""
+        return int(self.input_spikes.shape[1])
+
+    @property
+    def output_spikes(self) -> Spikes:
+        """Spikes of the last group, shape (samples, steps, neurons)."""
+        return next(reversed(self.spikes.values()))
+
+    def predictions(self) -> NDArray[np.int64]:
+        """Class of each sample: the output neuron with the most spikes, the lowest index among equals."""
+        return np.argmax(self.output_spikes.sum(axis=1, dtype=np.int64), axis=1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where two traces part."""
+
+    layer: str
+    sample: int
+    step: int
+    neuron: int
+    first: int
+    second: int
+
+    def describe(self, first_name: str, second_name: str) -> str:
+        """One sentence for a person."""
+        return (
+            f"layer '{self.layer}', neuron {self.neuron}, step {self.step} of sample {self.sample}: "
+            f"{first_name} has {self.first}, {second_name} has {self.second}"
+        )
+
+
+def first_difference(first: Trace, second: Trace) -> Difference | None:
+    """Compare every spike of two traces with ``==``.
+
+    Returns
+    -------
+    Difference or None
+        The earliest difference: of the first sample that differs the earliest step, there the layer nearest the
+        input, there the lowest neuron. None if all spikes are equal.
+
+    Raises
+    ------
+    ValueError
+        If the traces have other layers or shapes, so that there is nothing to compare.
+    """
+    shapes = [{name: spikes.shape for name, spikes in trace.spikes.items()} for trace in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"traces cannot be compared: layers and shapes are {shapes[0]} and {shapes[1]}")
+    found: list[tuple[int, int, int, int, str]] = []
+    for depth, (name, spikes) in enumerate(first.spikes.items()):
+        places = np.argwhere(spikes != second.spikes[name])
+        if places.size:
+            sample, step, neuron = (int(index) for index in places[0])
+            found.append((sample, step, depth, neuron, name))
+    if not found:
+        return None
+    sample, step, _, neuron, name = min(found)
+    at = (sample, step, neuron)
+    return Difference(name, sample, step, neuron, int(first.spikes[name][at]), int(second.spikes[name][at]))

@@ -1,0 +1,1 @@
+"""NIR graph to integer program: read, quantise, check against the limits of the chip."""

@@ -1,0 +1,56 @@
+"""The errors a user can meet, each with the exit code of the command that meets it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EslNeuroError(Exception):
+    """Base of every error that the command line reports in one line.
+
+    Attributes
+    ----------
+    exit_code : int
+        Exit code of the command: 1 check failed, 2 bad input, 3 optional dependency missing, 4 hardware limit.
+    """
+
+    exit_code = 1
+
+
+class CheckFailed(EslNeuroError):
+    """A parity, count or accuracy check did not hold."""
+
+    exit_code = 1
+
+
+class BadInput(EslNeuroError, ValueError):
+    """A file, field, option or value that cannot be used; the message says what is allowed."""
+
+    exit_code = 2
+
+
+class MissingDependency(EslNeuroError, ImportError):
+    """An optional dependency is not installed; the message names the command that installs it."""
+
+    exit_code = 3
+
+
+class LimitExceeded(EslNeuroError):
+    """The network needs more than the hardware target has."""
+
+    exit_code = 4
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Say what is allowed and, if one is close, the nearest spelling.
+
+    Examples
+    --------
+    >>> did_you_mean("lohi2", ["loihi", "loihi2"])
+    "did you mean 'loihi2'? allowed: loihi, loihi2"
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}allowed: {', '.join(names)}"

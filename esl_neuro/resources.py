@@ -1,0 +1,60 @@
+"""Find the data files that travel with the package: recipes (``models/``) and chips (``hw_targets/``)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from esl_neuro.errors import BadInput, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def resource_folder(kind: str) -> Path:
+    """Return the folder of ``models`` or ``hw_targets``: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).parent
+    installed = package / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+def resource_names(kind: str) -> list[str]:
+    """Names (file stems) of the TOML files of one kind, sorted."""
+    return sorted(path.stem for path in resource_folder(kind).glob("*.toml"))
+
+
+def find_resource(kind: str, name: str) -> Path:
+    """Path of a TOML file given by name, or by the path of the user's own file.
+
+    Raises
+    ------
+    BadInput
+        If neither a shipped file nor a file of the user's has that name.
+    """
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if path.is_file():
+            return path
+        raise BadInput(f"{name}: no such file; give a path of a TOML file or one of: {', '.join(resource_names(kind))}")
+    if name not in resource_names(kind):
+        raise BadInput(f"{kind}: '{name}' is unknown; {did_you_mean(name, resource_names(kind))}")
+    return resource_folder(kind) / f"{name}.toml"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read or is not valid TOML; the message has the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path}: not valid TOML: {error}") from error
