@@ -53,8 +53,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         If the file cannot be read or is not valid TOML; the message has the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from error
+
+
+def parse_toml(text: str, origin: str) -> dict[str, Any]:
+    """Parse TOML text; ``origin`` says where it came from, for the error message.
+
+    Raises
+    ------
+    BadInput
+        If it is not valid TOML.
+    """
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: not valid TOML: {error}") from error
+        raise BadInput(f"{origin}: not valid TOML: {error}") from error

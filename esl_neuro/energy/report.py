@@ -1,0 +1,224 @@
+"""Put counts, prices and warnings together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from esl_neuro.backends.trace import Trace
+from esl_neuro.compiler.program import Connection, Program
+from esl_neuro.hardware import Constant, HardwareTarget, load_target
+from esl_neuro.energy.counts import Counts, count
+from esl_neuro.energy.prices import Estimate, price
+from esl_neuro.errors import BadInput
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times one estimate is of another, with the scope of both.
+
+    Attributes
+    ----------
+    first, second : Estimate
+        Numerator and denominator.
+    value : float
+        Nominal ratio.
+    """
+
+    first: Estimate
+    second: Estimate
+    value: float
+
+    @property
+    def relation(self) -> str:
+        """``">="`` or ``"<="`` if one side is a lower bound, ``"~"`` if both are (then nothing bounds the ratio)."""
+        if self.first.lower_bound and self.second.lower_bound:
+            return "~"
+        if self.first.lower_bound:
+            return ">="
+        return "<=" if self.second.lower_bound else "="
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            side: {"target": estimate.target, "model": estimate.model, "scope": estimate.scope}
+            for side, estimate in (("first", self.first), ("second", self.second))
+        } | {"relation": self.relation, "value": self.value}
+
+
+@dataclass(frozen=True)
+class EnergyReport:
+    """What ran, what it counted, and what that costs.
+
+    Attributes
+    ----------
+    backend, program_target : str
+        Where the program ran, and the chip that it was compiled for.
+    samples, steps : int
+        Samples, and time steps per sample.
+    tick_s : float
+        Assumed duration of a time step on a chip, in seconds.
+    inputs, neurons : int
+        Input lines and neurons.
+    stored, dense : int
+        Stored connections, and connections of the dense network of the same shape.
+    counts : Counts
+        Exact counts.
+    estimates : tuple of Estimate
+        One per target and price model.
+    ratios : tuple of Ratio
+        GPU (first) over chips (second).
+    warnings : tuple of str
+        What a reader must see.
+    """
+
+    backend: str
+    program_target: str
+    samples: int
+    steps: int
+    tick_s: float
+    inputs: int
+    neurons: int
+    stored: int
+    dense: int
+    counts: Counts
+    estimates: tuple[Estimate, ...]
+    ratios: tuple[Ratio, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def density(self) -> float:
+        """Stored connections per connection of the dense network (0 for a network without any)."""
+        return self.stored / self.dense if self.dense else 0.0
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """Every constant of every estimate, once."""
+        return tuple({c.id: c for estimate in self.estimates for c in estimate.constants}.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: exact integer counts, energies in pJ per sample."""
+        return {
+            "schema": SCHEMA,
+            "run": {
+                "backend": self.backend,
+                "program_target": self.program_target,
+                "samples": self.samples,
+                "steps": self.steps,
+                "tick_s": self.tick_s,
+            },
+            "network": {
+                "inputs": self.inputs,
+                "neurons": self.neurons,
+                "stored": self.stored,
+                "dense": self.dense,
+                "density": self.density,
+            },
+            "counts": self.counts.to_dict(),
+            "sop_effective_spread": vars(self.counts.spread()),
+            "estimates": [estimate.to_dict() for estimate in self.estimates],
+            "ratios": [ratio.to_dict() for ratio in self.ratios],
+            "constants": {c.id: c.model_dump() for c in self.constants},
+            "warnings": list(self.warnings),
+        }
+
+
+def energy_report(
+    program: Program,
+    trace: Trace,
+    targets: Sequence[str] = ("truenorth", "loihi", "loihi2", "v100-pcie"),
+    tick_s: float = 1e-3,
+) -> EnergyReport:
+    """Count a run and price it for several targets.
+
+    Parameters
+    ----------
+    program : Program
+        The integer program that ran.
+    trace : Trace
+        Its spikes, at least one sample.
+    targets : sequence of str
+        Names of hardware targets, or paths of TOML files.
+    tick_s : float
+        Duration of one time step on a chip, in seconds; static power is multiplied with it.
+
+    Raises
+    ------
+    BadInput
+        If the trace is empty or of another program, a target is unknown, or the tick is not positive.
+    """
+    if not (math.isfinite(tick_s) and tick_s > 0):
+        raise BadInput(f"tick_s is {tick_s}; give the duration of a time step in seconds, above 0, such as 1e-3")
+    if not trace.samples:
+        raise BadInput("the trace has 0 samples, so there is no energy per sample; run at least 1 sample")
+    chips = tuple(load_target(name) for name in targets)
+    counts = count(program, trace)
+    estimates = tuple(estimate for chip in chips for estimate in price(counts, chip, tick_s))
+    return EnergyReport(
+        backend=trace.backend,
+        program_target=program.target,
+        samples=trace.samples,
+        steps=trace.steps,
+        tick_s=tick_s,
+        inputs=program.input_size,
+        neurons=program.neurons,
+        stored=program.synapses,
+        dense=sum(layer.inputs * layer.neurons for layer in counts.layers),
+        counts=counts,
+        estimates=estimates,
+        ratios=gpu_ratios(estimates),
+        warnings=tuple(_warnings(program, trace, counts, chips)),
+    )
+
+
+def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
+    """First estimate of each GPU over every estimate of a chip that prices operations and is not zero."""
+    first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu"}.values()
+    return tuple(
+        Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal)
+        for gpu in first_of_gpu
+        for chip in estimates
+        if chip.kind != "gpu" and chip.scope != "static" and gpu.energy_pj and chip.energy_pj and chip.energy_pj.nominal
+    )
+
+
+def _warnings(program: Program, trace: Trace, counts: Counts, chips: Sequence[HardwareTarget]) -> Iterator[str]:
+    yield "rows of different scope include different things: never add them, and name both scopes to compare them"
+    if trace.samples == 1:
+        yield "counts are of 1 sample, so the spread over samples is unknown; run more"
+    if trace.steps != program.steps:
+        yield f"the run had {trace.steps} steps per sample, the program was exported for {program.steps}"
+    for layer in counts.layers:
+        if layer.spikes_out == 0:
+            yield f"layer '{layer.name}' never spikes in this run: its thresholds may be too high"
+    executed, dense = counts.total("sop_executed"), counts.total("sop_executed_dense")
+    if dense > executed:
+        factor = f"{dense / executed:.2f} times as many" if executed else f"{dense:,} instead of 0"
+        yield f"executed SOPs are those of sparse synapses; a dense process does not skip zeros and executes {factor}"
+    yield from _fan_in_warnings(program, chips)
+
+
+def _fan_in_warnings(program: Program, chips: Sequence[HardwareTarget]) -> Iterator[str]:
+    """Name each layer that a chip cannot hold as it is; the counts are priced all the same."""
+    for chip in chips:
+        limit = chip.limits.get("fan_in")
+        if limit is None or limit.value is None:
+            continue
+        for connection in program.connections:
+            fan_in = largest_fan_in(connection)
+            if fan_in > limit.value:
+                yield (
+                    f"{chip.name}: layer '{connection.target}' has a fan-in of {fan_in}, the chip takes {limit.value} "
+                    f"{limit.unit}; it cannot run there as it is, the price is hypothetical"
+                )
+
+
+def largest_fan_in(connection: Connection) -> int:
+    """Most stored weights of any neuron."""
+    return int(np.diff(connection.weights.indptr).max(initial=0))

@@ -1,0 +1,119 @@
+"""The equations of the neurons, as pure functions of tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esl_neuro.registry import Registry
+
+Surrogate = Callable[[Tensor, float], Tensor]
+
+SURROGATES: Registry[Surrogate] = Registry("surrogate")
+
+
+@SURROGATES.register
+def triangle(distance: Tensor, width: float) -> Tensor:
+    """Slope ``max(0, width - |x|) / width**2`` at ``x = potential - threshold`` (TET, Deng et al., ICLR 2022)."""
+    return (width - distance.abs()).clamp_(min=0).div_(width**2)
+
+
+@SURROGATES.register
+def arctan(distance: Tensor, width: float) -> Tensor:
+    """Slope ``1 / (1 + (pi x / width)**2)`` at ``x = potential - threshold`` (STL-SNN: alpha = 2 is width 1)."""
+    return (distance * (math.pi / width)).square_().add_(1).reciprocal_()
+
+
+def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of the iterative LIF neuron with hard reset (ESL-SNNs eqs. 7-9).
+
+    ::
+
+        u[t] = tau * v[t-1] + I[t]              (7)
+        o[t] = 1 if u[t] > threshold else 0     (8)
+        v[t] = u[t] * (1 - o[t])                (9)
+
+    Parameters
+    ----------
+    potential : Tensor, shape (batch, neurons)
+        ``v[t-1]``.
+    current : Tensor, shape (batch, neurons)
+        ``I[t]``.
+    tau : float
+        Membrane decay factor in [0, 1].
+    threshold : Tensor, shape (neurons,)
+        Positive thresholds.
+
+    Returns
+    -------
+    spikes, charged, potential : Tensor, shape (batch, neurons)
+        ``o[t]``, ``u[t]`` and ``v[t]``.
+    """
+    charged = torch.add(current, potential, alpha=tau)
+    spikes = (charged > threshold).to(charged.dtype)
+    return spikes, charged, charged * (1 - spikes)
+
+
+def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
+    """Run :func:`lif_step` over time from rest, differentiable through a surrogate slope.
+
+    With ``h = surrogate(u - threshold, width)`` in place of the derivative of the step, the errors run backwards in
+    time (STL-SNN), the reset being part of the gradient::
+
+        e_o[t] = dL/do[t] - u[t] e_v[t]
+        e_u[t] = h[t] e_o[t] + (1 - o[t]) e_v[t]
+        e_v[t-1] = tau e_u[t];   dL/dI[t] = e_u[t];   dL/dthreshold = - sum_t h[t] e_o[t]
+
+    Parameters
+    ----------
+    currents : Tensor, shape (steps, batch, neurons)
+        ``I``.
+    tau : float
+        Membrane decay factor in [0, 1].
+    threshold : Tensor, shape (neurons,)
+        Positive thresholds.
+    surrogate : callable
+        Slope of the step, one of :data:`SURROGATES`.
+    width : float
+        Width of the surrogate, in units of potential.
+
+    Returns
+    -------
+    Tensor, shape (steps, batch, neurons)
+        Spikes, 0 or 1.
+    """
+    spikes: Tensor = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
+    return spikes
+
+
+class _LIF(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, width: float
+    ) -> Tensor:
+        spikes, charged = torch.empty_like(currents), torch.empty_like(currents)
+        potential = torch.zeros_like(currents[0])
+        for step, current in enumerate(currents.unbind(0)):
+            spikes[step], charged[step], potential = lif_step(potential, current, tau, threshold)
+        ctx.save_for_backward(spikes, charged, threshold)
+        ctx.tau, ctx.surrogate, ctx.width = tau, surrogate, width
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
+        spikes, charged, threshold = ctx.saved_tensors
+        slope = ctx.surrogate(charged - threshold, ctx.width)
+        kept = 1 - spikes
+        error_u = torch.empty_like(charged)
+        error_v = torch.zeros_like(charged[0])
+        error_threshold = torch.zeros_like(charged[0])
+        for step in range(len(charged) - 1, -1, -1):
+            through_spike = torch.addcmul(grads[0][step], charged[step], error_v, value=-1).mul_(slope[step])
+            error_threshold -= through_spike
+            error_u[step] = torch.addcmul(through_spike, kept[step], error_v)
+            error_v = error_u[step] * ctx.tau
+        return error_u, None, error_threshold.sum(0), None, None

@@ -1,0 +1,121 @@
+"""Growth rules: which connections are born.
+
+``rule(layer, candidates, count, optimizer, rng)`` returns flat indices of ``count`` different candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from esl_neuro.errors import BadInput
+from esl_neuro.registry import Registry
+from esl_neuro.sparsity.masks import SparseLayer
+
+GrowthRule = Callable[[SparseLayer, Tensor, int, Optimizer, np.random.Generator], Tensor]
+
+GROWTH_RULES: Registry[GrowthRule] = Registry("growth rule")
+
+
+def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:
+    """Size of the optimiser's momentum at every possible connection, active or not.
+
+    Adam and AdamW: ``|m| / (sqrt(v) + 1e-8)``. SGD: the momentum buffer. Gradients are dense and never masked, so
+    connections that do not exist gather momentum too.
+
+    Raises
+    ------
+    BadInput
+        If the optimiser keeps no momentum.
+    """
+    state = optimizer.state.get(layer.weight, {})
+    if "exp_avg" in state:
+        momentum: Tensor = state["exp_avg"].abs() / (state["exp_avg_sq"].sqrt() + 1e-8)
+        return momentum
+    if state.get("momentum_buffer") is not None:
+        buffer: Tensor = state["momentum_buffer"].abs()
+        return buffer
+    raise BadInput(
+        f"growth rule 'momentum': {type(optimizer).__name__} keeps no momentum for layer '{layer.name}'; "
+        "use Adam, AdamW, SGD with momentum, or another growth rule"
+    )
+
+
+@GROWTH_RULES.register
+def momentum(
+    layer: SparseLayer,
+    candidates: Tensor,
+    count: int,
+    optimizer: Optimizer,
+    rng: np.random.Generator,  # noqa: ARG001 (shared signature)
+) -> Tensor:
+    """Activate the candidates with the largest momentum (Dettmers & Zettlemoyer 2019)."""
+    scores = torch.where(candidates, normalised_momentum(optimizer, layer), -torch.inf).flatten()
+    return torch.topk(scores, count).indices
+
+
+@GROWTH_RULES.register
+def random(
+    layer: SparseLayer,  # noqa: ARG001 (shared signature)
+    candidates: Tensor,
+    count: int,
+    optimizer: Optimizer,  # noqa: ARG001 (shared signature)
+    rng: np.random.Generator,
+) -> Tensor:
+    """Activate candidates uniformly at random (SET)."""
+    return _draw(candidates, count, rng)
+
+
+@GROWTH_RULES.register
+def random_unfired(
+    layer: SparseLayer,
+    candidates: Tensor,
+    count: int,
+    optimizer: Optimizer,  # noqa: ARG001 (shared signature)
+    rng: np.random.Generator,
+) -> Tensor:
+    """Activate candidates at random among those never active before; once these run out, among the others."""
+    fresh = candidates & ~layer.ever_active
+    first = min(count, int(fresh.sum()))
+    return torch.cat([_draw(fresh, first, rng), _draw(candidates & ~fresh, count - first, rng)])
+
+
+def grow(
+    shares: Mapping[str, float],
+    layer: SparseLayer,
+    candidates: Tensor,
+    count: int,
+    optimizer: Optimizer,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Let several rules share one birth quota, each choosing among what the ones before it left.
+
+    Parameters
+    ----------
+    shares : mapping of rule name to weight
+        Relative quota of each rule; the quotas always add up to ``count``.
+    candidates : bool Tensor, shape of the weight
+        Where a connection may be born.
+
+    Returns
+    -------
+    int64 Tensor, shape (count,)
+        Different flat indices, all of them candidates.
+    """
+    bounds = np.rint(np.cumsum(list(shares.values())) / sum(shares.values()) * count).astype(int)
+    left = candidates.clone()
+    born: list[Tensor] = []
+    for name, quota in zip(shares, np.diff(bounds, prepend=0), strict=True):
+        chosen = GROWTH_RULES[name](layer, left, int(quota), optimizer, rng)
+        left.view(-1)[chosen] = False
+        born.append(chosen)
+    return torch.cat(born)
+
+
+def _draw(candidates: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    places = torch.nonzero(candidates.flatten()).squeeze(1)
+    return places[torch.from_numpy(rng.permutation(places.numel())[:count])]

@@ -1,0 +1,103 @@
+"""Connection masks: how many connections there are, where they start, and the layer that carries one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from esl_neuro.errors import BadInput
+
+
+@dataclass
+class SparseLayer:
+    """A weight matrix with the set of its connections.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer in the model.
+    weight : nn.Parameter, shape (outputs, inputs)
+        Exactly zero wherever there is no connection.
+    mask : bool Tensor, shape of the weight
+        True where there is a connection.
+    ever_active : bool Tensor, shape of the weight
+        True where there is or has been a connection.
+    """
+
+    name: str
+    weight: nn.Parameter
+    mask: Tensor
+    ever_active: Tensor
+
+    @property
+    def connections(self) -> int:
+        """Number of connections now."""
+        return int(self.mask.sum())
+
+    @property
+    def density(self) -> float:
+        """Connections as a share of all possible ones."""
+        return self.connections / self.mask.numel()
+
+    @property
+    def explored(self) -> float:
+        """Share of all possible connections that were ever active (R_s of ITOP)."""
+        return int(self.ever_active.sum()) / self.mask.numel()
+
+    def apply_mask(self) -> None:
+        """Write zeros where there is no connection."""
+        with torch.no_grad():
+            self.weight.mul_(self.mask)
+
+
+def erdos_renyi_probability(inputs: int, outputs: int, epsilon: float) -> float:
+    """Connection probability of an Erdos-Renyi layer (ESL-SNNs eq. 1).
+
+    ``p = epsilon (outputs + inputs) / (outputs inputs)``, at most 1.
+    """
+    return min(1.0, epsilon * (outputs + inputs) / (outputs * inputs))
+
+
+def erdos_renyi_mask(shape: tuple[int, int], density: float, rng: np.random.Generator) -> Tensor:
+    """Draw a random mask with exactly ``round(density * size)`` connections.
+
+    Eq. 1 gives the expected number of connections; drawing that many without replacement keeps the budget exact.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (outputs, inputs).
+    density : float
+        Share of connections in (0, 1].
+    rng : numpy.random.Generator
+        Source of the draw.
+
+    Raises
+    ------
+    BadInput
+        If the density is out of range or leaves no connection.
+    """
+    size = shape[0] * shape[1]
+    count = round(density * size) if 0 < density <= 1 else 0
+    if count < 1:
+        raise BadInput(f"sparsity.density: {density} leaves no connection of {size}; allowed: above {0.5 / size:.2g} up to 1")
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[torch.from_numpy(rng.choice(size, size=count, replace=False))] = True
+    return mask.reshape(shape)
+
+
+def sparse_layer(name: str, weight: nn.Parameter, density: float, rng: np.random.Generator) -> SparseLayer:
+    """Give a weight matrix an Erdos-Renyi mask and weights scaled to the connections that are left.
+
+    The weights are rescaled by ``1 / sqrt(density)``, because each output now sums ``density * inputs`` of them.
+    """
+    outputs, inputs = weight.shape
+    mask = erdos_renyi_mask((outputs, inputs), density, rng)
+    layer = SparseLayer(name, weight, mask, mask.clone())
+    with torch.no_grad():
+        weight.div_(layer.density**0.5)
+    layer.apply_mask()
+    return layer

@@ -1,0 +1,88 @@
+"""Checkpoints: tensors in safetensors, everything else in JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from esl_neuro.errors import BadInput
+from esl_neuro.training.run_folder import write_atomically
+
+OPTIMIZER = "optimizer"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a run at one moment.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Names are ``<part>/<name>``, the part being ``network``, ``optimizer`` or ``rewirer``.
+    progress : dict
+        Epoch, batch and running sums; whatever JSON holds exactly.
+    """
+
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one part, by their own names."""
+        prefix = name + "/"
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write ``<name>.safetensors`` and ``<name>.json``; an interrupted write leaves the old pair in place."""
+        temporary = folder / f"{name}.safetensors.tmp"
+        contiguous = {key: value.detach().contiguous() for key, value in self.tensors.items()}
+        save_file(contiguous, str(temporary), metadata={"progress": json.dumps(self.progress)})
+        temporary.replace(folder / f"{name}.safetensors")
+        write_atomically(folder / f"{name}.json", json.dumps(self.progress, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises
+        ------
+        BadInput
+            If it is missing or damaged.
+        """
+        from safetensors import safe_open
+
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            raise BadInput(f"{path}: no such checkpoint; train first with 'esl-neuro train'")
+        try:
+            # The copy inside the tensor file is read, because the two files cannot be replaced in one step.
+            with safe_open(str(path), framework="pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+            return cls(load_file(str(path)), progress)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: the checkpoint is damaged ({error}); train again") from error
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts of an optimiser, named ``<parameter number>/<moment>``."""
+    return {
+        f"{index}/{key}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser the moments that :func:`optimizer_tensors` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split("/")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,113 @@
+"""The folder of a training run: what is in it, and where the next one goes. No torch here.
+
+``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line an epoch), ``last.*`` and
+``best.*`` (checkpoints), ``result.json`` (written when the run is complete).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from esl_neuro import __version__
+from esl_neuro.errors import BadInput
+from esl_neuro.recipe import Recipe, load_recipe, save_recipe
+
+PACKAGES = ("torch", "numpy", "scipy", "nir", "scikit-learn", "safetensors", "lava-nc", "lava-dl")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Recipe as resolved; ``esl-neuro train`` with this path repeats the run."""
+        return self.path / "config.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """Final figures."""
+        return self.path / "result.json"
+
+    def recipe(self) -> Recipe:
+        """Read the recipe of the run.
+
+        Raises
+        ------
+        BadInput
+            If this is not the folder of a run.
+        """
+        if not self.config.is_file():
+            raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); make one with 'esl-neuro train'")
+        return load_recipe(str(self.config))
+
+    def append_metrics(self, entry: dict[str, Any]) -> None:
+        """Add one line to the metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Drop what was logged after the given number of epochs, before these are run again."""
+        if self.metrics.exists():
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()[:epochs]
+            write_atomically(self.metrics, "".join(line + "\n" for line in lines))
+
+
+def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
+    """Make the next free ``<root>/<recipe name>-NNN`` and write config and environment into it."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((_number(path.name, recipe.name) for path in root.iterdir()), default=0)
+    while True:
+        folder = RunFolder(root / f"{recipe.name}-{number:03d}")
+        try:
+            folder.path.mkdir()
+            break
+        except FileExistsError:  # another process was quicker
+            number += 1
+    save_recipe(recipe, folder.config)
+    (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """Versions of everything that can change a result, and the command that was run."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "esl_neuro": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": versions,
+        "command": ["esl-neuro", *sys.argv[1:]],
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a crash, never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _number(folder: str, recipe: str) -> int:
+    suffix = folder.removeprefix(recipe + "-")
+    return int(suffix) if suffix != folder and suffix.isdigit() else 0

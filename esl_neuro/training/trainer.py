@@ -1,0 +1,348 @@
+"""The training loop: evolutionary structure learning with learned thresholds."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from esl_neuro.data import Dataset, Split, encode, encode_for_evaluation, load_dataset
+from esl_neuro.errors import BadInput
+from esl_neuro.random_streams import stream
+from esl_neuro.recipe import DataSection, Recipe
+from esl_neuro.snn import Network, build_network
+from esl_neuro.sparsity import Rewirer
+from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
+from esl_neuro.training.losses import tet_loss
+from esl_neuro.training.run_folder import RunFolder, write_atomically
+
+
+@dataclass
+class EpochSums:
+    """Running sums of the epoch in progress; part of the checkpoint, so that a resumed epoch reports the same."""
+
+    loss: float = 0.0
+    correct: int = 0
+    spikes: int = 0
+    samples: int = 0
+    births: int = 0
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch showed.
+
+    Attributes
+    ----------
+    spikes_per_neuron : float
+        Mean spikes per neuron and training sample, all layers.
+    density : float
+        Connections as a share of the possible ones, in the masked layers.
+    births : int
+        Connections born (and as many pruned) in this epoch.
+    explored : float
+        Share of possible connections that were ever active, in the masked layers.
+    thresholds : dict of str to list of float
+        Minimum, mean and maximum threshold of each layer.
+    """
+
+    epoch: int
+    iteration: int
+    loss: float
+    train_accuracy: float
+    validation_accuracy: float
+    spikes_per_neuron: float
+    density: float
+    connections: int
+    births: int
+    explored: float
+    learning_rate: float
+    thresholds: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Final figures of a run; the test part is used here, once, with the best epoch on validation."""
+
+    recipe: str
+    seed: int
+    test_accuracy: float
+    test_samples: int
+    validation_accuracy: float
+    best_epoch: int
+    epochs: int
+    connections: int
+    density: float
+    spikes_per_neuron: float
+    seconds: float
+
+
+OnBatch = Callable[[int, int, float], None]
+OnEpoch = Callable[[EpochMetrics], None]
+
+
+@dataclass
+class Trainer:
+    """A run in progress. Make one with :meth:`start` or :meth:`resume`, then call :meth:`run`."""
+
+    recipe: Recipe
+    folder: RunFolder
+    dataset: Dataset
+    network: Network
+    optimizer: torch.optim.Optimizer
+    rewirer: Rewirer
+    epoch: int = 0
+    batch: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    sums: EpochSums = field(default_factory=EpochSums)
+
+    @classmethod
+    def start(cls, recipe: Recipe, folder: RunFolder) -> Trainer:
+        """Begin a run in a fresh folder."""
+        dataset = load_dataset(recipe.data.name)
+        network = build_network(recipe.network, recipe.training.seed)
+        expected = (dataset.features, dataset.classes)
+        if (network.sizes[0], network.sizes[-1]) != expected:
+            raise BadInput(
+                f"network.notation: '{recipe.network.notation}' has {network.sizes[0]} inputs and "
+                f"{network.sizes[-1]} outputs; data set '{dataset.name}' needs {expected[0]} and {expected[1]}"
+            )
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=recipe.training.learning_rate)
+        iterations = recipe.training.epochs * _batches(len(dataset.train), recipe.training.batch)
+        sparsity = recipe.sparsity
+        rewirer = Rewirer(
+            network,
+            optimizer,
+            density=sparsity.density,
+            layers=sparsity.layers,
+            end=int(sparsity.end * iterations),
+            alpha=sparsity.alpha,
+            update_every=sparsity.update_every,
+            prune=sparsity.prune,
+            growth=sparsity.growth,
+            seed=recipe.training.seed,
+        )
+        return cls(recipe, folder, dataset, network, optimizer, rewirer)
+
+    @classmethod
+    def resume(cls, folder: RunFolder) -> Trainer:
+        """Continue an interrupted run; on the CPU it ends bit for bit as if it had never stopped."""
+        trainer = cls.start(folder.recipe(), folder)
+        if folder.result.exists():
+            raise BadInput(f"{folder.path}: the run is complete, there is nothing to resume")
+        checkpoint = Checkpoint.load(folder.path, "last")
+        trainer.network.load_state_dict(checkpoint.part("network"))
+        load_optimizer_tensors(trainer.optimizer, checkpoint.part(OPTIMIZER))
+        trainer.rewirer.load_state_dict(checkpoint.part("rewirer"))
+        progress = dict(checkpoint.progress)
+        trainer.sums = EpochSums(**progress.pop("sums"))
+        for name, value in progress.items():
+            setattr(trainer, name, value)
+        folder.keep_metrics(trainer.epoch)
+        return trainer
+
+    @property
+    def batches(self) -> int:
+        """Batches per epoch; the last one may be smaller."""
+        return _batches(len(self.dataset.train), self.recipe.training.batch)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole run."""
+        return self.recipe.training.epochs * self.batches
+
+    def run(self, on_batch: OnBatch, on_epoch: OnEpoch) -> TrainingResult:
+        """Train to the end.
+
+        Parameters
+        ----------
+        on_batch : callable
+            Called with iteration, total iterations and loss after every batch.
+        on_epoch : callable
+            Called with the metrics after every epoch.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            On Ctrl-C, after the state was saved; :meth:`resume` continues from there.
+        """
+        started = time.perf_counter() - self.seconds
+        with _interrupt_after_batch() as interrupted:
+            while self.epoch < self.recipe.training.epochs:
+                for indices in self._remaining_batches():
+                    loss = self._train_batch(indices)
+                    self.batch += 1
+                    on_batch(self.epoch * self.batches + self.batch, self.iterations, loss)
+                    if interrupted():
+                        self.seconds = time.perf_counter() - started
+                        self._save("last")
+                        raise KeyboardInterrupt
+                metrics = self._finish_epoch()
+                self.seconds = time.perf_counter() - started
+                self._save("last")
+                on_epoch(metrics)
+        return self._finish()
+
+    def _remaining_batches(self) -> Iterator[Tensor]:
+        order = stream(self.recipe.training.seed, "order", self.epoch).permutation(len(self.dataset.train))
+        size = self.recipe.training.batch
+        for first in range(self.batch * size, order.size, size):
+            yield torch.from_numpy(order[first : first + size])
+
+    def _train_batch(self, indices: Tensor) -> float:
+        data, seed = self.recipe.data, self.recipe.training.seed
+        values = self.dataset.train.values[indices.numpy()]
+        labels = torch.from_numpy(self.dataset.train.labels)[indices]
+        rng = stream(seed, "encoding", self.epoch, self.batch)
+        inputs = _time_first(encode(data.encoding, values, data.steps, rng))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        activity = self.network(inputs)
+        loss = tet_loss(activity.output_spikes, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        updates = self.rewirer.step()
+        self.sums.loss += loss.item() * len(indices)
+        self.sums.correct += int((activity.predictions() == labels).sum())
+        self.sums.spikes += sum(int(spikes.detach().sum()) for spikes in activity.spikes.values())
+        self.sums.samples += len(indices)
+        self.sums.births += sum(update.replaced for update in updates)
+        return loss.item()
+
+    def _learning_rate(self) -> float:
+        """Cosine from the recipe's rate to zero over the whole run."""
+        done = (self.epoch * self.batches + self.batch) / self.iterations
+        return self.recipe.training.learning_rate / 2 * (1 + math.cos(math.pi * done))
+
+    def _finish_epoch(self) -> EpochMetrics:
+        sums, learning_rate = self.sums, self._learning_rate()
+        validation = accuracy(self.network, self.dataset.validation, self.recipe.data)
+        if validation >= self.best_accuracy:
+            self.best_accuracy, self.best_epoch = validation, self.epoch + 1
+            self._save("best")
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
+        neurons = sum(self.network.sizes[1:])
+        metrics = EpochMetrics(
+            epoch=self.epoch,
+            iteration=self.epoch * self.batches,
+            loss=sums.loss / sums.samples,
+            train_accuracy=sums.correct / sums.samples,
+            validation_accuracy=validation,
+            spikes_per_neuron=sums.spikes / (sums.samples * neurons),
+            density=self.rewirer.density,
+            connections=sum(layer.connections for layer in self.rewirer.layers),
+            births=sums.births,
+            explored=sum(layer.explored * layer.mask.numel() for layer in self.rewirer.layers)
+            / sum(layer.mask.numel() for layer in self.rewirer.layers),
+            learning_rate=learning_rate,
+            thresholds={
+                name: [round(float(value), 6) for value in (levels.min(), levels.mean(), levels.max())]
+                for name, levels in ((name, lif.threshold.detach()) for name, lif in self.network.neurons.items())
+            },
+        )
+        self.folder.append_metrics(asdict(metrics))
+        return metrics
+
+    def _finish(self) -> TrainingResult:
+        network = load_network(self.folder)
+        activity_spikes, test_accuracy = _evaluate(network, self.dataset.test, self.recipe.data)
+        result = TrainingResult(
+            recipe=self.recipe.name,
+            seed=self.recipe.training.seed,
+            test_accuracy=test_accuracy,
+            test_samples=len(self.dataset.test),
+            validation_accuracy=self.best_accuracy,
+            best_epoch=self.best_epoch,
+            epochs=self.recipe.training.epochs,
+            connections=self._connections(),
+            density=self.rewirer.density,
+            spikes_per_neuron=activity_spikes / (len(self.dataset.test) * sum(network.sizes[1:])),
+            seconds=round(self.seconds, 2),
+        )
+        write_atomically(self.folder.result, json.dumps(asdict(result), indent=2) + "\n")
+        return result
+
+    def _connections(self) -> int:
+        masked = {layer.name: layer.connections for layer in self.rewirer.layers}
+        return sum(masked.get(name, layer.weight.numel()) for name, layer in self.network.connections.items())
+
+    def _save(self, name: str) -> None:
+        tensors = {f"network/{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"rewirer/{key}": value for key, value in self.rewirer.state_dict().items()}
+        tensors |= {f"{OPTIMIZER}/{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
+        progress = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "best_accuracy": self.best_accuracy,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "sums": asdict(self.sums),
+        }
+        Checkpoint(tensors, progress).save(self.folder.path, name)
+
+
+def load_network(folder: RunFolder) -> Network:
+    """Load the network of a run at its best epoch on validation."""
+    recipe = folder.recipe()
+    network = build_network(recipe.network, recipe.training.seed)
+    network.load_state_dict(Checkpoint.load(folder.path, "best").part("network"))
+    return network
+
+
+def accuracy(network: Network, split: Split, data: DataSection) -> float:
+    """Share of correctly classified samples, encoded as every evaluation encodes them."""
+    return _evaluate(network, split, data)[1]
+
+
+def _evaluate(network: Network, split: Split, data: DataSection) -> tuple[int, float]:
+    """Total spikes of all layers, and accuracy."""
+    inputs = _time_first(encode_for_evaluation(data.encoding, split.values, data.steps))
+    labels = torch.from_numpy(split.labels)
+    spikes, correct = 0, 0
+    with torch.no_grad():
+        for first in range(0, len(split), 256):
+            activity = network(inputs[:, first : first + 256])
+            spikes += sum(int(fired.sum()) for fired in activity.spikes.values())
+            correct += int((activity.predictions() == labels[first : first + 256]).sum())
+    return spikes, correct / len(split)
+
+
+def _time_first(spikes: object) -> Tensor:
+    return torch.as_tensor(spikes).transpose(0, 1).contiguous().float()
+
+
+def _batches(samples: int, size: int) -> int:
+    return math.ceil(samples / size)
+
+
+@contextmanager
+def _interrupt_after_batch() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag, so that no batch is left half applied; a second one acts at once."""
+    pressed = False
+
+    def remember(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal handler)
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, previous)
+
+    try:
+        previous = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not the main thread: Ctrl-C does not arrive here anyway
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)

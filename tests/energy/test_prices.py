@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from esl_neuro.backends.trace import Trace
+from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.hardware import load_target
+from esl_neuro.energy.counts import Counts, LayerCounts
+from esl_neuro.energy.prices import PRICE_MODELS, Estimate, price, table2
+from esl_neuro.energy.report import energy_report, gpu_ratios
+from esl_neuro.errors import BadInput
+
+# Two samples of ten steps: 100 effective and 120 executed SOPs, 30 + 50 updates, 8 spikes in, 4 out.
+LAYER = LayerCounts(
+    name="fc",
+    source="input",
+    inputs=20,
+    neurons=4,
+    stored=30,
+    declared=30,
+    spikes_in=8,
+    spikes_out=4,
+    sop_effective=100,
+    sop_executed=120,
+    sop_executed_dense=32,
+    sop_bound=600,
+    neuron_updates=80,
+    neuron_updates_touched=30,
+    neuron_updates_idle=50,
+    bias_adds=0,
+    macs_dense=1600,
+    sop_effective_per_sample=np.array([60, 40]),
+)
+COUNTS = Counts(samples=2, steps=10, layers=(LAYER,))
+
+
+def estimate(target, model, tick_s=1e-3, counts=COUNTS):
+    return PRICE_MODELS[model](counts, load_target(target), tick_s)
+
+
+def energies(result):
+    return dataclasses.astuple(result.energy_pj)
+
+
+def test_truenorth_all_in():
+    result = estimate("truenorth", "all-in")
+    assert energies(result) == pytest.approx((50 * 24.2, 50 * 26, 50 * 28.1))
+    assert (result.scope, result.evidence, result.lower_bound) == ("all_in", "measured", False)
+
+
+def test_truenorth_marginal_plus_static():
+    # 10 steps x 1 ms x 64.6 mW = 646 uJ = 6.46e8 pJ.
+    result = estimate("truenorth", "marginal-static")
+    assert energies(result) == pytest.approx((50 * 2.19 + 6.39e8, 50 * 2.28 + 6.46e8, 50 * 2.37 + 6.53e8))
+    assert result.scope == "marginal+static"
+    assert estimate("truenorth", "marginal-static", tick_s=1e-6).terms[1].energy_pj.nominal == pytest.approx(6.46e5)
+
+
+def test_truenorth_peak_is_a_best_case():
+    result = estimate("truenorth", "peak")
+    assert result.energy_pj.nominal == pytest.approx(50 * 2.5)
+    assert result.lower_bound
+
+
+def test_loihi_table2():
+    result = estimate("loihi", "table2")
+    nominal = 60 * 23.6 + 15 * 81 + 25 * 52
+    low = 60 * 23.6 + 40 * 51.2
+    high = 60 * 35.5 + 40 * 81
+    assert energies(result) == pytest.approx((low, nominal, high))
+    assert [(item.what, item.count) for item in result.unpriced] == [("spikes sent over the mesh", 4.0)]
+    assert (result.lower_bound, result.evidence) == (True, "simulated")
+
+
+def test_loihi_silicon():
+    result = estimate("loihi", "silicon")
+    assert result.energy_pj.nominal == pytest.approx(60 * 33.6 + 15 * 72.8 + 25 * 51.2 + 2 * 69.3)
+    assert result.energy_pj.low == pytest.approx(60 * 29.7 + 40 * 51.2 + 2 * 69.3)
+    assert result.lower_bound  # spikes crossed the mesh and have no price
+
+
+def test_nothing_unpriced_where_nothing_happened():
+    silent = Counts(2, 10, (dataclasses.replace(LAYER, spikes_in=0, sop_effective=0, sop_executed=0),))
+    result = estimate("loihi", "silicon", counts=silent)
+    assert result.unpriced == ()
+    assert not result.lower_bound
+
+
+def test_static_power_is_a_row_of_its_own():
+    result = estimate("loihi", "static")
+    assert energies(result) == pytest.approx((0.029 * 0.01 * 1e12, 0.1044 * 0.01 * 1e12, 0.1044 * 0.01 * 1e12))
+    assert result.scope == "static"
+    per_term = [e for e in price(COUNTS, load_target("loihi"), 1e-3) if e.scope == "per_term"]
+    assert len(per_term) == 2
+    assert all(constant.scope == "per_term" for e in per_term for constant in e.constants)
+
+
+def test_loihi2_refuses_what_nobody_published():
+    refused, proxy, static = price(COUNTS, load_target("loihi2"), 1e-3)
+    assert refused.energy_pj is None
+    assert refused.refusal is not None
+    assert "loihi2.e_synop" in refused.refusal
+    assert refused.to_dict()["energy_pj_per_sample"] is None
+    nominal = estimate("loihi", "silicon").energy_pj.nominal
+    assert energies(proxy) == pytest.approx((0.3 * nominal, nominal, 3 * nominal))
+    assert (proxy.scope, proxy.evidence) == ("proxy", "assumed")
+    assert any(note.startswith("PROXY") for note in proxy.notes)
+    assert energies(static) == pytest.approx((2.32e9, 2.32e9, 2.82e9))
+
+
+def test_v100_counts_dense_work():
+    two, once = price(COUNTS, load_target("v100-pcie"), 1e-3)
+    pj = 250 / 14e12 * 1e12
+    assert two.energy_pj.nominal == pytest.approx(2 * 800 * pj)
+    assert once.energy_pj.nominal == pytest.approx(20 * 4 * pj)
+    assert two.energy_pj.low == pytest.approx(2 * 800 * 250 / 14.1)
+    assert two.lower_bound
+    assert once.lower_bound
+
+
+@pytest.mark.parametrize("target", ["truenorth", "loihi", "loihi2", "v100-pcie"])
+def test_every_estimate_is_the_sum_of_its_terms(target):
+    for result in price(COUNTS, load_target(target), 1e-3):
+        for end in ("low", "nominal", "high"):
+            terms = [term.count * getattr(term.price_pj, end) for term in result.terms]
+            total = 0.0 if result.energy_pj is None else getattr(result.energy_pj, end)
+            assert total == pytest.approx(sum(terms))
+        if result.energy_pj is not None:
+            assert result.energy_pj.low <= result.energy_pj.nominal <= result.energy_pj.high
+        json.dumps(result.to_dict())
+
+
+def test_scopes_are_never_mixed_in_a_sum():
+    per_term, static = estimate("loihi", "table2"), estimate("loihi", "static")
+    with pytest.raises(ValueError, match=r"scope \['per_term', 'static'\] cannot be added"):
+        Estimate("loihi", "neuromorphic", "mixed", "per_term", "both", (*per_term.terms, *static.terms))
+    all_in = estimate("truenorth", "all-in")
+    with pytest.raises(ValueError, match="cannot be added"):
+        Estimate("truenorth", "neuromorphic", "mixed", "marginal+static", "both", (*all_in.terms, *static.terms))
+
+
+def test_an_unknown_model_or_a_missing_constant_is_named():
+    chip = load_target("loihi")
+    wrong = chip.model_copy(update={"target": chip.target.model_copy(update={"price_models": ["tabel2"]})})
+    with pytest.raises(BadInput, match="price model 'tabel2' is unknown; did you mean 'table2'"):
+        price(COUNTS, wrong, 1e-3)
+    with pytest.raises(BadInput, match="'v100-pcie': constant 'e_synop_min' is missing"):
+        table2(COUNTS, load_target("v100-pcie"), 1e-3)
+    with pytest.raises(BadInput, match="needs 'proxy' in"):
+        PRICE_MODELS["proxy"](COUNTS, chip, 1e-3)
+
+
+def test_no_samples_no_energy_per_sample():
+    with pytest.raises(BadInput, match="0 samples"):
+        estimate("truenorth", "all-in", counts=Counts(0, 10, (LAYER,)))
+
+
+def test_ratios_name_both_sides_and_leave_static_power_out():
+    chips = [e for name in ("truenorth", "loihi2", "v100-pcie") for e in price(COUNTS, load_target(name), 1e-3)]
+    found = {(r.second.target, r.second.model): r for r in gpu_ratios(chips)}
+    assert set(found) == {
+        ("truenorth", "all-in"),
+        ("truenorth", "marginal-static"),
+        ("truenorth", "peak"),
+        ("loihi2", "proxy"),
+    }
+    ratio = found["truenorth", "all-in"]
+    assert ratio.first.model == "peak-2-flop"
+    assert ratio.value == pytest.approx(1600 * 250 / 14 / (50 * 26))
+    assert ratio.relation == ">="
+    assert found["truenorth", "peak"].relation == "~"
+    assert ratio.to_dict()["second"] == {"target": "truenorth", "model": "all-in", "scope": "all_in"}
+
+
+def small_run(weights, spikes, emitted, steps=None):
+    matrix = sp.csr_matrix(np.asarray(weights, dtype=np.int64))
+    zeros = np.zeros(matrix.shape[0], dtype=np.int64)
+    group = Group("fc", zeros, zeros, zeros + 1, zeros, zeros, 1.0)
+    connection = Connection("input", "fc", matrix, 0, matrix.nnz)
+    program = Program("loihi2", matrix.shape[1], steps or spikes.shape[1], 1e-3, (connection,), (group,))
+    return program, Trace("integer", spikes, {"fc": emitted})
+
+
+def test_report_puts_everything_together():
+    spikes = np.ones((2, 3, 300), np.uint8)
+    run = small_run(np.full((2, 300), 2), spikes, np.zeros((2, 3, 2), np.uint8), steps=4)
+    report = energy_report(*run)
+    assert (report.samples, report.steps, report.stored, report.dense, report.density) == (2, 3, 600, 600, 1.0)
+    assert [e.target for e in report.estimates] == ["truenorth"] * 3 + ["loihi"] * 3 + ["loihi2"] * 3 + [
+        "v100-pcie"
+    ] * 2
+    text = "\n".join(report.warnings)
+    assert "layer 'fc' never spikes" in text
+    assert "truenorth: layer 'fc' has a fan-in of 300, the chip takes 256 axons" in text
+    assert "3 steps per sample, the program was exported for 4" in text
+    assert "dense process" not in text  # nothing to skip in a dense layer
+    document = json.loads(json.dumps(report.to_dict()))
+    assert document["schema"] == 1
+    assert document["counts"]["layers"][0]["sop_effective"] == 2 * 3 * 600
+    assert document["counts"]["sop_effective_per_sample"] == [1800, 1800]
+    used = {identity for row in document["estimates"] for identity in row["constants"]}
+    assert used == set(document["constants"])
+
+
+def test_report_warns_what_a_dense_process_would_do():
+    weights = np.zeros((4, 2))
+    weights[0] = 2
+    run = small_run(weights, np.ones((1, 1, 2), np.uint8), np.ones((1, 1, 4), np.uint8))
+    assert any("executes 4.00 times as many" in warning for warning in energy_report(*run).warnings)
+
+
+@pytest.mark.parametrize("tick_s", [0.0, -1e-3, float("nan"), float("inf")])
+def test_report_refuses_a_tick_that_is_no_duration(tick_s):
+    run = small_run([[2]], np.ones((1, 1, 1), np.uint8), np.ones((1, 1, 1), np.uint8))
+    with pytest.raises(BadInput, match="tick_s is"):
+        energy_report(*run, tick_s=tick_s)
+
+
+def test_report_refuses_an_empty_run():
+    run = small_run([[2]], np.ones((0, 1, 1), np.uint8), np.ones((0, 1, 1), np.uint8))
+    with pytest.raises(BadInput, match="0 samples"):
+        energy_report(*run)
+
+
+def test_report_of_a_silent_run():
+    run = small_run([[2]], np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1, 1), np.uint8))
+    report = energy_report(*run)
+    by_name = {(e.target, e.model): e for e in report.estimates}
+    assert by_name["truenorth", "all-in"].energy_pj.nominal == 0
+    assert by_name["truenorth", "marginal-static"].energy_pj.nominal > 0

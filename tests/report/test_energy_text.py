@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from esl_neuro.backends.trace import Trace
+from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.energy.presets import PRESETS
+from esl_neuro.energy.report import energy_report
+from esl_neuro.report.energy_text import (
+    WIDTH,
+    amount,
+    exact,
+    render_energy_report,
+    render_explanation,
+    render_preset,
+    si_energy,
+    table,
+)
+
+
+def chain(sizes, density, seed=0):
+    random = np.random.default_rng(seed)
+    connections, groups, source = [], [], "input"
+    for depth, (inputs, neurons) in enumerate(itertools.pairwise(sizes)):
+        name = f"a_layer_with_quite_a_long_name_{depth}"
+        matrix = sp.csr_matrix((random.random((neurons, inputs)) < density).astype(np.int64) * 2)
+        zeros = np.zeros(neurons, dtype=np.int64)
+        connections.append(Connection(source, name, matrix, 0, matrix.nnz))
+        groups.append(Group(name, zeros, zeros, zeros + 1, zeros, zeros, 1.0))
+        source = name
+    return Program("loihi2", sizes[0], 4, 1e-3, tuple(connections), tuple(groups))
+
+
+@pytest.fixture(scope="module")
+def report():
+    program, random = chain((300, 50, 10), 0.2), np.random.default_rng(1)
+    spikes = {g.name: (random.random((3, 4, g.neurons)) < 0.2).astype(np.uint8) for g in program.groups}
+    return energy_report(program, Trace("integer", (random.random((3, 4, 300)) < 0.1).astype(np.uint8), spikes))
+
+
+def rows(text, start):
+    return [line.split() for line in text.splitlines() if line.startswith(start)]
+
+
+def test_everything_fits_the_width(report):
+    for text in (render_energy_report(report), render_explanation(report), render_preset(PRESETS["esl2023"]())):
+        assert max(map(len, text.splitlines())) <= WIDTH
+        assert text.isascii()
+        assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_a_large_network_fits_the_width_too():
+    program = chain((3000, 3000), 0.5)
+    spikes = np.ones((1, 4, 3000), np.uint8)
+    text = render_energy_report(energy_report(program, Trace("integer", spikes, {program.groups[0].name: spikes})))
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_report_says_what_ran(report):
+    text = render_energy_report(report)
+    assert "3 samples x 4 steps on the integer backend, program for loihi2, tick 0.001 s" in text
+    assert f"300 inputs, 60 neurons, {report.stored:,} of 15,500 connections stored" in text
+    spread = report.counts.spread()
+    assert f"mean {spread.mean:,.1f}" in text
+    assert f"min {spread.minimum:,}, max {spread.maximum:,}" in text
+
+
+def test_report_totals_are_the_counts(report):
+    (total,) = rows(render_energy_report(report), "total")
+    names = ("sop_effective", "sop_executed", "sop_executed_dense", "sop_bound", "macs_dense")
+    assert total == ["total", *(amount(report.counts.per_sample(name)) for name in names)]
+
+
+def test_report_has_one_row_per_estimate(report):
+    text = render_energy_report(report)
+    for estimate in report.estimates:
+        row = next(r for r in rows(text, estimate.target) if r[1] == estimate.model and len(r) > 3)
+        assert row[2:4] == [estimate.scope, estimate.evidence]
+        assert (">=" in row) == estimate.lower_bound
+        if estimate.energy_pj is None:
+            assert row[-1] == "refused"
+        else:
+            assert f"{estimate.energy_pj.nominal * 1e-12:.2E}" in row
+
+
+def test_report_has_the_warnings(report):
+    text = " ".join(render_energy_report(report).split())
+    for warning in report.warnings:
+        assert warning in text
+    assert "cannot fill a GPU, so the datasheet peak is a lower bound" in text
+    assert "not priced:" in text
+    assert "PROXY: prices of loihi, not of loihi2" in text
+
+
+def test_ratios_name_both_scopes(report):
+    text = render_energy_report(report)
+    for ratio in report.ratios:
+        line = next(
+            line
+            for line in text.splitlines()
+            if line.startswith("v100-pcie peak-2-flop (peak_tdp)")
+            and f"{ratio.second.target} {ratio.second.model} ({ratio.second.scope})" in line
+        )
+        assert line.endswith(f"{ratio.relation} {ratio.value:.3g}x")
+
+
+def test_explanation_lists_every_constant_and_every_product(report):
+    text = " ".join(render_explanation(report).split())
+    for constant in report.constants:
+        for part in (constant.id, constant.quantity, constant.text, constant.condition, constant.source):
+            assert " ".join(part.split()) in text
+        assert (
+            f"scope: {constant.scope}; evidence: {constant.evidence}; checked: {constant.verified}; "
+            f"confidence: {constant.confidence}"
+        ) in text
+    sop = report.counts.per_sample("sop_effective")
+    assert f"{exact(sop)} SOP x 26 pJ = {si_energy(sop * 26)} (truenorth.e_event_allin)" in text
+    assert "0.004 s x 64.6 mW = 0.2584 mJ" in text
+    assert "loihi2 per-operation (refused): refused, unpublished: loihi2.e_synop" in text
+
+
+def test_preset_shows_label_figures_and_derivation():
+    text = render_preset(PRESETS["esl2023"]())
+    assert "reproduction of a published figure, not an estimate of ours" in text
+    for figure in ("1.13E-05", "7.95E-06", "1.84E-06", "1.29E-06"):
+        assert any(row.count(figure) == 2 and row[-1] == "equal" for row in map(str.split, text.splitlines()))
+    assert "636,010 x 12.5 pJ = 7.9501E-06 J" in text
+    assert "Reading 'simple' gives 3 of the 4 printed figures" in text
+    assert "off by one unit in the last digit" in text
+    assert "\n7. " in text
+
+
+@pytest.mark.parametrize(
+    ("energy_pj", "text"),
+    [
+        (0.0, "0 pJ"),
+        (26.0, "26 pJ"),
+        (321_000.0, "0.321 uJ"),
+        (1.292e9, "1.292 mJ"),
+        (9.9e10, "99 mJ"),
+        (2.5e12, "2.5 J"),
+    ],
+)
+def test_si_energy(energy_pj, text):
+    assert si_energy(energy_pj) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (1234.5, "1,234.5"), (187_895.2, "187,895"), (12_704_000, "1.270E+07")]
+)
+def test_amount(number, text):
+    assert amount(number) == text
+
+
+def test_table_aligns_columns():
+    assert table(("a", "number"), [("x", "1"), ("long", "22")]).splitlines() == [
+        "a     number",
+        "----  ------",
+        "x          1",
+        "long      22",
+    ]
