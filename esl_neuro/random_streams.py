@@ -23,4 +23,5 @@ def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     *counters : int
         When: epoch, update number, ...
     """
-    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *counters])
+    # The number of counters is part of the key, because trailing zeros of a key do not change the generator.
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), len(counters), *counters])

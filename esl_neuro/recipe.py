@@ -16,9 +16,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """Base of every section: unknown fields are errors, values never change after reading."""
+    """Base of every section: no unknown fields, no silent conversion, read only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
@@ -59,6 +59,7 @@ class TrainingSection(Section):
     batch: Count
     learning_rate: Positive
     seed: Annotated[int, Field(ge=0)]
+    threads: Count = Field(description="processor threads; part of the recipe because sums depend on it")
 
 
 class ExpectedSection(Section):
@@ -71,7 +72,7 @@ class ExpectedSection(Section):
 class Recipe(Section):
     """A training run, complete."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", description="also the name of the run folders")]
     title: str
     data: DataSection
     network: NetworkSection

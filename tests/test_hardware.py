@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esl_neuro.hardware import UNITS, Constant, UnpublishedConstant, convert, load_target
 from esl_neuro.energy.prices import PRICE_MODELS, flop_price
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import UNITS, Constant, UnpublishedConstant, convert, load_target
 from esl_neuro.resources import find_resource, resource_names
 
 NAMES = ("truenorth", "loihi", "loihi2", "v100-pcie")

@@ -158,9 +158,9 @@ def _end(runtime: Any) -> None:
 
 @contextmanager
 def _interrupt_held_back() -> Iterator[None]:
-    # Starting the resource tracker ends with SIGINT unblocked, so it must not happen inside.
+    # Starting the resource tracker ends with both signals unblocked, so it must not happen inside.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

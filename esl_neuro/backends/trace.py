@@ -50,7 +50,8 @@ class Trace:
 
     def predictions(self) -> NDArray[np.int64]:
         """Class of each sample: the output neuron with the most spikes, the lowest index among equals."""
-        return np.argmax(self.output_spikes.sum(axis=1, dtype=np.int64), axis=1)
+        counts = self.output_spikes.sum(axis=1, dtype=np.int64)
+        return np.asarray(counts.argmax(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.findings import Finding, refuse_unsupported
+from esl_neuro.compiler.program import INPUT
 from esl_neuro.errors import BadInput
 
 Floats = NDArray[np.float64]
@@ -84,9 +85,11 @@ def discretise(graph: nir.NIRGraph, dt_s: float | None = None) -> tuple[FloatLay
     step = time_step(graph, dt_s)
     pairs, findings = _pairs(graph)
     layers: list[FloatLayer] = []
+    sources = None
     for connection, neurons in pairs:
-        found = _check_pair(graph, connection, neurons, step)
+        found = _check_pair(graph, connection, neurons, sources, step)
         findings += found
+        sources = np.size(graph.nodes[neurons].v_threshold)
         if not found:
             layers.append(_layer(graph, connection, neurons, step))
     refuse_unsupported(findings)
@@ -104,9 +107,13 @@ def time_step(graph: nir.NIRGraph, dt_s: float | None = None) -> float:
     value = dt_s if dt_s is not None else graph.metadata.get("dt_s")
     if value is None:
         raise BadInput("the NIR graph has no 'dt_s' in its metadata; give the time step in seconds")
-    if not float(value) > 0:
-        raise BadInput(f"the time step is {value} s; it must be positive")
-    return float(value)
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"'dt_s' of the NIR graph is {value!r}; it must be a number of seconds") from error
+    if not 0 < seconds < np.inf:
+        raise BadInput(f"the time step is {seconds:g} s; it must be positive")
+    return seconds
 
 
 def _lif(node: Any, dt_s: float) -> _Neurons:
@@ -156,7 +163,9 @@ def _chain(graph: nir.NIRGraph) -> tuple[list[str], list[Finding]]:
     chain, name = [], starts[0]
     while not isinstance(graph.nodes[name], nir.Output):
         if len(following[name]) != 1:
-            return [], [Finding(f"node '{name}'", f"feeds {following[name] or 'nothing'}; it must feed exactly one node")]
+            return [], [
+                Finding(f"node '{name}'", f"feeds {following[name] or 'nothing'}; it must feed exactly one node")
+            ]
         name = following[name][0]
         if name in chain:
             return [], [Finding(f"node '{name}'", "is part of a loop; recurrent networks are not supported yet")]
@@ -166,16 +175,22 @@ def _chain(graph: nir.NIRGraph) -> tuple[list[str], list[Finding]]:
     return chain, [Finding(f"node '{extra}'", "is not on the way from input to output") for extra in unreached]
 
 
-def _check_pair(graph: nir.NIRGraph, connection: str, neurons: str, dt_s: float) -> list[Finding]:
+def _check_pair(graph: nir.NIRGraph, connection: str, neurons: str, sources: int | None, dt_s: float) -> list[Finding]:
     node, place = graph.nodes[neurons], f"node '{neurons}'"
     weight, size = _array(graph.nodes[connection].weight), np.size(node.v_threshold)
     if weight.ndim != 2 or weight.shape[0] != size:
         return [Finding(f"node '{connection}'", f"weight has shape {weight.shape}, '{neurons}' has {size} neurons")]
-    findings = []
+    if sources is not None and weight.shape[1] != sources:
+        return [Finding(f"node '{connection}'", f"weight has shape {weight.shape}, {sources} neurons feed it")]
+    findings = _check_numbers(graph, connection, neurons)
+    if neurons == INPUT:
+        findings.append(Finding(place, f"'{INPUT}' stands for the input lines; give the node another name"))
     if node.v_reset is not None and np.any(_array(node.v_reset) != 0):
         findings.append(Finding(place, "v_reset is not 0; the chip resets to 0 (shift v_leak and v_threshold by it)"))
     if np.any(_array(node.v_threshold) <= 0):
-        findings.append(Finding(place, f"v_threshold has {np.min(node.v_threshold):g}; every threshold must be positive"))
+        findings.append(
+            Finding(place, f"v_threshold has {np.min(node.v_threshold):g}; every threshold must be positive")
+        )
     for name in ("tau", "tau_syn", "tau_mem"):
         tau = getattr(node, name, None)
         if tau is not None and np.any(_array(tau) < dt_s * (1 - 1e-9)):
@@ -185,6 +200,16 @@ def _check_pair(graph: nir.NIRGraph, connection: str, neurons: str, dt_s: float)
             Finding(f"node '{connection}'", "a bias into a synaptic filter has no integer form; move it to v_leak")
         )
     return findings
+
+
+def _check_numbers(graph: nir.NIRGraph, *names: str) -> list[Finding]:
+    """Find parameters that hold something else than finite numbers."""
+    return [
+        Finding(f"node '{name}'", f"{parameter} has values that are not finite")
+        for name in names
+        for parameter, value in vars(graph.nodes[name]).items()
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all()
+    ]
 
 
 def _layer(graph: nir.NIRGraph, connection: str, neurons: str, dt_s: float) -> FloatLayer:

@@ -171,11 +171,15 @@ class Program:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
+        for name in ("program.json", "program.safetensors"):
+            if not (folder / name).is_file():
+                raise BadInput(f"{folder}: not an export ({name} is missing); make one with 'esl-neuro export'")
         try:
             document = json.loads((folder / "program.json").read_text(encoding="utf-8"))
-            if document["schema"] != SCHEMA:
+            schema = document["schema"]
+            if schema != SCHEMA:
                 raise BadInput(
-                    f"{folder / 'program.json'}: schema is {document['schema']}, this version reads {SCHEMA}; export again"
+                    f"{folder}: schema of the program is {schema}, this version reads {SCHEMA}; export again"
                 )
             arrays = load_file(str(folder / "program.safetensors"))
             layers = [_read_layer(entry, arrays, document["input_size"]) for entry in document["layers"]]
@@ -187,8 +191,6 @@ class Program:
                 connections=tuple(connection for connection, _ in layers),
                 groups=tuple(group for _, group in layers),
             )
-        except FileNotFoundError as error:
-            raise BadInput(f"{folder}: not an export ({error.filename} is missing); make one with 'esl-neuro export'") from error
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, BadInput):
                 raise
@@ -205,5 +207,32 @@ def _read_layer(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], input_si
     data, indices, indptr = (arrays[f"{name}/weights/{key}"] for key in _WEIGHT_ARRAYS)
     weights = sp.csr_matrix((data, indices, indptr), shape=(entry["neurons"], source_size))
     connection = Connection(entry["source"], name, weights, entry["weight_exp"], entry["declared"])
-    group = Group(name, *(arrays[f"{name}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS), scale=entry["scale"])
+    parameters: dict[str, IntArray] = {key: arrays[f"{name}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS}
+    group = Group(name=name, scale=entry["scale"], **parameters)
     return connection, group
+
+
+def differences(first: Program, second: Program) -> list[str]:
+    """Names of everything that differs between two programs, compared with ``==``; empty if they are equal."""
+    found = [
+        name for name in ("target", "input_size", "steps", "dt_s") if getattr(first, name) != getattr(second, name)
+    ]
+    if len(first.groups) != len(second.groups):
+        return [*found, "groups"]
+    for (connection, group), (other_connection, other_group) in zip(first.layers(), second.layers(), strict=True):
+        found += [
+            f"{group.name}.{name}" for name in ("name", "scale") if getattr(group, name) != getattr(other_group, name)
+        ]
+        found += [
+            f"{group.name}.{name}"
+            for name in _GROUP_ARRAYS
+            if not np.array_equal(getattr(group, name), getattr(other_group, name))
+        ]
+        found += [
+            f"{group.name}.{name}"
+            for name in ("source", "target", "weight_exp", "declared")
+            if getattr(connection, name) != getattr(other_connection, name)
+        ]
+        if not np.array_equal(connection.weights.toarray(), other_connection.weights.toarray()):
+            found.append(f"{group.name}.weights")
+    return found

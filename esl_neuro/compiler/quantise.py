@@ -31,6 +31,8 @@ class QuantisationError:
         Largest relative threshold error.
     decay_error : float
         Largest absolute error of a decay per step.
+    bias_error : float
+        Largest bias error over the threshold of its neuron; large where a bias had to be clipped.
     declared, lost : int
         Connections of the float network, and those that were rounded to zero.
     headroom : float
@@ -42,6 +44,7 @@ class QuantisationError:
     weight_error: float
     threshold_error: float
     decay_error: float
+    bias_error: float
     declared: int
     lost: int
     headroom: float
@@ -87,7 +90,7 @@ def quantise(layer: FloatLayer, source: str, arithmetic: Arithmetic) -> tuple[Co
 def layer_scale(layer: FloatLayer, arithmetic: Arithmetic) -> float:
     """Return integer units per float unit; see :func:`quantise`."""
     largest_weight = float(np.abs(layer.weights).max(initial=0))
-    by_threshold = (2**arithmetic.threshold_bits - 1) / float(layer.threshold.max())
+    by_threshold = float(2**arithmetic.threshold_bits - 1) / float(layer.threshold.max())
     return min(arithmetic.weight_max / largest_weight, by_threshold) if largest_weight else by_threshold
 
 
@@ -107,14 +110,13 @@ def bias_format(bias: Floats, arithmetic: Arithmetic) -> tuple[IntArray, IntArra
     return mantissa, exponents
 
 
-def measure_error(
-    layer: FloatLayer, connection: Connection, group: Group, arithmetic: Arithmetic
-) -> QuantisationError:
+def measure_error(layer: FloatLayer, connection: Connection, group: Group, arithmetic: Arithmetic) -> QuantisationError:
     """Compare a rounded layer with the one it was made from."""
     wanted, got = layer.weights, connection.weights.toarray() / group.scale
     there = wanted != 0
     size = float(np.sqrt(np.mean(wanted[there] ** 2))) if there.any() else 1.0
     weight_error = float(np.sqrt(np.mean((got - wanted)[there] ** 2))) / size if there.any() else 0.0
+    bias = (group.bias_mant << group.bias_exp) / 2.0**POTENTIAL_SHIFT
     decays = [(group.du + 1) / DECAY_ONE - layer.du, group.dv / DECAY_ONE - layer.dv]
     return QuantisationError(
         layer=layer.name,
@@ -122,6 +124,7 @@ def measure_error(
         weight_error=weight_error,
         threshold_error=float(np.max(np.abs(group.vth / group.scale / layer.threshold - 1))),
         decay_error=float(max(np.max(np.abs(decay)) for decay in decays)),
+        bias_error=float(np.max(np.abs(bias / group.scale - layer.bias) / layer.threshold)),
         declared=connection.declared,
         lost=connection.declared - connection.stored,
         headroom=largest_current(connection, group) / 2 ** (arithmetic.potential_bits - 1),

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from esl_neuro.hardware import Constant, HardwareTarget, load_target
 from esl_neuro.energy.prices import PJ_PER_J, flop_price
+from esl_neuro.hardware import Constant, HardwareTarget, load_target
 
 SCHEMA = 1
 LABEL = "reproduction of a published figure, not an estimate of ours"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from esl_neuro.hardware import EVIDENCE, Constant, HardwareTarget, Interval, UnpublishedConstant, load_target
 from esl_neuro.energy.counts import Counts
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.hardware import EVIDENCE, Constant, HardwareTarget, Interval, UnpublishedConstant, load_target
 
 PJ_PER_J = 1e12
 REFUSED = "refused"

@@ -11,10 +11,10 @@ import numpy as np
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Program
-from esl_neuro.hardware import Constant, HardwareTarget, load_target
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.energy.prices import Estimate, price
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import Constant, HardwareTarget, load_target
 
 SCHEMA = 1
 

@@ -6,6 +6,8 @@ forward Euler with the time step in the metadata gives back exactly the discrete
 
 from __future__ import annotations
 
+import itertools
+
 import nir
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +50,14 @@ def to_nir(network: Network, steps: int, dt_s: float = DT_S) -> nir.NIRGraph:
             weight=weight / np.float32(gain), bias=np.zeros(weight.shape[0], np.float32)
         )
     nodes["output"] = nir.Output({"output": np.array([network.sizes[-1]])})
-    chain = ["input", *(name for pair in zip(network.connections, network.neurons, strict=True) for name in pair), "output"]
+    chain = [
+        "input",
+        *(name for pair in zip(network.connections, network.neurons, strict=True) for name in pair),
+        "output",
+    ]
     return nir.NIRGraph(
         nodes=nodes,
-        edges=list(zip(chain, chain[1:], strict=False)),
+        edges=list(itertools.pairwise(chain)),
         metadata={"generator": f"esl-neuro {__version__}", "dt_s": dt_s, "steps": steps, "thresholds": "native"},
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from esl_neuro.hardware import Constant, Interval
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.presets import PresetResult, Reading
 from esl_neuro.energy.prices import PJ_PER_J, Estimate, Term
 from esl_neuro.energy.report import EnergyReport
+from esl_neuro.hardware import Constant, Interval
+from esl_neuro.report.tables import table
 
 WIDTH = 100
 NAME_WIDTH = 12
@@ -103,22 +104,6 @@ def _range(interval: Interval) -> str:
 
 
 # Layout.
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Align a table; the first ``left`` columns to the left, the others to the right."""
-    lines = [headers, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
-    rule = ["-" * width for width in widths]
-    return "\n".join(_row(line, widths, left) for line in (headers, rule, *lines[1:]))
-
-
-def _row(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
-    padded = [
-        cell.ljust(width) if column < left else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
 
 
 def _sections(*parts: str) -> str:

@@ -19,13 +19,13 @@ SURROGATES: Registry[Surrogate] = Registry("surrogate")
 @SURROGATES.register
 def triangle(distance: Tensor, width: float) -> Tensor:
     """Slope ``max(0, width - |x|) / width**2`` at ``x = potential - threshold`` (TET, Deng et al., ICLR 2022)."""
-    return (width - distance.abs()).clamp_(min=0).div_(width**2)
+    return torch.clamp(width - distance.abs(), min=0) / width**2
 
 
 @SURROGATES.register
 def arctan(distance: Tensor, width: float) -> Tensor:
     """Slope ``1 / (1 + (pi x / width)**2)`` at ``x = potential - threshold`` (STL-SNN: alpha = 2 is width 1)."""
-    return (distance * (math.pi / width)).square_().add_(1).reciprocal_()
+    return torch.reciprocal(1 + (distance * (math.pi / width)).square_())
 
 
 def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -35,12 +36,14 @@ class LIF(nn.Module):
         Whether the thresholds are trained.
     """
 
-    def __init__(self, neurons: int, tau: float, threshold: float, surrogate: str, surrogate_width: float, learn_threshold: bool) -> None:
+    def __init__(
+        self, neurons: int, tau: float, threshold: float, surrogate: str, surrogate_width: float, learn_threshold: bool
+    ) -> None:
         super().__init__()
         self.tau = tau
         self.surrogate = SURROGATES[surrogate]
         self.surrogate_width = surrogate_width
-        inverse_softplus = math.log(math.expm1(threshold))
+        inverse_softplus = threshold + math.log(-math.expm1(-threshold))  # of softplus; no overflow for large ones
         self.raw_threshold = nn.Parameter(torch.full((neurons,), inverse_softplus), requires_grad=learn_threshold)
 
     @property
@@ -100,11 +103,9 @@ class Network(nn.Module):
         self.sizes = sizes
         self.connections = nn.ModuleDict()
         self.neurons = nn.ModuleDict()
-        for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
             self.connections[f"fc{index}"] = nn.Linear(fan_in, fan_out, bias=False)
-            self.neurons[f"lif{index}"] = LIF(
-                fan_out, tau, threshold, surrogate, surrogate_width, learn_threshold
-            )
+            self.neurons[f"lif{index}"] = LIF(fan_out, tau, threshold, surrogate, surrogate_width, learn_threshold)
 
     def forward(self, inputs: Tensor) -> Activity:
         """Run input spikes of shape (steps, batch, inputs) from rest.

@@ -54,7 +54,7 @@ class SparseLayer:
 
 
 def erdos_renyi_probability(inputs: int, outputs: int, epsilon: float) -> float:
-    """Connection probability of an Erdos-Renyi layer (ESL-SNNs eq. 1).
+    """Return the connection probability of an Erdos-Renyi layer (ESL-SNNs eq. 1).
 
     ``p = epsilon (outputs + inputs) / (outputs inputs)``, at most 1.
     """
@@ -83,7 +83,9 @@ def erdos_renyi_mask(shape: tuple[int, int], density: float, rng: np.random.Gene
     size = shape[0] * shape[1]
     count = round(density * size) if 0 < density <= 1 else 0
     if count < 1:
-        raise BadInput(f"sparsity.density: {density} leaves no connection of {size}; allowed: above {0.5 / size:.2g} up to 1")
+        raise BadInput(
+            f"sparsity.density: {density} leaves no connection of {size}; allowed: above {0.5 / size:.2g} up to 1"
+        )
     mask = torch.zeros(size, dtype=torch.bool)
     mask[torch.from_numpy(rng.choice(size, size=count, replace=False))] = True
     return mask.reshape(shape)

@@ -159,12 +159,22 @@ class Rewirer:
 
 
 def _named_weights(model: nn.Module, layers: list[str]) -> dict[str, nn.Parameter]:
-    modules = {
-        name.rsplit(".", 1)[-1]: module.weight
+    weights: dict[str, nn.Parameter] = {
+        name: module.weight
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear) and isinstance(module.weight, nn.Parameter)
     }
-    for name in layers:
-        if name not in modules:
-            raise BadInput(f"sparsity.layers: '{name}' is no linear layer of the model; {did_you_mean(name, modules)}")
-    return {name: modules[name] for name in layers}
+    return {name: weights[_full_name(name, weights)] for name in layers}
+
+
+def _full_name(name: str, weights: Mapping[str, nn.Parameter]) -> str:
+    """Find the one layer with this name, or with this last part of its name."""
+    found = [full for full in weights if name in (full, full.rsplit(".", 1)[-1])]
+    if name in weights:
+        return name
+    if not found:
+        last_parts = {full.rsplit(".", 1)[-1] for full in weights}
+        raise BadInput(f"sparsity.layers: '{name}' is no linear layer of the model; {did_you_mean(name, last_parts)}")
+    if len(found) > 1:
+        raise BadInput(f"sparsity.layers: '{name}' may be {' or '.join(found)}; give the full name")
+    return found[0]

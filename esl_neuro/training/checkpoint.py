@@ -80,9 +80,18 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimiser the moments that :func:`optimizer_tensors` returned."""
+    """Give an optimiser the moments that :func:`optimizer_tensors` returned.
+
+    Raises
+    ------
+    ValueError
+        If there are none for one of its parameters.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = value
+    parameters = sum(len(group["params"]) for group in optimizer.param_groups)
+    if len(state) != parameters:
+        raise ValueError(f"optimiser state of {len(state)} parameters, {parameters} expected")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -85,18 +85,12 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
 
 def environment() -> dict[str, Any]:
     """Versions of everything that can change a result, and the command that was run."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         "esl_neuro": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "packages": versions,
+        "packages": {package: _version(package) for package in PACKAGES},
         "command": ["esl-neuro", *sys.argv[1:]],
     }
 
@@ -106,6 +100,13 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _number(folder: str, recipe: str) -> int:

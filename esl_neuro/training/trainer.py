@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from esl_neuro.data import Dataset, Split, encode, encode_for_evaluation, load_dataset
+from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.recipe import DataSection, Recipe
@@ -107,8 +108,9 @@ class Trainer:
     sums: EpochSums = field(default_factory=EpochSums)
 
     @classmethod
-    def start(cls, recipe: Recipe, folder: RunFolder) -> Trainer:
-        """Begin a run in a fresh folder."""
+    def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder]) -> Trainer:
+        """Begin a run; its folder is made once the recipe has proved to be possible."""
+        ENCODINGS[recipe.data.encoding]  # looked up here, so that a wrong name is found before a folder is made
         dataset = load_dataset(recipe.data.name)
         network = build_network(recipe.network, recipe.training.seed)
         expected = (dataset.features, dataset.classes)
@@ -133,24 +135,33 @@ class Trainer:
             growth=sparsity.growth,
             seed=recipe.training.seed,
         )
-        return cls(recipe, folder, dataset, network, optimizer, rewirer)
+        return cls(recipe, make_folder(), dataset, network, optimizer, rewirer)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
         """Continue an interrupted run; on the CPU it ends bit for bit as if it had never stopped."""
-        trainer = cls.start(folder.recipe(), folder)
+        trainer = cls.start(folder.recipe(), lambda: folder)
         if folder.result.exists():
             raise BadInput(f"{folder.path}: the run is complete, there is nothing to resume")
         checkpoint = Checkpoint.load(folder.path, "last")
-        trainer.network.load_state_dict(checkpoint.part("network"))
-        load_optimizer_tensors(trainer.optimizer, checkpoint.part(OPTIMIZER))
-        trainer.rewirer.load_state_dict(checkpoint.part("rewirer"))
-        progress = dict(checkpoint.progress)
-        trainer.sums = EpochSums(**progress.pop("sums"))
-        for name, value in progress.items():
-            setattr(trainer, name, value)
+        try:
+            trainer._take_over(checkpoint)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(
+                f"{folder.path}: the last checkpoint is not of this recipe ({reason}); train again"
+            ) from error
         folder.keep_metrics(trainer.epoch)
         return trainer
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
+        progress = dict(checkpoint.progress)
+        self.network.load_state_dict(checkpoint.part("network"))
+        load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))
+        self.rewirer.load_state_dict(checkpoint.part("rewirer"))
+        self.sums = EpochSums(**progress.pop("sums"))
+        for name, value in progress.items():
+            setattr(self, name, value)
 
     @property
     def batches(self) -> int:
@@ -178,7 +189,7 @@ class Trainer:
             On Ctrl-C, after the state was saved; :meth:`resume` continues from there.
         """
         started = time.perf_counter() - self.seconds
-        with _interrupt_after_batch() as interrupted:
+        with _threads(self.recipe.training.threads), _interrupt_after_batch() as interrupted:
             while self.epoch < self.recipe.training.epochs:
                 for indices in self._remaining_batches():
                     loss = self._train_batch(indices)
@@ -325,6 +336,16 @@ def _time_first(spikes: object) -> Tensor:
 
 def _batches(samples: int, size: int) -> int:
     return math.ceil(samples / size)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,0 +1,78 @@
+"""What all commands share: examples first in the help, results on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from esl_neuro.errors import did_you_mean
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+runs_option = click.option(
+    "--runs",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    envvar="ESL_NEURO_RUNS",
+    help="Folder of all runs (or ESL_NEURO_RUNS).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def samples_option(function: Function) -> Function:
+    """Add ``--samples`` to a command."""
+    return click.option(
+        "--samples", type=click.IntRange(min=1), help="First samples of the test set.  [default: all of them]"
+    )(function)
+
+
+class _Examples:
+    """Mix-in that writes examples before everything else in the help of a command."""
+
+    def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, then what click writes."""
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write_dl(list(self.examples))
+            formatter.write_paragraph()
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class ExampleCommand(_Examples, click.Command):
+    """A command with examples."""
+
+
+class ExampleGroup(_Examples, click.Group):
+    """A group with examples, which names the nearest spelling of an unknown command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or fail with the nearest spelling."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"command '{args[0]}' is unknown; {did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+def talk(message: str) -> None:
+    """Tell the person at the terminal something that is not a result."""
+    click.echo(message, err=True)
+
+
+def emit(document: Any, text: str, as_json: bool) -> None:
+    """Print a result: as JSON, or as text for a person."""
+    click.echo(json.dumps(document, indent=2) if as_json else text)
+
+
+def percent(share: float) -> str:
+    """Format a share as a percentage with two decimals."""
+    return f"{100 * share:.2f} %"

@@ -1,0 +1,131 @@
+"""``esl-neuro export``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, runs_option
+from esl_neuro.cli.workspace import latest_run
+from esl_neuro.errors import CheckFailed
+
+
+@click.command(
+    cls=ExampleCommand,
+    short_help="Write a run as NIR graph and integer program.",
+    examples=(
+        ("esl-neuro export", "the latest run, for Loihi 2"),
+        ("esl-neuro export runs/mlp-digits-001 --target loihi2", "a certain run"),
+        ("esl-neuro export --out somewhere", "into another folder"),
+    ),
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--target", default="loihi2", show_default=True, help="Chip: a name, or the path of a TOML file.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write.  [default: RUN/TARGET]")
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Points of test accuracy that quantisation may cost before the export fails.",
+)
+@runs_option
+@json_option
+def export(run: Path | None, target: str, out: Path | None, max_loss: float, runs: Path, as_json: bool) -> None:
+    """Export RUN (the latest one if not given) as a NIR graph and an integer program.
+
+    Prints the quantisation error of each layer and the test accuracy before and after.
+    """
+    document = export_run(run or latest_run(runs), target, out)
+    emit(document, render(document), as_json)
+    loss = 100 * (document["accuracy"]["float"] - document["accuracy"]["integer"])
+    if loss > max_loss:
+        raise CheckFailed(
+            f"quantisation costs {loss:.2f} points of test accuracy, more than --max-loss {max_loss:g}; "
+            f"the export in {document['folder']} is complete but loses accuracy"
+        )
+
+
+def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
+    """Export a run and return what ``export.json`` holds, with the folder."""
+    from esl_neuro.data import encode_for_evaluation, load_dataset
+    from esl_neuro.hardware import load_target
+    from esl_neuro.training.run_folder import RunFolder, environment
+
+    chip, source = load_target(target), RunFolder(run)
+    recipe = source.recipe()
+
+    import nir
+
+    from esl_neuro.backends.integer import run_integer
+    from esl_neuro.compiler.bundle import begin_bundle, write_bundle
+    from esl_neuro.compiler.compile import compile_graph
+    from esl_neuro.compiler.frontend import read_graph
+    from esl_neuro.interchange import to_nir
+    from esl_neuro.training.trainer import accuracy, load_network
+
+    network = load_network(source)
+    folder = out or run / chip.name
+    begin_bundle(folder)
+    nir.write(folder / "model.nir", to_nir(network, recipe.data.steps))
+    # What is compiled is what was written: the file, read back.
+    compilation = compile_graph(read_graph(folder / "model.nir"), chip, recipe.data.steps)
+    test = load_dataset(recipe.data.name).test
+    spikes = encode_for_evaluation(recipe.data.encoding, test.values, recipe.data.steps)
+    predictions = run_integer(compilation.program, spikes).predictions()
+    document = {
+        "recipe": recipe.name,
+        "run": str(run),
+        "target": chip.name,
+        "quantisation": [asdict(error) for error in compilation.errors],
+        "accuracy": {
+            "samples": len(test),
+            "float": accuracy(network, test, recipe.data),
+            "integer": float((predictions == test.labels).mean()),
+        },
+        "environment": environment(),
+    }
+    bundle = write_bundle(folder, compilation.program, recipe.data, document)
+    return {"folder": str(folder), **bundle.document}
+
+
+def render(document: dict[str, Any]) -> str:
+    """Quantisation errors and accuracies as text."""
+    from esl_neuro.report.tables import table
+
+    rows = [
+        (
+            error["layer"],
+            f"{error['scale']:.2f}",
+            percent(error["weight_error"]),
+            percent(error["threshold_error"]),
+            f"{error['decay_error']:.1e}",
+            f"{error['bias_error']:.1e}",
+            f"{error['declared']:,}",
+            f"{error['lost']:,}",
+            percent(error["headroom"]),
+        )
+        for error in document["quantisation"]
+    ]
+    headers = (
+        "layer",
+        "scale",
+        "weights (rms)",
+        "threshold (max)",
+        "decay",
+        "bias",
+        "connections",
+        "lost",
+        "u range used",
+    )
+    accuracy = document["accuracy"]
+    loss = 100 * (accuracy["float"] - accuracy["integer"])
+    return (
+        f"{document['run']} -> {document['folder']} (NIR graph and integer program for {document['target']})\n\n"
+        f"Quantisation error\n{table(headers, rows)}\n\n"
+        f"Test accuracy, {accuracy['samples']} samples: float {percent(accuracy['float'])}, "
+        f"integer {percent(accuracy['integer'])} (loss {loss:.2f} points)"
+    )

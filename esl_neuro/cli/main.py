@@ -1,0 +1,80 @@
+"""``esl-neuro``: the group of commands, and what becomes of every error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from esl_neuro import __version__
+from esl_neuro.cli.commands import ExampleGroup
+from esl_neuro.cli.energy import energy
+from esl_neuro.cli.export import export
+from esl_neuro.cli.quickstart import quickstart
+from esl_neuro.cli.run import run
+from esl_neuro.cli.train import train
+from esl_neuro.cli.verify import verify
+from esl_neuro.errors import EslNeuroError
+
+INTERRUPTED = 130
+
+
+@click.group(
+    cls=ExampleGroup,
+    context_settings={"max_content_width": 100},
+    examples=(
+        ("esl-neuro quickstart", "train, export, run in Lava and price, on real digits"),
+        ("esl-neuro train", "train the recipe mlp-digits"),
+        ("esl-neuro export --target loihi2", "compile the latest run to integers"),
+        ("esl-neuro run --backend lava", "run the latest export in the Lava simulator"),
+        ("esl-neuro energy report", "count its operations and price them"),
+    ),
+)
+@click.version_option(__version__, prog_name="esl-neuro", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train sparse spiking networks, compile them to Loihi 2, prove the integers, count the energy.
+
+    Results go to standard output, everything else to standard error. Exit codes: 0 ok, 1 a check failed, 2 wrong
+    usage or input, 3 an optional dependency is missing, 4 a hardware limit is exceeded, 130 interrupted.
+    """
+
+
+for command in (train, export, run, verify, energy, quickstart):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    # A terminated parent would leave the simulator's processes behind; SystemExit unwinds and ends them.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="esl-neuro", standalone_mode=False
+        )
+        return code if isinstance(code, int) else 0
+    except EslNeuroError as error:
+        click.echo(f"esl-neuro: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "esl-neuro"
+        click.echo(f"{command}: {error.format_message()} (see '{command} --help')", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("esl-neuro: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal handler)
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Live progress on standard error: bars on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from esl_neuro.cli.commands import percent, talk
+
+if TYPE_CHECKING:
+    from esl_neuro.training.trainer import EpochMetrics
+
+PLAIN_LINES = 8
+
+
+class TrainingView(Protocol):
+    """Something that shows a training run."""
+
+    def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
+        """Show a batch."""
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        """Show an epoch."""
+
+
+def describe(metrics: EpochMetrics) -> str:
+    """One line about an epoch."""
+    return (
+        f"loss {metrics.loss:.3f}  validation {percent(metrics.validation_accuracy)}  density {metrics.density:.3f}  "
+        f"spikes/neuron {metrics.spikes_per_neuron:.2f}"
+    )
+
+
+@contextmanager
+def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
+    """Show a training run for as long as the block lasts."""
+    if not sys.stderr.isatty():
+        yield _PlainView(title, epochs)
+        return
+    with _bar("{task.fields[figures]}") as bar:
+        yield _BarView(bar, bar.add_task(title, total=None, figures=""))
+
+
+@contextmanager
+def samples_bar(title: str) -> Iterator[Any]:
+    """Yield a callable ``(done, total)`` that shows how many samples are done."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    with _bar("{task.completed}/{task.total} samples") as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar(figures: str) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn(figures),
+        console=Console(stderr=True),
+    )
+
+
+class _BarView:
+    def __init__(self, bar: Any, task: Any) -> None:
+        self.bar, self.task, self.epoch = bar, task, ""
+
+    def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
+        figures = self.epoch or f"loss {loss:.3f}"
+        self.bar.update(self.task, completed=iteration, total=iterations, figures=figures)
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        self.epoch = describe(metrics)
+
+
+class _PlainView:
+    def __init__(self, title: str, epochs: int) -> None:
+        self.title, self.every, self.epochs = title, max(1, epochs // PLAIN_LINES), epochs
+
+    def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
+        """Say nothing: only epochs are worth a line."""
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        if metrics.epoch % self.every == 0 or metrics.epoch == self.epochs:
+            talk(f"{self.title}: epoch {metrics.epoch}/{self.epochs}  {describe(metrics)}")

@@ -1,0 +1,119 @@
+"""``esl-neuro train``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, runs_option, talk
+
+RECIPE = "mlp-digits"
+
+
+@click.command(
+    cls=ExampleCommand,
+    short_help="Train a recipe: sparse from the first step, thresholds learned.",
+    examples=(
+        ("esl-neuro train", "the recipe mlp-digits"),
+        ("esl-neuro train --seed 0 --seed 1", "two seeds, mean and spread"),
+        ("esl-neuro train --set sparsity.density=0.05", "another density"),
+        ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
+        ("esl-neuro train --resume runs/mlp-digits-001", "continue an interrupted run"),
+    ),
+)
+@click.argument("recipe", default=RECIPE)
+@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; give several for several runs.")
+@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
+@click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
+@runs_option
+@json_option
+def train(
+    recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], resume: Path | None, runs: Path, as_json: bool
+) -> None:
+    """Train RECIPE: a name, or the path of a TOML file such as the config.toml of an earlier run.
+
+    The network is sparse from the first step: connections are pruned and regrown while it trains, their number never
+    changes, and every neuron learns its own threshold. Ctrl-C saves the state.
+    """
+    if resume is None:
+        documents = train_recipe(recipe, seeds, overrides, runs)
+    else:
+        _refuse_with_resume(recipe, seeds, overrides)
+        documents = [resume_run(resume)]
+    from statistics import mean, stdev
+
+    accuracies = [document["test_accuracy"] for document in documents]
+    spread = stdev(accuracies) if len(accuracies) > 1 else None
+    summary = {"runs": documents, "mean_test_accuracy": mean(accuracies), "test_accuracy_stdev": spread}
+    emit(summary, render(summary), as_json)
+
+
+def train_recipe(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], runs: Path) -> list[dict[str, Any]]:
+    """Train a recipe once for each seed (its own seed if none is given) and return the results."""
+    from esl_neuro.recipe import load_recipe
+    from esl_neuro.training.run_folder import create_run_folder
+
+    per_seed = [(*overrides, f"training.seed={seed}") for seed in seeds] or [overrides]
+    recipes = [load_recipe(recipe, changes) for changes in per_seed]
+    from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: only for what may run
+
+    return [_run(Trainer.start(loaded, partial(create_run_folder, runs, loaded))) for loaded in recipes]
+
+
+def resume_run(folder: Path) -> dict[str, Any]:
+    """Continue an interrupted run and return its result."""
+    from esl_neuro.training.run_folder import RunFolder
+    from esl_neuro.training.trainer import Trainer
+
+    return _run(Trainer.resume(RunFolder(folder)))
+
+
+def _run(trainer: Any) -> dict[str, Any]:
+    from esl_neuro.cli.progress import training_view
+
+    recipe, folder = trainer.recipe, trainer.folder.path
+    title = f"{recipe.name} seed {recipe.training.seed}"
+    try:
+        with training_view(title, recipe.training.epochs) as view:
+            result = trainer.run(view.on_batch, view.on_epoch)
+    except KeyboardInterrupt:
+        talk(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
+        raise
+    talk(f"{title}: done, {folder}")
+    return {"folder": str(folder), **asdict(result)}
+
+
+def _refuse_with_resume(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...]) -> None:
+    if recipe != RECIPE or seeds or overrides:
+        raise click.UsageError("--resume continues a run as it was started; leave RECIPE, --seed and --set away")
+
+
+def render(summary: dict[str, Any]) -> str:
+    """Results of all runs as a table, with mean and spread."""
+    from esl_neuro.report.tables import table
+
+    rows = [
+        (
+            run["folder"],
+            str(run["seed"]),
+            percent(run["test_accuracy"]),
+            percent(run["validation_accuracy"]),
+            f"{run['connections']:,}",
+            f"{run['density']:.3f}",
+            f"{run['spikes_per_neuron']:.2f}",
+            f"{run['seconds']:.0f} s",
+        )
+        for run in summary["runs"]
+    ]
+    headers = ("run", "seed", "test", "validation", "connections", "density", "spikes/neuron", "time")
+    text = table(headers, rows)
+    if summary["test_accuracy_stdev"] is None:
+        return text
+    return text + (
+        f"\nmean test accuracy of {len(rows)} seeds: {percent(summary['mean_test_accuracy'])} "
+        f"(standard deviation {100 * summary['test_accuracy_stdev']:.2f} points)"
+    )

@@ -1,0 +1,96 @@
+"""The folder of an export: the NIR graph, the integer program, and what is needed to run and check them. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.compiler.program import Program
+from esl_neuro.data import encode_for_evaluation, load_dataset
+from esl_neuro.errors import BadInput
+from esl_neuro.recipe import DataSection
+
+SCHEMA = 1
+DOCUMENT = "export.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An export, read.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``model.nir``, ``program.json``, ``program.safetensors`` and ``export.json``.
+    program : Program
+        The integer program.
+    data : DataSection
+        Data set and encoding that the network was trained for.
+    document : dict
+        All of ``export.json``: origin, quantisation errors, accuracies.
+    """
+
+    folder: Path
+    program: Program
+    data: DataSection
+    document: dict[str, Any]
+
+    @property
+    def graph_path(self) -> Path:
+        """Path of the NIR graph."""
+        return self.folder / "model.nir"
+
+    def test_inputs(self, samples: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Input spikes and labels of the first test samples (of all if ``samples`` is None).
+
+        Raises
+        ------
+        BadInput
+            If the test set has fewer samples.
+        """
+        test = load_dataset(self.data.name).test
+        if samples is not None and samples > len(test):
+            raise BadInput(f"--samples {samples}: the test set of '{self.data.name}' has {len(test)} samples")
+        # The whole set is encoded, so that a sample's spikes do not depend on how many are asked for.
+        spikes = encode_for_evaluation(self.data.encoding, test.values, self.data.steps)
+        return spikes[:samples], test.labels[:samples]
+
+
+def begin_bundle(folder: Path) -> None:
+    """Make the folder of an export; until :func:`write_bundle` completes it, nothing takes it for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DOCUMENT).unlink(missing_ok=True)
+
+
+def write_bundle(folder: Path, program: Program, data: DataSection, document: dict[str, Any]) -> Bundle:
+    """Write the program and ``export.json`` beside the NIR graph; ``export.json`` comes last and completes it."""
+    program.save(folder)
+    complete = {"schema": SCHEMA, "data": data.model_dump(), **document}
+    (folder / DOCUMENT).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+    return Bundle(folder, program, data, complete)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read an export.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no complete export, or of another schema.
+    """
+    path = folder / DOCUMENT
+    if not path.is_file():
+        raise BadInput(f"{folder}: not an export ({path.name} is missing); make one with 'esl-neuro export'")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        schema, data = document["schema"], document["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: damaged ({error!r}); export again") from error
+    if schema != SCHEMA:
+        raise BadInput(f"{path}: schema is {schema}, this version reads {SCHEMA}; export again")
+    return Bundle(folder, Program.load(folder), DataSection.model_validate(data), document)

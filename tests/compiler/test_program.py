@@ -1,0 +1,142 @@
+"""Integer programs: what they say of themselves, and their files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.errors import BadInput
+
+ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
+
+
+def make_program(rng, sizes=(5, 4, 3)):
+    connections, groups, source = [], [], "input"
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+        weights = 2 * rng.integers(-127, 128, (fan_out, fan_in)) * (rng.random((fan_out, fan_in)) < 0.5)
+        name = f"lif{index}"
+        connections.append(Connection(source, name, sp.csr_matrix(weights.astype(np.int32)), 0, weights.size))
+        values = {
+            "du": rng.integers(-1, 4096, fan_out),
+            "dv": rng.integers(0, 4096, fan_out),
+            "vth": rng.integers(0, 2**17, fan_out),
+            "bias_mant": rng.integers(-4095, 4096, fan_out),
+            "bias_exp": rng.integers(0, 8, fan_out),
+        }
+        groups.append(Group(name, **values, scale=float(rng.random())))
+        source = name
+    return Program("loihi2", sizes[0], 7, 1e-4, tuple(connections), tuple(groups))
+
+
+def assert_equal(one, other):
+    for field in ("target", "input_size", "steps", "dt_s"):
+        assert getattr(one, field) == getattr(other, field)
+    assert len(one.groups) == len(other.groups)
+    for (connection, group), (other_connection, other_group) in zip(one.layers(), other.layers(), strict=True):
+        for field in ("source", "target", "weight_exp", "declared", "stored"):
+            assert getattr(connection, field) == getattr(other_connection, field)
+        assert isinstance(other_connection.weights, sp.csr_matrix)
+        assert connection.weights.shape == other_connection.weights.shape
+        assert connection.weights.toarray().tolist() == other_connection.weights.toarray().tolist()
+        assert (group.name, group.scale) == (other_group.name, other_group.scale)
+        for key in ARRAYS:
+            assert getattr(other_group, key).dtype == np.int64
+            assert getattr(group, key).tolist() == getattr(other_group, key).tolist()
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5))
+def test_saved_program_reads_back_equal(seed, sizes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("program")
+    program = make_program(np.random.default_rng(seed), sizes)
+    program.save(folder)
+    assert_equal(program, Program.load(folder))
+
+
+def test_figures_add_up():
+    program = make_program(np.random.default_rng(0), (6, 5, 4, 3))
+    dense = [connection.weights.toarray() for connection in program.connections]
+    assert program.neurons == 5 + 4 + 3
+    assert program.synapses == sum(int((weights != 0).sum()) for weights in dense)
+    assert [(connection.source, group.name) for connection, group in program.layers()] == [
+        ("input", "lif1"),
+        ("lif1", "lif2"),
+        ("lif2", "lif3"),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_program(np.random.default_rng(0)).save(tmp_path)
+    return tmp_path
+
+
+def refused(folder, pattern):
+    with pytest.raises(BadInput, match=pattern) as caught:
+        Program.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["program.json", "program.safetensors"])
+def test_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    refused(folder, "not an export .*" + name)
+
+
+def test_missing_folder_is_refused(tmp_path):
+    refused(tmp_path / "nowhere", "not an export")
+
+
+def test_file_instead_of_a_folder_is_refused(folder):
+    refused(folder / "program.json", "not an export")
+
+
+@pytest.mark.parametrize("name", ["program.json", "program.safetensors"])
+@pytest.mark.parametrize("damage", ["empty", "half", "noise"])
+def test_damaged_file_is_refused(folder, name, damage):
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "noise": b"\xff\x00" * 50}[damage])
+    refused(folder, "the program is damaged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document.pop("steps"),
+        lambda document: document.pop("schema"),
+        lambda document: document["layers"][0].pop("scale"),
+        lambda document: document["layers"][0].update(target="lif9"),
+        lambda document: document["layers"][1].update(source="nobody"),
+        lambda document: document["layers"][0].update(neurons=2),
+        lambda document: document.update(layers=3),
+    ],
+)
+def test_structure_that_does_not_fit_the_integers_is_refused(folder, change):
+    path = folder / "program.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    refused(folder, "the program is damaged")
+
+
+def test_other_schema_is_refused_with_both_versions(folder):
+    path = folder / "program.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    refused(folder, "is 99, this version reads 1")
+
+
+def test_integers_of_another_program_are_refused(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    make_program(np.random.default_rng(1), (5, 4)).save(other)
+    shutil.copy(other / "program.safetensors", folder / "program.safetensors")
+    refused(folder, "the program is damaged")

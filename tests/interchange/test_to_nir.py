@@ -1,0 +1,144 @@
+"""The NIR graph is the network: its structure, and forward Euler of its equations."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import nir
+import numpy as np
+import pytest
+import torch
+
+from esl_neuro.interchange import to_nir
+from esl_neuro.snn import Network
+
+SIZES = (7, 6, 5, 4)
+TAUS = [0.0, 0.5, 0.75, 1.0]
+
+
+def grid_network(tau, seed=0):
+    """Weights on a grid of 1/64, so that every sum and every decay by these taus is exact in floating point."""
+    network = Network(SIZES, tau=tau, threshold=0.5, surrogate="arctan", surrogate_width=1.0, learn_threshold=True)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for connection in network.connections.values():
+            connection.weight.copy_(torch.randint(-30, 64, connection.weight.shape, generator=generator) / 64)
+        for neurons in network.neurons.values():
+            neurons.raw_threshold.copy_(torch.randn(neurons.raw_threshold.shape, generator=generator))
+    return network
+
+
+def random_spikes(steps, batch, seed=1):
+    return (torch.rand(steps, batch, SIZES[0], generator=torch.Generator().manual_seed(seed)) < 0.4).float()
+
+
+def forward_euler(graph, inputs):
+    """Spikes of every neuron node, from the node equations and the time step alone; inputs (steps, batch, lines)."""
+    dt, following = graph.metadata["dt_s"], dict(graph.edges)
+    spikes, signal, name = {}, np.asarray(inputs, dtype=np.float64), "input"
+    while not isinstance(graph.nodes[name := following[name]], nir.Output):
+        node = graph.nodes[name]
+        if isinstance(node, nir.Affine):
+            signal = signal @ node.weight.astype(np.float64).T + node.bias
+            continue
+        v, fired = np.zeros(signal.shape[1:]), np.zeros_like(signal)
+        for step, current in enumerate(signal):
+            if isinstance(node, nir.IF):
+                v = v + dt * node.r * current
+            else:
+                v = v + dt / node.tau * (node.v_leak - v + node.r * current)
+            fired[step] = v > node.v_threshold
+            v = np.where(fired[step] == 1, node.v_reset, v)
+        spikes[name] = signal = fired
+    return spikes
+
+
+@pytest.mark.parametrize("tau", TAUS)
+def test_nodes_and_edges_are_the_chain(tau):
+    graph = to_nir(grid_network(tau), steps=9)
+    names = ["input", "fc1", "lif1", "fc2", "lif2", "fc3", "lif3", "output"]
+    assert sorted(graph.nodes) == sorted(names)
+    assert sorted(graph.edges) == sorted(pairwise(names))
+    neuron = nir.IF if tau == 1 else nir.LIF
+    kinds = [nir.Input, *[nir.Affine, neuron] * 3, nir.Output]
+    assert [type(graph.nodes[name]) for name in names] == kinds
+    assert graph.nodes["input"].input_type["input"].tolist() == [7]
+    assert graph.nodes["output"].output_type["output"].tolist() == [4]
+
+
+def test_connections_are_affine_with_explicit_zero_bias():
+    graph = to_nir(grid_network(0.5), steps=9)
+    for name, fan_out in (("fc1", 6), ("fc2", 5), ("fc3", 4)):
+        assert type(graph.nodes[name]) is nir.Affine
+        assert graph.nodes[name].bias.tolist() == [0] * fan_out
+
+
+@pytest.mark.parametrize("tau", TAUS)
+def test_neuron_parameters_are_arrays_as_independent_readers_need_them(tau):
+    network = grid_network(tau)
+    graph = to_nir(network, steps=9)
+    for name, neurons in network.neurons.items():
+        node = graph.nodes[name]
+        size = neurons.raw_threshold.numel()
+        fields = ("r", "v_threshold", "v_reset") if tau == 1 else ("tau", "r", "v_leak", "v_threshold", "v_reset")
+        assert all(getattr(node, field).shape == (size,) for field in fields)
+        assert np.array_equal(node.v_threshold, neurons.threshold.detach().numpy())
+        assert not node.v_reset.any()
+        if tau == 1:
+            assert np.array_equal(node.r, np.full(size, 1e4))
+        else:
+            assert np.array_equal(node.r, np.ones(size))  # some readers ignore r
+            assert not node.v_leak.any()
+            assert 1e-4 / node.tau == pytest.approx(np.full(size, 1 - tau))
+
+
+def test_names_have_no_dots():
+    assert not any("." in name for name in to_nir(grid_network(0.5), steps=9).nodes)
+
+
+@pytest.mark.parametrize("dt_s", [None, 1e-3])
+def test_metadata_has_time_step_steps_and_generator(dt_s):
+    metadata = to_nir(grid_network(0.5), 9, *([] if dt_s is None else [dt_s])).metadata
+    assert metadata["dt_s"] == (dt_s or 1e-4)
+    assert metadata["steps"] == 9
+    assert metadata["thresholds"] == "native"
+    assert metadata["generator"].startswith("esl-neuro ")
+
+
+@pytest.mark.parametrize("tau", TAUS)
+@pytest.mark.parametrize("dt_s", [1e-4, 1e-3, 1.0])
+def test_forward_euler_gives_back_every_spike(tau, dt_s):
+    network, inputs = grid_network(tau), random_spikes(12, 20)
+    activity = network(inputs)
+    simulated = forward_euler(to_nir(network, 12, dt_s), inputs)
+    for name, spikes in activity.spikes.items():
+        assert np.array_equal(simulated[name], spikes.detach().numpy())
+        assert 0.02 < spikes.mean() < 0.98
+
+
+@pytest.mark.parametrize("tau", TAUS)
+def test_file_says_the_same(tau, tmp_path):
+    network, inputs = grid_network(tau), random_spikes(12, 20)
+    graph = to_nir(network, 12)
+    nir.write(tmp_path / "network.nir", graph)
+    again = nir.read(tmp_path / "network.nir")
+    assert sorted(again.edges) == sorted(graph.edges)
+    assert again.metadata["dt_s"] == 1e-4
+    assert again.metadata["steps"] == 12
+    for name, node in graph.nodes.items():
+        assert type(again.nodes[name]) is type(node)
+        for field in ("weight", "bias", "tau", "r", "v_leak", "v_threshold", "v_reset"):
+            if hasattr(node, field):
+                assert np.array_equal(getattr(again.nodes[name], field), getattr(node, field))
+    for name, spikes in network(inputs).spikes.items():
+        assert np.array_equal(forward_euler(again, inputs)[name], spikes.detach().numpy())
+
+
+@pytest.mark.parametrize("tau", TAUS)
+def test_graph_shares_no_memory_with_the_network(tau):
+    network = grid_network(tau)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    graph = to_nir(network, 12)
+    graph.nodes["fc1"].weight[:] = 0
+    graph.nodes["lif1"].v_threshold[:] = 0
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
