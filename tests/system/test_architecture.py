@@ -1,0 +1,65 @@
+"""The house matches its picture: dependencies point from left to right."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from command_workspace import REPOSITORY
+
+import esl_neuro
+
+PACKAGE = Path(esl_neuro.__file__).parent
+
+# What each room may import of the package; "" stands for the small shared modules at the top.
+ALLOWED = {
+    "": {""},
+    "data": {""},
+    "snn": {""},
+    "sparsity": {""},
+    "training": {"", "data", "snn", "sparsity"},
+    "interchange": {"", "snn"},
+    "compiler": {"", "data"},
+    "backends": {"", "compiler"},
+    "energy": {"", "compiler", "backends"},
+    "report": {"", "compiler", "backends", "energy"},
+}
+WITHOUT_TORCH = ("data", "compiler", "backends", "energy", "report")
+
+
+def imports(room: str) -> list[tuple[str, str]]:
+    """(file, imported module) of every import of a room, wherever it stands."""
+    folder = PACKAGE / room
+    files = folder.rglob("*.py") if room else folder.glob("*.py")
+    found = []
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found += [(path.name, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found.append((path.name, node.module or ""))
+    return found
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_rooms_to_its_left(room):
+    for file, module in imports(room):
+        parts = module.split(".")
+        if parts[0] != "esl_neuro" or len(parts) == 1:
+            continue
+        other = parts[1] if (PACKAGE / parts[1]).is_dir() else ""
+        assert other in ALLOWED[room] | {room}, f"{room}/{file} imports {module}"
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_torch_stays_left_of_the_compiler(room):
+    assert not [found for found in imports(room) if found[1].split(".")[0] == "torch"]
+
+
+def test_every_room_stands_in_the_picture():
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert rooms == {*ALLOWED, "cli"} - {""}
+    for room in rooms:
+        assert f"`esl_neuro/{room}/`" in text
