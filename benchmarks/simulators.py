@@ -1,9 +1,9 @@
 """How many samples per second do the simulators run? The same random network in each, the spikes compared.
 
     python benchmarks/simulators.py                  # 784-800-10, density 0.16, T = 20, input rate 0.1
-    python benchmarks/simulators.py --sizes 64 256 10 --samples 360
+    python benchmarks/simulators.py --sizes 64 256 10 --steps 16 --samples 360
 
-Prints JSON and writes it beside this file.
+Prints JSON; ``simulators.json`` beside this file is what it printed last.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import itertools
 import json
 import os
 import platform
+import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.trace import Trace, first_difference
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.errors import EslNeuroError
 
 
 def random_program(sizes: list[int], density: float, steps: int, rng: np.random.Generator) -> Program:
@@ -77,10 +78,12 @@ def main() -> None:
         "spikes_equal": difference is None,
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
     }
-    text = json.dumps(result, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EslNeuroError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -50,7 +50,7 @@ for command in (train, export, run, verify, energy, quickstart):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     # A terminated parent would leave the simulator's processes behind; SystemExit unwinds and ends them.
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="esl-neuro", standalone_mode=False
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal handler)

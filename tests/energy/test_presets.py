@@ -5,8 +5,8 @@ import json
 import pytest
 
 from esl_neuro.energy import presets
-from esl_neuro.hardware import load_target
 from esl_neuro.energy.presets import PRESETS, PRINTED_J, SIMPLE_TOLERANCE, Figure, esl2023
+from esl_neuro.hardware import load_target
 
 PAPER = {
     ("dense", "GPU"): "1.13E-05",

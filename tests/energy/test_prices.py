@@ -9,11 +9,11 @@ import scipy.sparse as sp
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
-from esl_neuro.hardware import load_target
 from esl_neuro.energy.counts import Counts, LayerCounts
 from esl_neuro.energy.prices import PRICE_MODELS, Estimate, price, table2
 from esl_neuro.energy.report import energy_report, gpu_ratios
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
 
 # Two samples of ten steps: 100 effective and 120 executed SOPs, 30 + 50 updates, 8 spikes in, 4 out.
 LAYER = LayerCounts(

@@ -12,6 +12,8 @@ from command_workspace import REPOSITORY
 from esl_neuro.backends.lava_door import lava_installed
 
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
+# The longest ones share a run with the tests of the road, which read what it prints.
+RUN_AS_JSON = ("esl-neuro quickstart", "esl-neuro train --seed 0 --seed 1")
 NEEDS_LAVA = re.compile(r"--backend lava|verify|energy report(?!.*(--backend integer|--preset))|benchmarks/simulators")
 
 
@@ -34,7 +36,8 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
-    done = workspace.once(command.replace("python benchmarks", f"python {REPOSITORY}/benchmarks"))
+    line = command.replace("python benchmarks", f"python {REPOSITORY}/benchmarks")
+    done = workspace.once(f"{line} --json" if command in RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
     assert done.returncode == (3 if without_lava else 0), done.stderr
 
