@@ -28,7 +28,7 @@ class TrainingView(Protocol):
 def describe(metrics: EpochMetrics) -> str:
     """One line about an epoch."""
     return (
-        f"loss {metrics.loss:.3f}  validation {percent(metrics.validation_accuracy)}  density {metrics.density:.3f}  "
+        f"validation {percent(metrics.validation_accuracy)}  density {metrics.density:.3f}  "
         f"spikes/neuron {metrics.spikes_per_neuron:.2f}"
     )
 
@@ -39,8 +39,14 @@ def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
     if not sys.stderr.isatty():
         yield _PlainView(title, epochs)
         return
-    with _bar("{task.fields[figures]}") as bar:
-        yield _BarView(bar, bar.add_task(title, total=None, figures=""))
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    # The figures have a line of their own, so that nothing is cut off on a terminal of 80 columns.
+    bar, figures = _bar(), Text()
+    with Live(Group(bar, figures), console=Console(stderr=True), refresh_per_second=8):
+        yield _BarView(bar, bar.add_task(title, total=None), figures)
 
 
 @contextmanager
@@ -49,34 +55,40 @@ def samples_bar(title: str) -> Iterator[Any]:
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
-    with _bar("{task.completed}/{task.total} samples") as bar:
+    with _bar() as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _bar(figures: str) -> Any:
+def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.percentage:>3.0f}%"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
-        TextColumn(figures),
         console=Console(stderr=True),
     )
 
 
 class _BarView:
-    def __init__(self, bar: Any, task: Any) -> None:
-        self.bar, self.task, self.epoch = bar, task, ""
+    def __init__(self, bar: Any, task: Any, figures: Any) -> None:
+        self.bar, self.task, self.figures, self.epoch = bar, task, figures, ""
 
     def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
-        figures = self.epoch or f"loss {loss:.3f}"
-        self.bar.update(self.task, completed=iteration, total=iterations, figures=figures)
+        self.bar.update(self.task, completed=iteration, total=iterations)
+        self.figures.plain = f"loss {loss:.3f}  {self.epoch}"
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         self.epoch = describe(metrics)
@@ -91,4 +103,4 @@ class _PlainView:
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         if metrics.epoch % self.every == 0 or metrics.epoch == self.epochs:
-            talk(f"{self.title}: epoch {metrics.epoch}/{self.epochs}  {describe(metrics)}")
+            talk(f"{self.title}: epoch {metrics.epoch}/{self.epochs}  loss {metrics.loss:.3f}  {describe(metrics)}")
