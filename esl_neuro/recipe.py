@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,7 +37,11 @@ class NetworkSection(Section):
     threshold: Positive = Field(description="initial threshold of every neuron")
     surrogate: str = Field(description="surrogate gradient of the spike")
     surrogate_width: Positive = Field(description="width of the surrogate, in units of potential")
-    learn_thresholds: bool = Field(description="one learnable positive threshold per neuron")
+    learn_thresholds: bool = Field(description="one learnable positive threshold per neuron (per channel)")
+    bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
+    readout: Literal["spikes", "accumulate"] = Field(
+        default="spikes", description="output neurons fire, or their inputs are summed without decay (eq. 10)"
+    )
 
 
 class SparsitySection(Section):

@@ -67,13 +67,14 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     from esl_neuro.interchange import to_nir
     from esl_neuro.training.trainer import accuracy, load_network
 
-    network = load_network(source)
+    dataset = load_dataset(recipe.data.name)
+    network = load_network(source, dataset)
     folder = out or run / chip.name
     begin_bundle(folder)
     nir.write(folder / "model.nir", to_nir(network, recipe.data.steps))
     # What is compiled is what was written: the file, read back.
     compilation = compile_graph(read_graph(folder / "model.nir"), chip, recipe.data.steps)
-    test = load_dataset(recipe.data.name).test
+    test = dataset.test
     spikes = encode_for_evaluation(recipe.data.encoding, test.values, recipe.data.steps)
     predictions = run_integer(compilation.program, spikes).predictions()
     document = {

@@ -70,12 +70,12 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
 
     Parameters
     ----------
-    currents : Tensor, shape (steps, batch, neurons)
+    currents : Tensor, shape (steps, batch, ...)
         ``I``.
     tau : float
         Membrane decay factor in [0, 1].
-    threshold : Tensor, shape (neurons,)
-        Positive thresholds.
+    threshold : Tensor
+        Positive thresholds, of a shape that broadcasts with that of a step.
     surrogate : callable
         Slope of the step, one of :data:`SURROGATES`.
     width : float
@@ -83,7 +83,7 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
 
     Returns
     -------
-    Tensor, shape (steps, batch, neurons)
+    Tensor, shape (steps, batch, ...)
         Spikes, 0 or 1.
     """
     spikes: Tensor = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
@@ -116,4 +116,4 @@ class _LIF(torch.autograd.Function):
             error_threshold -= through_spike
             error_u[step] = torch.addcmul(through_spike, kept[step], error_v)
             error_v = error_u[step] * ctx.tau
-        return error_u, None, error_threshold.sum(0), None, None
+        return error_u, None, error_threshold.sum(0).sum_to_size(threshold.shape), None, None

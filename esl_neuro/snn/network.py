@@ -1,9 +1,9 @@
-"""Feed-forward spiking networks with one learnable threshold per neuron."""
+"""Networks from the papers' notation, and what a forward pass shows."""
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,49 +11,9 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.recipe import NetworkSection
-from esl_neuro.snn.functional import SURROGATES, lif
-
-
-class LIF(nn.Module):
-    """Leaky integrate-and-fire neurons with one positive threshold each (STL-SNN).
-
-    The threshold is ``softplus(raw_threshold)``: positive whatever the optimiser does, because a threshold of zero
-    or less has no meaning on the chip.
-
-    Parameters
-    ----------
-    neurons : int
-        Number of neurons.
-    tau : float
-        Membrane decay factor (the papers' tau), in [0, 1].
-    threshold : float
-        Initial threshold, positive.
-    surrogate : str
-        Name of the surrogate gradient.
-    surrogate_width : float
-        Its width, in units of potential.
-    learn_threshold : bool
-        Whether the thresholds are trained.
-    """
-
-    def __init__(
-        self, neurons: int, tau: float, threshold: float, surrogate: str, surrogate_width: float, learn_threshold: bool
-    ) -> None:
-        super().__init__()
-        self.tau = tau
-        self.surrogate = SURROGATES[surrogate]
-        self.surrogate_width = surrogate_width
-        inverse_softplus = threshold + math.log(-math.expm1(-threshold))  # of softplus; no overflow for large ones
-        self.raw_threshold = nn.Parameter(torch.full((neurons,), inverse_softplus), requires_grad=learn_threshold)
-
-    @property
-    def threshold(self) -> Tensor:
-        """Thresholds, shape (neurons,), all positive."""
-        return nn.functional.softplus(self.raw_threshold)
-
-    def forward(self, currents: Tensor) -> Tensor:
-        """Return spikes, shape (steps, batch, neurons), starting from rest."""
-        return lif(currents, self.tau, self.threshold, self.surrogate, self.surrogate_width)
+from esl_neuro.snn import notation as tokens
+from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, MaxPool2d, Vote
+from esl_neuro.snn.neurons import LIF, Neurons, lif_per_channel
 
 
 @dataclass(frozen=True)
@@ -62,94 +22,187 @@ class Activity:
 
     Attributes
     ----------
-    spikes : dict of str to Tensor, shape (steps, batch, neurons)
-        Spikes of each layer, input to output.
+    outputs : Tensor, shape (steps, batch, classes)
+        Outputs of each step: spikes, or the plain sums of an output layer that does not fire.
+    spikes : dict of str to Tensor, shape (steps, batch, ...)
+        Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in the order in which they fired.
     """
 
+    outputs: Tensor
     spikes: dict[str, Tensor]
 
-    @property
-    def output_spikes(self) -> Tensor:
-        """Spikes of the last layer."""
-        return next(reversed(self.spikes.values()))
-
     def predictions(self) -> Tensor:
-        """Class of each sample: the output neuron with the most spikes, the lowest index among equals."""
-        return self.output_spikes.sum(0).argmax(1)
+        """Class of each sample: the largest output, summed over the steps without decay (ESL-SNNs eq. 10).
+
+        With spiking outputs this is the neuron with the most spikes. The lowest index wins among equals.
+        """
+        return torch.argmax(self.outputs.sum(0), dim=1)
 
 
-class Network(nn.Module):
-    """A chain of linear connections without bias and LIF neurons: ``fc1, lif1, fc2, lif2, ...``.
+def observe(network: nn.Module, inputs: Tensor) -> Activity:
+    """Run any network that maps (steps, batch, ...) to (steps, batch, classes) and record the spikes of its LIFs.
+
+    Modules of the user's own are welcome, as long as their neurons are :class:`~esl_neuro.snn.neurons.LIF` layers.
+    """
+    spikes: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            spikes[name] = output
+
+        return hook
+
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in neuron_layers(network).items()]
+    try:
+        return Activity(network(inputs), spikes)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def probe(network: nn.Module, shape: tuple[int, ...]) -> Activity:
+    """Run one silent step of one sample, to see the shapes of a network without changing it."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            return observe(network, torch.zeros(1, 1, *shape))
+    finally:
+        network.train(training)
+
+
+def neuron_layers(network: nn.Module) -> dict[str, LIF]:
+    """All LIF layers of a network, by name."""
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, LIF)}
+
+
+def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """All linear layers and convolutions of a network, by name."""
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+
+
+def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) -> nn.Sequential:
+    """Build the network of a recipe for inputs of a shape, with weights that depend on the seed alone."""
+    neurons = lif_per_channel(
+        section.tau, section.threshold, section.surrogate, section.surrogate_width, section.learn_thresholds
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_layers(
+            section.notation, shape, neurons, bias=section.bias, spiking_output=section.readout == "spikes"
+        )
+
+
+def build_layers(
+    notation: str, shape: tuple[int, ...], neurons: Neurons, *, bias: bool = True, spiking_output: bool = False
+) -> nn.Sequential:
+    """Build a network from the papers' notation.
 
     Parameters
     ----------
-    sizes : tuple of int
-        Neurons of each layer, input first.
-    tau, threshold, surrogate, surrogate_width, learn_threshold
-        Passed to every :class:`LIF`.
-    """
+    notation : str
+        See :mod:`esl_neuro.snn.notation`.
+    shape : tuple of int
+        Shape of an input sample: (features,) or (channels, height, width).
+    neurons : callable
+        Makes the neurons behind each weighted layer.
+    bias : bool
+        Whether convolutions and linear layers have a bias.
+    spiking_output : bool
+        Whether the last layer fires; if not, its outputs are the plain sums of each step, to be accumulated without
+        decay (ESL-SNNs eq. 10).
 
-    def __init__(
-        self,
-        sizes: tuple[int, ...],
-        *,
-        tau: float,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
-    ) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self.connections = nn.ModuleDict()
-        self.neurons = nn.ModuleDict()
-        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
-            self.connections[f"fc{index}"] = nn.Linear(fan_in, fan_out, bias=False)
-            self.neurons[f"lif{index}"] = LIF(fan_out, tau, threshold, surrogate, surrogate_width, learn_threshold)
-
-    def forward(self, inputs: Tensor) -> Activity:
-        """Run input spikes of shape (steps, batch, inputs) from rest.
-
-        All steps of a layer go through one matrix product, because no layer feeds an earlier one.
-        """
-        spikes: dict[str, Tensor] = {}
-        signal = inputs
-        for connection, (name, neurons) in zip(self.connections.values(), self.neurons.items(), strict=True):
-            signal = neurons(connection(signal))
-            spikes[name] = signal
-        return Activity(spikes)
-
-
-def parse_notation(notation: str) -> tuple[int, ...]:
-    """Read the papers' notation of a multi-layer network.
-
-    Examples
-    --------
-    >>> parse_notation("64-256-10")
-    (64, 256, 10)
+    Returns
+    -------
+    nn.Sequential
+        Maps (steps, batch, *shape) to (steps, batch, classes); weighted layers are named ``conv1``, ..., ``fc1``, ...,
+        their neurons ``lif1``, ...
 
     Raises
     ------
     BadInput
-        If a part is not a positive whole number or there are fewer than two.
+        If the notation does not fit the input or itself.
     """
-    parts = notation.split("-")
-    if len(parts) < 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise BadInput(
-            f"network.notation: '{notation}' cannot be read; allowed: layer sizes joined by '-', such as '64-256-10'"
-        )
-    return tuple(int(part) for part in parts)
+    parsed = list(tokens.parse_layers(notation))
+    if len(shape) == 1 and isinstance(parsed[0], tokens.Dense):
+        if parsed[0].neurons != shape[0]:
+            raise BadInput(
+                f"network.notation: '{notation}' begins with {parsed[0].neurons} inputs, the data have {shape[0]}"
+            )
+        parsed = parsed[1:]
+    builder = _Builder(notation, shape, neurons, bias)
+    weighted = [index for index, token in enumerate(parsed) if isinstance(token, tokens.Dense | tokens.Conv)]
+    for index, token in enumerate(parsed):
+        followed_by_norm = isinstance(parsed[index + 1] if index + 1 < len(parsed) else None, tokens.BatchNorm)
+        builder.add(token)
+        last = bool(weighted) and index >= weighted[-1]
+        makes_current = isinstance(token, tokens.Dense | tokens.Conv | tokens.BatchNorm)
+        if makes_current and not followed_by_norm and (spiking_output or not last):
+            builder.add_neurons()
+    return builder.network
 
 
-def build_network(section: NetworkSection, seed: int) -> Network:
-    """Build the network of a recipe, with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Network(
-            parse_notation(section.notation),
-            tau=section.tau,
-            threshold=section.threshold,
-            surrogate=section.surrogate,
-            surrogate_width=section.surrogate_width,
-            learn_threshold=section.learn_thresholds,
-        )
+class _Builder:
+    """Adds layer after layer, keeping track of the shape of the signal."""
+
+    def __init__(self, notation: str, shape: tuple[int, ...], neurons: Neurons, bias: bool) -> None:
+        self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
+        self.network = nn.Sequential()
+        self.counts = {"conv": 0, "fc": 0, "lif": 0, "bn": 0, "pool": 0, "drop": 0}
+
+    def add(self, token: tokens.Token) -> None:
+        if isinstance(token, tokens.Dense):
+            self._dense(token)
+        elif isinstance(token, tokens.Conv):
+            self._conv(token)
+        elif isinstance(token, tokens.BatchNorm):
+            self._append("bn", BatchNorm2d(self._image(token)[0]))
+        elif isinstance(token, tokens.AvgPool | tokens.MaxPool):
+            self._pool(token)
+        elif isinstance(token, tokens.Dropout):
+            self._append("drop", nn.Dropout(token.share))
+        else:
+            if self.shape[-1] % token.group:
+                raise self._misfit(
+                    token, f"the layer before has {self.shape[-1]} neurons, no multiple of {token.group}"
+                )
+            self.network.append(Vote(token.group))
+            self.shape = (self.shape[0] // token.group,)
+
+    def add_neurons(self) -> None:
+        self._append("lif", self.neurons(self.shape))
+
+    def _append(self, kind: str, layer: nn.Module) -> None:
+        self.counts[kind] += 1
+        self.network.add_module(f"{kind}{self.counts[kind]}", layer)
+
+    def _dense(self, token: tokens.Dense) -> None:
+        if len(self.shape) == 3:
+            self.network.add_module("flatten", Flatten())
+            self.shape = (math.prod(self.shape),)
+        self._append("fc", nn.Linear(self.shape[0], token.neurons, bias=self.bias))
+        self.shape = (token.neurons,)
+
+    def _conv(self, token: tokens.Conv) -> None:
+        channels, height, width = self._image(token)
+        padding = token.kernel // 2
+        self._append("conv", Conv2d(channels, token.channels, token.kernel, token.stride, padding, bias=self.bias))
+        size = [(side + 2 * padding - token.kernel) // token.stride + 1 for side in (height, width)]
+        self.shape = (token.channels, *size)
+
+    def _pool(self, token: tokens.AvgPool | tokens.MaxPool) -> None:
+        channels, height, width = self._image(token)
+        if min(height, width) < token.size:
+            raise self._misfit(token, f"the signal is only {height}x{width} here")
+        pool = AvgPool2d if isinstance(token, tokens.AvgPool) else MaxPool2d
+        self._append("pool", pool(token.size))
+        self.shape = (channels, height // token.size, width // token.size)
+
+    def _image(self, token: tokens.Token) -> tuple[int, int, int]:
+        if len(self.shape) != 3:
+            raise self._misfit(token, f"the signal has no height and width here, its shape is {self.shape}")
+        channels, height, width = self.shape
+        return channels, height, width
+
+    def _misfit(self, token: tokens.Token, reason: str) -> BadInput:
+        return BadInput(f"network.notation: {type(token).__name__} of '{self.notation}' does not fit: {reason}")

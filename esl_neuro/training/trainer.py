@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field
 from types import FrameType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esl_neuro.data import Dataset, Split, encode, encode_for_evaluation, load_dataset
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.recipe import DataSection, Recipe
-from esl_neuro.snn import Network, build_network
+from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Rewirer
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
 from esl_neuro.training.losses import tet_loss
@@ -97,7 +97,7 @@ class Trainer:
     recipe: Recipe
     folder: RunFolder
     dataset: Dataset
-    network: Network
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     rewirer: Rewirer
     epoch: int = 0
@@ -112,13 +112,7 @@ class Trainer:
         """Begin a run; its folder is made once the recipe has proved to be possible."""
         ENCODINGS[recipe.data.encoding]  # looked up here, so that a wrong name is found before a folder is made
         dataset = load_dataset(recipe.data.name)
-        network = build_network(recipe.network, recipe.training.seed)
-        expected = (dataset.features, dataset.classes)
-        if (network.sizes[0], network.sizes[-1]) != expected:
-            raise BadInput(
-                f"network.notation: '{recipe.network.notation}' has {network.sizes[0]} inputs and "
-                f"{network.sizes[-1]} outputs; data set '{dataset.name}' needs {expected[0]} and {expected[1]}"
-            )
+        network = _network(recipe, dataset)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=recipe.training.learning_rate)
         iterations = recipe.training.epochs * _batches(len(dataset.train), recipe.training.batch)
@@ -167,6 +161,11 @@ class Trainer:
     def batches(self) -> int:
         """Batches per epoch; the last one may be smaller."""
         return _batches(len(self.dataset.train), self.recipe.training.batch)
+
+    @property
+    def neurons(self) -> int:
+        """Neurons that can fire, input lines not counted."""
+        return sum(fired.numel() for fired in probe(self.network, _sample_shape(self.dataset)).spikes.values())
 
     @property
     def iterations(self) -> int:
@@ -219,8 +218,9 @@ class Trainer:
         inputs = _time_first(encode(data.encoding, values, data.steps, rng))
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        activity = self.network(inputs)
-        loss = tet_loss(activity.output_spikes, labels)
+        self.network.train()
+        activity = observe(self.network, inputs)
+        loss = tet_loss(activity.outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -244,14 +244,13 @@ class Trainer:
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self._save("best")
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
-        neurons = sum(self.network.sizes[1:])
         metrics = EpochMetrics(
             epoch=self.epoch,
             iteration=self.epoch * self.batches,
             loss=sums.loss / sums.samples,
             train_accuracy=sums.correct / sums.samples,
             validation_accuracy=validation,
-            spikes_per_neuron=sums.spikes / (sums.samples * neurons),
+            spikes_per_neuron=sums.spikes / (sums.samples * self.neurons),
             density=self.rewirer.density,
             connections=sum(layer.connections for layer in self.rewirer.layers),
             births=sums.births,
@@ -260,14 +259,16 @@ class Trainer:
             learning_rate=learning_rate,
             thresholds={
                 name: [round(float(value), 6) for value in (levels.min(), levels.mean(), levels.max())]
-                for name, levels in ((name, lif.threshold.detach()) for name, lif in self.network.neurons.items())
+                for name, levels in (
+                    (name, lif.threshold.detach()) for name, lif in neuron_layers(self.network).items()
+                )
             },
         )
         self.folder.append_metrics(asdict(metrics))
         return metrics
 
     def _finish(self) -> TrainingResult:
-        network = load_network(self.folder)
+        network = load_network(self.folder, self.dataset)
         activity_spikes, test_accuracy = _evaluate(network, self.dataset.test, self.recipe.data)
         result = TrainingResult(
             recipe=self.recipe.name,
@@ -279,7 +280,7 @@ class Trainer:
             epochs=self.recipe.training.epochs,
             connections=self._connections(),
             density=self.rewirer.density,
-            spikes_per_neuron=activity_spikes / (len(self.dataset.test) * sum(network.sizes[1:])),
+            spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
         )
         write_atomically(self.folder.result, json.dumps(asdict(result), indent=2) + "\n")
@@ -287,7 +288,7 @@ class Trainer:
 
     def _connections(self) -> int:
         masked = {layer.name: layer.connections for layer in self.rewirer.layers}
-        return sum(masked.get(name, layer.weight.numel()) for name, layer in self.network.connections.items())
+        return sum(masked.get(name, layer.weight.numel()) for name, layer in weighted_layers(self.network).items())
 
     def _save(self, name: str) -> None:
         tensors = {f"network/{key}": value for key, value in self.network.state_dict().items()}
@@ -304,27 +305,44 @@ class Trainer:
         Checkpoint(tensors, progress).save(self.folder.path, name)
 
 
-def load_network(folder: RunFolder) -> Network:
+def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
+    """Build the network of a recipe, which must have as many outputs as the data have classes."""
+    network = build_network(recipe.network, _sample_shape(dataset), recipe.training.seed)
+    outputs = probe(network, _sample_shape(dataset)).outputs.shape[-1]
+    if outputs != dataset.classes:
+        raise BadInput(
+            f"network.notation: '{recipe.network.notation}' has {outputs} outputs; data set '{dataset.name}' has "
+            f"{dataset.classes} classes"
+        )
+    return network
+
+
+def _sample_shape(dataset: Dataset) -> tuple[int, ...]:
+    return tuple(int(size) for size in dataset.train.values.shape[1:])
+
+
+def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
     """Load the network of a run at its best epoch on validation."""
     recipe = folder.recipe()
-    network = build_network(recipe.network, recipe.training.seed)
+    network = _network(recipe, dataset)
     network.load_state_dict(Checkpoint.load(folder.path, "best").part("network"))
     return network
 
 
-def accuracy(network: Network, split: Split, data: DataSection) -> float:
+def accuracy(network: nn.Module, split: Split, data: DataSection) -> float:
     """Share of correctly classified samples, encoded as every evaluation encodes them."""
     return _evaluate(network, split, data)[1]
 
 
-def _evaluate(network: Network, split: Split, data: DataSection) -> tuple[int, float]:
+def _evaluate(network: nn.Module, split: Split, data: DataSection) -> tuple[int, float]:
     """Total spikes of all layers, and accuracy."""
     inputs = _time_first(encode_for_evaluation(data.encoding, split.values, data.steps))
     labels = torch.from_numpy(split.labels)
     spikes, correct = 0, 0
+    network.eval()
     with torch.no_grad():
         for first in range(0, len(split), 256):
-            activity = network(inputs[:, first : first + 256])
+            activity = observe(network, inputs[:, first : first + 256])
             spikes += sum(int(fired.sum()) for fired in activity.spikes.values())
             correct += int((activity.predictions() == labels[first : first + 256]).sum())
     return spikes, correct / len(split)

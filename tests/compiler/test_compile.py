@@ -6,6 +6,7 @@ import nir
 import numpy as np
 import pytest
 import torch
+from chains import chain_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,17 +16,17 @@ from esl_neuro.compiler.compile import check_limits, compile_graph
 from esl_neuro.errors import BadInput, LimitExceeded
 from esl_neuro.hardware import Limit, load_target
 from esl_neuro.interchange import to_nir
-from esl_neuro.snn import Network
+from esl_neuro.snn import neuron_layers, observe, weighted_layers
 
 LOIHI2 = load_target("loihi2")
 
 
 def network(sizes=(8, 7, 5), tau=0.5, seed=0):
     """Weights k/128 with a largest one of 127/128: scaled by 256 they are the even integers 2k, exactly."""
-    net = Network(sizes, tau=tau, threshold=1.0, surrogate="arctan", surrogate_width=1.0, learn_threshold=True).double()
+    net = chain_network(sizes, tau, 1.0).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for connection in net.connections.values():
+        for connection in weighted_layers(net).values():
             integers = torch.randint(-60, 128, connection.weight.shape, generator=generator)
             integers[torch.rand(integers.shape, generator=generator) < 0.3] = 0
             integers[0, 0] = 127
@@ -36,8 +37,8 @@ def network(sizes=(8, 7, 5), tau=0.5, seed=0):
 def graph_of(net, steps=6, threshold=None):
     """The NIR graph, with thresholds on a grid of 1/256 so that they are integers as well."""
     graph = to_nir(net.float(), steps)
-    for index in range(1, len(net.sizes)):
-        size = net.sizes[index]
+    for index, layer in enumerate(weighted_layers(net).values(), start=1):
+        size = layer.out_features
         level = np.random.default_rng(index).integers(60, 400, size) / 256
         graph.nodes[f"lif{index}"].v_threshold = level if threshold is None else np.full(size, threshold)
     return graph
@@ -46,7 +47,7 @@ def graph_of(net, steps=6, threshold=None):
 def float_spikes(net, graph, spikes):
     """The float network as a loop over steps, with the thresholds of the graph."""
     signal, result = spikes.astype(np.float64), {}
-    for (_, connection), (name, neurons) in zip(net.connections.items(), net.neurons.items(), strict=True):
+    for (_, connection), (name, neurons) in zip(weighted_layers(net).items(), neuron_layers(net).items(), strict=True):
         weight = connection.weight.detach().numpy().astype(np.float64)
         v, fired = np.zeros((len(signal), len(weight))), np.zeros((*signal.shape[:2], len(weight)), dtype=np.uint8)
         for step in range(signal.shape[1]):
@@ -79,11 +80,11 @@ def test_float_loop_is_the_torch_network():
     graph = graph_of(net, threshold=1.0)
     spikes = (np.random.default_rng(0).random((30, 6, 8)) < 0.3).astype(np.uint8)
     with torch.no_grad():
-        for neurons in net.neurons.values():
+        for neurons in neuron_layers(net).values():
             neurons.raw_threshold.fill_(float(np.log(np.expm1(1.0))))
-            graph.nodes["lif1"].v_threshold = net.neurons["lif1"].threshold.numpy()
-            graph.nodes["lif2"].v_threshold = net.neurons["lif2"].threshold.numpy()
-    activity = net(torch.from_numpy(spikes).transpose(0, 1).float())
+            graph.nodes["lif1"].v_threshold = neuron_layers(net)["lif1"].threshold.numpy()
+            graph.nodes["lif2"].v_threshold = neuron_layers(net)["lif2"].threshold.numpy()
+    activity = observe(net, torch.from_numpy(spikes).transpose(0, 1).float())
     for name, fired in float_spikes(net, graph, spikes).items():
         assert np.array_equal(activity.spikes[name].detach().transpose(0, 1).numpy(), fired)
 
@@ -92,7 +93,7 @@ def test_float_loop_is_the_torch_network():
 @given(seed=st.integers(0, 10**6), tau=st.floats(0, 1), sizes=st.lists(st.integers(1, 9), min_size=2, max_size=4))
 def test_whatever_compiles_can_run(seed, tau, sizes):
     generator = torch.Generator().manual_seed(seed)
-    net = Network(tuple(sizes), tau=tau, threshold=0.7, surrogate="arctan", surrogate_width=1.0, learn_threshold=True)
+    net = chain_network(tuple(sizes), tau, 0.7)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -111,7 +112,7 @@ def test_program_carries_target_steps_time_step_and_chain():
 def test_only_connections_that_exist_are_stored():
     net = network()
     program = compile_graph(to_nir(net, 6), LOIHI2, 6).program
-    for connection, torch_connection in zip(program.connections, net.connections.values(), strict=True):
+    for connection, torch_connection in zip(program.connections, weighted_layers(net).values(), strict=True):
         assert connection.stored == connection.declared == int((torch_connection.weight != 0).sum())
 
 

@@ -8,9 +8,12 @@ import nir
 import numpy as np
 import pytest
 import torch
+from chains import chain_network
 
+from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
-from esl_neuro.snn import Network
+from esl_neuro.snn import build_layers, neuron_layers, observe, weighted_layers
+from esl_neuro.snn.neurons import lif_per_channel
 
 SIZES = (7, 6, 5, 4)
 TAUS = [0.0, 0.5, 0.75, 1.0]
@@ -18,12 +21,12 @@ TAUS = [0.0, 0.5, 0.75, 1.0]
 
 def grid_network(tau, seed=0):
     """Weights on a grid of 1/64, so that every sum and every decay by these taus is exact in floating point."""
-    network = Network(SIZES, tau=tau, threshold=0.5, surrogate="arctan", surrogate_width=1.0, learn_threshold=True)
+    network = chain_network(SIZES, tau, 0.5)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for connection in network.connections.values():
+        for connection in weighted_layers(network).values():
             connection.weight.copy_(torch.randint(-30, 64, connection.weight.shape, generator=generator) / 64)
-        for neurons in network.neurons.values():
+        for neurons in neuron_layers(network).values():
             neurons.raw_threshold.copy_(torch.randn(neurons.raw_threshold.shape, generator=generator))
     return network
 
@@ -77,7 +80,7 @@ def test_connections_are_affine_with_explicit_zero_bias():
 def test_neuron_parameters_are_arrays_as_independent_readers_need_them(tau):
     network = grid_network(tau)
     graph = to_nir(network, steps=9)
-    for name, neurons in network.neurons.items():
+    for name, neurons in neuron_layers(network).items():
         node = graph.nodes[name]
         size = neurons.raw_threshold.numel()
         fields = ("r", "v_threshold", "v_reset") if tau == 1 else ("tau", "r", "v_leak", "v_threshold", "v_reset")
@@ -109,7 +112,7 @@ def test_metadata_has_time_step_steps_and_generator(dt_s):
 @pytest.mark.parametrize("dt_s", [1e-4, 1e-3, 1.0])
 def test_forward_euler_gives_back_every_spike(tau, dt_s):
     network, inputs = grid_network(tau), random_spikes(12, 20)
-    activity = network(inputs)
+    activity = observe(network, inputs)
     simulated = forward_euler(to_nir(network, 12, dt_s), inputs)
     for name, spikes in activity.spikes.items():
         assert np.array_equal(simulated[name], spikes.detach().numpy())
@@ -130,7 +133,7 @@ def test_file_says_the_same(tau, tmp_path):
         for field in ("weight", "bias", "tau", "r", "v_leak", "v_threshold", "v_reset"):
             if hasattr(node, field):
                 assert np.array_equal(getattr(again.nodes[name], field), getattr(node, field))
-    for name, spikes in network(inputs).spikes.items():
+    for name, spikes in observe(network, inputs).spikes.items():
         assert np.array_equal(forward_euler(again, inputs)[name], spikes.detach().numpy())
 
 
@@ -142,3 +145,32 @@ def test_graph_shares_no_memory_with_the_network(tau):
     graph.nodes["fc1"].weight[:] = 0
     graph.nodes["lif1"].v_threshold[:] = 0
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_bias_is_the_same_in_the_graph():
+    neurons = lif_per_channel(0.5, 0.5, "arctan", 1.0, learn_threshold=True)
+    network = build_layers("7-6-4", (7,), neurons, bias=True, spiking_output=True)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for layer in weighted_layers(network).values():
+            layer.weight.copy_(torch.randint(-30, 64, layer.weight.shape, generator=generator) / 64)
+            layer.bias.copy_(torch.randint(-8, 24, layer.bias.shape, generator=generator) / 64)
+    inputs = random_spikes(12, 5)
+    expected = forward_euler(to_nir(network, steps=12), inputs)
+    for name, spikes in observe(network, inputs).spikes.items():
+        assert np.array_equal(spikes.detach().numpy(), expected[name])
+        assert spikes.any()
+
+
+def test_layers_without_a_nir_form_are_refused_by_name():
+    network = build_layers("8C3-BN-AP2-10", (1, 6, 6), lif_per_channel(), spiking_output=True)
+    with pytest.raises(BadInput) as caught:
+        to_nir(network, steps=4)
+    for name in ("'conv1' (Conv2d)", "'bn1' (BatchNorm2d)", "'pool1' (AvgPool2d)", "'flatten' (Flatten)"):
+        assert name in str(caught.value)
+
+
+def test_a_last_layer_that_does_not_fire_is_refused():
+    network = build_layers("7-6-4", (7,), lif_per_channel())
+    with pytest.raises(BadInput, match="'fc2' does not fire"):
+        to_nir(network, steps=4)

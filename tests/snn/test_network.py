@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from chains import chain_network
 
 from esl_neuro.errors import BadInput
 from esl_neuro.recipe import NetworkSection
-from esl_neuro.snn import LIF, Network, build_network, parse_notation
-from esl_neuro.snn.network import Activity
+from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, weighted_layers
 
 
 def neurons(count=3, threshold=1.0, learn_threshold=True):
@@ -31,21 +29,6 @@ def section(**changes):
 
 def weights(network):
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
-
-
-@given(sizes=st.lists(st.integers(1, 10**6), min_size=2, max_size=6))
-def test_notation_is_sizes_joined_by_dashes(sizes):
-    assert parse_notation("-".join(map(str, sizes))) == tuple(sizes)
-
-
-@pytest.mark.parametrize(
-    "notation", ["", "64", "64-", "-10", "64--10", "64-0-10", "64-1.5-10", "64-a-10", "64 - 10", "6²-10"]
-)
-def test_unreadable_notation_is_quoted_with_an_example(notation):
-    with pytest.raises(BadInput) as caught:
-        parse_notation(notation)
-    assert f"'{notation}' cannot be read" in str(caught.value)
-    assert "64-256-10" in str(caught.value)
 
 
 @pytest.mark.parametrize("threshold", [1e-3, 0.5, 1.0, 10.0, 80.0])
@@ -82,39 +65,38 @@ def test_unknown_surrogate_is_refused():
 
 
 def test_layers_are_a_chain_of_connections_without_bias():
-    network = build_network(section(), seed=0)
-    assert network.sizes == (6, 5, 4, 3)
-    assert list(network.connections) == ["fc1", "fc2", "fc3"]
-    assert list(network.neurons) == ["lif1", "lif2", "lif3"]
-    assert [tuple(layer.weight.shape) for layer in network.connections.values()] == [(5, 6), (4, 5), (3, 4)]
-    assert all(layer.bias is None for layer in network.connections.values())
+    network = build_network(section(), (6,), seed=0)
+    assert list(weighted_layers(network)) == ["fc1", "fc2", "fc3"]
+    assert list(neuron_layers(network)) == ["lif1", "lif2", "lif3"]
+    assert [tuple(layer.weight.shape) for layer in weighted_layers(network).values()] == [(5, 6), (4, 5), (3, 4)]
+    assert all(layer.bias is None for layer in weighted_layers(network).values())
 
 
 def test_weights_depend_on_the_seed_alone():
-    first = weights(build_network(section(), seed=3))
+    first = weights(build_network(section(), (6,), seed=3))
     torch.rand(10)
-    assert torch.equal(weights(build_network(section(), seed=3)), first)
-    assert not torch.equal(weights(build_network(section(), seed=4)), first)
+    assert torch.equal(weights(build_network(section(), (6,), seed=3)), first)
+    assert not torch.equal(weights(build_network(section(), (6,), seed=4)), first)
 
 
 def test_building_leaves_the_global_random_numbers_alone():
     torch.manual_seed(11)
     expected = torch.rand(5)
     torch.manual_seed(11)
-    build_network(section(), seed=3)
+    build_network(section(), (6,), seed=3)
     assert torch.equal(torch.rand(5), expected)
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
 def test_forward_equals_a_loop_over_steps_layers_and_neurons(tau):
-    network = build_network(section(tau=tau, threshold=0.2), seed=1).double()
+    network = build_network(section(tau=tau, threshold=0.2), (6,), seed=1).double()
     inputs = (torch.rand(7, 3, 6, generator=torch.Generator().manual_seed(2)) < 0.6).double()
-    activity = network(inputs)
+    activity = observe(network, inputs)
     for sample in range(3):
-        potentials = {name: [0.0] * lif.threshold.numel() for name, lif in network.neurons.items()}
+        potentials = {name: [0.0] * lif.threshold.numel() for name, lif in neuron_layers(network).items()}
         for step in range(7):
             signal = inputs[step, sample].tolist()
-            pairs = zip(network.connections.values(), network.neurons.items(), strict=True)
+            pairs = zip(weighted_layers(network).values(), neuron_layers(network).items(), strict=True)
             for connection, (name, lif) in pairs:
                 fired = []
                 for n, row in enumerate(connection.weight.tolist()):
@@ -127,24 +109,23 @@ def test_forward_equals_a_loop_over_steps_layers_and_neurons(tau):
 
 
 def test_samples_do_not_mix_and_start_from_rest():
-    network = build_network(section(threshold=0.2), seed=1)
+    network = build_network(section(threshold=0.2), (6,), seed=1)
     inputs = (torch.rand(7, 4, 6) < 0.6).float()
-    together = network(inputs).output_spikes
+    together = network(inputs)
     network(inputs)
     for sample in range(4):
-        assert torch.equal(network(inputs[:, sample : sample + 1]).output_spikes[:, 0], together[:, sample])
+        assert torch.equal(network(inputs[:, sample : sample + 1])[:, 0], together[:, sample])
 
 
 def test_prediction_is_the_most_active_output_the_lowest_among_equals():
     spikes = torch.zeros(4, 3, 3)
     spikes[:2, 0, 2] = 1  # sample 0: neuron 2 twice
     spikes[0, 1, 1] = spikes[3, 1, 2] = 1  # sample 1: neurons 1 and 2 once each
-    activity = Activity({"lif1": torch.ones(4, 3, 9), "lif2": spikes})
-    assert activity.output_spikes is spikes
+    activity = Activity(spikes, {"lif1": torch.ones(4, 3, 9), "lif2": spikes})
     assert activity.predictions().tolist() == [2, 1, 0]
 
 
 def test_gradients_reach_every_weight_and_threshold():
-    network = Network((4, 5, 3), tau=0.5, threshold=0.1, surrogate="arctan", surrogate_width=1.0, learn_threshold=True)
-    network(torch.ones(5, 2, 4)).output_spikes.sum().backward()
+    network = chain_network((4, 5, 3), 0.5, 0.1)
+    network(torch.ones(5, 2, 4)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())

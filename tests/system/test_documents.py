@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -36,7 +37,7 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
-    line = command.replace("python benchmarks", f"python {REPOSITORY}/benchmarks")
+    line = command.replace("benchmarks/simulators.py", shlex.quote(f"{REPOSITORY}/benchmarks/simulators.py"))
     done = workspace.once(f"{line} --json" if command in RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
     assert done.returncode == (3 if without_lava else 0), done.stderr

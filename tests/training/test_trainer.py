@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from esl_neuro.data import Split, load_dataset
 from esl_neuro.errors import BadInput
 from esl_neuro.recipe import load_recipe
+from esl_neuro.snn import neuron_layers, observe, weighted_layers
 from esl_neuro.training.checkpoint import Checkpoint
 from esl_neuro.training.run_folder import RunFolder, create_run_folder
 from esl_neuro.training.trainer import Trainer, accuracy, load_network
@@ -76,12 +77,12 @@ def whole(tmp_path_factory):
     """A run that was never interrupted, with what its callbacks heard."""
     heard = {"batches": [], "epochs": [], "connections": set(), "thresholds": []}
     trainer = start(tmp_path_factory.mktemp("whole"))
-    heard["thresholds"] = [lif.threshold.detach().clone() for lif in trainer.network.neurons.values()]
+    heard["thresholds"] = [lif.threshold.detach().clone() for lif in neuron_layers(trainer.network).values()]
 
     def on_batch(*values):
         heard["batches"].append(values)
         mask = trainer.rewirer.layers[0].mask
-        weight = trainer.network.connections["fc1"].weight
+        weight = weighted_layers(trainer.network)["fc1"].weight
         heard["connections"].add((int(mask.sum()), int((weight[~mask] != 0).sum())))
 
     result = trainer.run(on_batch, heard["epochs"].append)
@@ -168,14 +169,14 @@ def test_result_is_of_the_best_epoch_on_validation(whole):
     assert validation[result.best_epoch - 1] == max(validation)
     assert result.connections == CONNECTIONS + 24 * 10
     assert result.test_samples == len(trainer.dataset.test)
-    network = load_network(trainer.folder)
+    network = load_network(trainer.folder, trainer.dataset)
     assert accuracy(network, trainer.dataset.validation, trainer.recipe.data) == max(validation)
     assert accuracy(network, trainer.dataset.test, trainer.recipe.data) == result.test_accuracy
 
 
 def test_accuracy_counts_the_samples_that_are_right(whole):
     trainer = whole[0]
-    network, test = load_network(trainer.folder), trainer.dataset.test
+    network, test = load_network(trainer.folder, trainer.dataset), trainer.dataset.test
     split = Split(test.values[:100], test.labels[:100])
     deterministic = trainer.recipe.data.model_copy(update={"encoding": "even_rate"})
     right = 0
@@ -185,21 +186,21 @@ def test_accuracy_counts_the_samples_that_are_right(whole):
             count = round(float(value) * 4)
             passed = [math.floor(t * count / 4 + 0.5) for t in range(5)]
             spikes[:, 0, pixel] = torch.tensor([float(passed[t + 1] - passed[t]) for t in range(4)])
-        counts = network(spikes).output_spikes.sum(0)[0].tolist()
+        counts = observe(network, spikes).outputs.sum(0)[0].tolist()
         right += counts.index(max(counts)) == label
     assert accuracy(network, split, deterministic) == right / len(split)
 
 
 def test_thresholds_are_learned_and_positive(whole):
     trainer, _, heard = whole
-    for lif, before in zip(trainer.network.neurons.values(), heard["thresholds"], strict=True):
+    for lif, before in zip(neuron_layers(trainer.network).values(), heard["thresholds"], strict=True):
         assert (lif.threshold > 0).all()
         assert (lif.threshold.detach() != before).float().mean() > 0.9
 
 
 def test_thresholds_stay_where_they_are_not_learned(tmp_path):
     trainer, _ = train(tmp_path, "network.learn_thresholds=false", "training.epochs=1")
-    for lif in trainer.network.neurons.values():
+    for lif in neuron_layers(trainer.network).values():
         assert torch.allclose(lif.threshold, torch.ones(()), rtol=1e-6)
 
 
@@ -322,14 +323,19 @@ def test_checkpoint_of_another_architecture_cannot_be_resumed(interrupted):
         Trainer.resume(interrupted)
 
 
-@pytest.mark.parametrize(("notation", "sizes"), [("63-24-10", "63 inputs and 10"), ("64-24-11", "64 inputs and 11")])
-def test_notation_must_match_the_data(tmp_path, notation, sizes):
+@pytest.mark.parametrize(
+    ("notation", "reason"),
+    [
+        ("63-24-10", "begins with 63 inputs, the data have 64"),
+        ("64-24-11", "has 11 outputs; data set 'digits' has 10 classes"),
+    ],
+)
+def test_notation_must_match_the_data(tmp_path, notation, reason):
     with pytest.raises(BadInput) as caught:
         start(tmp_path, f"network.notation={notation}")
     message = str(caught.value)
     assert f"'{notation}'" in message
-    assert sizes in message
-    assert "'digits' needs 64 and 10" in message
+    assert reason in message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""Layers over time: every signal has the shape (steps, batch, ...).
+
+Layers without memory treat the steps as more samples, so that all steps go through one call.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class OverTime:
+    """Mix-in before a torch layer without memory: merge steps and batch, apply the layer, take them apart."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the layer's output, shape (steps, batch, ...)."""
+        merged: Tensor = super().forward(signal.flatten(0, 1))  # type: ignore[misc]
+        return merged.reshape(*signal.shape[:2], *merged.shape[1:])
+
+
+class Conv2d(OverTime, nn.Conv2d):
+    """Convolution of every step."""
+
+
+class BatchNorm2d(OverTime, nn.BatchNorm2d):
+    """Batch normalisation with statistics shared over the steps, as TET does."""
+
+
+class AvgPool2d(OverTime, nn.AvgPool2d):
+    """Average pooling of every step."""
+
+
+class MaxPool2d(OverTime, nn.MaxPool2d):
+    """Maximum pooling of every step; of spikes, a logical or."""
+
+
+class GlobalAvgPool2d(nn.Module):
+    """Mean over all positions: (steps, batch, channels, height, width) to (steps, batch, channels)."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the means."""
+        return signal.mean((-2, -1))
+
+
+class Flatten(nn.Module):
+    """Features of a step in one row: (steps, batch, ...) to (steps, batch, features)."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the rows."""
+        return signal.flatten(2)
+
+
+class Vote(nn.Module):
+    """Mean over groups of neighbouring output neurons, one group a class (STL-SNN).
+
+    Parameters
+    ----------
+    group : int
+        Neurons per class.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the means, shape (steps, batch, neurons / group)."""
+        return signal.reshape(*signal.shape[:-1], -1, self.group).mean(-1)
+
+
+class SynapticFilter(nn.Module):
+    """Exponential synapses before the membrane, which make a LIF a CUBA-LIF.
+
+    ``u[t] = tau_syn u[t-1] + I[t]``
+
+    Parameters
+    ----------
+    tau_syn : float
+        Factor by which the synaptic current decays per step, in [0, 1).
+    """
+
+    def __init__(self, tau_syn: float) -> None:
+        super().__init__()
+        self.tau_syn = tau_syn
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Return the filtered currents, shape (steps, batch, ...), from rest."""
+        filtered, current = [], torch.zeros_like(currents[0])
+        for arriving in currents.unbind(0):
+            current = torch.add(arriving, current, alpha=self.tau_syn)
+            filtered.append(current)
+        return torch.stack(filtered)

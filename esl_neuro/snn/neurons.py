@@ -1,0 +1,102 @@
+"""Neurons with learnable thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from esl_neuro.snn.functional import SURROGATES, lif
+
+# Makes the neurons of a layer whose signals have the given shape: (neurons,) or (channels, height, width).
+Neurons = Callable[[tuple[int, ...]], nn.Module]
+
+
+class LIF(nn.Module):
+    """Leaky integrate-and-fire neurons with one positive threshold each (STL-SNN).
+
+    The threshold is ``softplus(raw_threshold)``: positive whatever the optimiser does, because a threshold of zero
+    or less has no meaning on the chip.
+
+    Parameters
+    ----------
+    neurons : int or tuple of int
+        Shape of the thresholds: the number of neurons, or a shape that the signal's broadcasts with, such as
+        (channels, 1, 1) for one threshold per channel of a convolution.
+    tau : float
+        Membrane decay factor (the papers' tau), in [0, 1].
+    threshold : float
+        Initial threshold, positive.
+    surrogate : str
+        Name of the surrogate gradient.
+    surrogate_width : float
+        Its width, in units of potential.
+    learn_threshold : bool
+        Whether the thresholds are trained.
+    """
+
+    def __init__(
+        self,
+        neurons: int | tuple[int, ...],
+        tau: float,
+        threshold: float,
+        surrogate: str,
+        surrogate_width: float,
+        learn_threshold: bool,
+    ) -> None:
+        super().__init__()
+        self.tau = tau
+        self.surrogate = SURROGATES[surrogate]
+        self.surrogate_width = surrogate_width
+        inverse_softplus = threshold + math.log(-math.expm1(-threshold))  # of softplus; no overflow for large ones
+        self.raw_threshold = nn.Parameter(torch.full(_shape(neurons), inverse_softplus), requires_grad=learn_threshold)
+
+    @property
+    def threshold(self) -> Tensor:
+        """Thresholds, all positive."""
+        return nn.functional.softplus(self.raw_threshold)
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Return spikes, shape (steps, batch, ...), starting from rest."""
+        return lif(currents, self.tau, self.threshold, self.surrogate, self.surrogate_width)
+
+
+def _shape(neurons: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (neurons,) if isinstance(neurons, int) else neurons
+
+
+def lif_per_channel(
+    tau: float = 0.5,
+    threshold: float = 1.0,
+    surrogate: str = "triangle",
+    surrogate_width: float = 1.0,
+    learn_threshold: bool = False,
+) -> Neurons:
+    """LIF neurons with one threshold per neuron of a linear layer and per channel of a convolution.
+
+    A threshold per channel can be folded into the shared weights of a convolution, one per position cannot. The
+    default values are TET's.
+    """
+
+    def make(shape: tuple[int, ...]) -> nn.Module:
+        thresholds = (shape[0], *[1] * (len(shape) - 1))
+        return LIF(thresholds, tau, threshold, surrogate, surrogate_width, learn_threshold)
+
+    return make
+
+
+def lif_per_position(
+    tau: float = 0.5,
+    threshold: float = 2.0,
+    surrogate: str = "arctan",
+    surrogate_width: float = 1.0,
+    learn_threshold: bool = True,
+) -> Neurons:
+    """LIF neurons with one threshold each, at every position of a convolution too; the default values are STL-SNN's."""
+
+    def make(shape: tuple[int, ...]) -> nn.Module:
+        return LIF(shape, tau, threshold, surrogate, surrogate_width, learn_threshold)
+
+    return make

@@ -1,0 +1,113 @@
+"""The papers' notation of networks: ``784-800-10``, ``64C3-128C3-AP2-256C3x2-AP2-10``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from esl_neuro.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``800``: a fully connected layer of that many neurons (or the inputs, where it stands first)."""
+
+    neurons: int
+
+
+@dataclass(frozen=True)
+class Conv:
+    """``64C3``, ``64C3S2``: a convolution of 64 channels, 3x3, padded to the input's size, here with stride 2."""
+
+    channels: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """``BN``: batch normalisation of the convolution before it, ahead of its neurons."""
+
+
+@dataclass(frozen=True)
+class AvgPool:
+    """``AP2``: average pooling."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """``MP2``: maximum pooling."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """``DP``, ``DP0.3``: dropout, a new mask each step; one half if nothing is said."""
+
+    share: float
+
+
+@dataclass(frozen=True)
+class Voting:
+    """``V10``: mean over ten neighbouring output neurons, one group a class."""
+
+    group: int
+
+
+Token = Dense | Conv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
+
+_PATTERNS: tuple[tuple[str, type[Token]], ...] = (
+    (r"(\d+)", Dense),
+    (r"(\d+)C(\d+)(?:S(\d+))?", Conv),
+    (r"BN", BatchNorm),
+    (r"AP(\d+)", AvgPool),
+    (r"MP(\d+)", MaxPool),
+    (r"DP(0?\.\d+)?", Dropout),
+    (r"V(\d+)", Voting),
+)
+_ALLOWED = "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and x2 behind one to repeat it"
+
+
+def parse_layers(notation: str) -> tuple[Token, ...]:
+    """Read the notation of a network.
+
+    Examples
+    --------
+    >>> parse_layers("784-800-10")
+    (Dense(neurons=784), Dense(neurons=800), Dense(neurons=10))
+    >>> parse_layers("64C3x2-AP2")[1:]
+    (Conv(channels=64, kernel=3, stride=1), AvgPool(size=2))
+
+    Raises
+    ------
+    BadInput
+        If a part cannot be read; the message quotes it and says what is allowed.
+    """
+    tokens: list[Token] = []
+    for part in notation.split("-"):
+        body, _, times = part.partition("x")
+        if times and not (times.isascii() and times.isdigit() and int(times) > 0):
+            raise _unreadable(notation, part)
+        tokens += [_token(notation, part, body)] * int(times or 1)
+    return tuple(tokens)
+
+
+def _token(notation: str, part: str, body: str) -> Token:
+    for pattern, kind in _PATTERNS:
+        found = re.fullmatch(pattern, body, flags=re.ASCII)
+        if found is None:
+            continue
+        if kind is Dropout:
+            return Dropout(float(found[1] or 0.5))
+        numbers = [int(number or 1) for number in found.groups()]
+        if 0 in numbers:
+            break
+        return kind(*numbers)
+    raise _unreadable(notation, part)
+
+
+def _unreadable(notation: str, part: str) -> BadInput:
+    return BadInput(f"network.notation: '{part}' of '{notation}' cannot be read; allowed: {_ALLOWED}")

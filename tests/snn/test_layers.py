@@ -1,0 +1,59 @@
+"""Layers over time do at each step what torch does to one sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from esl_neuro.snn.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    SynapticFilter,
+    Vote,
+)
+
+SIGNAL = torch.randn(3, 2, 4, 6, 5, generator=torch.Generator().manual_seed(0))  # steps, batch, channels, height, width
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Conv2d(4, 7, 3, 2, 1), nn.Conv2d(4, 7, 3, 2, 1)),
+        (AvgPool2d(2), nn.AvgPool2d(2)),
+        (MaxPool2d(2), nn.MaxPool2d(2)),
+        (BatchNorm2d(4).eval(), nn.BatchNorm2d(4).eval()),
+    ],
+)
+def test_a_layer_without_memory_sees_each_step_alone(ours, theirs):
+    theirs.load_state_dict(ours.state_dict())
+    expected = torch.stack([theirs(step) for step in SIGNAL])
+    torch.testing.assert_close(ours(SIGNAL), expected)
+
+
+def test_batch_norm_shares_its_statistics_over_steps_and_batch():
+    normalised = BatchNorm2d(4)(SIGNAL)
+    torch.testing.assert_close(normalised.mean((0, 1, 3, 4)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalised.var((0, 1, 3, 4), unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_shapes_are_reduced_as_named():
+    assert Flatten()(SIGNAL).shape == (3, 2, 4 * 6 * 5)
+    torch.testing.assert_close(GlobalAvgPool2d()(SIGNAL)[1, 0, 2], SIGNAL[1, 0, 2].mean())
+
+
+def test_votes_are_means_over_neighbours():
+    signal = torch.tensor([[[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]]])
+    assert Vote(3)(signal).tolist() == [[[2.0, 20.0]]]
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.3, 0.9])
+def test_synapses_decay_exponentially(tau):
+    impulse = torch.zeros(6, 1, 1)
+    impulse[1] = 2.0
+    filtered = SynapticFilter(tau)(impulse).flatten().tolist()
+    assert filtered == pytest.approx([0.0] + [2.0 * tau**step for step in range(5)])
