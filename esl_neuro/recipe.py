@@ -37,7 +37,9 @@ class NetworkSection(Section):
     threshold: Positive = Field(description="initial threshold of every neuron")
     surrogate: str = Field(description="surrogate gradient of the spike")
     surrogate_width: Positive = Field(description="width of the surrogate, in units of potential")
-    learn_thresholds: bool = Field(description="one learnable positive threshold per neuron (per channel)")
+    mode: Literal["stl", "sl", "tl"] = Field(
+        description="what learns: weights and thresholds (stl), weights only (sl), thresholds only (tl)"
+    )
     bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
     readout: Literal["spikes", "accumulate"] = Field(
         default="spikes", description="output neurons fire, or their inputs are summed without decay (eq. 10)"
@@ -61,7 +63,13 @@ class TrainingSection(Section):
 
     epochs: Count
     batch: Count
+    loss: str = Field(default="tet", description="loss over the outputs of every step")
+    optimiser: str = "adam"
     learning_rate: Positive
+    rate_schedule: str = Field(default="cosine", description="course of the learning rate")
+    final_rate: Share = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Share = Field(default=0.9, description="used by sgd")
     seed: Annotated[int, Field(ge=0)]
     threads: Count = Field(description="processor threads; part of the recipe because sums depend on it")
 

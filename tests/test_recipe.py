@@ -23,7 +23,9 @@ DOCUMENT = {
         "threshold": 1.0,
         "surrogate": "arctan",
         "surrogate_width": 1.0,
-        "learn_thresholds": True,
+        "mode": "stl",
+        "bias": False,
+        "readout": "spikes",
     },
     "sparsity": {
         "layers": ["fc1"],
@@ -34,7 +36,19 @@ DOCUMENT = {
         "prune": "magnitude",
         "growth": {"momentum": 0.5, "random": 0.5},
     },
-    "training": {"epochs": 2, "batch": 64, "learning_rate": 0.01, "seed": 0, "threads": 1},
+    "training": {
+        "epochs": 2,
+        "batch": 64,
+        "loss": "tet",
+        "optimiser": "adam",
+        "learning_rate": 0.01,
+        "rate_schedule": "cosine",
+        "final_rate": 0.0,
+        "weight_decay": 0.0,
+        "momentum": 0.9,
+        "seed": 0,
+        "threads": 1,
+    },
     "expected": {"test_accuracy": 0.9, "source": "nobody"},
 }
 
@@ -115,7 +129,7 @@ def test_missing_field_is_named(field):
         ("training.epochs", "many"),
         ("training", 5),
         ("network.tau", "half"),
-        ("network.learn_thresholds", 3),
+        ("network.mode", 3),
         ("network.notation", 64),
         ("sparsity.layers", "fc1"),
         ("sparsity.growth", "momentum"),
@@ -130,7 +144,7 @@ def test_wrong_type_is_refused_with_field_and_value(field, value):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("training.epochs", True), ("training.epochs", "5"), ("network.learn_thresholds", "yes"), ("network.tau", True)],
+    [("training.epochs", True), ("training.epochs", "5"), ("network.mode", "STL"), ("network.tau", True)],
 )
 def test_value_of_another_type_is_never_converted(field, value):
     refusal(changed(field, value))
@@ -209,7 +223,7 @@ def test_all_findings_come_at_once():
         ("training.epochs=5", "training.epochs", 5),
         ("training.learning_rate=1e-3", "training.learning_rate", 1e-3),
         (" training.seed = 7 ", "training.seed", 7),
-        ("network.learn_thresholds=false", "network.learn_thresholds", False),
+        ("network.mode=sl", "network.mode", "sl"),
         ("network.notation=64-8-10", "network.notation", "64-8-10"),
         ('network.notation="64-8-10"', "network.notation", "64-8-10"),
         ("data.encoding=latency", "data.encoding", "latency"),
@@ -264,7 +278,7 @@ def documents(draw):
             "threshold": draw(positives),
             "surrogate": draw(texts),
             "surrogate_width": draw(positives),
-            "learn_thresholds": draw(st.booleans()),
+            "mode": draw(st.sampled_from(["stl", "sl", "tl"])),
         },
         "sparsity": {
             "layers": draw(st.lists(texts, min_size=1, max_size=3)),

@@ -84,13 +84,16 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) -> nn.Sequential:
     """Build the network of a recipe for inputs of a shape, with weights that depend on the seed alone."""
     neurons = lif_per_channel(
-        section.tau, section.threshold, section.surrogate, section.surrogate_width, section.learn_thresholds
+        section.tau, section.threshold, section.surrogate, section.surrogate_width, section.mode != "sl"
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_layers(
+        network = build_layers(
             section.notation, shape, neurons, bias=section.bias, spiking_output=section.readout == "spikes"
         )
+    for layer in weighted_layers(network).values():
+        layer.requires_grad_(section.mode != "tl")
+    return network
 
 
 def build_layers(

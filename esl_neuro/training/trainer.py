@@ -22,7 +22,8 @@ from esl_neuro.recipe import DataSection, Recipe
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Rewirer
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
-from esl_neuro.training.losses import tet_loss
+from esl_neuro.training.losses import LOSSES
+from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
 from esl_neuro.training.run_folder import RunFolder, write_atomically
 
 
@@ -110,11 +111,12 @@ class Trainer:
     @classmethod
     def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder]) -> Trainer:
         """Begin a run; its folder is made once the recipe has proved to be possible."""
-        ENCODINGS[recipe.data.encoding]  # looked up here, so that a wrong name is found before a folder is made
+        # Looked up here, so that a wrong name is found before a folder is made.
+        ENCODINGS[recipe.data.encoding], LOSSES[recipe.training.loss], RATE_SCHEDULES[recipe.training.rate_schedule]
         dataset = load_dataset(recipe.data.name)
         network = _network(recipe, dataset)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=recipe.training.learning_rate)
+        optimizer = OPTIMISERS[recipe.training.optimiser](parameters, recipe.training)
         iterations = recipe.training.epochs * _batches(len(dataset.train), recipe.training.batch)
         sparsity = recipe.sparsity
         rewirer = Rewirer(
@@ -220,7 +222,7 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.network.train()
         activity = observe(self.network, inputs)
-        loss = tet_loss(activity.outputs, labels)
+        loss = LOSSES[self.recipe.training.loss](activity.outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -233,9 +235,9 @@ class Trainer:
         return loss.item()
 
     def _learning_rate(self) -> float:
-        """Cosine from the recipe's rate to zero over the whole run."""
+        training = self.recipe.training
         done = (self.epoch * self.batches + self.batch) / self.iterations
-        return self.recipe.training.learning_rate / 2 * (1 + math.cos(math.pi * done))
+        return training.learning_rate * RATE_SCHEDULES[training.rate_schedule](done, training.final_rate)
 
     def _finish_epoch(self) -> EpochMetrics:
         sums, learning_rate = self.sums, self._learning_rate()

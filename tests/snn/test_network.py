@@ -22,7 +22,7 @@ def section(**changes):
         "threshold": 0.7,
         "surrogate": "arctan",
         "surrogate_width": 1.0,
-        "learn_thresholds": True,
+        "mode": "stl",
     }
     return NetworkSection(**(values | changes))
 
@@ -129,3 +129,16 @@ def test_gradients_reach_every_weight_and_threshold():
     network = chain_network((4, 5, 3), 0.5, 0.1)
     network(torch.ones(5, 2, 4)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("mode", "weights_learn", "thresholds_learn"), [("stl", 1, 1), ("sl", 1, 0), ("tl", 0, 1)])
+def test_modes_choose_what_learns(mode, weights_learn, thresholds_learn):
+    network = build_network(section(mode=mode), (6,), seed=0)
+    assert {layer.weight.requires_grad for layer in weighted_layers(network).values()} == {bool(weights_learn)}
+    assert {lif.raw_threshold.requires_grad for lif in neuron_layers(network).values()} == {bool(thresholds_learn)}
+
+
+def test_an_accumulating_readout_does_not_fire():
+    network = build_network(section(readout="accumulate"), (6,), seed=0)
+    assert list(neuron_layers(network)) == ["lif1", "lif2"]
+    assert list(weighted_layers(network)) == ["fc1", "fc2", "fc3"]

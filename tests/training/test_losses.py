@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_neuro.training.losses import tet_loss
+from esl_neuro.training.losses import mean_cross_entropy, rate_mse, tet
 
 
 def scalar_tet(outputs, labels):
@@ -26,22 +26,41 @@ def test_tet_is_the_cross_entropy_of_every_step_averaged(steps, batch, classes, 
     generator = torch.Generator().manual_seed(seed)
     outputs = torch.randn(steps, batch, classes, generator=generator, dtype=torch.float64) * 3
     labels = torch.randint(classes, (batch,), generator=generator)
-    assert tet_loss(outputs, labels).item() == pytest.approx(scalar_tet(outputs, labels.tolist()), abs=1e-12)
+    assert tet(outputs, labels).item() == pytest.approx(scalar_tet(outputs, labels.tolist()), abs=1e-12)
 
 
 def test_silent_outputs_cost_the_log_of_the_classes():
-    assert tet_loss(torch.zeros(4, 3, 10), torch.tensor([1, 2, 3])).item() == pytest.approx(math.log(10))
+    assert tet(torch.zeros(4, 3, 10), torch.tensor([1, 2, 3])).item() == pytest.approx(math.log(10))
 
 
 def test_each_sample_keeps_its_own_label():
     outputs = torch.zeros(5, 2, 2)
     outputs[:, 0, 0] = outputs[:, 1, 1] = 50.0
-    assert tet_loss(outputs, torch.tensor([0, 1])).item() < 1e-6
-    assert tet_loss(outputs, torch.tensor([1, 0])).item() == pytest.approx(50)
+    assert tet(outputs, torch.tensor([0, 1])).item() < 1e-6
+    assert tet(outputs, torch.tensor([1, 0])).item() == pytest.approx(50)
 
 
 def test_loss_is_not_that_of_the_mean_output():
     outputs = torch.tensor([[[4.0, 0.0]], [[0.0, 4.0]]])  # the mean cannot tell; every single step is half wrong
-    loss = tet_loss(outputs, torch.tensor([0])).item()
+    loss = tet(outputs, torch.tensor([0])).item()
     assert loss == pytest.approx((math.log(1 + math.exp(-4)) + math.log(1 + math.exp(4))) / 2)
     assert loss > math.log(2) + 1
+
+
+def test_the_second_term_of_tet_draws_all_outputs_to_a_level():
+    outputs = torch.tensor([[[1.0, 4.0]], [[2.0, 0.0]]])
+    squares = ((1 - 3) ** 2 + (4 - 3) ** 2 + (2 - 3) ** 2 + (0 - 3) ** 2) / 4
+    expected = 0.75 * tet(outputs, torch.tensor([1])).item() + 0.25 * squares
+    assert tet(outputs, torch.tensor([1]), mse_share=0.25, level=3.0).item() == pytest.approx(expected)
+
+
+def test_mean_cross_entropy_averages_before_the_softmax():
+    outputs = torch.tensor([[[2.0, 0.0]], [[0.0, 4.0]]])
+    expected = math.log(math.exp(1) + math.exp(2)) - 2
+    assert mean_cross_entropy(outputs, torch.tensor([1])).item() == pytest.approx(expected)
+
+
+def test_rate_mse_compares_firing_rates_with_the_class():
+    spikes = torch.tensor([[[1.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]], [[1.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]]])
+    expected = ((1 - 1) ** 2 + 0.25**2 + 0.25**2) / 3
+    assert rate_mse(spikes, torch.tensor([0])).item() == pytest.approx(expected)

@@ -199,7 +199,7 @@ def test_thresholds_are_learned_and_positive(whole):
 
 
 def test_thresholds_stay_where_they_are_not_learned(tmp_path):
-    trainer, _ = train(tmp_path, "network.learn_thresholds=false", "training.epochs=1")
+    trainer, _ = train(tmp_path, "network.mode=sl", "training.epochs=1")
     for lif in neuron_layers(trainer.network).values():
         assert torch.allclose(lif.threshold, torch.ones(()), rtol=1e-6)
 

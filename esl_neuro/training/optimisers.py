@@ -1,0 +1,57 @@
+"""Optimisers and learning-rate schedules by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from esl_neuro.recipe import TrainingSection
+from esl_neuro.registry import Registry
+
+MakeOptimiser = Callable[[Iterable[nn.Parameter], TrainingSection], Optimizer]
+RateSchedule = Callable[[float, float], float]
+
+OPTIMISERS: Registry[MakeOptimiser] = Registry("optimiser")
+RATE_SCHEDULES: Registry[RateSchedule] = Registry("learning-rate schedule")
+
+
+@OPTIMISERS.register
+def adam(parameters: Iterable[nn.Parameter], section: TrainingSection) -> Optimizer:
+    """Adam; weight decay, if any, is added to the gradient."""
+    return torch.optim.Adam(parameters, lr=section.learning_rate, weight_decay=section.weight_decay)
+
+
+@OPTIMISERS.register
+def adamw(parameters: Iterable[nn.Parameter], section: TrainingSection) -> Optimizer:
+    """Adam with decoupled weight decay."""
+    return torch.optim.AdamW(parameters, lr=section.learning_rate, weight_decay=section.weight_decay)
+
+
+@OPTIMISERS.register
+def sgd(parameters: Iterable[nn.Parameter], section: TrainingSection) -> Optimizer:
+    """Stochastic gradient descent with the recipe's momentum."""
+    return torch.optim.SGD(
+        parameters, lr=section.learning_rate, momentum=section.momentum, weight_decay=section.weight_decay
+    )
+
+
+@RATE_SCHEDULES.register
+def cosine(done: float, final: float) -> float:
+    """Fall from 1 to ``final`` along half a cosine; ``done`` is the share of the run that is over."""
+    return final + (1 - final) / 2 * (1 + math.cos(math.pi * done))
+
+
+@RATE_SCHEDULES.register
+def exponential(done: float, final: float) -> float:
+    """Fall from 1 to ``final`` by the same factor at every iteration."""
+    return float(final**done)
+
+
+@RATE_SCHEDULES.register
+def constant(done: float, final: float) -> float:  # noqa: ARG001 (shared signature)
+    """Stay at 1."""
+    return 1.0
