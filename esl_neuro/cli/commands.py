@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,20 @@ runs_option = click.option(
     show_default=True,
     envvar="ESL_NEURO_RUNS",
     help="Folder of all runs (or ESL_NEURO_RUNS).",
+)
+
+
+def _use_data_folder(_context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
+    if folder is not None:
+        os.environ["ESL_NEURO_DATA"] = str(folder)
+
+
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    expose_value=False,
+    callback=_use_data_folder,
+    help="Folder of the data sets.  [default: ESL_NEURO_DATA, or ./data]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

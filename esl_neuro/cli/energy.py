@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, runs_option, samples_option, talk
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    ExampleGroup,
+    data_option,
+    emit,
+    json_option,
+    runs_option,
+    samples_option,
+    talk,
+)
 from esl_neuro.cli.run import BACKENDS, simulate
 from esl_neuro.cli.workspace import latest_export
 
@@ -50,6 +59,7 @@ def energy() -> None:
 @click.option("--explain", is_flag=True, help="Print every constant with its source, and the arithmetic of every row.")
 @click.option("--preset", help="Recompute a published comparison instead of running anything: esl2023.")
 @samples_option
+@data_option
 @runs_option
 @json_option
 def report(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, runs_option
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option
 from esl_neuro.cli.workspace import latest_run
 from esl_neuro.errors import CheckFailed
 
@@ -32,6 +32,7 @@ from esl_neuro.errors import CheckFailed
     show_default=True,
     help="Points of test accuracy that quantisation may cost before the export fails.",
 )
+@data_option
 @runs_option
 @json_option
 def export(run: Path | None, target: str, out: Path | None, max_loss: float, runs: Path, as_json: bool) -> None:
@@ -51,7 +52,7 @@ def export(run: Path | None, target: str, out: Path | None, max_loss: float, run
 
 def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     """Export a run and return what ``export.json`` holds, with the folder."""
-    from esl_neuro.data import encode_for_evaluation, load_dataset
+    from esl_neuro.data import load_dataset
     from esl_neuro.hardware import load_target
     from esl_neuro.training.run_folder import RunFolder, environment
 
@@ -61,7 +62,7 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     import nir
 
     from esl_neuro.backends.integer import run_integer
-    from esl_neuro.compiler.bundle import begin_bundle, write_bundle
+    from esl_neuro.compiler.bundle import begin_bundle, spike_inputs, write_bundle
     from esl_neuro.compiler.compile import compile_graph
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.interchange import to_nir
@@ -69,13 +70,13 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
 
     dataset = load_dataset(recipe.data.name)
     network = load_network(source, dataset)
+    spikes = spike_inputs(dataset, recipe.data)
     folder = out or run / chip.name
     begin_bundle(folder)
     nir.write(folder / "model.nir", to_nir(network, recipe.data.steps))
     # What is compiled is what was written: the file, read back.
     compilation = compile_graph(read_graph(folder / "model.nir"), chip, recipe.data.steps)
     test = dataset.test
-    spikes = encode_for_evaluation(recipe.data.encoding, test.values, recipe.data.steps)
     predictions = run_integer(compilation.program, spikes).predictions()
     document = {
         "recipe": recipe.name,
@@ -84,7 +85,7 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
         "quantisation": [asdict(error) for error in compilation.errors],
         "accuracy": {
             "samples": len(test),
-            "float": accuracy(network, test, recipe.data),
+            "float": accuracy(network, dataset, test, recipe.data),
             "integer": float((predictions == test.labels).mean()),
         },
         "environment": environment(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, runs_option, samples_option
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, samples_option
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import CheckFailed
 
@@ -36,6 +36,7 @@ BACKENDS = ("integer", "lava")
 @click.option("--backend", type=click.Choice(BACKENDS), default="integer", show_default=True, help="Simulator.")
 @click.option("--spikes", type=click.Path(dir_okay=False, path_type=Path), help="Write all spikes to this .npz file.")
 @samples_option
+@data_option
 @runs_option
 @json_option
 def run(export: Path | None, backend: str, spikes: Path | None, samples: int | None, runs: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
 
 RECIPE = "mlp-digits"
 
@@ -29,6 +29,7 @@ RECIPE = "mlp-digits"
 @click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; give several for several runs.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
+@data_option
 @runs_option
 @json_option
 def train(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, runs_option, samples_option
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, runs_option, samples_option
 from esl_neuro.cli.run import refuse_difference, run_export
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import CheckFailed
@@ -23,6 +23,7 @@ from esl_neuro.errors import CheckFailed
 )
 @click.argument("export", required=False, type=click.Path(path_type=Path))
 @samples_option
+@data_option
 @runs_option
 @json_option
 def verify(export: Path | None, samples: int | None, runs: Path, as_json: bool) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Program
-from esl_neuro.data import encode_for_evaluation, load_dataset
+from esl_neuro.data import Dataset, load_dataset
+from esl_neuro.data.encodings import ENCODINGS
+from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.recipe import DataSection
 
@@ -53,12 +55,28 @@ class Bundle:
         BadInput
             If the test set has fewer samples.
         """
-        test = load_dataset(self.data.name).test
+        dataset = load_dataset(self.data.name)
+        test = dataset.test
         if samples is not None and samples > len(test):
             raise BadInput(f"--samples {samples}: the test set of '{self.data.name}' has {len(test)} samples")
-        # The whole set is encoded, so that a sample's spikes do not depend on how many are asked for.
-        spikes = encode_for_evaluation(self.data.encoding, test.values, self.data.steps)
-        return spikes[:samples], test.labels[:samples]
+        return spike_inputs(dataset, self.data)[:samples], test.labels[:samples]
+
+
+def spike_inputs(dataset: Dataset, data: DataSection) -> NDArray[np.uint8]:
+    """Input spikes of the whole test part, uint8, shape (samples, steps, input lines).
+
+    Raises
+    ------
+    BadInput
+        If the encoding gives graded values, which a program cannot take yet.
+    """
+    if ENCODINGS[data.encoding].signal != "spikes":
+        allowed = [name for name in ENCODINGS.names() if ENCODINGS[name].signal == "spikes"]
+        raise BadInput(
+            f"data.encoding: '{data.encoding}' is graded and has no integer form yet; spikes: {', '.join(allowed)}"
+        )
+    spikes = evaluation_inputs(dataset, dataset.test, data.encoding, data.steps)
+    return spikes.reshape(*spikes.shape[:2], -1)
 
 
 def begin_bundle(folder: Path) -> None:

@@ -1,6 +1,8 @@
-"""Data sets and the spike encodings that turn their values into input spikes."""
+"""Data sets, the encodings that turn them into input over time, and noise to test robustness with."""
 
+from esl_neuro.data import events, images  # noqa: F401 (they register their data sets)
 from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.encodings import encode, encode_for_evaluation
+from esl_neuro.data.frames import FrameSettings
 
-__all__ = ["Dataset", "Split", "encode", "encode_for_evaluation", "load_dataset"]
+__all__ = ["Dataset", "FrameSettings", "Split", "encode", "encode_for_evaluation", "load_dataset"]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.data.folders import default_folder
+from esl_neuro.data.frames import FrameSettings
 from esl_neuro.registry import Registry
+
+Augment = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
+
+VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -17,47 +26,158 @@ class Split:
 
     Attributes
     ----------
-    values : float32 array, shape (samples, features)
-        Intensities in [0, 1].
+    values : array, shape (samples, *sample shape)
+        As stored: float32 intensities in [0, 1], uint8 pixels from 0 to ``divisor``, or event frames (uint8 if
+        binary, uint16 if counts). :meth:`batch` gives what encodings take.
     labels : int64 array, shape (samples,)
         Class indices.
+    divisor : int
+        Stored value that stands for 1; 255 for 8-bit pixels.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     labels: NDArray[np.int64]
+    divisor: int = 1
 
     def __len__(self) -> int:
         return int(self.labels.size)
 
+    def batch(self, indices: Any = slice(None)) -> NDArray[np.float32]:
+        """Return ``values[indices] / divisor`` as float32; only these samples are converted, so large sets stay small.
+
+        Parameters
+        ----------
+        indices : slice or integer array
+            Samples to return; all by default.
+        """
+        values: NDArray[np.float32] = self.values[indices].astype(np.float32, copy=False)
+        return values if self.divisor == 1 else values / np.float32(self.divisor)
+
+    def select(self, indices: NDArray[np.int64]) -> Split:
+        """Return the part of these samples."""
+        return Split(self.values[indices], self.labels[indices], self.divisor)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, in intensities."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint parts of one data set; the best epoch is chosen on validation, the figure is of test."""
+    """Three disjoint parts of one data set; the best epoch is chosen on validation, the figure is of test.
+
+    Attributes
+    ----------
+    steps : int, optional
+        Frames per sample, if the samples have a time axis (their first); None if they do not.
+    normalisation : Normalisation, optional
+        Applied by :meth:`normalise`.
+    augment : callable, optional
+        Random change of a batch of training values ``(values, rng) -> values``, before it is normalised.
+    """
 
     name: str
     classes: int
     train: Split
     validation: Split
     test: Split
+    steps: int | None = None
+    normalisation: Normalisation | None = None
+    augment: Augment | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample at one step: (features,), (channels, height, width) or (units,)."""
+        return self.train.values.shape[1 if self.steps is None else 2 :]
 
     @property
     def features(self) -> int:
-        """Values per sample."""
-        return int(self.train.values.shape[1])
+        """Values per sample and step."""
+        return math.prod(self.shape)
+
+    def normalise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return ``(values - mean) / std`` of each channel, or the values unchanged if the data set has no statistics.
+
+        For graded encodings only: what becomes spikes has to stay in [0, 1].
+
+        Parameters
+        ----------
+        values : float32 array, shape (samples, channels, height, width)
+            Intensities in [0, 1].
+        """
+        if self.normalisation is None:
+            return values
+        mean, std = (
+            np.array(of_channels, dtype=np.float32)[:, None, None]
+            for of_channels in (self.normalisation.mean, self.normalisation.std)
+        )
+        normalised: NDArray[np.float32] = (values - mean) / std
+        return normalised
 
 
-DATASETS: Registry[Callable[[], Dataset]] = Registry("data set")
+@dataclass(frozen=True)
+class Request:
+    """What a loader has to know.
+
+    Attributes
+    ----------
+    folder : Path
+        The data set's own folder, or the folder of all data sets.
+    seed : int
+        Decides which training samples become the validation part.
+    download : bool
+        Download what is not in the folder.
+    frames : FrameSettings
+        How recordings of events become frames.
+    """
+
+    folder: Path = field(default_factory=default_folder)
+    seed: int = 0
+    download: bool = False
+    frames: FrameSettings = field(default_factory=FrameSettings)
 
 
-def load_dataset(name: str) -> Dataset:
+DATASETS: Registry[Callable[[Request], Dataset]] = Registry("data set")
+
+
+def load_dataset(
+    name: str,
+    folder: Path | None = None,
+    seed: int = 0,
+    *,
+    download: bool = False,
+    frames: FrameSettings | None = None,
+) -> Dataset:
     """Load a data set by name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    folder : Path, optional
+        The data set's own folder, or the folder of all data sets; by default ``$ESL_NEURO_DATA``, or ``data`` below
+        the current directory.
+    seed : int
+        Decides which training samples become the validation part (10 % of each class), where a data set comes with
+        training and test parts only.
+    download : bool
+        Download what is not in the folder.
+    frames : FrameSettings, optional
+        How recordings of events become frames.
 
     Raises
     ------
     BadInput
-        If the name is unknown.
+        If the name is unknown, or files are missing or damaged.
+    MissingDependency
+        If a package that reads or downloads this data set is not installed.
     """
-    return DATASETS[name]()
+    load = DATASETS[name]
+    return load(Request(folder or default_folder(), seed, download, frames or FrameSettings()))
 
 
 def stratified_parts(labels: NDArray[np.int64], shares: tuple[float, ...], seed: int) -> list[NDArray[np.int64]]:
@@ -87,11 +207,22 @@ def stratified_parts(labels: NDArray[np.int64], shares: tuple[float, ...], seed:
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
+def split_validation(train: Split, seed: int, share: float = VALIDATION_SHARE) -> tuple[Split, Split]:
+    """Split a stratified validation part off an official training part.
+
+    Returns
+    -------
+    train, validation : Split
+    """
+    validation, rest = stratified_parts(train.labels, (share,), seed)
+    return train.select(rest), train.select(validation)
+
+
 @DATASETS.register
-def digits() -> Dataset:
+def digits(request: Request) -> Dataset:  # noqa: ARG001 (shared signature)
     """8x8 handwritten digits of UCI, as scikit-learn ships them: 1,797 real images, no download.
 
-    Test 20 %, validation 10 %, training 70 %, stratified, the same for every run.
+    Test 20 %, validation 10 %, training 70 %, stratified, the same for every run and seed.
     """
     from sklearn.datasets import load_digits
 

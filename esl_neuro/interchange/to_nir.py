@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from esl_neuro import __version__
 from esl_neuro.errors import BadInput
 from esl_neuro.snn import LIF
+from esl_neuro.snn.layers import Flatten
 
 DT_S = 1e-4  # what snnTorch, SpikingJelly and the Lava example assume when nobody tells them
 
@@ -76,6 +77,8 @@ class _Layer:
 def _exportable_layers(network: nn.Module) -> list[_Layer]:
     """Pair the linear layers with their neurons; refuse by name what has no NIR form here yet."""
     children = [(name, layer) for name, layer in network.named_children() if not isinstance(layer, nn.Dropout)]
+    if children and isinstance(children[0][1], Flatten):  # the program's input lines are in that order already
+        children = children[1:]
     refused = [
         f"'{name}' ({type(layer).__name__})" for name, layer in children if not isinstance(layer, nn.Linear | LIF)
     ]

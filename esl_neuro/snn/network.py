@@ -127,13 +127,15 @@ def build_layers(
         If the notation does not fit the input or itself.
     """
     parsed = list(tokens.parse_layers(notation))
-    if len(shape) == 1 and isinstance(parsed[0], tokens.Dense):
-        if parsed[0].neurons != shape[0]:
-            raise BadInput(
-                f"network.notation: '{notation}' begins with {parsed[0].neurons} inputs, the data have {shape[0]}"
-            )
-        parsed = parsed[1:]
     builder = _Builder(notation, shape, neurons, bias)
+    if isinstance(parsed[0], tokens.Dense):
+        inputs = math.prod(shape)
+        if parsed[0].neurons != inputs:
+            raise BadInput(
+                f"network.notation: '{notation}' begins with {parsed[0].neurons} inputs, the data have {inputs}"
+            )
+        builder.flatten()
+        parsed = parsed[1:]
     weighted = [index for index, token in enumerate(parsed) if isinstance(token, tokens.Dense | tokens.Conv)]
     for index, token in enumerate(parsed):
         followed_by_norm = isinstance(parsed[index + 1] if index + 1 < len(parsed) else None, tokens.BatchNorm)
@@ -172,6 +174,11 @@ class _Builder:
             self.network.append(Vote(token.group))
             self.shape = (self.shape[0] // token.group,)
 
+    def flatten(self) -> None:
+        if len(self.shape) > 1:
+            self.network.add_module("flatten", Flatten())
+            self.shape = (math.prod(self.shape),)
+
     def add_neurons(self) -> None:
         self._append("lif", self.neurons(self.shape))
 
@@ -180,9 +187,7 @@ class _Builder:
         self.network.add_module(f"{kind}{self.counts[kind]}", layer)
 
     def _dense(self, token: tokens.Dense) -> None:
-        if len(self.shape) == 3:
-            self.network.add_module("flatten", Flatten())
-            self.shape = (math.prod(self.shape),)
+        self.flatten()
         self._append("fc", nn.Linear(self.shape[0], token.neurons, bias=self.bias))
         self.shape = (token.neurons,)
 

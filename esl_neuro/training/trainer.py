@@ -14,8 +14,9 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from esl_neuro.data import Dataset, Split, encode, encode_for_evaluation, load_dataset
+from esl_neuro.data import Dataset, Split, load_dataset
 from esl_neuro.data.encodings import ENCODINGS
+from esl_neuro.data.inputs import evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.recipe import DataSection, Recipe
@@ -113,7 +114,7 @@ class Trainer:
         """Begin a run; its folder is made once the recipe has proved to be possible."""
         # Looked up here, so that a wrong name is found before a folder is made.
         ENCODINGS[recipe.data.encoding], LOSSES[recipe.training.loss], RATE_SCHEDULES[recipe.training.rate_schedule]
-        dataset = load_dataset(recipe.data.name)
+        dataset = load_dataset(recipe.data.name, seed=recipe.training.seed)
         network = _network(recipe, dataset)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = OPTIMISERS[recipe.training.optimiser](parameters, recipe.training)
@@ -167,7 +168,7 @@ class Trainer:
     @property
     def neurons(self) -> int:
         """Neurons that can fire, input lines not counted."""
-        return sum(fired.numel() for fired in probe(self.network, _sample_shape(self.dataset)).spikes.values())
+        return sum(fired.numel() for fired in probe(self.network, self.dataset.shape).spikes.values())
 
     @property
     def iterations(self) -> int:
@@ -214,10 +215,10 @@ class Trainer:
 
     def _train_batch(self, indices: Tensor) -> float:
         data, seed = self.recipe.data, self.recipe.training.seed
-        values = self.dataset.train.values[indices.numpy()]
         labels = torch.from_numpy(self.dataset.train.labels)[indices]
-        rng = stream(seed, "encoding", self.epoch, self.batch)
-        inputs = _time_first(encode(data.encoding, values, data.steps, rng))
+        inputs = _time_first(
+            training_inputs(self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch)
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
@@ -241,7 +242,7 @@ class Trainer:
 
     def _finish_epoch(self) -> EpochMetrics:
         sums, learning_rate = self.sums, self._learning_rate()
-        validation = accuracy(self.network, self.dataset.validation, self.recipe.data)
+        validation = accuracy(self.network, self.dataset, self.dataset.validation, self.recipe.data)
         if validation >= self.best_accuracy:
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self._save("best")
@@ -271,7 +272,7 @@ class Trainer:
 
     def _finish(self) -> TrainingResult:
         network = load_network(self.folder, self.dataset)
-        activity_spikes, test_accuracy = _evaluate(network, self.dataset.test, self.recipe.data)
+        activity_spikes, test_accuracy = _evaluate(network, self.dataset, self.dataset.test, self.recipe.data)
         result = TrainingResult(
             recipe=self.recipe.name,
             seed=self.recipe.training.seed,
@@ -309,18 +310,14 @@ class Trainer:
 
 def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """Build the network of a recipe, which must have as many outputs as the data have classes."""
-    network = build_network(recipe.network, _sample_shape(dataset), recipe.training.seed)
-    outputs = probe(network, _sample_shape(dataset)).outputs.shape[-1]
+    network = build_network(recipe.network, dataset.shape, recipe.training.seed)
+    outputs = probe(network, dataset.shape).outputs.shape[-1]
     if outputs != dataset.classes:
         raise BadInput(
             f"network.notation: '{recipe.network.notation}' has {outputs} outputs; data set '{dataset.name}' has "
             f"{dataset.classes} classes"
         )
     return network
-
-
-def _sample_shape(dataset: Dataset) -> tuple[int, ...]:
-    return tuple(int(size) for size in dataset.train.values.shape[1:])
 
 
 def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
@@ -331,14 +328,14 @@ def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
     return network
 
 
-def accuracy(network: nn.Module, split: Split, data: DataSection) -> float:
+def accuracy(network: nn.Module, dataset: Dataset, split: Split, data: DataSection) -> float:
     """Share of correctly classified samples, encoded as every evaluation encodes them."""
-    return _evaluate(network, split, data)[1]
+    return _evaluate(network, dataset, split, data)[1]
 
 
-def _evaluate(network: nn.Module, split: Split, data: DataSection) -> tuple[int, float]:
+def _evaluate(network: nn.Module, dataset: Dataset, split: Split, data: DataSection) -> tuple[int, float]:
     """Total spikes of all layers, and accuracy."""
-    inputs = _time_first(encode_for_evaluation(data.encoding, split.values, data.steps))
+    inputs = _time_first(evaluation_inputs(dataset, split, data.encoding, data.steps))
     labels = torch.from_numpy(split.labels)
     spikes, correct = 0, 0
     network.eval()

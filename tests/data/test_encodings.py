@@ -1,4 +1,4 @@
-"""Encodings: from intensities to spikes, against loops over single values."""
+"""Encodings: from samples to input over time, against loops over single values."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from esl_neuro.errors import BadInput
 
 intensities = st.floats(0, 1, width=32)
 NAMES = ["even_rate", "bernoulli_rate", "latency"]
+STATIC = [*NAMES, "binary_single_spike", "direct"]
+TIMED = ["events", "event_counts"]
+GRADED = ["direct", "event_counts"]
 
 
 def rng(seed=0):
@@ -29,7 +32,19 @@ def train(name, value, steps):
 
 
 def test_these_are_all_encodings():
-    assert ENCODINGS.names() == sorted(NAMES)
+    assert ENCODINGS.names() == sorted(STATIC + TIMED)
+
+
+@pytest.mark.parametrize("name", STATIC + TIMED)
+def test_every_encoding_declares_its_signal_and_keeps_it(name):
+    encoding = ENCODINGS[name]
+    assert encoding.__name__ == name
+    assert encoding.signal == ("graded" if name in GRADED else "spikes")
+    assert encoding.timed == (name in TIMED)
+    values = np.ones((2, 3, 4) if encoding.timed else (2, 4), dtype=np.float32)
+    encoded = encode(name, values, 3, rng())
+    assert encoded.shape == (2, 3, 4)
+    assert encoded.dtype == (np.float32 if encoding.signal == "graded" else np.uint8)
 
 
 @given(
@@ -141,3 +156,71 @@ def test_every_evaluation_sees_the_same_spikes(name):
 def test_unknown_encoding_is_refused():
     with pytest.raises(BadInput, match=r"encoding 'evenrate' is unknown; did you mean 'even_rate'\?"):
         encode("evenrate", np.zeros((1, 1), dtype=np.float32), 2, rng())
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_samples_of_any_shape_are_encoded_like_flat_ones(name):
+    values = rng(5).random((3, 2, 4, 5), dtype=np.float32)
+    shaped = encode(name, values, 6, rng(1))
+    flat = encode(name, values.reshape(3, -1), 6, rng(1))
+    assert shaped.shape == (3, 6, 2, 4, 5)
+    assert np.array_equal(shaped.reshape(flat.shape), flat)
+
+
+@given(value=intensities, steps=st.integers(2, 20))
+def test_binary_single_spike_is_at_the_first_step_if_bright_else_at_the_last(value, steps):
+    spikes = [0] * steps
+    spikes[0 if value > 0.5 else steps - 1] = 1
+    assert train("binary_single_spike", value, steps) == spikes
+
+
+def test_binary_single_spike_by_hand():
+    assert train("binary_single_spike", 0.75, 4) == [1, 0, 0, 0]
+    assert train("binary_single_spike", 0.5, 4) == [0, 0, 0, 1]
+    assert train("binary_single_spike", 0, 4) == [0, 0, 0, 1]
+
+
+def test_binary_single_spike_needs_two_steps():
+    with pytest.raises(BadInput, match="'binary_single_spike': steps is 1, expected 2 or more"):
+        train("binary_single_spike", 1, 1)
+
+
+def test_direct_repeats_any_value():
+    values = np.array([[-2.5, 0.25], [3, 1]], dtype=np.float32)
+    encoded = encode("direct", values, 3, rng())
+    assert all(np.array_equal(encoded[:, step], values) for step in range(3))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("events", np.uint8), ("events", np.float32), ("event_counts", np.uint16)])
+def test_frames_pass_as_they_are(name, dtype):
+    frames = rng(2).integers(0, 2 if name == "events" else 300, (3, 4, 2, 5, 5)).astype(dtype)
+    assert np.array_equal(encode(name, frames, 4, rng()), frames)
+
+
+@pytest.mark.parametrize("value", [2, 0.5, -1, 256, math.nan])
+def test_frames_that_are_not_binary_are_no_spikes(value):
+    frames = np.ones((2, 3, 4), dtype=np.float32)
+    frames[1, 2, 3] = value
+    with pytest.raises(BadInput, match="encoding 'events': frames are not binary"):
+        encode("events", frames, 3, rng())
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_other_frames_than_steps_are_refused(name):
+    with pytest.raises(BadInput, match=rf"'{name}': samples of shape \(3, 4\), expected 5 frames first"):
+        encode(name, np.ones((2, 3, 4), dtype=np.uint8), 5, rng())
+    with pytest.raises(BadInput, match="expected 4 frames first"):
+        encode(name, np.ones((2, 4), dtype=np.uint8), 4, rng())
+
+
+@pytest.mark.parametrize("name", ["even_rate", "bernoulli_rate", "latency", "binary_single_spike"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
+def test_values_outside_0_to_1_are_no_intensities(name, value):
+    with pytest.raises(BadInput, match=rf"'{name}': values from .* expected 0 to 1"):
+        encode(name, np.array([[0.5, value]], dtype=np.float32), 4, rng())
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_stored_pixels_are_not_taken_for_intensities(name):
+    with pytest.raises(BadInput, match=rf"'{name}': values are uint8, expected float32"):
+        encode(name, np.ones((1, 2), dtype=np.uint8), 4, rng())

@@ -126,7 +126,7 @@ def test_the_layers_of_the_notation_equal_the_same_layers_by_hand():
         ("784-8C3-10", (784,), "no height and width"),
         ("8C3-AP9-10", (1, 6, 6), "only 6x6"),
         ("6-8-V3", (6,), "no multiple of 3"),
-        ("20-BN-10", (1, 6, 6), "no height and width"),
+        ("36-20-BN-10", (1, 6, 6), "no height and width"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(notation, shape, reason):

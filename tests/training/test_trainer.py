@@ -170,8 +170,8 @@ def test_result_is_of_the_best_epoch_on_validation(whole):
     assert result.connections == CONNECTIONS + 24 * 10
     assert result.test_samples == len(trainer.dataset.test)
     network = load_network(trainer.folder, trainer.dataset)
-    assert accuracy(network, trainer.dataset.validation, trainer.recipe.data) == max(validation)
-    assert accuracy(network, trainer.dataset.test, trainer.recipe.data) == result.test_accuracy
+    assert accuracy(network, trainer.dataset, trainer.dataset.validation, trainer.recipe.data) == max(validation)
+    assert accuracy(network, trainer.dataset, trainer.dataset.test, trainer.recipe.data) == result.test_accuracy
 
 
 def test_accuracy_counts_the_samples_that_are_right(whole):
@@ -188,7 +188,7 @@ def test_accuracy_counts_the_samples_that_are_right(whole):
             spikes[:, 0, pixel] = torch.tensor([float(passed[t + 1] - passed[t]) for t in range(4)])
         counts = observe(network, spikes).outputs.sum(0)[0].tolist()
         right += counts.index(max(counts)) == label
-    assert accuracy(network, split, deterministic) == right / len(split)
+    assert accuracy(network, trainer.dataset, split, deterministic) == right / len(split)
 
 
 def test_thresholds_are_learned_and_positive(whole):

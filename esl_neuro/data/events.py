@@ -1,0 +1,281 @@
+"""Data sets of event cameras and of a spiking cochlea: N-MNIST, DVS-CIFAR10, DVS128-Gesture and SHD.
+
+The folders are those that tonic makes. tonic (GPL-3.0, an extra) downloads all four and reads the binary formats of
+N-MNIST and DVS-CIFAR10; gestures are plain numpy files and SHD is plain HDF5. Making frames is ours.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.data.augment import flip_and_roll
+from esl_neuro.data.datasets import DATASETS, Augment, Dataset, Request, Split, split_validation
+from esl_neuro.data.folders import Layout, matches, optional_module
+from esl_neuro.data.frames import EVENT, Events, FrameSettings, frames, shrink
+from esl_neuro.errors import BadInput
+
+TONIC = "pip install 'esl-neuro[events]'"
+
+DVS_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DVS_CIFAR10_SIZE = (48, 48)  # as in TET
+SHD_UNITS = 700
+CACHE_VERSION = 1  # of the way frames are made
+
+
+@dataclass(frozen=True)
+class Part:
+    """The recordings of one official part.
+
+    Attributes
+    ----------
+    name : str
+        ``"train"`` or ``"test"``.
+    files : list of Path
+        What the recordings are read from.
+    labels : int64 array, shape (recordings,)
+    read : callable
+        Yields where each recording comes from, for messages, and its events, in the order of the labels.
+    """
+
+    name: str
+    files: list[Path]
+    labels: NDArray[np.int64]
+    read: Callable[[], Iterator[tuple[str, Events]]]
+
+
+def _tonic(name: str, *, parts: bool = True) -> Callable[[Path], object]:
+    """Return the function that downloads by tonic's class of that name."""
+
+    def fetch(folder: Path) -> object:
+        dataset = getattr(optional_module("tonic.datasets", f"downloading {name}", TONIC), name)
+        return [dataset(str(folder), train=train) for train in (True, False)] if parts else dataset(str(folder))
+
+    return fetch
+
+
+N_MNIST = Layout("n_mnist", ("Train/*/*.bin", "Test/*/*.bin"), _tonic("NMNIST"))
+DVS_CIFAR10 = Layout(
+    "dvs_cifar10",
+    tuple(f"{name}/*.aedat4" for name in DVS_CIFAR10_CLASSES),
+    _tonic("CIFAR10DVS", parts=False),
+    aliases=("CIFAR10DVS",),
+)
+DVS128_GESTURE = Layout(
+    "dvs128_gesture",
+    ("ibmGestureTrain/*/*.npy", "ibmGestureTest/*/*.npy"),
+    _tonic("DVSGesture"),
+    aliases=("DVSGesture",),
+)
+SHD = Layout("shd", ("shd_train.h5", "shd_test.h5"), _tonic("SHD"))
+
+
+@DATASETS.register
+def n_mnist(request: Request) -> Dataset:
+    """Digits before a moving event camera (Orchard et al. 2015): 60,000 and 10,000 of 2x34x34, 10 classes."""
+    home = N_MNIST.locate(request.folder, request.download)
+    parts = [
+        _part_of_files(name, files, [int(path.parent.name) for path in files], _read_n_mnist)
+        for name, files in (("train", matches(home, "Train/*/*.bin")), ("test", matches(home, "Test/*/*.bin")))
+    ]
+    return _dataset("n_mnist", 10, home, parts, (2, 34, 34), request)
+
+
+@DATASETS.register
+def dvs_cifar10(request: Request) -> Dataset:
+    """CIFAR-10 images moving before an event camera (Li et al. 2017): 10,000 recordings, 2x128x128, 10 classes.
+
+    There is no official test part: of each class, the first 90 % of the recordings by number train and the rest test
+    (9,000 and 1,000). Frames are 48x48 by default.
+    """
+    home = DVS_CIFAR10.locate(request.folder, request.download)
+    divided: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
+    for label, name in enumerate(DVS_CIFAR10_CLASSES):
+        files = sorted(matches(home, f"{name}/*.aedat4"), key=_recording_number)
+        border = len(files) * 9 // 10
+        divided["train"] += [(path, label) for path in files[:border]]
+        divided["test"] += [(path, label) for path in files[border:]]
+    parts = [
+        _part_of_files(name, [path for path, _ in recordings], [label for _, label in recordings], _read_dvs_cifar10)
+        for name, recordings in divided.items()
+    ]
+    return _dataset("dvs_cifar10", 10, home, parts, (2, 128, 128), request, DVS_CIFAR10_SIZE, flip_and_roll)
+
+
+@DATASETS.register
+def dvs128_gesture(request: Request) -> Dataset:
+    """Gestures of 29 people before an event camera (Amir et al. 2017): 2x128x128, 11 classes, as tonic has cut them.
+
+    There is no augmentation by mirroring: left and right are different classes.
+    """
+    home = DVS128_GESTURE.locate(request.folder, request.download)
+
+    parts = [
+        _part_of_files(name, files, [int(path.stem) for path in files], _read_gesture)
+        for name, files in (
+            ("train", matches(home, "ibmGestureTrain/*/*.npy")),
+            ("test", matches(home, "ibmGestureTest/*/*.npy")),
+        )
+    ]
+    return _dataset("dvs128_gesture", 11, home, parts, (2, 128, 128), request)
+
+
+@DATASETS.register
+def shd(request: Request) -> Dataset:
+    """Spoken digits in two languages through a model of the cochlea (Cramer et al. 2020): 700 units, 20 classes."""
+    home = SHD.locate(request.folder, request.download)
+    if request.frames.size is not None:
+        raise BadInput("data set 'shd': frames have no height and width, leave out their size")
+    parts = [_shd_part(name, home / f"shd_{name}.h5") for name in ("train", "test")]
+    return _dataset("shd", 20, home, parts, (1, 1, SHD_UNITS), request)
+
+
+def _shd_part(name: str, path: Path) -> Part:
+    h5py = optional_module("h5py", "reading SHD", "pip install h5py")
+
+    def read() -> Iterator[tuple[str, Events]]:
+        with h5py.File(path) as file:
+            for number, (seconds, units) in enumerate(zip(file["spikes/times"], file["spikes/units"], strict=True)):
+                microseconds = (seconds.astype(np.float64) * 1e6).astype(np.int64)
+                nothing = np.zeros(units.size, dtype=np.int64)
+                yield f"{path}, recording {number}", _events(microseconds, units, nothing, nothing)
+
+    try:
+        with h5py.File(path) as file:
+            labels = file["labels"][:].astype(np.int64)
+            recordings = len(file["spikes/times"]), len(file["spikes/units"])
+    except (OSError, KeyError) as error:
+        raise BadInput(f"{path}: not a file of SHD: {error}") from error
+    if recordings != (labels.size, labels.size):
+        raise BadInput(f"{path}: {recordings} recordings of times and units, expected {labels.size}, one per label")
+    return Part(name, [path], labels, read)
+
+
+def _part_of_files(name: str, files: list[Path], labels: list[int], read: Callable[[Path], Events]) -> Part:
+    def recording(path: Path) -> tuple[str, Events]:
+        try:
+            return str(path), read(path)
+        except (ValueError, IndexError, KeyError, OSError, RuntimeError) as error:
+            raise BadInput(f"{path}: not a recording: {error}") from error
+
+    return Part(name, files, np.array(labels, dtype=np.int64), lambda: map(recording, files))
+
+
+def _read_n_mnist(path: Path) -> Events:
+    tonic = optional_module("tonic", "reading N-MNIST", TONIC)
+    raw = tonic.io.read_mnist_file(str(path), dtype=tonic.datasets.NMNIST.dtype)
+    return _events(raw["t"], raw["x"], raw["y"], raw["p"])
+
+
+def _read_dvs_cifar10(path: Path) -> Events:
+    tonic = optional_module("tonic", "reading DVS-CIFAR10", TONIC)
+    optional_module("aedat", "reading DVS-CIFAR10", "pip install aedat")
+    raw = tonic.io.read_aedat4(str(path))
+    return _events(*(raw[field] for field in raw.dtype.names))  # its fourth name depends on the version of aedat
+
+
+def _read_gesture(path: Path) -> Events:
+    x, y, p, milliseconds = np.load(path, allow_pickle=False).T
+    return _events(milliseconds.astype(np.int64) * 1000, x, y, p)
+
+
+def _events(t: Any, x: Any, y: Any, p: Any) -> Events:
+    events = np.empty(len(t), dtype=EVENT)
+    for name, column in zip(("t", "x", "y", "p"), (t, x, y, p), strict=True):
+        events[name] = column
+    return events
+
+
+def _recording_number(path: Path) -> tuple[int, str]:
+    number = path.stem.rpartition("_")[2]
+    return (int(number) if number.isdigit() else -1, path.name)
+
+
+def _dataset(
+    name: str,
+    classes: int,
+    home: Path,
+    parts: Iterable[Part],
+    sensor: tuple[int, int, int],
+    request: Request,
+    size: tuple[int, int] | None = None,
+    augment: Augment | None = None,
+) -> Dataset:
+    """Make frames of all recordings, of the size asked for, else of the data set's usual one, else of the sensor's."""
+    official, test = (_split(part, classes, home, sensor, request.frames, size) for part in parts)
+    train, validation = split_validation(official, request.seed)
+    return Dataset(name, classes, train, validation, test, steps=request.frames.steps, augment=augment)
+
+
+def _split(
+    part: Part,
+    classes: int,
+    home: Path,
+    sensor: tuple[int, int, int],
+    settings: FrameSettings,
+    size: tuple[int, int] | None,
+) -> Split:
+    if part.labels.size == 0 or part.labels.min() < 0 or part.labels.max() >= classes:
+        raise BadInput(f"{home}: labels of the {part.name} part are not all from 0 to {classes - 1}")
+    height, width = settings.size or size or sensor[1:]
+    if height > sensor[1] or width > sensor[2]:
+        raise BadInput(f"frames: size is ({height}, {width}), expected at most {sensor[1:]}, the size of the sensor")
+    values = _cached_frames(part, home, sensor, (height, width), settings)
+    return Split(values if sensor[1] > 1 else values.reshape(len(values), settings.steps, -1), part.labels)
+
+
+def _cached_frames(
+    part: Part, home: Path, sensor: tuple[int, int, int], size: tuple[int, int], settings: FrameSettings
+) -> NDArray[Any]:
+    """Frames of one part, shape (recordings, steps, polarities, height, width), kept beside the data for the next time.
+
+    The file's name has the settings; it also remembers which recordings it was made from.
+    """
+    kind = "binary" if settings.binary else "counts"
+    path = home / f"frames-{part.name}-{settings.steps}-{settings.cut}-{kind}-{size[0]}x{size[1]}.npz"
+    source = _fingerprint(home, part.files)
+    try:
+        with np.load(path, allow_pickle=False) as cache:
+            if int(cache["source"]) == source:
+                return cast(NDArray[Any], cache["frames"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        pass  # there is none, or it is damaged: it is made anew
+    values = _make_frames(part, sensor, size, settings)
+    _save_cache(path, values, source)
+    return values
+
+
+def _make_frames(
+    part: Part, sensor: tuple[int, int, int], size: tuple[int, int], settings: FrameSettings
+) -> NDArray[Any]:
+    shape = (sensor[0], *size)
+    values = np.zeros((part.labels.size, settings.steps, *shape), dtype=np.uint8 if settings.binary else np.uint16)
+    for number, (origin, events) in enumerate(part.read()):
+        moved = events if size == sensor[1:] else shrink(events, sensor[1:], size)
+        values[number] = frames(moved, settings.steps, shape, settings.cut, settings.binary, origin)
+    return values
+
+
+def _fingerprint(home: Path, files: list[Path]) -> int:
+    states = [(path.relative_to(home).as_posix(), path.stat()) for path in files]
+    lines = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
+    return zlib.crc32("\n".join([f"version {CACHE_VERSION}", *lines]).encode())
+
+
+def _save_cache(path: Path, values: NDArray[Any], source: int) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as stream:
+            np.savez(stream, frames=values, source=source)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):  # a folder that cannot be written costs time, not the data
+            temporary.unlink()

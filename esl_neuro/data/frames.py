@@ -1,0 +1,141 @@
+"""From events of a sensor to frames with a time axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.errors import BadInput
+from esl_neuro.registry import Registry
+
+# Time, column, row, polarity; the unit of time does not matter here.
+EVENT = np.dtype([("t", np.int64), ("x", np.int64), ("y", np.int64), ("p", np.int64)])
+Events = NDArray[np.void]
+
+CUTS: Registry[Callable[[NDArray[np.int64], int], NDArray[np.int64]]] = Registry("cut of events into frames")
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """How recordings become frames.
+
+    Attributes
+    ----------
+    steps : int
+        Frames per recording.
+    cut : str
+        ``"count"``: equally many events per frame; ``"time"``: equally long frames.
+    binary : bool
+        True: 1 where at least one event fell; False: number of events.
+    size : tuple of int, optional
+        Height and width of the frames; None: the data set's own.
+    """
+
+    steps: int = 10
+    cut: str = "count"
+    binary: bool = True
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        CUTS[self.cut]
+        if self.steps < 1:
+            raise BadInput(f"frames: steps is {self.steps}, expected 1 or more")
+        if self.size is not None and min(self.size) < 1:
+            raise BadInput(f"frames: size is {self.size}, expected a height and a width of 1 or more")
+
+
+@CUTS.register
+def count(times: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    """Equal count: the k-th of n events, in order of time, is in frame ``floor(k steps / n)``."""
+    order = np.argsort(times, kind="stable")
+    slots = np.empty(times.size, dtype=np.int64)
+    slots[order] = np.arange(times.size, dtype=np.int64) * steps // max(times.size, 1)
+    return slots
+
+
+@CUTS.register
+def time(times: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    """Equal time: from first to last event, ``floor((t - t_first) steps / (t_last - t_first + 1))``."""
+    if times.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    elapsed = times - times.min()
+    slots: NDArray[np.int64] = elapsed * steps // (elapsed.max() + 1)
+    return slots
+
+
+def frames(
+    events: Events,
+    steps: int,
+    shape: tuple[int, int, int],
+    cut: str = "count",
+    binary: bool = True,
+    origin: str = "recording",
+) -> NDArray[Any]:
+    """Gather events in frames; every event is in exactly one.
+
+    Parameters
+    ----------
+    events : structured array, shape (events,)
+        Fields ``t``, ``x``, ``y``, ``p``, as in :data:`EVENT`; in any order of time.
+    steps : int
+        Number of frames.
+    shape : tuple of int
+        Polarities, height and width of the sensor.
+    cut : str
+        ``"count"`` or ``"time"``; see :data:`CUTS`.
+    binary : bool
+        True: 1 where at least one event fell; False: number of events.
+    origin : str
+        Where the events come from, for messages.
+
+    Returns
+    -------
+    array, shape (steps, polarities, height, width)
+        uint8 if binary, else uint16. A recording without events gives empty frames.
+
+    Raises
+    ------
+    BadInput
+        If an event lies outside the sensor, or a count does not fit.
+    """
+    place = tuple(events[name].astype(np.int64) for name in ("p", "y", "x"))
+    for axis, places, size in zip("pyx", place, shape, strict=True):
+        if places.size and (places.min() < 0 or places.max() >= size):
+            outside = int(places.min() if places.min() < 0 else places.max())
+            raise BadInput(f"{origin}: event with {axis} = {outside}, expected 0 to {size - 1}")
+    slots = CUTS[cut](events["t"].astype(np.int64), steps)
+    volume = (steps, *shape)
+    cells = np.ravel_multi_index((slots, *place), volume)
+    if binary:
+        fired = np.zeros(math.prod(volume), dtype=np.uint8)
+        fired[cells] = 1
+        return fired.reshape(volume)
+    counts = np.bincount(cells, minlength=math.prod(volume))
+    largest, maximum = counts.max(initial=0), np.iinfo(np.uint16).max
+    if largest > maximum:
+        raise BadInput(f"{origin}: {largest} events at one place of a frame, at most {maximum} fit; use more frames")
+    return counts.astype(np.uint16).reshape(volume)
+
+
+def shrink(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> Events:
+    """Move events to a smaller sensor: row ``y`` to ``floor(y height_after / height_before)``, columns alike.
+
+    Every event is kept, so counts are sums over areas and binary frames stay binary. (TET resizes binary frames with
+    a bilinear filter instead, which makes graded values of them.)
+
+    Parameters
+    ----------
+    events : structured array, shape (events,)
+        Fields ``x`` and ``y`` among others.
+    sensor, size : tuple of int
+        Height and width before and after.
+    """
+    moved = events.copy()
+    for axis, before, after in zip("yx", sensor, size, strict=True):
+        moved[axis] = events[axis].astype(np.int64) * after // before
+    return moved

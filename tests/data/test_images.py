@@ -1,0 +1,343 @@
+"""Image data sets, from small files in the real formats, through the real readers."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import pickle
+import struct
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from esl_neuro.data import load_dataset
+from esl_neuro.data.augment import crop_and_flip
+from esl_neuro.data.folders import optional_module
+from esl_neuro.errors import BadInput, MissingDependency
+
+NAMES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+SAMPLES = {"train": 100, "test": 20}
+
+
+def write_mnist(folder, compress=False, seed=0, label_of=lambda number: number % 10):
+    """Write a small MNIST; return its images by part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for part, (images_name, labels_name) in NAMES.items():
+        images = np.random.default_rng(seed).integers(0, 256, (SAMPLES[part], 28, 28), dtype=np.uint8)
+        labels = bytes(label_of(number) for number in range(SAMPLES[part]))
+        for name, content in (
+            (images_name, struct.pack(">4I", 0x803, SAMPLES[part], 28, 28) + images.tobytes()),
+            (labels_name, struct.pack(">2I", 0x801, SAMPLES[part]) + labels),
+        ):
+            if compress:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / name).write_bytes(content)
+        written[part] = images
+    return written
+
+
+def write_cifar(folder, classes, samples=20, seed=0):
+    """Write a small CIFAR-10 or CIFAR-100 in its python version; return its data by part."""
+    home = folder / ("cifar-10-batches-py" if classes == 10 else "cifar-100-python")
+    home.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    files = (
+        ([f"data_batch_{number}" for number in range(1, 6)], ["test_batch"]) if classes == 10 else (["train"], ["test"])
+    )
+    written = {}
+    for part, names in zip(("train", "test"), files, strict=True):
+        images, labels = [], []
+        for name in names:
+            data = rng.integers(0, 256, (samples, 3072), dtype=np.uint8)
+            fine = [(3 * number) % classes for number in range(samples)]
+            batch = {"batch_label": name, "data": data, "filenames": ["x.png"] * samples}
+            batch |= {"labels": fine} if classes == 10 else {"fine_labels": fine, "coarse_labels": [0] * samples}
+            (home / name).write_bytes(pickle.dumps(batch, protocol=2))
+            images.append(data)
+            labels += fine
+        written[part] = np.concatenate(images).reshape(-1, 3, 32, 32), labels
+    meta, key = ("batches.meta", "label_names") if classes == 10 else ("meta", "fine_label_names")
+    (home / meta).write_bytes(pickle.dumps({key: [f"class {label}" for label in range(classes)]}, protocol=2))
+    return written
+
+
+def contents(*splits):
+    return Counter(
+        (image.tobytes(), int(label))
+        for split in splits
+        for image, label in zip(split.values, split.labels, strict=True)
+    )
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("mnist", ""),
+        ("mnist", "mnist"),
+        ("mnist", "MNIST/raw"),
+        ("fashion_mnist", ""),
+        ("fashion_mnist", "fashion-mnist"),
+        ("fashion_mnist", "Fashion_MNIST"),
+        ("fashion_mnist", "FashionMNIST/raw"),
+        ("fashion_mnist", "anything"),
+    ],
+)
+def test_idx_files_are_found_and_read(tmp_path, name, place, compress):
+    written = write_mnist(tmp_path / place, compress)
+    folder = tmp_path / place if place == "anything" else tmp_path
+    dataset = load_dataset(name, folder)
+    assert (dataset.name, dataset.classes, dataset.shape, dataset.features) == (name, 10, (1, 28, 28), 784)
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (90, 10, 20)
+    assert np.array_equal(dataset.test.values[:, 0], written["test"])
+    assert dataset.test.labels.tolist() == [number % 10 for number in range(20)]
+    expected = Counter((image.tobytes(), number % 10) for number, image in enumerate(written["train"]))
+    assert contents(dataset.train, dataset.validation) == expected
+    assert dataset.train.values.dtype == np.uint8
+    assert np.array_equal(dataset.test.batch([3, 1]), (dataset.test.values[[3, 1]] / 255).astype(np.float32))
+
+
+def test_mnist_is_what_torchvision_reads(tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    write_mnist(tmp_path / "FashionMNIST" / "raw")
+    theirs = torchvision.datasets.FashionMNIST(str(tmp_path), train=False)
+    ours = load_dataset("fashion_mnist", tmp_path).test
+    assert np.array_equal(ours.values[:, 0], theirs.data.numpy())
+    assert ours.labels.tolist() == theirs.targets.tolist()
+
+
+def test_each_of_two_neighbours_gets_its_own_files(tmp_path):
+    digits, fashion = write_mnist(tmp_path / "mnist", seed=1), write_mnist(tmp_path / "fashion-mnist", seed=2)
+    for name, written in (("mnist", digits), ("fashion_mnist", fashion)):
+        assert np.array_equal(load_dataset(name, tmp_path).test.values[:, 0], written["test"])
+
+
+@pytest.mark.parametrize("place", ["fashion-mnist", "FashionMNIST/raw"])
+def test_files_of_the_twin_are_not_taken(tmp_path, place):
+    write_mnist(tmp_path / place)
+    for folder in (tmp_path, tmp_path / place):
+        with pytest.raises(BadInput, match="data set 'mnist' is not in"):
+            load_dataset("mnist", folder)
+
+
+def test_folder_is_the_variable_or_data_below_the_current_one(tmp_path, monkeypatch):
+    write_mnist(tmp_path / "data" / "mnist", seed=1)
+    other = write_mnist(tmp_path / "elsewhere" / "mnist", seed=2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ESL_NEURO_DATA", raising=False)
+    first = load_dataset("mnist").test.values
+    monkeypatch.setenv("ESL_NEURO_DATA", str(tmp_path / "elsewhere"))
+    second = load_dataset("mnist").test.values
+    assert np.array_equal(second[:, 0], other["test"])
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mnist", "train-images-idx3-ubyte(.gz), train-labels-idx1-ubyte(.gz), t10k-images-idx3-ubyte(.gz), t10k-lab"),
+        ("fashion_mnist", "train-images-idx3-ubyte(.gz), train-labels-idx1-ubyte(.gz), t10k-images-idx3-ubyte(.gz)"),
+        ("cifar10", "data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch"),
+        ("cifar100", "train, test"),
+        ("n_mnist", "Train/*/*.bin, Test/*/*.bin"),
+        ("dvs_cifar10", "airplane/*.aedat4, automobile/*.aedat4, bird/*.aedat4"),
+        ("dvs128_gesture", "ibmGestureTrain/*/*.npy, ibmGestureTest/*/*.npy"),
+        ("shd", "shd_train.h5, shd_test.h5"),
+    ],
+)
+def test_missing_data_are_one_line_with_name_folder_and_files(tmp_path, name, expected):
+    with pytest.raises(BadInput) as caught:
+        load_dataset(name, tmp_path / "nowhere")
+    message = str(caught.value)
+    assert message.startswith(f"data set '{name}' is not in {tmp_path / 'nowhere'}: expected {expected}")
+    assert "\n" not in message
+
+
+def test_incomplete_data_are_missing(tmp_path):
+    write_mnist(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(BadInput, match="'mnist' is not in"):
+        load_dataset("mnist", tmp_path)
+
+
+def test_files_of_other_content_are_refused(tmp_path):
+    write_mnist(tmp_path)
+    images, labels = (tmp_path / name for name in NAMES["train"])
+    labels_content = labels.read_bytes()
+    labels.write_bytes(struct.pack(">2I", 0x801, 99) + bytes(99))
+    with pytest.raises(BadInput, match=r"train-labels-idx1-ubyte: uint8 \(99,\), expected uint8 labels \(100,\)"):
+        load_dataset("mnist", tmp_path)
+    labels.write_bytes(struct.pack(">2I", 0x801, 100) + bytes([10] * 100))
+    with pytest.raises(BadInput, match="labels are from 10 to 10, expected 0 to 9"):
+        load_dataset("mnist", tmp_path)
+    images.write_bytes(labels_content)
+    with pytest.raises(BadInput, match="train-images-idx3-ubyte: uint8 in 1 dimensions, expected uint8 images in 3"):
+        load_dataset("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("inside", ["", "cifar", "itself"])
+def test_cifar_is_read(tmp_path, classes, inside):
+    name = f"cifar{classes}"
+    folder = tmp_path / {"": "", "cifar": f"CIFAR-{classes}", "itself": ""}[inside]
+    written = write_cifar(folder, classes)
+    home = next(folder.glob("cifar-*"))
+    dataset = load_dataset(name, home if inside == "itself" else tmp_path)
+    assert (dataset.name, dataset.classes, dataset.shape) == (name, classes, (3, 32, 32))
+    images, labels = written["test"]
+    assert np.array_equal(dataset.test.values, images)
+    assert dataset.test.labels.tolist() == labels
+    images, labels = written["train"]
+    expected = Counter((image.tobytes(), label) for image, label in zip(images, labels, strict=True))
+    assert contents(dataset.train, dataset.validation) == expected
+    assert dataset.train.values.dtype == np.uint8
+    assert dataset.augment is crop_and_flip
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_is_what_torchvision_reads(tmp_path, monkeypatch, classes):
+    torchvision = pytest.importorskip("torchvision")
+    write_cifar(tmp_path, classes)
+    theirs_class = getattr(torchvision.datasets, f"CIFAR{classes}")
+    home = tmp_path / theirs_class.base_folder
+
+    def md5(name):
+        return hashlib.md5((home / name).read_bytes()).hexdigest()
+
+    for files in ("train_list", "test_list"):
+        monkeypatch.setattr(theirs_class, files, [[name, md5(name)] for name, _ in getattr(theirs_class, files)])
+    monkeypatch.setattr(theirs_class, "meta", theirs_class.meta | {"md5": md5(theirs_class.meta["filename"])})
+    theirs = theirs_class(str(tmp_path), train=False)
+    ours = load_dataset(f"cifar{classes}", tmp_path).test
+    assert np.array_equal(ours.values.transpose(0, 2, 3, 1), theirs.data)
+    assert ours.labels.tolist() == theirs.targets
+
+
+@pytest.mark.parametrize(
+    ("classes", "mean", "std"),
+    [
+        (10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        (100, (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    ],
+)
+def test_cifar_is_normalised_as_in_the_papers(tmp_path, classes, mean, std):
+    write_cifar(tmp_path, classes)
+    dataset = load_dataset(f"cifar{classes}", tmp_path)
+    values = dataset.test.batch()
+    for channel in range(3):
+        expected = (values[:, channel].astype(np.float64) - mean[channel]) / std[channel]
+        # float32 holds 24 bits, and the difference of two numbers of 1 is divided by 0.2: at most 5 roundings of 2^-24.
+        assert np.allclose(dataset.normalise(values)[:, channel], expected, rtol=0, atol=1e-6)
+
+
+class Trap:
+    def __reduce__(self):
+        return os.mkdir, ("trapped",)
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_pickle_that_wants_to_run_something_is_refused(tmp_path, monkeypatch, protocol):
+    write_cifar(tmp_path, 10)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
+    path.write_bytes(pickle.dumps({"data": Trap(), "labels": []}, protocol=protocol))
+    with pytest.raises(BadInput, match=r"data_batch_3: not a batch of CIFAR: .*mkdir, which no CIFAR batch needs"):
+        load_dataset("cifar10", tmp_path)
+    assert not (tmp_path / "trapped").exists()
+    pickle.loads(path.read_bytes())  # the trap is real
+    assert (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"data": np.zeros((2, 3072), np.uint8)}, "not a batch of CIFAR: KeyError"),
+        ({"data": np.zeros((2, 3071), np.uint8), "labels": [0, 1]}, r"uint8 \(2, 3071\)"),
+        ({"data": np.zeros((2, 3072), np.float32), "labels": [0, 1]}, r"float32 \(2, 3072\)"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, r"with int64 labels \(1,\)"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 10]}, "labels are from 0 to 10, expected 0 to 9"),
+        ([1, 2], "not a batch of CIFAR: TypeError"),
+    ],
+)
+def test_batch_of_other_content_is_refused(tmp_path, batch, message):
+    write_cifar(tmp_path, 10)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(batch))
+    with pytest.raises(BadInput, match=message):
+        load_dataset("cifar10", tmp_path)
+
+
+def test_truncated_batch_is_refused(tmp_path):
+    write_cifar(tmp_path, 10)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_5"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(BadInput, match="data_batch_5: not a batch of CIFAR"):
+        load_dataset("cifar10", tmp_path)
+
+
+def test_batch_as_python_2_wrote_it_is_read(tmp_path):
+    """The original files hold byte strings of Python 2, and arrays whose content is one."""
+    write_cifar(tmp_path, 10)
+    pixels = bytes(range(256)) * 12
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntU\x01btR"
+        b"(I1\n(I1\nI3072\ntcnumpy\ndtype\n(U\x02u1I0\nI1\ntR(I3\nU\x01|NNNI-1\nI-1\nI0\ntbI00\n"
+        b"T" + struct.pack("<I", len(pixels)) + pixels + b"tb"
+    )
+    batch = b"\x80\x02}(U\x04data" + array + b"U\x06labels(lI7\nau."
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(batch)
+    test = load_dataset("cifar10", tmp_path).test
+    assert test.values.tobytes() == pixels
+    assert test.labels.tolist() == [7]
+
+
+def test_download_is_for_the_asking_and_goes_where_the_reader_looks(tmp_path, monkeypatch, capsys):
+    torchvision = pytest.importorskip("torchvision")
+    asked = []
+
+    def download(self):
+        print("Downloading")
+        asked.append(self.root)
+        write_mnist(tmp_path / "new" / "MNIST" / "raw")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", download)
+    with pytest.raises(BadInput):
+        load_dataset("mnist", tmp_path / "new")
+    assert not asked
+    dataset = load_dataset("mnist", tmp_path / "new", download=True)
+    assert asked == [str(tmp_path / "new")]
+    assert len(dataset.test) == 20
+    assert capsys.readouterr().out == ""
+    load_dataset("mnist", tmp_path / "new", download=True)
+    assert len(asked) == 1
+
+
+def test_failed_download_is_one_line(tmp_path, monkeypatch):
+    torchvision = pytest.importorskip("torchvision")
+
+    def download(self):  # noqa: ARG001 (a method)
+        raise OSError("no route to host\nsecond line")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", download)
+    with pytest.raises(BadInput) as caught:
+        load_dataset("cifar10", tmp_path, download=True)
+    assert str(caught.value) == f"data set 'cifar10': the download to {tmp_path} failed: no route to host"
+
+
+def test_missing_package_is_named_with_its_command():
+    with pytest.raises(MissingDependency) as caught:
+        optional_module("no_such_package", "reading", "pip install it")
+    assert str(caught.value) == "reading needs 'no_such_package', which is not installed; install it: pip install it"
+
+
+def test_download_without_torchvision_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(MissingDependency, match=r"downloading MNIST needs .* pip install torchvision"):
+        load_dataset("mnist", tmp_path, download=True)
