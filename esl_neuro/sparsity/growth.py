@@ -15,34 +15,11 @@ from torch.optim import Optimizer
 from esl_neuro.errors import BadInput
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.moments import normalised_momentum
 
 GrowthRule = Callable[[SparseLayer, Tensor, int, Optimizer, np.random.Generator], Tensor]
 
 GROWTH_RULES: Registry[GrowthRule] = Registry("growth rule")
-
-
-def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:
-    """Size of the optimiser's momentum at every possible connection, active or not.
-
-    Adam and AdamW: ``|m| / (sqrt(v) + 1e-8)``. SGD: the momentum buffer. Gradients are dense and never masked, so
-    connections that do not exist gather momentum too.
-
-    Raises
-    ------
-    BadInput
-        If the optimiser keeps no momentum.
-    """
-    state = optimizer.state.get(layer.weight, {})
-    if "exp_avg" in state:
-        momentum: Tensor = state["exp_avg"].abs() / (state["exp_avg_sq"].sqrt() + 1e-8)
-        return momentum
-    if state.get("momentum_buffer") is not None:
-        buffer: Tensor = state["momentum_buffer"].abs()
-        return buffer
-    raise BadInput(
-        f"growth rule 'momentum': {type(optimizer).__name__} keeps no momentum for layer '{layer.name}'; "
-        "use Adam, AdamW, SGD with momentum, or another growth rule"
-    )
 
 
 @GROWTH_RULES.register
@@ -55,6 +32,32 @@ def momentum(
 ) -> Tensor:
     """Activate the candidates with the largest momentum (Dettmers & Zettlemoyer 2019)."""
     scores = torch.where(candidates, normalised_momentum(optimizer, layer), -torch.inf).flatten()
+    return torch.topk(scores, count).indices
+
+
+@GROWTH_RULES.register
+def gradient(
+    layer: SparseLayer,
+    candidates: Tensor,
+    count: int,
+    optimizer: Optimizer,  # noqa: ARG001 (shared signature)
+    rng: np.random.Generator,  # noqa: ARG001 (shared signature)
+) -> Tensor:
+    """Activate the candidates with the largest ``|dL/dw|`` of the current mini-batch (RigL).
+
+    The gradient is the one of the optimiser step that has just been made.
+
+    Raises
+    ------
+    BadInput
+        If the weight has no gradient.
+    """
+    if layer.weight.grad is None:
+        raise BadInput(
+            f"growth rule 'gradient': layer '{layer.name}' has no gradient; clear gradients after the rewirer's step, "
+            "not before it"
+        )
+    scores = torch.where(candidates, layer.weight.grad.abs(), -torch.inf).flatten()
     return torch.topk(scores, count).indices
 
 

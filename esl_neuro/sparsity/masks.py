@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,13 @@ from esl_neuro.errors import BadInput
 
 @dataclass
 class SparseLayer:
-    """A weight matrix with the set of its connections.
+    """A weight with the set of its connections.
 
     Attributes
     ----------
     name : str
         Name of the layer in the model.
-    weight : nn.Parameter, shape (outputs, inputs)
+    weight : nn.Parameter, shape (outputs, inputs) or (outputs, inputs, kernel ...)
         Exactly zero wherever there is no connection.
     mask : bool Tensor, shape of the weight
         True where there is a connection.
@@ -53,6 +54,11 @@ class SparseLayer:
             self.weight.mul_(self.mask)
 
 
+def overall_density(layers: list[SparseLayer]) -> float:
+    """Return the connections of all layers as a share of all that are possible there."""
+    return sum(layer.connections for layer in layers) / sum(layer.mask.numel() for layer in layers)
+
+
 def erdos_renyi_probability(inputs: int, outputs: int, epsilon: float) -> float:
     """Return the connection probability of an Erdos-Renyi layer (ESL-SNNs eq. 1).
 
@@ -61,7 +67,7 @@ def erdos_renyi_probability(inputs: int, outputs: int, epsilon: float) -> float:
     return min(1.0, epsilon * (outputs + inputs) / (outputs * inputs))
 
 
-def erdos_renyi_mask(shape: tuple[int, int], density: float, rng: np.random.Generator) -> Tensor:
+def erdos_renyi_mask(shape: tuple[int, ...], density: float, rng: np.random.Generator) -> Tensor:
     """Draw a random mask with exactly ``round(density * size)`` connections.
 
     Eq. 1 gives the expected number of connections; drawing that many without replacement keeps the budget exact.
@@ -69,7 +75,7 @@ def erdos_renyi_mask(shape: tuple[int, int], density: float, rng: np.random.Gene
     Parameters
     ----------
     shape : tuple of int
-        (outputs, inputs).
+        (outputs, inputs, ...).
     density : float
         Share of connections in (0, 1].
     rng : numpy.random.Generator
@@ -80,7 +86,7 @@ def erdos_renyi_mask(shape: tuple[int, int], density: float, rng: np.random.Gene
     BadInput
         If the density is out of range or leaves no connection.
     """
-    size = shape[0] * shape[1]
+    size = math.prod(shape)
     count = round(density * size) if 0 < density <= 1 else 0
     if count < 1:
         raise BadInput(
@@ -92,14 +98,19 @@ def erdos_renyi_mask(shape: tuple[int, int], density: float, rng: np.random.Gene
 
 
 def sparse_layer(name: str, weight: nn.Parameter, density: float, rng: np.random.Generator) -> SparseLayer:
-    """Give a weight matrix an Erdos-Renyi mask and weights scaled to the connections that are left.
+    """Give a weight an Erdos-Renyi mask and values scaled to the connections that are left.
 
-    The weights are rescaled by ``1 / sqrt(density)``, because each output now sums ``density * inputs`` of them.
+    The weights are rescaled by ``1 / sqrt(density)``, because each output now sums that share of them.
     """
-    outputs, inputs = weight.shape
-    mask = erdos_renyi_mask((outputs, inputs), density, rng)
+    mask = erdos_renyi_mask(tuple(weight.shape), density, rng).to(weight.device)
     layer = SparseLayer(name, weight, mask, mask.clone())
     with torch.no_grad():
         weight.div_(layer.density**0.5)
     layer.apply_mask()
     return layer
+
+
+def dense_layer(name: str, weight: nn.Parameter) -> SparseLayer:
+    """Take a weight with every connection in place and its values as they are."""
+    mask = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
+    return SparseLayer(name, weight, mask, mask.clone())

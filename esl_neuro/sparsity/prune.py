@@ -1,8 +1,11 @@
-"""Prune rules: which connections die. ``rule(layer, count)`` returns the flat indices of ``count`` connections."""
+"""Prune rules: which connections die.
+
+``rule(layer, count, threshold)`` returns the flat indices of ``count`` connections, or of fewer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,13 +13,57 @@ from torch import Tensor
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.masks import SparseLayer
 
-PruneRule = Callable[[SparseLayer, int], Tensor]
+# Ours; no paper of this family names a value.
+DEFAULT_THRESHOLD = 1e-3
+
+
+class PruneRule(Protocol):
+    """Signature that all rules share; ``threshold`` is read by the threshold rule only."""
+
+    def __call__(self, layer: SparseLayer, count: int, threshold: float = ...) -> Tensor:
+        """Return flat indices of the connections to remove."""
+        ...
+
 
 PRUNE_RULES: Registry[PruneRule] = Registry("prune rule")
 
 
 @PRUNE_RULES.register
-def magnitude(layer: SparseLayer, count: int) -> Tensor:
+def magnitude(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the connections with the smallest absolute weight."""
     sizes = torch.where(layer.mask, layer.weight.detach().abs(), torch.inf).flatten()
     return torch.topk(sizes, count, largest=False).indices
+
+
+@PRUNE_RULES.register
+def per_sign(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
+    """Remove the positive weights and the negative weights closest to zero (SET, Mocanu et al. 2018).
+
+    SET removes the same fraction of either sign. Here the total is exactly ``count``: connections of weight zero go
+    first, and the signs share the rest in proportion to their numbers, to within half a connection.
+    """
+    weight = layer.weight.detach()
+    positive, negative = layer.mask & (weight > 0), layer.mask & (weight < 0)
+    positives, negatives = int(positive.sum()), int(negative.sum())
+    zeros = min(count, layer.connections - positives - negatives)
+    rest = count - zeros
+    # Rounded half up in integers, so that neither sign can be asked for more than it has.
+    share = (2 * rest * positives + positives + negatives) // (2 * (positives + negatives)) if rest else 0
+    return torch.cat(
+        [
+            _smallest(weight, layer.mask & ~positive & ~negative, zeros),
+            _smallest(weight, positive, share),
+            _smallest(weight, negative, rest - share),
+        ]
+    )
+
+
+@PRUNE_RULES.register
+def threshold(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
+    """Remove the connections whose absolute weight is below a value, the smallest first and at most ``count``."""
+    small = layer.mask & (layer.weight.detach().abs() < threshold)
+    return _smallest(layer.weight.detach(), small, min(count, int(small.sum())))
+
+
+def _smallest(weight: Tensor, places: Tensor, count: int) -> Tensor:
+    return torch.topk(torch.where(places, weight.abs(), torch.inf).flatten(), count, largest=False).indices

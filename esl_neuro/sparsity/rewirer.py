@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
-from esl_neuro.sparsity.masks import SparseLayer, sparse_layer
-from esl_neuro.sparsity.prune import PRUNE_RULES
-from esl_neuro.sparsity.schedule import cosine_fraction
-
-
-@dataclass(frozen=True)
-class RewiringUpdate:
-    """What one update did to one layer."""
-
-    layer: str
-    iteration: int
-    replaced: int
-    connections: int
-    explored: float
+from esl_neuro.sparsity.initialisers import sparse_layers
+from esl_neuro.sparsity.masks import SparseLayer, overall_density
+from esl_neuro.sparsity.moments import forget_moments
+from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
+from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
+from esl_neuro.sparsity.schedule import SCHEDULES
+from esl_neuro.sparsity.selection import LayerNames
+from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
 
 
 class Rewirer:
     """Keeps masked layers sparse and replaces part of their connections every ``update_every`` iterations.
 
-    Algorithm 1 of ESL-SNNs, the number of connections of each layer exactly constant. Use it in three lines::
+    Algorithm 1 of ESL-SNNs, the number of connections exactly constant. Use it in three lines::
 
         rewirer = Rewirer(model, optimizer, density=0.15, layers=["fc1"], end=1000)
         ...
@@ -41,7 +34,8 @@ class Rewirer:
 
     Gradients and optimiser moments stay dense, so connections that do not exist gather the momentum by which they
     may be grown. A new connection starts with weight zero and with zero moments; what was just pruned is not a
-    candidate in the same update.
+    candidate in the same update. The optimiser's step of an updating iteration has already been made and is kept
+    (RigL skips it): the prune rule sees the weights after that step.
 
     Parameters
     ----------
@@ -49,27 +43,37 @@ class Rewirer:
         Holds the layers.
     optimizer : torch.optim.Optimizer
         Updates the weights; read by momentum growth.
-    density : float
-        Share of connections in every masked layer, in (0, 1].
-    layers : list of str
-        Names, or last parts of names, of the modules whose ``weight`` is masked.
+    density : float, optional
+        Share of connections in every masked layer, in (0, 1]; with ``"erk"``, in all of them together.
+    epsilon : float, optional
+        Parameter of eq. 1, instead of the density.
+    distribution : str
+        How the connections are spread over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
+    layers : sequence of str, or "all"
+        Names, or last parts of names, of the linear layers and convolutions to mask.
     end : int
         Iteration from which the structure stays as it is (``T_end``).
     alpha : float
-        Share of the connections replaced at the start (eq. 2).
+        Share of the connections replaced at the start (eq. 2), in [0, 1].
+    schedule : str
+        How the share falls until the end: ``"cosine"`` (eq. 2), ``"constant"`` or ``"linear"``.
     update_every : int
         Iterations between updates (``T_iter``).
     prune : str
-        Name of the prune rule.
+        Name of the prune rule; ``"per_sign"`` is SET's.
+    threshold : float
+        Size below which the ``"threshold"`` rule prunes.
     growth : mapping of str to float
         Growth rules and the share of births that each decides.
+    redistribution : str, optional
+        ``"momentum"`` lets layers exchange connections, the total exactly constant; else every layer keeps its own.
     seed : int
         Seed of the initial masks and of random growth.
 
     Raises
     ------
     BadInput
-        If a layer or a rule does not exist, or the density leaves no connection.
+        If a layer or a rule does not exist, a value is out of range, or the density leaves no connection.
     """
 
     def __init__(
@@ -77,29 +81,42 @@ class Rewirer:
         model: nn.Module,
         optimizer: Optimizer,
         *,
-        density: float,
-        layers: list[str],
+        density: float | None = None,
+        epsilon: float | None = None,
+        distribution: str = "erdos_renyi",
+        layers: LayerNames,
         end: int,
         alpha: float = 0.3,
+        schedule: str = "cosine",
         update_every: int = 100,
         prune: str = "magnitude",
+        threshold: float = DEFAULT_THRESHOLD,
         growth: Mapping[str, float] | None = None,
+        redistribution: str | None = None,
         seed: int = 0,
     ) -> None:
+        if not 0 <= alpha <= 1:
+            raise BadInput(f"sparsity.alpha: {alpha} is out of range; allowed: 0 to 1")
+        if update_every < 1:
+            raise BadInput(f"sparsity.update_every: {update_every} is out of range; allowed: 1 and above")
         self.optimizer = optimizer
         self.alpha = alpha
         self.end = end
         self.update_every = update_every
+        self.schedule = SCHEDULES[schedule]
         self.prune_rule = PRUNE_RULES[prune]
+        self.threshold = threshold
         self.growth = dict(growth or {"momentum": 1.0})
-        for name in self.growth:
+        for name, share in self.growth.items():
             GROWTH_RULES[name]
+            if not 0 < share < math.inf:
+                raise BadInput(f"sparsity.growth.{name}: share {share} is out of range; allowed: above 0")
+        self.redistribution = REDISTRIBUTIONS[redistribution] if redistribution else None
         self.seed = seed
         self.iteration = 0
-        self.layers = [
-            sparse_layer(name, weight, density, stream(seed, f"mask {name}"))
-            for name, weight in _named_weights(model, layers).items()
-        ]
+        self.layers = sparse_layers(
+            model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed
+        )
 
     def step(self) -> list[RewiringUpdate]:
         """Call once after every ``optimizer.step()``.
@@ -112,35 +129,46 @@ class Rewirer:
         self.iteration += 1
         for layer in self.layers:
             layer.apply_mask()
-        fraction = cosine_fraction(self.iteration, self.alpha, self.end)
+        fraction = self.schedule(self.iteration, self.alpha, self.end)
         if fraction == 0 or self.iteration % self.update_every:
             return []
-        return [self._rewire(layer, fraction) for layer in self.layers]
+        if self.redistribution is None:
+            # A layer that is nearly full can only replace as much as there is room for.
+            quotas = [
+                min(math.ceil(fraction * layer.connections), layer.mask.numel() - layer.connections)
+                for layer in self.layers
+            ]
+            dead = self._dying(quotas)
+            births = [places.numel() for places in dead]
+        else:
+            quotas, room = exchange_quotas(self.layers, fraction)
+            dead = self._dying(quotas)
+            births = self.redistribution(self.layers, [places.numel() for places in dead], room, self.optimizer)
+        return [self._replace(*change) for change in zip(self.layers, dead, births, strict=True)]
 
-    def _rewire(self, layer: SparseLayer, fraction: float) -> RewiringUpdate:
-        connections = layer.connections
-        candidates = ~layer.mask
-        count = min(math.ceil(fraction * connections), int(candidates.sum()))
-        dead = self.prune_rule(layer, count)
+    def penalty(self) -> float:
+        """Nothing to add to the loss."""
+        return 0.0
+
+    def _dying(self, quotas: list[int]) -> list[Tensor]:
+        return [self.prune_rule(layer, quota, self.threshold) for layer, quota in zip(self.layers, quotas, strict=True)]
+
+    def _replace(self, layer: SparseLayer, dead: Tensor, births: int) -> RewiringUpdate:
         rng = stream(self.seed, f"growth {layer.name}", self.iteration)
-        born = grow(self.growth, layer, candidates, count, self.optimizer, rng)
+        places = grow(self.growth, layer, ~layer.mask, births, self.optimizer, rng)
+        born = torch.zeros_like(layer.mask)
+        born.view(-1)[places] = True
         layer.mask.view(-1)[dead] = False
-        layer.mask.view(-1)[born] = True
+        layer.mask |= born
         layer.ever_active |= layer.mask
         layer.apply_mask()
-        self._forget_moments(layer.weight, born)
-        return RewiringUpdate(layer.name, self.iteration, count, layer.connections, layer.explored)
-
-    def _forget_moments(self, weight: nn.Parameter, born: Tensor) -> None:
-        for key in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
-            moment = self.optimizer.state.get(weight, {}).get(key)
-            if moment is not None:
-                moment.view(-1)[born] = 0
+        forget_moments(self.optimizer, layer.weight, born)
+        return describe_update(layer, self.iteration, births, dead.numel())
 
     @property
     def density(self) -> float:
         """Connections of all masked layers as a share of all that are possible there."""
-        return sum(layer.connections for layer in self.layers) / sum(layer.mask.numel() for layer in self.layers)
+        return overall_density(self.layers)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Masks, history and iteration as tensors, for a checkpoint."""
@@ -156,25 +184,3 @@ class Rewirer:
         for layer in self.layers:
             layer.mask.copy_(state[f"{layer.name}/mask"])
             layer.ever_active.copy_(state[f"{layer.name}/ever_active"])
-
-
-def _named_weights(model: nn.Module, layers: list[str]) -> dict[str, nn.Parameter]:
-    weights: dict[str, nn.Parameter] = {
-        name: module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and isinstance(module.weight, nn.Parameter)
-    }
-    return {name: weights[_full_name(name, weights)] for name in layers}
-
-
-def _full_name(name: str, weights: Mapping[str, nn.Parameter]) -> str:
-    """Find the one layer with this name, or with this last part of its name."""
-    found = [full for full in weights if name in (full, full.rsplit(".", 1)[-1])]
-    if name in weights:
-        return name
-    if not found:
-        last_parts = {full.rsplit(".", 1)[-1] for full in weights}
-        raise BadInput(f"sparsity.layers: '{name}' is no linear layer of the model; {did_you_mean(name, last_parts)}")
-    if len(found) > 1:
-        raise BadInput(f"sparsity.layers: '{name}' may be {' or '.join(found)}; give the full name")
-    return found[0]

@@ -1,11 +1,22 @@
-"""How large a share of the connections is replaced, over the course of training."""
+"""How large a share of the connections is replaced, over the course of training.
+
+``schedule(iteration, alpha, end)`` returns the share; every schedule is 0 from ``end`` on.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+from esl_neuro.registry import Registry
+
+Schedule = Callable[[int, float, int], float]
+
+SCHEDULES: Registry[Schedule] = Registry("schedule")
 
 
-def cosine_fraction(iteration: int, alpha: float, end: int) -> float:
+@SCHEDULES.register
+def cosine(iteration: int, alpha: float, end: int) -> float:
     """Share of connections to replace at an iteration (ESL-SNNs eq. 2).
 
     ``f(t) = alpha / 2 (1 + cos(pi t / T_end))`` before ``T_end``, 0 from then on.
@@ -22,3 +33,18 @@ def cosine_fraction(iteration: int, alpha: float, end: int) -> float:
     if iteration >= end:
         return 0.0
     return alpha / 2 * (1 + math.cos(math.pi * iteration / end))
+
+
+cosine_fraction = cosine  # the longer name reads better where the module's name is not in sight
+
+
+@SCHEDULES.register
+def constant(iteration: int, alpha: float, end: int) -> float:
+    """Replace the same share until the end (SET): ``f(t) = alpha`` before ``T_end``, 0 from then on."""
+    return alpha if iteration < end else 0.0
+
+
+@SCHEDULES.register
+def linear(iteration: int, alpha: float, end: int) -> float:
+    """Replace a share that falls evenly: ``f(t) = alpha (1 - t / T_end)`` before ``T_end``, 0 from then on."""
+    return alpha * (1 - iteration / end) if iteration < end else 0.0

@@ -173,3 +173,20 @@ def test_same_stream_grows_the_same():
     layer = random_layer()
     grown = [grow({"random": 1.0}, layer, ~layer.mask, 8, None, rng(seed)).tolist() for seed in (1, 1, 2)]
     assert grown[0] == grown[1] != grown[2]
+
+
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
+def test_gradient_activates_the_candidates_with_the_largest_gradient(seed, share):
+    layer = random_layer(seed, shape=(4, 3, 2))
+    layer.weight.grad = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed + 1))
+    free = [place for place, active in enumerate(layer.mask.flatten().tolist()) if not active]
+    sizes = {place: abs(layer.weight.grad.flatten()[place].item()) for place in free}
+    count = int(share * len(free))
+    chosen = GROWTH_RULES["gradient"](layer, ~layer.mask, count, None, rng()).tolist()
+    assert sorted(chosen) == sorted(sorted(free, key=sizes.get, reverse=True)[:count])
+
+
+def test_gradient_without_gradient_is_refused_by_name():
+    layer = random_layer()
+    with pytest.raises(BadInput, match="layer 'fc' has no gradient; clear gradients after"):
+        GROWTH_RULES["gradient"](layer, ~layer.mask, 1, None, rng())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,3 +54,59 @@ def test_equal_weights_still_give_different_connections():
     layer = SparseLayer("fc", nn.Parameter(torch.ones(3, 4)), torch.ones(3, 4).bool(), torch.ones(3, 4).bool())
     chosen = PRUNE_RULES["magnitude"](layer, 7).tolist()
     assert len(set(chosen)) == 7
+
+
+def values_of(layer):
+    """Weight of every connection, by flat index."""
+    pairs = zip(layer.mask.flatten().tolist(), layer.weight.detach().flatten().tolist(), strict=True)
+    return {place: value for place, (active, value) in enumerate(pairs) if active}
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple),
+    density=st.floats(0.1, 1),
+    newborn=st.floats(0, 0.5),
+    share=st.floats(0, 1),
+)
+def test_per_sign_removes_the_smallest_of_either_sign_in_proportion(seed, shape, density, newborn, share):
+    layer = random_layer(seed, shape, density)
+    with torch.no_grad():
+        layer.weight[torch.rand(shape, generator=torch.Generator().manual_seed(seed + 1)) < newborn] = 0
+    values = values_of(layer)
+    zeros = [place for place, value in values.items() if value == 0]
+    positive = sorted((place for place, value in values.items() if value > 0), key=values.get)
+    negative = sorted((place for place, value in values.items() if value < 0), key=values.get, reverse=True)
+    count = int(share * len(values))
+    removed = set(PRUNE_RULES["per_sign"](layer, count).tolist())
+    assert len(removed) == count
+    taken = [len(removed & set(places)) for places in (zeros, positive, negative)]
+    assert taken[0] == min(count, len(zeros))
+    assert removed == set(positive[: taken[1]]) | set(negative[: taken[2]]) | (removed & set(zeros))
+    if positive or negative:
+        rest = count - taken[0]
+        assert abs(taken[1] - rest * len(positive) / (len(positive) + len(negative))) <= 0.5
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.5, 0.9])
+def test_per_sign_removes_as_much_as_asked_and_no_large_negatives(rate):
+    """One program in use keeps the k most negative weights instead of removing the k closest to zero."""
+    layer = random_layer(0, (100, 100), 1.0)
+    values = values_of(layer)
+    removed = PRUNE_RULES["per_sign"](layer, int(rate * 10_000)).tolist()
+    assert len(removed) == int(rate * 10_000)
+    negatives = [place for place, value in values.items() if value < 0]
+    gone = [place for place in removed if values[place] < 0]
+    assert len(gone) / len(negatives) == pytest.approx(rate, abs=1e-3)
+    assert min(values[place] for place in gone) > min(values.values())
+    assert max(-values[place] for place in gone) <= min(-values[place] for place in set(negatives) - set(gone))
+
+
+@given(seed=st.integers(0, 10**6), density=st.floats(0.1, 1), share=st.floats(0, 1), limit=st.floats(0, 3))
+def test_threshold_removes_what_is_smaller_but_not_more_than_the_count(seed, density, share, limit):
+    layer = random_layer(seed, (5, 6), density)
+    values = values_of(layer)
+    count = int(share * len(values))
+    limit = float(torch.tensor(limit))  # weights are single precision, and so is the comparison
+    small = sorted((place for place, value in values.items() if abs(value) < limit), key=lambda p: abs(values[p]))
+    assert sorted(PRUNE_RULES["threshold"](layer, count, limit).tolist()) == sorted(small[:count])

@@ -307,3 +307,183 @@ def test_ambiguous_last_part_of_a_name_is_refused():
     model, optimizer = nested()
     with pytest.raises(BadInput):
         Rewirer(model, optimizer, density=0.5, layers=["0"], end=10)
+
+
+class Noise:
+    """A weight of any shape under random gradients: what the rules see, without a network."""
+
+    def __init__(self, shape, optimiser, seed=0):
+        self.generator = torch.Generator().manual_seed(seed)
+        kind = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[len(shape)]
+        self.module = kind(shape[1], shape[0], *([shape[2:]] if len(shape) > 2 else []))
+        with torch.no_grad():
+            self.module.weight.copy_(torch.randn(shape, generator=self.generator))
+        self.model = nn.Sequential(self.module)
+        self.optimizer = {**OPTIMISERS, "plain SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}[optimiser](
+            self.model.parameters()
+        )
+
+    def learn(self):
+        self.module.weight.grad = torch.randn(self.module.weight.shape, generator=self.generator)
+        self.optimizer.step()
+
+
+def slow_prune(rule, weight, active, count, threshold):
+    """The places that die, from the rule's definition."""
+    present = sorted((place for place in range(len(weight)) if active[place]), key=lambda place: abs(weight[place]))
+    if rule == "magnitude":
+        return present[:count]
+    if rule == "threshold":
+        return [place for place in present if abs(weight[place]) < threshold][:count]
+    zero = [place for place in present if weight[place] == 0][:count]
+    positive = [place for place in present if weight[place] > 0]
+    negative = [place for place in present if weight[place] < 0]
+    rest = count - len(zero)
+    share = math.floor(rest * len(positive) / (len(positive) + len(negative)) + 0.5) if rest else 0
+    return zero + positive[:share] + negative[: rest - share]
+
+
+@settings(max_examples=40)
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=2, max_size=5).map(tuple),
+    density=st.floats(0.05, 1),
+    prune=st.sampled_from(["magnitude", "per_sign", "threshold"]),
+    growth=st.sampled_from(["gradient", "momentum"]),
+    schedule=st.sampled_from(["cosine", "constant", "linear"]),
+    optimiser=st.sampled_from(["plain SGD", *OPTIMISERS]),
+    alpha=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_any_weight_follows_the_rules_written_as_loops(shape, density, prune, growth, schedule, optimiser, alpha, seed):
+    growth = "gradient" if optimiser == "plain SGD" else growth
+    size = math.prod(shape)
+    task = Noise(shape, optimiser, seed)
+    rewirer = Rewirer(
+        task.model,
+        task.optimizer,
+        density=max(density, 1 / size),
+        layers="all",
+        end=5,
+        alpha=alpha,
+        schedule=schedule,
+        update_every=2,
+        prune=prune,
+        threshold=0.4,
+        growth={growth: 1},
+        seed=seed,
+    )
+    layer = rewirer.layers[0]
+    connections = layer.connections
+    for iteration in range(1, 8):
+        task.learn()
+        weight, active = layer.weight.flatten().tolist(), layer.mask.flatten().tolist()
+        state = task.optimizer.state.get(layer.weight, {})
+        if growth == "gradient":
+            score = layer.weight.grad.abs().flatten().tolist()
+        elif optimiser == "SGD":
+            score = state["momentum_buffer"].abs().flatten().tolist()
+        else:
+            score = (state["exp_avg"].abs() / (state["exp_avg_sq"].sqrt() + 1e-8)).flatten().tolist()
+        updates = rewirer.step()
+        shares = {"cosine": fraction(iteration, alpha, 5), "constant": alpha, "linear": alpha * (1 - iteration / 5)}
+        share = shares[schedule]
+        if iteration in (2, 4) and share > 0:
+            count = min(math.ceil(share * connections), size - connections)
+            dead = slow_prune(prune, weight, active, count, 0.4)
+            absent = [place for place in range(size) if not active[place]]
+            born = sorted(absent, key=lambda place: score[place], reverse=True)[: len(dead)]
+            for place in dead:
+                active[place] = False
+            for place in born:
+                active[place] = True
+            (update,) = updates
+            assert update.births == update.deaths == len(dead)
+            assert update.turnover == len(dead) / connections
+        else:
+            assert updates == []
+        assert layer.mask.flatten().tolist() == active
+        assert layer.connections == connections
+        assert torch.isfinite(layer.weight).all()
+        assert (layer.weight[~layer.mask] == 0).all()
+        # What is exported is the weight itself.
+        assert torch.equal(task.model.state_dict()["0.weight"], layer.weight)
+        assert torch.equal(task.module.bias, task.model.state_dict()["0.bias"])
+
+
+@pytest.mark.parametrize("growth", ["momentum", "random"])
+def test_both_signs_survive_pruning_per_sign(growth):
+    """With the rule of a program in use, an annealed rate wipes out the negative weights."""
+    task = Noise((60, 50), "Adam")
+    rewirer = Rewirer(
+        task.model,
+        task.optimizer,
+        density=0.3,
+        layers="all",
+        end=400,
+        alpha=0.5,
+        update_every=10,
+        prune="per_sign",
+        growth={growth: 1},
+    )
+    shares = []
+    for _ in range(400):
+        task.learn()
+        shares += [update.positive_share for update in rewirer.step()]
+    assert len(shares) == 39
+    assert all(0.4 < share < 0.6 for share in shares)
+    assert rewirer.layers[0].connections == 900
+
+
+def test_momentum_growth_with_sgd_leaves_the_first_mask_behind():
+    """Masking the momentum buffer, as a program in use does, would let only the just pruned return."""
+    task = Task(inputs=20, hidden=20, optimiser="SGD")
+    rewirer = task.rewirer(density=0.1, alpha=0.5, end=400, update_every=5, growth={"momentum": 1})
+    first = rewirer.layers[0].mask.clone()
+    for _ in range(400):
+        task.learn()
+        rewirer.step()
+    assert int((rewirer.layers[0].mask & first).sum()) < 0.7 * int(first.sum())
+    assert rewirer.layers[0].explored > 0.2
+
+
+def test_epsilon_may_stand_for_the_density():
+    task = Task(inputs=20, hidden=30)
+    rewirer = task.rewirer(density=None, epsilon=2)
+    assert rewirer.layers[0].connections == 2 * (20 + 30)
+
+
+def test_only_weights_of_named_layers_are_touched():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    others = {name: value.clone() for name, value in model.named_parameters() if name not in ("0.weight", "3.weight")}
+    rewirer = Rewirer(model, optimizer, density=0.2, distribution="erk", layers="all", end=9, update_every=1)
+    for name, value in others.items():
+        assert torch.equal(model.get_parameter(name), value)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(5, 2, 5, 5)).square().sum().backward()
+        optimizer.step()
+        before = {name: model.get_parameter(name).clone() for name in others}
+        rewirer.step()
+        assert all(torch.equal(model.get_parameter(name), value) for name, value in before.items())
+    assert [layer.name for layer in rewirer.layers] == ["0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 1.2}, r"alpha: 1\.2 is out of range; allowed: 0 to 1"),
+        ({"update_every": 0}, "update_every: 0 is out of range; allowed: 1 and above"),
+        ({"growth": {"random": 0.0}}, r"growth\.random: share 0\.0 is out of range"),
+        ({"schedule": "cosin"}, r"schedule 'cosin' is unknown; did you mean 'cosine'\?"),
+        ({"distribution": "erdos"}, r"distribution 'erdos' is unknown; did you mean 'erdos_renyi'\?"),
+        ({"epsilon": 3}, "exclude each other"),
+    ],
+)
+def test_setting_out_of_range_is_refused(change, message):
+    with pytest.raises(BadInput, match=message):
+        Task().rewirer(**change)
+
+
+def test_penalty_is_nothing():
+    assert Task().rewirer().penalty() == 0

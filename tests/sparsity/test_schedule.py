@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esl_neuro.sparsity.schedule import cosine_fraction
+from esl_neuro.sparsity.schedule import SCHEDULES, cosine_fraction
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,23 @@ def test_nothing_is_replaced_from_the_end_on(iteration):
 
 def test_end_0_means_never():
     assert cosine_fraction(0, 0.5, 0) == 0
+
+
+@given(
+    name=st.sampled_from(["cosine", "constant", "linear"]),
+    alpha=st.floats(0, 1),
+    end=st.integers(0, 500),
+    iteration=st.integers(0, 600),
+)
+def test_every_schedule_starts_at_alpha_and_is_zero_from_the_end_on(name, alpha, end, iteration):
+    schedule = SCHEDULES[name]
+    assert 0 <= schedule(iteration, alpha, end) <= alpha
+    if iteration >= end:
+        assert schedule(iteration, alpha, end) == 0
+    if end:
+        assert schedule(0, alpha, end) == pytest.approx(alpha, rel=1e-15, abs=1e-300)
+
+
+def test_constant_and_linear_by_hand():
+    assert [SCHEDULES["constant"](t, 0.3, 10) for t in (0, 9, 10)] == [0.3, 0.3, 0]
+    assert [SCHEDULES["linear"](t, 0.4, 8) for t in (0, 2, 4, 8)] == pytest.approx([0.4, 0.3, 0.2, 0])

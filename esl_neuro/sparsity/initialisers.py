@@ -1,0 +1,119 @@
+"""How a budget of connections is spread over the layers, and the sparse layers that follow from it.
+
+``distribution(shapes, density)`` returns the density of each layer. Every layer then draws its connections at random,
+so each is an Erdos-Renyi graph; the distributions differ in how many connections a layer gets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.random_streams import stream
+from esl_neuro.registry import Registry
+from esl_neuro.sparsity.masks import SparseLayer, erdos_renyi_probability, sparse_layer
+from esl_neuro.sparsity.selection import LayerNames, named_weights
+
+Shape = tuple[int, ...]
+Distribution = Callable[[Sequence[Shape], float], list[float]]
+
+DISTRIBUTIONS: Registry[Distribution] = Registry("distribution")
+
+
+@DISTRIBUTIONS.register
+def erdos_renyi(shapes: Sequence[Shape], density: float) -> list[float]:
+    """Give each layer this connection probability; see :func:`layer_densities` for eq. 1 by ``epsilon``."""
+    return [density for _ in shapes]
+
+
+@DISTRIBUTIONS.register
+def uniform(shapes: Sequence[Shape], density: float) -> list[float]:
+    """Give each layer the overall density, the first and last layers too (ITOP's uniform)."""
+    return [density for _ in shapes]
+
+
+@DISTRIBUTIONS.register
+def erk(shapes: Sequence[Shape], density: float) -> list[float]:
+    """Spread the overall density as Erdos-Renyi-Kernel (RigL, Evci et al. 2020).
+
+    ``density_l = epsilon * sum(shape_l) / prod(shape_l)``, with the ``epsilon`` that meets the overall density. Layers
+    above 1 are dense and ``epsilon`` is solved again for the others. For linear layers this is eq. 1 by total budget.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    scores = [sum(shape) / size for shape, size in zip(shapes, sizes, strict=True)]
+    budget = density * sum(sizes)
+    sparse = list(range(len(shapes)))
+    densities = [1.0] * len(shapes)
+    while sparse:
+        left = budget - sum(size for layer, size in enumerate(sizes) if layer not in sparse)
+        epsilon = left / sum(scores[layer] * sizes[layer] for layer in sparse)
+        below = [layer for layer in sparse if epsilon * scores[layer] <= 1]
+        if below == sparse:
+            for layer in sparse:
+                densities[layer] = epsilon * scores[layer]
+            break
+        sparse = below
+    return densities
+
+
+def layer_densities(
+    shapes: Sequence[Shape], *, density: float | None, epsilon: float | None, distribution: str
+) -> list[float]:
+    """Return the density of each layer, from a density or from the ``epsilon`` of eq. 1.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple of int
+        (outputs, inputs, ...) of each layer; eq. 1 uses the first two.
+    density : float or None
+        Share of connections, in (0, 1].
+    epsilon : float or None
+        Parameter of eq. 1, instead of the density; only for ``"erdos_renyi"``.
+    distribution : str
+        Name of the distribution.
+
+    Raises
+    ------
+    BadInput
+        If not exactly one of density and epsilon is given, or one is out of range.
+    """
+    spread = DISTRIBUTIONS[distribution]
+    if epsilon is not None:
+        if density is not None:
+            raise BadInput(f"sparsity: density {density} and epsilon {epsilon} exclude each other; give one of them")
+        if distribution != "erdos_renyi":
+            raise BadInput(f"sparsity.epsilon: not used by '{distribution}'; give a density or take 'erdos_renyi'")
+        if not 0 < epsilon < math.inf:
+            raise BadInput(f"sparsity.epsilon: {epsilon} leaves no connection; allowed: above 0")
+        return [erdos_renyi_probability(shape[1], shape[0], epsilon) for shape in shapes]
+    if density is None:
+        raise BadInput("sparsity: neither density nor epsilon is given; give one of them")
+    if not 0 < density <= 1:
+        raise BadInput(f"sparsity.density: {density} is out of range; allowed: above 0 up to 1")
+    return spread(shapes, density)
+
+
+def sparse_layers(
+    model: nn.Module,
+    layers: LayerNames,
+    *,
+    density: float | None,
+    epsilon: float | None,
+    distribution: str,
+    seed: int,
+) -> list[SparseLayer]:
+    """Mask the named layers of a model; see :func:`layer_densities` for the parameters."""
+    weights = named_weights(model, layers)
+    densities = layer_densities(
+        [tuple(weight.shape) for weight in weights.values()],
+        density=density,
+        epsilon=epsilon,
+        distribution=distribution,
+    )
+    return [
+        sparse_layer(name, weight, share, stream(seed, f"mask {name}"))
+        for (name, weight), share in zip(weights.items(), densities, strict=True)
+    ]

@@ -1,0 +1,208 @@
+"""Structure learners that are settings of the rewirer, each as published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+from torch.optim import Optimizer
+
+from esl_neuro.sparsity.learner import LEARNERS, Count, Density, NonNegative, Positive, Share
+from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD
+from esl_neuro.sparsity.rewirer import Rewirer
+from esl_neuro.sparsity.selection import LayerNames
+
+
+@LEARNERS.register
+def esl(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    layers: LayerNames,
+    iterations: int,
+    seed: int = 0,
+    density: Density | None = None,
+    epsilon: Positive | None = None,
+    distribution: str = "erdos_renyi",
+    end: Share = 0.75,
+    alpha: Share = 0.3,
+    schedule: str = "cosine",
+    update_every: Count = 100,
+    prune: str = "magnitude",
+    threshold: NonNegative = DEFAULT_THRESHOLD,
+    growth: Mapping[str, Positive] | None = None,
+    redistribution: str | None = None,
+) -> Rewirer:
+    """Evolutionary structure learning with every choice open (Shen et al. 2023, Algorithm 1).
+
+    Published: ``epsilon`` 60 on the 784-800-10 network. The paper does not tell its interval, end and share; the
+    defaults here are ours. ``end`` is a share of the iterations; the others are those of :class:`Rewirer`.
+    """
+    if density is None and epsilon is None:
+        epsilon = 60.0 if distribution == "erdos_renyi" else None
+    return Rewirer(
+        model,
+        optimizer,
+        layers=layers,
+        end=int(end * iterations),
+        seed=seed,
+        density=density,
+        epsilon=epsilon,
+        distribution=distribution,
+        alpha=alpha,
+        schedule=schedule,
+        update_every=update_every,
+        prune=prune,
+        threshold=threshold,
+        growth=growth,
+        redistribution=redistribution,
+    )
+
+
+@LEARNERS.register
+def dense(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    layers: LayerNames,
+    iterations: int,  # noqa: ARG001 (shared signature)
+    seed: int = 0,
+) -> Rewirer:
+    """Keep every connection, for comparison."""
+    return Rewirer(model, optimizer, layers=layers, end=0, seed=seed, density=1.0)
+
+
+@LEARNERS.register
+def static(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    layers: LayerNames,
+    iterations: int,  # noqa: ARG001 (shared signature)
+    seed: int = 0,
+    density: Density | None = None,
+    epsilon: Positive | None = None,
+    distribution: str = "erdos_renyi",
+) -> Rewirer:
+    """Draw the connections once and keep them, for comparison (static Erdos-Renyi graph of eq. 1).
+
+    Neither density nor epsilon given: ``epsilon`` 60, the network of ESL-SNNs Table 1.
+    """
+    if density is None and epsilon is None and distribution == "erdos_renyi":
+        epsilon = 60.0
+    return Rewirer(
+        model,
+        optimizer,
+        layers=layers,
+        end=0,
+        seed=seed,
+        density=density,
+        epsilon=epsilon,
+        distribution=distribution,
+    )
+
+
+# Named after its learner in the registry; nothing in this module needs the builtin.
+@LEARNERS.register
+def set(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    layers: LayerNames,
+    iterations: int,
+    seed: int = 0,
+    density: Density | None = None,
+    epsilon: Positive | None = None,
+    zeta: Share = 0.3,
+    update_every: Count = 500,
+    end: Share = 1.0,
+) -> Rewirer:
+    """Sparse evolutionary training (Mocanu et al. 2018).
+
+    Published: ``epsilon`` 20 (CIFAR-10; the default unless a density is given) or 13, ``zeta`` 0.3, an update after
+    every epoch to the end of training: give the batches of an epoch as ``update_every``; 500 is that of CIFAR-10 with
+    batch 100. SGD with rate 0.01 to 0.05 and momentum 0.9. New weights are zero, as in its mask version.
+    """
+    if density is None and epsilon is None:
+        epsilon = 20.0
+    return Rewirer(
+        model,
+        optimizer,
+        layers=layers,
+        end=int(end * iterations),
+        seed=seed,
+        density=density,
+        epsilon=epsilon,
+        alpha=zeta,
+        schedule="constant",
+        update_every=update_every,
+        prune="per_sign",
+        growth={"random": 1.0},
+    )
+
+
+@LEARNERS.register
+def rigl(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    layers: LayerNames,
+    iterations: int,
+    seed: int = 0,
+    density: Density = 0.1,
+    distribution: str = "erk",
+    alpha: Share = 0.3,
+    update_every: Count = 100,
+    end: Share = 0.75,
+) -> Rewirer:
+    """Rigged lottery (Evci et al. 2020): prune by magnitude, grow by gradient, cosine annealing.
+
+    Published: ERK, ``alpha`` 0.3, an update every 100 iterations until 75 % of training; densities 0.1 and 0.2. Two
+    details differ: RigL skips the weight update of an updating iteration, and lets a connection that was just dropped
+    return with its weight.
+    """
+    return Rewirer(
+        model,
+        optimizer,
+        layers=layers,
+        end=int(end * iterations),
+        seed=seed,
+        density=density,
+        distribution=distribution,
+        alpha=alpha,
+        update_every=update_every,
+        growth={"gradient": 1.0},
+    )
+
+
+@LEARNERS.register
+def sparse_momentum(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    layers: LayerNames,
+    iterations: int,
+    seed: int = 0,
+    density: Density = 0.05,
+    distribution: str = "uniform",
+    alpha: Share = 0.5,
+    update_every: Count = 600,
+    end: Share = 1.0,
+) -> Rewirer:
+    """Sparse momentum (Dettmers & Zettlemoyer 2019): grow by momentum, layers exchange connections by momentum.
+
+    Published: density 0.05, half of the connections at first with cosine annealing to 0.005 (here to 0), an update
+    after every epoch (600 iterations: MNIST with batch 100), SGD with rate 0.1, momentum 0.9, weight decay 5e-4.
+    """
+    return Rewirer(
+        model,
+        optimizer,
+        layers=layers,
+        end=int(end * iterations),
+        seed=seed,
+        density=density,
+        distribution=distribution,
+        alpha=alpha,
+        update_every=update_every,
+        redistribution="momentum",
+    )

@@ -1,0 +1,87 @@
+"""How many connections each layer gets back, when layers may exchange them.
+
+``rule(layers, deaths, room, optimizer)`` returns the births of each layer: together as many as the deaths, and no
+more than the room.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch.optim import Optimizer
+
+from esl_neuro.registry import Registry
+from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.moments import normalised_momentum
+
+Redistribution = Callable[[Sequence[SparseLayer], Sequence[int], Sequence[int], Optimizer], list[int]]
+
+REDISTRIBUTIONS: Registry[Redistribution] = Registry("redistribution")
+
+# Sparse momentum never fills a layer completely.
+MAX_FILL = 0.99
+
+
+@REDISTRIBUTIONS.register
+def momentum(
+    layers: Sequence[SparseLayer], deaths: Sequence[int], room: Sequence[int], optimizer: Optimizer
+) -> list[int]:
+    """Share all births by the mean momentum of each layer's connections (Dettmers & Zettlemoyer 2019).
+
+    What a full layer cannot take goes to the others in the same proportions.
+    """
+    weights = []
+    for layer in layers:
+        sizes = normalised_momentum(optimizer, layer)[layer.mask]
+        weights.append(float(sizes.mean()) if sizes.numel() else 0.0)
+    return apportion(weights, sum(deaths), room)
+
+
+def exchange_quotas(layers: Sequence[SparseLayer], fraction: float) -> tuple[list[int], list[int]]:
+    """Return how many connections of each layer may die, and how many may be born there.
+
+    A layer keeps at least one connection and is filled to 99 % of its free places at most. If not everything that
+    would die could be born again, less dies.
+    """
+    room = [math.floor(MAX_FILL * (layer.mask.numel() - layer.connections)) for layer in layers]
+    deaths = [min(math.ceil(fraction * layer.connections), max(layer.connections - 1, 0)) for layer in layers]
+    return apportion(deaths, min(sum(deaths), sum(room)), deaths), room
+
+
+def apportion(weights: Sequence[float], total: int, caps: Sequence[int]) -> list[int]:
+    """Split a total in proportion to weights, exactly and within caps (largest remainders).
+
+    Parameters
+    ----------
+    weights : sequence of float
+        Not negative; if those that still have room are all zero, they share equally.
+    total : int
+        At most the sum of the caps.
+    caps : sequence of int
+        Largest part of each.
+
+    Returns
+    -------
+    list of int
+        Parts that add up to the total.
+    """
+    parts = [0] * len(weights)
+    open_ = [index for index, cap in enumerate(caps) if cap > 0]
+    left = total
+    while open_ and left:
+        scale = sum(weights[index] for index in open_)
+        ideal = {index: left * (weights[index] / scale if scale else 1 / len(open_)) for index in open_}
+        full = [index for index in open_ if ideal[index] >= caps[index]]
+        if not full:
+            for index in open_:
+                parts[index] = math.floor(ideal[index])
+            left -= sum(parts[index] for index in open_)
+            for index in sorted(open_, key=lambda index: parts[index] - ideal[index])[:left]:
+                parts[index] += 1
+            break
+        for index in full:
+            parts[index] = caps[index]
+            left -= caps[index]
+        open_ = [index for index in open_ if index not in full]
+    return parts

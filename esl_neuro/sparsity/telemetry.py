@@ -1,0 +1,95 @@
+"""What an update did to a layer, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from esl_neuro.sparsity.masks import SparseLayer
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """Connections per neuron or channel: smallest, mean, largest number and standard deviation."""
+
+    min: int
+    mean: float
+    max: int
+    std: float
+
+
+@dataclass(frozen=True)
+class RewiringUpdate:
+    """What one update did to one layer.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    iteration : int
+        When, counted from 1.
+    births, deaths : int
+        Connections that are there now and were not before, and the other way round.
+    connections : int
+        Connections after the update.
+    density : float
+        Connections as a share of all possible ones.
+    turnover : float
+        Births as a share of the connections.
+    explored : float
+        Share of the possible connections that were ever active (R_s of ITOP).
+    positive_share : float
+        Share of positive weights among those that are not zero; 0.5 if there are none.
+    fan_in : Degrees
+        Connections that reach an output neuron or channel.
+    fan_out : Degrees
+        Connections that leave an input neuron or channel (of a grouped convolution: an input place of the groups).
+    """
+
+    layer: str
+    iteration: int
+    births: int
+    deaths: int
+    connections: int
+    density: float
+    turnover: float
+    explored: float
+    positive_share: float
+    fan_in: Degrees
+    fan_out: Degrees
+
+    @property
+    def replaced(self) -> int:
+        """Connections born; as many died, unless layers exchange connections."""
+        return self.births
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers for a log."""
+        return asdict(self)
+
+
+def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int) -> RewiringUpdate:
+    """Measure a layer after an update."""
+    connections = layer.connections
+    weight = layer.weight.detach()
+    positive, nonzero = int((weight > 0).sum()), int((weight != 0).sum())
+    return RewiringUpdate(
+        layer=layer.name,
+        iteration=iteration,
+        births=births,
+        deaths=deaths,
+        connections=connections,
+        density=connections / layer.mask.numel(),
+        turnover=births / connections if connections else 0.0,
+        explored=layer.explored,
+        positive_share=positive / nonzero if nonzero else 0.5,
+        fan_in=_degrees(layer.mask.flatten(1).sum(1)),
+        fan_out=_degrees(layer.mask.transpose(0, 1).flatten(1).sum(1)),
+    )
+
+
+def _degrees(counts: Tensor) -> Degrees:
+    exact = counts.double()
+    return Degrees(int(counts.min()), float(exact.mean()), int(counts.max()), float(exact.std(correction=0)))

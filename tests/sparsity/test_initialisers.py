@@ -1,0 +1,99 @@
+"""How a budget is spread over the layers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.sparsity.initialisers import DISTRIBUTIONS, layer_densities, sparse_layers
+
+VGGSNN = [
+    (64, 2, 3, 3),
+    (128, 64, 3, 3),
+    (256, 128, 3, 3),
+    (256, 256, 3, 3),
+    (512, 256, 3, 3),
+    (512, 512, 3, 3),
+    (512, 512, 3, 3),
+    (512, 512, 3, 3),
+    (10, 512 * 9),
+]
+
+
+@pytest.mark.parametrize(
+    ("density", "expected", "digits"),
+    [
+        (0.1, [1, 0.475, 0.234, 0.155, 0.116, 0.0772, 0.0772, 0.0772, 1], 3),
+        (0.05, [1, 0.225, 0.111, 0.0735, 0.0549, 0.0365, 0.0365, 0.0365, 1], 3),
+        (0.01, [0.599, 0.0258, 0.0127, 0.0084, 0.0063, 0.0042, 0.0042, 0.0042, 0.961], 2),
+    ],
+)
+def test_erk_of_the_vggsnn(density, expected, digits):
+    densities = DISTRIBUTIONS["erk"](VGGSNN, density)
+    assert densities == pytest.approx(expected, rel=10 ** (1 - digits) / 2)
+    total = sum(share * math.prod(shape) for share, shape in zip(densities, VGGSNN, strict=True))
+    assert sum(math.prod(shape) for shape in VGGSNN) == 9_263_232
+    assert total == pytest.approx(926_323.2 * density / 0.1, rel=1e-12)
+
+
+shapes = st.lists(
+    st.lists(st.integers(1, 40), min_size=2, max_size=4).map(tuple),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(shapes=shapes, density=st.floats(0.001, 1))
+def test_erk_equals_a_search_for_epsilon(shapes, density):
+    budget = density * sum(math.prod(shape) for shape in shapes)
+    low, high = 0.0, 1e9
+    for _ in range(80):
+        epsilon = (low + high) / 2
+        found = [min(1.0, epsilon * sum(shape) / math.prod(shape)) for shape in shapes]
+        if sum(share * math.prod(shape) for share, shape in zip(found, shapes, strict=True)) < budget:
+            low = epsilon
+        else:
+            high = epsilon
+    assert DISTRIBUTIONS["erk"](shapes, density) == pytest.approx(found, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["erdos_renyi", "uniform"])
+def test_same_density_everywhere(name):
+    assert DISTRIBUTIONS[name](VGGSNN, 0.3) == [0.3] * 9
+
+
+def test_epsilon_gives_each_layer_equation_1():
+    densities = layer_densities([(800, 784), (10, 800)], density=None, epsilon=60, distribution="erdos_renyi")
+    assert densities == pytest.approx([60 * 1584 / 627_200, 1.0])
+
+
+def test_layers_of_a_model_have_exactly_the_connections_of_their_density():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Linear(30, 20))
+    layers = sparse_layers(model, "all", density=0.2, epsilon=None, distribution="erk", seed=0)
+    densities = DISTRIBUTIONS["erk"]([(8, 4, 3, 3), (20, 30)], 0.2)
+    assert [layer.connections for layer in layers] == [round(densities[0] * 288), round(densities[1] * 600)]
+    assert sum(layer.connections for layer in layers) == pytest.approx(0.2 * 888, abs=1)
+    for layer in layers:
+        assert int((layer.weight != 0).sum()) == layer.connections
+
+
+@pytest.mark.parametrize(
+    ("density", "epsilon", "distribution", "message"),
+    [
+        (None, None, "uniform", "neither density nor epsilon"),
+        (0.1, 20, "erdos_renyi", "exclude each other"),
+        (None, 20, "erk", "not used by 'erk'"),
+        (None, 0, "erdos_renyi", "epsilon: 0 leaves no connection"),
+        (1.01, None, "erk", r"density: 1\.01 is out of range"),
+        (float("nan"), None, "erk", "nan is out of range"),
+        (0.1, None, "ekr", r"distribution 'ekr' is unknown; did you mean 'erk'\?"),
+    ],
+)
+def test_impossible_budget_is_refused(density, epsilon, distribution, message):
+    with pytest.raises(BadInput, match=message):
+        layer_densities([(4, 4)], density=density, epsilon=epsilon, distribution=distribution)

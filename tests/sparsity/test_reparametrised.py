@@ -1,0 +1,248 @@
+"""Deep R, soft Deep R, Grad R and STDS against their equations written for one number at a time.
+
+All in double precision under random gradients, so that the loops and the tensors agree to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.random_streams import stream
+from esl_neuro.sparsity import make_learner
+
+RATE = 0.1
+SHAPE = (4, 5)
+SIZE = 20
+
+
+class Run:
+    """A layer of 20 weights, plain SGD or Adam, gradients given from outside."""
+
+    def __init__(self, name, options, optimiser="SGD", seed=0, iterations=40):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.module = nn.Linear(SHAPE[1], SHAPE[0], bias=False, dtype=torch.float64)
+        with torch.no_grad():
+            self.module.weight.copy_(torch.randn(SHAPE, generator=self.generator, dtype=torch.float64))
+        self.start = self.module.weight.detach().flatten().tolist()
+        self.optimizer = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}[optimiser](
+            self.module.parameters(), lr=RATE
+        )
+        self.learner = make_learner(
+            name,
+            nn.Sequential(self.module),
+            self.optimizer,
+            layers="all",
+            iterations=iterations,
+            seed=seed,
+            options=options,
+        )
+        self.layer = self.learner.layers[0]
+
+    def weights(self):
+        return self.layer.weight.detach().flatten().tolist()
+
+    def theta(self):
+        return self.learner.theta(self.layer).flatten().tolist()
+
+    def signs(self):
+        return self.learner.sign(self.layer).flatten().tolist()
+
+    def step(self):
+        """Return the gradient of each weight after one step."""
+        gradient = torch.randn(SHAPE, generator=self.generator, dtype=torch.float64)
+        self.module.weight.grad = gradient.clone()
+        self.optimizer.step()
+        self.updates = self.learner.step()
+        return gradient.flatten().tolist()
+
+
+def test_deep_r_follows_its_equations():
+    l1, noise = 0.3, 0.5
+    run = Run("deep_r", {"density": 0.4, "l1": l1, "noise": noise}, seed=7)
+    signs, theta = run.signs(), run.theta()
+    assert sum(value > 0 for value in theta) == 8
+    assert set(signs) == {-1.0, 1.0}
+    reactivated = 0
+    for iteration in range(1, 41):
+        gradient = run.step()
+        walk = iter(stream(7, "noise 0", iteration).standard_normal(8).tolist())
+        for place in range(SIZE):
+            if theta[place] > 0:
+                theta[place] -= RATE * signs[place] * gradient[place] + RATE * l1
+                theta[place] += RATE * noise * next(walk)
+                if theta[place] <= 0:
+                    theta[place] = 0.0
+        # Which of the sleeping ones wake is chance; how many, and with which value, is not.
+        woken = [place for place in range(SIZE) if theta[place] == 0 and run.theta()[place] > 0]
+        assert len(woken) == 8 - sum(value > 0 for value in theta)
+        reactivated += len(woken)
+        for place in woken:
+            theta[place] = 1e-12
+        assert run.theta() == pytest.approx(theta, rel=1e-9, abs=1e-15)
+        expected = [s * value if value > 0 else 0.0 for s, value in zip(signs, theta, strict=True)]
+        assert run.weights() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+        assert run.layer.connections == 8
+        theta = run.theta()  # no drift between the two programs
+    assert reactivated > 10
+
+
+def test_deep_r_wakes_every_sleeping_connection_with_the_same_chance():
+    counts = [0] * SIZE
+    for seed in range(200):
+        run = Run("deep_r", {"density": 0.5, "l1": 0.0, "noise": 0.0}, seed=seed)
+        before = run.theta()
+        run.module.weight.grad = run.learner.sign(run.layer) * 1e3  # kills all of them
+        run.optimizer.step()
+        run.learner.step()
+        for place, (old, new) in enumerate(zip(before, run.theta(), strict=True)):
+            counts[place] += new > 0
+            assert new in (0.0, 1e-12), old
+    for count in counts:
+        assert abs(count / 200 - 0.5) < 5 * math.sqrt(0.25 / 200)
+
+
+def test_deep_r_forgets_the_moments_of_what_it_wakes():
+    run = Run("deep_r", {"density": 0.4, "l1": 0.3}, "Adam", seed=2)
+    woken = 0
+    for _ in range(30):
+        before = run.layer.mask.clone()
+        run.step()
+        born = run.layer.mask & ~before
+        woken += int(born.sum())
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert (run.optimizer.state[run.layer.weight][key][born] == 0).all()
+            assert (run.optimizer.state[run.layer.weight][key][~run.layer.mask] != 0).all()
+    assert woken > 5
+
+
+def test_deep_r_starts_weights_of_zero_as_just_woken():
+    module = nn.Linear(5, 4, bias=False)
+    nn.init.zeros_(module.weight)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    learner = make_learner(
+        "deep_r", nn.Sequential(module), optimizer, layers="all", iterations=1, seed=0, options={"density": 0.5}
+    )
+    assert learner.layers[0].connections == int((module.weight != 0).sum()) == 10
+    assert module.weight.detach().abs().max().item() == pytest.approx(1e-12)
+
+
+def test_soft_deep_r_follows_its_equations():
+    l1, noise = 0.3, 0.5
+    run = Run("soft_deep_r", {"density": 0.4, "l1": l1, "noise": noise}, seed=3)
+    floor = -(RATE * noise**2 / 2) * 0.6 / (l1 * 0.4)
+    signs, theta = run.signs(), run.theta()
+    assert sum(value > 0 for value in theta) == 8
+    assert floor <= min(theta)
+    births, at_floor = 0, 0
+    for iteration in range(1, 41):
+        gradient = run.step()
+        walk = stream(3, "noise 0", iteration).standard_normal(SHAPE).flatten().tolist()
+        for place in range(SIZE):
+            active = theta[place] > 0
+            if active:
+                theta[place] -= RATE * signs[place] * gradient[place] + RATE * l1
+            theta[place] = max(theta[place] + RATE * noise * walk[place], floor)
+            births += theta[place] > 0 and not active
+            at_floor += theta[place] == floor
+        assert run.theta() == pytest.approx(theta, rel=1e-9)
+        expected = [s * value if value > 0 else 0.0 for s, value in zip(signs, theta, strict=True)]
+        assert run.weights() == pytest.approx(expected, rel=1e-9)
+    assert births > 5
+    assert at_floor > 5
+
+
+def test_soft_deep_r_needs_its_l1():
+    with pytest.raises(BadInput, match="l1"):
+        Run("soft_deep_r", {"density": 0.4, "l1": 0.0})
+
+
+@pytest.mark.parametrize("optimiser", ["SGD", "Adam"])
+def test_grad_r_follows_its_equations(optimiser):
+    alpha, density = 0.1, 0.2
+    run = Run("grad_r", {"density": density, "penalty": alpha}, optimiser, seed=5)
+    centre = math.log(2 * (1 - (1 - density))) / alpha
+    theta = [abs(value) for value in run.start]
+    signs = [math.copysign(1, value) for value in run.start]
+    assert run.weights() == run.start
+    first, second = [0.0] * SIZE, [0.0] * SIZE
+    crossed = returned = 0
+    for t in range(1, 41):
+        gradient = run.step()
+        for place, g in enumerate(gradient):
+            before = theta[place]
+            rate, descent = RATE, g
+            if optimiser == "Adam":
+                first[place] = 0.9 * first[place] + 0.1 * g
+                second[place] = 0.999 * second[place] + 0.001 * g * g
+                rate = RATE / (1 - 0.9**t)
+                descent = first[place] / (math.sqrt(second[place] / (1 - 0.999**t)) + 1e-8)
+            theta[place] -= rate * signs[place] * descent + rate * alpha * math.copysign(1, before - centre)
+            crossed += before > 0 >= theta[place]
+            returned += before <= 0 < theta[place]
+        assert run.theta() == pytest.approx(theta, rel=1e-9, abs=1e-12)
+        expected = [s * max(value, 0) for s, value in zip(signs, theta, strict=True)]
+        assert run.weights() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert crossed > 3
+    assert returned > 0
+
+
+def test_grad_r_with_zero_gradient_rests_at_the_centre_of_its_prior():
+    run = Run("grad_r", {"density": 0.3, "penalty": 1.0})
+    for _ in range(100):
+        run.module.weight.grad = torch.zeros(SHAPE, dtype=torch.float64)
+        run.optimizer.step()
+        run.learner.step()
+    assert run.theta() == pytest.approx([math.log(0.6)] * SIZE, abs=RATE)
+    assert run.layer.connections == 0
+
+
+@pytest.mark.parametrize("rise", ["sine", "linear"])
+def test_stds_follows_its_equations(rise):
+    run = Run("stds", {"width": 0.8, "rise": rise, "end": 0.75}, seed=1)
+    theta = list(run.start)
+    assert run.weights() == run.start
+    for n in range(1, 41):
+        gradient = run.step()
+        progress = min(n / 30, 1.0)
+        width = 0.8 * ((1 + math.sin(math.pi * (progress - 0.5))) / 2 if rise == "sine" else progress)
+        theta = [value - RATE * g for value, g in zip(theta, gradient, strict=True)]
+        expected = [math.copysign(max(abs(value) - width, 0), value) for value in theta]
+        assert run.theta() == pytest.approx(theta, rel=1e-9)
+        assert run.weights() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        assert run.layer.mask.flatten().tolist() == [value != 0 for value in expected]
+    assert 0 < run.layer.connections < SIZE
+
+
+def test_stds_prunes_at_once_without_a_rise():
+    run = Run("stds", {"width": 0.5, "end": 0.0})
+    expected = [math.copysign(max(abs(value) - 0.5, 0), value) for value in run.start]
+    assert run.weights() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deep_r", {"density": 0.4, "l1": 0.3}),
+        ("soft_deep_r", {"density": 0.4, "l1": 0.3, "noise": 0.5}),
+        ("grad_r", {"penalty": 0.3}),
+        ("stds", {"width": 0.8}),
+    ],
+)
+def test_reports_cover_everything_since_the_last_one(name, options):
+    run = Run(name, options, iterations=300)
+    before = run.layer.mask.clone()
+    for iteration in range(1, 301):
+        run.step()
+        if iteration % 100:
+            assert run.updates == []
+            continue
+        (update,) = run.updates
+        assert update.iteration == iteration
+        assert update.births == int((run.layer.mask & ~before).sum())
+        assert update.deaths == int((before & ~run.layer.mask).sum())
+        before = run.layer.mask.clone()
