@@ -13,6 +13,7 @@ import click
 from esl_neuro import __version__
 from esl_neuro.cli.commands import ExampleGroup
 from esl_neuro.cli.energy import energy
+from esl_neuro.cli.evaluate import evaluate
 from esl_neuro.cli.export import export
 from esl_neuro.cli.quickstart import quickstart
 from esl_neuro.cli.run import run
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (train, export, run, verify, energy, quickstart):
+for command in (train, evaluate, export, run, verify, energy, quickstart):
     cli.add_command(command)
 
 

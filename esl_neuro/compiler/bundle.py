@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Program
-from esl_neuro.data import Dataset, load_dataset
+from esl_neuro.data import Dataset, FrameSettings, load_dataset
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
@@ -55,7 +55,7 @@ class Bundle:
         BadInput
             If the test set has fewer samples.
         """
-        dataset = load_dataset(self.data.name)
+        dataset = load_dataset(self.data.name, frames=FrameSettings(steps=self.data.steps))
         test = dataset.test
         if samples is not None and samples > len(test):
             raise BadInput(f"--samples {samples}: the test set of '{self.data.name}' has {len(test)} samples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from esl_neuro.data.datasets import Dataset, Split
 from esl_neuro.data.encodings import ENCODINGS, encode, encode_for_evaluation
+from esl_neuro.data.noise import NOISES
+from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 
 
@@ -27,16 +30,64 @@ def training_inputs(
     return encode(encoding, _scaled(dataset, encoding, values), steps, stream(seed, "encoding", epoch, batch))
 
 
-def evaluation_inputs(dataset: Dataset, split: Split, encoding: str, steps: int) -> NDArray[Any]:
+@dataclass(frozen=True)
+class Disturbance:
+    """Noise of one kind and level, for robustness tests.
+
+    Attributes
+    ----------
+    noise : str
+        Name of a noise.
+    level : float
+        Its strength, as that noise defines it.
+    seed : int
+        Seed of the noise.
+    """
+
+    noise: str
+    level: float
+    seed: int = 0
+
+    def apply(self, target: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Disturb an array if this noise is meant for it (``"intensities"`` or ``"spikes"``)."""
+        noise = NOISES[self.noise]
+        if noise.target != target:
+            return array
+        return noise(array, self.level, stream(self.seed, f"noise {self.noise}"))
+
+
+def evaluation_inputs(
+    dataset: Dataset, split: Split, encoding: str, steps: int, disturbance: Disturbance | None = None
+) -> NDArray[Any]:
     """Return the inputs of a whole part of a data set, the same in every evaluation and every backend.
 
-    The whole part is encoded at once, so that a sample's input does not depend on how many are asked for.
+    The whole part is encoded at once, so that a sample's input does not depend on how many are asked for. Noise on
+    intensities comes before the encoding, noise on spikes behind it.
 
     Returns
     -------
     array, shape (samples, steps, *sample shape)
+
+    Raises
+    ------
+    BadInput
+        If noise on spikes is asked for and the encoding is graded, or the other way round for event data.
     """
-    return encode_for_evaluation(encoding, _scaled(dataset, encoding, split.batch()), steps)
+    values: NDArray[Any] = split.batch()
+    if disturbance is None:
+        return encode_for_evaluation(encoding, _scaled(dataset, encoding, values), steps)
+    _check_target(disturbance, encoding)
+    values = disturbance.apply("intensities", values)
+    inputs = encode_for_evaluation(encoding, _scaled(dataset, encoding, values), steps)
+    return disturbance.apply("spikes", inputs)
+
+
+def _check_target(disturbance: Disturbance, encoding: str) -> None:
+    chosen, target = ENCODINGS[encoding], NOISES[disturbance.noise].target
+    if target == "spikes" and chosen.signal != "spikes":
+        raise BadInput(f"noise '{disturbance.noise}' is for spikes, and encoding '{encoding}' gives graded values")
+    if target == "intensities" and chosen.timed:
+        raise BadInput(f"noise '{disturbance.noise}' is for intensities, and encoding '{encoding}' takes event frames")
 
 
 def _scaled(dataset: Dataset, encoding: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -14,9 +14,9 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from esl_neuro.data import Dataset, Split, load_dataset
+from esl_neuro.data import Dataset, FrameSettings, Split, load_dataset
 from esl_neuro.data.encodings import ENCODINGS
-from esl_neuro.data.inputs import evaluation_inputs, training_inputs
+from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.recipe import DataSection, Recipe
@@ -114,7 +114,9 @@ class Trainer:
         """Begin a run; its folder is made once the recipe has proved to be possible."""
         # Looked up here, so that a wrong name is found before a folder is made.
         ENCODINGS[recipe.data.encoding], LOSSES[recipe.training.loss], RATE_SCHEDULES[recipe.training.rate_schedule]
-        dataset = load_dataset(recipe.data.name, seed=recipe.training.seed)
+        dataset = load_dataset(
+            recipe.data.name, seed=recipe.training.seed, frames=FrameSettings(steps=recipe.data.steps)
+        )
         network = _network(recipe, dataset)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = OPTIMISERS[recipe.training.optimiser](parameters, recipe.training)
@@ -328,14 +330,18 @@ def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
     return network
 
 
-def accuracy(network: nn.Module, dataset: Dataset, split: Split, data: DataSection) -> float:
-    """Share of correctly classified samples, encoded as every evaluation encodes them."""
-    return _evaluate(network, dataset, split, data)[1]
+def accuracy(
+    network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
+) -> float:
+    """Share of correctly classified samples, encoded as every evaluation encodes them, disturbed on request."""
+    return _evaluate(network, dataset, split, data, disturbance)[1]
 
 
-def _evaluate(network: nn.Module, dataset: Dataset, split: Split, data: DataSection) -> tuple[int, float]:
+def _evaluate(
+    network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
+) -> tuple[int, float]:
     """Total spikes of all layers, and accuracy."""
-    inputs = _time_first(evaluation_inputs(dataset, split, data.encoding, data.steps))
+    inputs = _time_first(evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance))
     labels = torch.from_numpy(split.labels)
     spikes, correct = 0, 0
     network.eval()

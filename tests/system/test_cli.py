@@ -16,7 +16,7 @@ from command_workspace import REPOSITORY
 
 from esl_neuro.backends.lava_door import lava_installed
 
-COMMANDS = ("", "train", "export", "run", "verify", "energy", "energy report", "quickstart")
+COMMANDS = ("", "train", "evaluate", "export", "run", "verify", "energy", "energy report", "quickstart")
 
 with_lava = pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 
@@ -96,6 +96,10 @@ def test_help_takes_less_than_300_ms(workspace, command):
         ("esl-neuro train --set 'sparsity.layers=[\"fc9\"]'", ["'fc9'", "fc1"]),
         ("esl-neuro train --resume nowhere", ["nowhere", "not a run"]),
         ("esl-neuro train --resume nowhere --seed 1", ["--resume", "--seed"]),
+        ("esl-neuro evaluate nowhere", ["nowhere", "not a run"]),
+        ("esl-neuro evaluate --noise jitter", ["jitter", "name=level"]),
+        ("esl-neuro evaluate --noise jiter=1", ["'jiter'", "did you mean 'jitter'"]),
+        ("esl-neuro evaluate --noise spike_drop=2", ["spike_drop", "2"]),
         ("esl-neuro export nowhere", ["nowhere", "not a run"]),
         ("esl-neuro export --runs empty", ["empty", "no completed run"]),
         ("esl-neuro export --target lohi2", ["'lohi2'", "did you mean 'loihi2'"]),
@@ -230,6 +234,7 @@ def test_a_network_too_large_for_the_chip_is_exit_code_4(small_run, workspace):
 @pytest.mark.parametrize(
     "command",
     [
+        "esl-neuro evaluate --noise gaussian=0.2 --noise jitter=1 --json",
         "esl-neuro export --json",
         "esl-neuro run --json",
         "esl-neuro energy report --backend integer --json",
