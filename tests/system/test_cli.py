@@ -91,7 +91,7 @@ def test_help_takes_less_than_300_ms(workspace, command):
         ("esl-neuro train --set sparsity.prune=magnitud", ["'magnitud'", "did you mean 'magnitude'"]),
         ("esl-neuro train --set data.encoding=even_rat", ["'even_rat'", "did you mean 'even_rate'"]),
         ("esl-neuro train --set network.surrogate=arctn", ["'arctn'", "did you mean 'arctan'"]),
-        ("esl-neuro train --set network.notation=64x10", ["'64x10'", "64-256-10"]),
+        ("esl-neuro train --set network.notation=64*10", ["'64*10'", "800 (neurons)"]),
         ("esl-neuro train --set network.notation=63-10", ["63 inputs", "64"]),
         ("esl-neuro train --set 'sparsity.layers=[\"fc9\"]'", ["'fc9'", "fc1"]),
         ("esl-neuro train --resume nowhere", ["nowhere", "not a run"]),
