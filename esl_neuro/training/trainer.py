@@ -224,7 +224,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
-        activity = observe(self.network, inputs)
+        with torch.random.fork_rng(devices=[]):
+            # Dropout draws from torch's own generator, which a resumed run would find in another state.
+            torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
+            activity = observe(self.network, inputs)
         loss = LOSSES[self.recipe.training.loss](activity.outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

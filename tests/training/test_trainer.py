@@ -242,6 +242,19 @@ def test_interrupted_run_ends_as_if_it_had_never_stopped(whole, tmp_path, places
     assert_same_run(folder, whole[0].folder)
 
 
+def test_dropout_is_the_same_in_a_resumed_run(tmp_path):
+    options = ("network.notation=64-24-DP-10", "training.epochs=1")
+    torch.manual_seed(1)
+    straight, _ = train(tmp_path, *options)
+    torch.manual_seed(2)  # another process would find torch's generator in any state
+    trainer = start(tmp_path, *options)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(interrupt_at(3), nothing)
+    torch.manual_seed(3)
+    Trainer.resume(RunFolder(trainer.folder.path)).run(nothing, nothing)
+    assert_same_run(trainer.folder, straight.folder)
+
+
 def test_run_that_was_killed_resumes_from_the_last_epoch(whole, tmp_path):
     class Killed(Exception):
         pass
