@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,21 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return space
 
 
+@pytest.fixture(scope="session")
+def small_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny network, trained for two epochs and exported; tests work on copies of it."""
+    space = Workspace(tmp_path_factory.mktemp("small"))
+    for command in (
+        "esl-neuro train --set training.epochs=2 --set network.notation=64-16-10 --set data.steps=4",
+        "esl-neuro export",
+    ):
+        done = space.run(command)
+        assert done.returncode == 0, done.stderr
+    return space.folder
+
+
 @pytest.fixture
-def small_run(tmp_path: Path) -> Path:
-    """A run of a tiny network for two epochs, in ``runs/mlp-digits-001`` of the test's own folder."""
-    done = Workspace(tmp_path).run(
-        "esl-neuro train --set training.epochs=2 --set network.notation=64-16-10 --set data.steps=4"
-    )
-    assert done.returncode == 0, done.stderr
+def small_run(small_workspace: Path, tmp_path: Path) -> Path:
+    """The run ``runs/mlp-digits-001`` in the test's own folder, with its export in ``loihi2``."""
+    shutil.copytree(small_workspace, tmp_path, dirs_exist_ok=True)
     return tmp_path / "runs" / "mlp-digits-001"

@@ -138,7 +138,6 @@ def test_all_wrong_fields_are_named_at_once(workspace):
 
 @pytest.mark.parametrize("name", ["export.json", "program.json", "program.safetensors"])
 def test_a_damaged_export_is_one_line_and_exit_code_2(small_run, workspace, name):
-    workspace.run("esl-neuro export", small_run.parents[1])
     (small_run / "loihi2" / name).write_bytes(b"not what it was")
     done = workspace.run("esl-neuro run", small_run.parents[1])
     assert done.returncode == 2
@@ -146,7 +145,6 @@ def test_a_damaged_export_is_one_line_and_exit_code_2(small_run, workspace, name
 
 
 def test_a_damaged_nir_file_is_one_line_and_exit_code_2(small_run, workspace):
-    workspace.run("esl-neuro export", small_run.parents[1])
     (small_run / "loihi2" / "model.nir").write_bytes(b"not what it was")
     done = workspace.run("esl-neuro verify", small_run.parents[1])
     assert done.returncode == 2
@@ -178,7 +176,6 @@ def test_an_export_that_loses_too_much_accuracy_fails_but_is_kept(small_run, wor
 
 
 def test_verify_finds_a_program_that_was_changed(small_run, workspace):
-    workspace.run("esl-neuro export", small_run.parents[1])
     path = small_run / "loihi2" / "program.json"
     path.write_text(path.read_text().replace('"dt_s": 0.0001', '"dt_s": 0.0002'))
     done = workspace.run("esl-neuro verify", small_run.parents[1])
