@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -90,11 +90,11 @@ class Recipe(Section):
     network: NetworkSection
     sparsity: SparsitySection
     training: TrainingSection
-    expected: ExpectedSection
+    expected: ExpectedSection | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return the recipe as a plain document that :func:`parse_recipe` reads back unchanged."""
-        return self.model_dump()
+        return self.model_dump(exclude_none=True)
 
 
 def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -159,7 +159,9 @@ def _describe(finding: Any) -> str:
 def _fields(place: list[str]) -> list[str]:
     model: Any = Recipe
     for part in place:
-        model = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        # an optional section is a union of the section and None
+        model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
     return list(model.model_fields)
 
 

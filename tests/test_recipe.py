@@ -83,7 +83,7 @@ def file(tmp_path):
 def test_every_shipped_recipe_loads_and_is_named_as_its_file(name):
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe.expected.source
+    assert recipe.expected is None or recipe.expected.source  # no figure without one
 
 
 def test_fields_arrive_unchanged():
