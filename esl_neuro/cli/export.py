@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -72,10 +74,13 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     network = load_network(source, dataset)
     spikes = spike_inputs(dataset, recipe.data)
     folder = out or run / chip.name
-    begin_bundle(folder)
-    nir.write(folder / "model.nir", to_nir(network, recipe.data.steps))
-    # What is compiled is what was written: the file, read back.
-    compilation = compile_graph(read_graph(folder / "model.nir"), chip, recipe.data.steps)
+    with TemporaryDirectory() as scratch:
+        # What is compiled is what was written: the file, read back. An earlier export stays until this one compiles.
+        written = Path(scratch) / "model.nir"
+        nir.write(written, to_nir(network, recipe.data.steps))
+        compilation = compile_graph(read_graph(written), chip, recipe.data.steps)
+        begin_bundle(folder)
+        shutil.copyfile(written, folder / "model.nir")
     test = dataset.test
     predictions = run_integer(compilation.program, spikes).predictions()
     document = {

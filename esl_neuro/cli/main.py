@@ -19,7 +19,7 @@ from esl_neuro.cli.quickstart import quickstart
 from esl_neuro.cli.run import run
 from esl_neuro.cli.train import train
 from esl_neuro.cli.verify import verify
-from esl_neuro.errors import EslNeuroError
+from esl_neuro.errors import BadInput, EslNeuroError
 
 INTERRUPTED = 130
 
@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        click.echo(f"esl-neuro: {error}", err=True)
+        return BadInput.exit_code
     finally:
         signal.signal(signal.SIGTERM, before)
 

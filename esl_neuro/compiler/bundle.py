@@ -106,9 +106,12 @@ def read_bundle(folder: Path) -> Bundle:
         raise BadInput(f"{folder}: not an export ({path.name} is missing); make one with 'esl-neuro export'")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        schema, data = document["schema"], document["data"]
+        schema = document["schema"]
+        if schema != SCHEMA:
+            raise BadInput(f"{path}: schema is {schema}, this version reads {SCHEMA}; export again")
+        data = DataSection.model_validate(document["data"])
+    except BadInput:
+        raise
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: damaged ({error!r}); export again") from error
-    if schema != SCHEMA:
-        raise BadInput(f"{path}: schema is {schema}, this version reads {SCHEMA}; export again")
-    return Bundle(folder, Program.load(folder), DataSection.model_validate(data), document)
+        raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]}); export again") from error
+    return Bundle(folder, Program.load(folder), data, document)

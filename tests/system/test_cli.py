@@ -225,6 +225,31 @@ def test_a_network_too_large_for_the_chip_is_exit_code_4(small_run, workspace):
     assert "synapses_per_chip" in line
 
 
+def test_a_failed_export_leaves_the_earlier_one_as_it_was(small_run, workspace):
+    before = {path.name: path.read_bytes() for path in (small_run / "loihi2").iterdir()}
+    chip = small_run.parents[1] / "tiny.toml"
+    text = (REPOSITORY / "hw_targets" / "loihi2.toml").read_text()
+    chip.write_text(text.replace("value = 1048576", "value = 20"))
+    done = workspace.run("esl-neuro export --target ./tiny.toml --out runs/mlp-digits-001/loihi2", small_run.parents[1])
+    assert done.returncode == 4
+    assert {path.name: path.read_bytes() for path in (small_run / "loihi2").iterdir()} == before
+
+
+def test_a_file_that_cannot_be_written_is_one_line(small_run, workspace):
+    done = workspace.run("esl-neuro run --spikes no/such/folder/spikes.npz", small_run.parents[1])
+    assert done.returncode == 2
+    assert "no/such/folder/spikes.npz" in one_line(done)
+
+
+@pytest.mark.parametrize("data", ["5", '{"name": "digits"}', '{"name": "digit", "encoding": "latency", "steps": 4}'])
+def test_an_export_with_damaged_data_is_one_line(small_run, workspace, data):
+    path = small_run / "loihi2" / "export.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": json.loads(data)}))
+    done = workspace.run("esl-neuro run", small_run.parents[1])
+    assert done.returncode == 2
+    one_line(done)
+
+
 # JSON.
 
 
