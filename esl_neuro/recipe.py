@@ -3,82 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.resources import find_resource, parse_toml, read_toml
+from esl_neuro.sections import (
+    KINDS,
+    DataSection,
+    ExpectedSection,
+    NetworkSection,
+    PublishedSection,
+    Section,
+    SingleSpikeSection,
+    SparsitySection,
+    TrainingSection,
+)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: no unknown fields, no silent conversion, read only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class DataSection(Section):
-    """Which data, and how they become spikes."""
-
-    name: str
-    encoding: str
-    steps: Count = Field(description="time steps per sample")
-
-
-class NetworkSection(Section):
-    """Architecture and neuron."""
-
-    notation: str = Field(description="papers' notation: layer sizes joined by '-'")
-    tau: Share = Field(description="membrane decay factor per step")
-    threshold: Positive = Field(description="initial threshold of every neuron")
-    surrogate: str = Field(description="surrogate gradient of the spike")
-    surrogate_width: Positive = Field(description="width of the surrogate, in units of potential")
-    mode: Literal["stl", "sl", "tl"] = Field(
-        description="what learns: weights and thresholds (stl), weights only (sl), thresholds only (tl)"
-    )
-    bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
-    readout: Literal["spikes", "accumulate"] = Field(
-        default="spikes", description="output neurons fire, or their inputs are summed without decay (eq. 10)"
-    )
-
-
-class SparsitySection(Section):
-    """Evolutionary structure learning."""
-
-    layers: list[str] = Field(min_length=1, description="masked layers")
-    density: Annotated[float, Field(gt=0, le=1)] = Field(description="share of connections in each masked layer")
-    alpha: Share = Field(description="share of connections replaced at the first update (eq. 2)")
-    update_every: Count = Field(description="iterations between updates (T_iter)")
-    end: Share = Field(description="share of all iterations after which the structure stays (T_end)")
-    prune: str
-    growth: dict[str, Positive] = Field(min_length=1, description="growth rules and their shares of the births")
-
-
-class TrainingSection(Section):
-    """Optimisation."""
-
-    epochs: Count
-    batch: Count
-    loss: str = Field(default="tet", description="loss over the outputs of every step")
-    optimiser: str = "adam"
-    learning_rate: Positive
-    rate_schedule: str = Field(default="cosine", description="course of the learning rate")
-    final_rate: Share = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Share = Field(default=0.9, description="used by sgd")
-    seed: Annotated[int, Field(ge=0)]
-    threads: Count = Field(description="processor threads; part of the recipe because sums depend on it")
-
-
-class ExpectedSection(Section):
-    """What the recipe is expected to reach, and who says so."""
-
-    test_accuracy: Share
-    source: str
+SINGLE_SPIKE_ENCODING = "binary_single_spike"
+SINGLE_SPIKE_LOSS = "first_spike"
 
 
 class Recipe(Section):
@@ -91,6 +35,23 @@ class Recipe(Section):
     sparsity: SparsitySection
     training: TrainingSection
     expected: ExpectedSection | None = None
+    published: PublishedSection | None = None
+
+    @model_validator(mode="after")
+    def _single_spikes_go_together(self) -> Recipe:
+        """Refuse exact spike times without inputs that fire at one of two times, or without their loss."""
+        single = isinstance(self.network, SingleSpikeSection)
+        if single and (self.data.encoding != SINGLE_SPIKE_ENCODING or self.data.steps != 2):
+            raise ValueError(
+                f"network.neuron = 'single_spike' needs data.encoding = '{SINGLE_SPIKE_ENCODING}' and data.steps = 2 "
+                f"(bright and dark pixels), not '{self.data.encoding}' and {self.data.steps}"
+            )
+        if single != (self.training.loss == SINGLE_SPIKE_LOSS):
+            raise ValueError(
+                f"training.loss = '{SINGLE_SPIKE_LOSS}' and network.neuron = 'single_spike' need each other; found "
+                f"'{self.training.loss}' and '{self.network.neuron}'"
+            )
+        return self
 
     def to_document(self) -> dict[str, Any]:
         """Return the recipe as a plain document that :func:`parse_recipe` reads back unchanged."""
@@ -105,7 +66,7 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     name : str
         A name of ``models/``, or the path of a TOML file, such as the ``config.toml`` of an earlier run.
     overrides : tuple of str
-        Changes of single fields: ``"training.epochs=5"``, the value in TOML notation.
+        Changes of single fields: ``"training.epochs=5"``, the value in TOML notation; or of a whole section.
 
     Raises
     ------
@@ -147,21 +108,34 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 
 def _describe(finding: Any) -> str:
     place = [str(part) for part in finding["loc"]]
+    section, kind = (place[0], place[1]) if len(place) > 1 and place[0] in KINDS else ("", "")
+    if section:
+        del place[1]  # the kind of the section is no field
     field = ".".join(place)
+    if finding["type"] == "union_tag_invalid":
+        teller, kinds = KINDS[place[0]]
+        given = finding["input"][teller]
+        return f"{field}.{teller}: {given!r} is unknown; {did_you_mean(str(given), kinds)}"
     if finding["type"] == "extra_forbidden":
-        return f"{field}: unknown field; {did_you_mean(place[-1], _fields(place[:-1]))}"
+        whose = f" of {KINDS[section][0]} '{kind}'" if section else ""
+        return f"{field}: unknown field{whose}; {did_you_mean(place[-1], _fields(place[:-1], kind))}"
     if finding["type"] == "missing":
         return f"{field}: missing"
-    message = finding["msg"].removeprefix("Input ")
-    return f"{field}: {finding['input']!r} is not allowed: it {message}"
+    message: str = finding["msg"].removeprefix("Value error, ")
+    if finding["type"] == "value_error":
+        return message
+    reason = message.removeprefix("Input ").removeprefix("String ").removeprefix("List ")
+    return f"{field}: {finding['input']!r} is not allowed: it {reason}"
 
 
-def _fields(place: list[str]) -> list[str]:
+def _fields(place: list[str], kind: str) -> list[str]:
+    if kind:
+        return list(KINDS[place[0]][1][kind].model_fields)
     model: Any = Recipe
     for part in place:
         annotation = model.model_fields[part].annotation
         # an optional section is a union of the section and None
-        model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+        model = next(option for option in (annotation, *get_args(annotation)) if hasattr(option, "model_fields"))
     return list(model.model_fields)
 
 

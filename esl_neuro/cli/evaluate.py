@@ -38,7 +38,7 @@ def evaluate(run: Path | None, noises: tuple[str, ...], noise_seed: int, runs: P
 
 def evaluate_run(run: Path, noises: tuple[str, ...], seed: int) -> dict[str, Any]:
     """Test accuracy of a run, undisturbed and with each noise alone."""
-    from esl_neuro.data import FrameSettings, load_dataset
+    from esl_neuro.data import prepare
     from esl_neuro.data.inputs import Disturbance
     from esl_neuro.data.noise import NOISES
     from esl_neuro.training.run_folder import RunFolder
@@ -48,7 +48,7 @@ def evaluate_run(run: Path, noises: tuple[str, ...], seed: int) -> dict[str, Any
     disturbances = [Disturbance(*_read(noise), seed) for noise in noises]
     for disturbance in disturbances:
         NOISES[disturbance.noise]
-    dataset = load_dataset(recipe.data.name, frames=FrameSettings(steps=recipe.data.steps))
+    dataset = prepare(recipe.data)
     from esl_neuro.training.trainer import accuracy, load_network
 
     network = load_network(source, dataset)

@@ -54,7 +54,7 @@ def export(run: Path | None, target: str, out: Path | None, max_loss: float, run
 
 def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     """Export a run and return what ``export.json`` holds, with the folder."""
-    from esl_neuro.data import FrameSettings, load_dataset
+    from esl_neuro.data import prepare
     from esl_neuro.hardware import load_target
     from esl_neuro.training.run_folder import RunFolder, environment
 
@@ -70,7 +70,7 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     from esl_neuro.interchange import to_nir
     from esl_neuro.training.trainer import accuracy, load_network
 
-    dataset = load_dataset(recipe.data.name, frames=FrameSettings(steps=recipe.data.steps))
+    dataset = prepare(recipe.data)
     network = load_network(source, dataset)
     spikes = spike_inputs(dataset, recipe.data)
     folder = out or run / chip.name

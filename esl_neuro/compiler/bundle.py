@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Program
-from esl_neuro.data import Dataset, FrameSettings, load_dataset
+from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import DataSection
+from esl_neuro.sections import DataSection
 
 SCHEMA = 1
 DOCUMENT = "export.json"
@@ -55,7 +55,7 @@ class Bundle:
         BadInput
             If the test set has fewer samples.
         """
-        dataset = load_dataset(self.data.name, frames=FrameSettings(steps=self.data.steps))
+        dataset = prepare(self.data)
         test = dataset.test
         if samples is not None and samples > len(test):
             raise BadInput(f"--samples {samples}: the test set of '{self.data.name}' has {len(test)} samples")

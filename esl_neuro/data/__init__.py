@@ -4,5 +4,6 @@ from esl_neuro.data import events, images  # noqa: F401 (they register their dat
 from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.encodings import encode, encode_for_evaluation
 from esl_neuro.data.frames import FrameSettings
+from esl_neuro.data.prepare import prepare
 
-__all__ = ["Dataset", "FrameSettings", "Split", "encode", "encode_for_evaluation", "load_dataset"]
+__all__ = ["Dataset", "FrameSettings", "Split", "encode", "encode_for_evaluation", "load_dataset", "prepare"]

@@ -80,7 +80,9 @@ def _exportable_layers(network: nn.Module) -> list[_Layer]:
     if children and isinstance(children[0][1], Flatten):  # the program's input lines are in that order already
         children = children[1:]
     refused = [
-        f"'{name}' ({type(layer).__name__})" for name, layer in children if not isinstance(layer, nn.Linear | LIF)
+        f"'{name}' ({type(layer).__name__})"
+        for name, layer in children
+        if not isinstance(layer, nn.Linear) and type(layer) is not LIF  # a CubaLIF is a LIF, but not that node
     ]
     if refused:
         raise BadInput(

@@ -91,9 +91,10 @@ def vggsnn(classes: int = 10, *, strided: bool = False, neurons: Neurons | None 
     return network
 
 
-def stl_mnist(neurons: Neurons | None = None) -> nn.Sequential:
+def stl_mnist(classes: int = 10, neurons: Neurons | None = None) -> nn.Sequential:
     """Build the MNIST network of STL-SNN: 28x28 images, a threshold per position, ten output neurons a class."""
-    return build_layers(STL_MNIST, (1, 28, 28), neurons or lif_per_position(), bias=False, spiking_output=True)
+    notation = STL_MNIST.removesuffix("100-V10") + f"{10 * classes}-V10"
+    return build_layers(notation, (1, 28, 28), neurons or lif_per_position(), bias=False, spiking_output=True)
 
 
 def maskable_weights(network: nn.Module) -> int:

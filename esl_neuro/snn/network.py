@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import NetworkSection
 from esl_neuro.snn import notation as tokens
-from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, MaxPool2d, Vote
-from esl_neuro.snn.neurons import LIF, Neurons, lif_per_channel
+from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Vote
+from esl_neuro.snn.neurons import LIF, Neurons
+from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Activity:
     outputs : Tensor, shape (steps, batch, classes)
         Outputs of each step: spikes, or the plain sums of an output layer that does not fire.
     spikes : dict of str to Tensor, shape (steps, batch, ...)
-        Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in the order in which they fired.
+        Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in the order in which they fired; of a
+        network of exact spike times, which neurons fire at all, as one step.
     """
 
     outputs: Tensor
@@ -43,7 +44,13 @@ def observe(network: nn.Module, inputs: Tensor) -> Activity:
     """Run any network that maps (steps, batch, ...) to (steps, batch, classes) and record the spikes of its LIFs.
 
     Modules of the user's own are welcome, as long as their neurons are :class:`~esl_neuro.snn.neurons.LIF` layers.
+    A network of exact spike times takes the spikes of the first step as its early inputs, all others being late; its
+    outputs are ``-z`` as one step, so that the first neuron to fire has the largest.
     """
+    if isinstance(network, TemporalNetwork):
+        activity = network(inputs[0].flatten(1))
+        fired = {name: (z < NO_SPIKE)[None] for name, z in activity.z.items()}
+        return Activity(-activity.output_z[None], fired)
     spikes: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -66,7 +73,8 @@ def probe(network: nn.Module, shape: tuple[int, ...]) -> Activity:
     network.eval()
     try:
         with torch.no_grad():
-            return observe(network, torch.zeros(1, 1, *shape))
+            device = next(network.parameters()).device
+            return observe(network, torch.zeros(1, 1, *shape, device=device))
     finally:
         network.train(training)
 
@@ -79,21 +87,6 @@ def neuron_layers(network: nn.Module) -> dict[str, LIF]:
 def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
     """All linear layers and convolutions of a network, by name."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
-
-
-def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) -> nn.Sequential:
-    """Build the network of a recipe for inputs of a shape, with weights that depend on the seed alone."""
-    neurons = lif_per_channel(
-        section.tau, section.threshold, section.surrogate, section.surrogate_width, section.mode != "sl"
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_layers(
-            section.notation, shape, neurons, bias=section.bias, spiking_output=section.readout == "spikes"
-        )
-    for layer in weighted_layers(network).values():
-        layer.requires_grad_(section.mode != "tl")
-    return network
 
 
 def build_layers(
@@ -188,7 +181,7 @@ class _Builder:
 
     def _dense(self, token: tokens.Dense) -> None:
         self.flatten()
-        self._append("fc", nn.Linear(self.shape[0], token.neurons, bias=self.bias))
+        self._append("fc", Linear(self.shape[0], token.neurons, bias=self.bias))
         self.shape = (token.neurons,)
 
     def _conv(self, token: tokens.Conv) -> None:

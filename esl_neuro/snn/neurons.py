@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_neuro.snn.functional import SURROGATES, lif
+from esl_neuro.snn.layers import SynapticFilter
 
 # Makes the neurons of a layer whose signals have the given shape: (neurons,) or (channels, height, width).
 Neurons = Callable[[tuple[int, ...]], nn.Module]
@@ -60,7 +61,38 @@ class LIF(nn.Module):
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes, shape (steps, batch, ...), starting from rest."""
+        if currents.dtype in (torch.float16, torch.bfloat16):
+            currents = currents.float()  # potentials add up over the steps: mixed precision ends here
         return lif(currents, self.tau, self.threshold, self.surrogate, self.surrogate_width)
+
+
+class CubaLIF(LIF):
+    """LIF neurons behind exponential synapses (current-based LIF).
+
+    ``u[t] = tau_syn u[t-1] + I[t]`` is the current of the LIF; the other parameters are those of :class:`LIF`.
+
+    Parameters
+    ----------
+    tau_syn : float
+        Factor by which the synaptic current decays per step, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        neurons: int | tuple[int, ...],
+        tau: float,
+        tau_syn: float,
+        threshold: float,
+        surrogate: str,
+        surrogate_width: float,
+        learn_threshold: bool,
+    ) -> None:
+        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        self.synapses = SynapticFilter(tau_syn)
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Return spikes, shape (steps, batch, ...), starting from rest."""
+        return super().forward(self.synapses(currents))
 
 
 def _shape(neurons: int | tuple[int, ...]) -> tuple[int, ...]:

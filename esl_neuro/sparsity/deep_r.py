@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
+from esl_neuro.sections import Density, NonNegative, Positive
 from esl_neuro.sparsity.initialisers import sparse_layers
-from esl_neuro.sparsity.learner import LEARNERS, Density, NonNegative, Positive
+from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer
 from esl_neuro.sparsity.moments import forget_moments, group_of
 from esl_neuro.sparsity.reparametrised import FixedSign, random_signs
@@ -98,9 +99,7 @@ class SoftDeepR(FixedSign):
 
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], *, l1: float, noise: float, seed: int) -> None:
         if l1 <= 0:
-            raise BadInput(
-                f"sparsity.options: l1 = {l1} leaves the floor of dormant connections open; allowed: above 0"
-            )
+            raise BadInput(f"sparsity.l1: {l1} leaves the floor of dormant connections open; allowed: above 0")
         self.l1, self.noise, self.seed = l1, noise, seed
         self.shares = {layer.name: layer.density for layer in layers}
         theta = []

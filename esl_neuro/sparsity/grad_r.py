@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sparsity.learner import LEARNERS, Density, Positive
+from esl_neuro.sections import Density, Positive
+from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer, dense_layer
 from esl_neuro.sparsity.moments import group_of
 from esl_neuro.sparsity.reparametrised import FixedSign
@@ -37,7 +38,7 @@ class GradR(FixedSign):
 
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], *, density: float, penalty: float) -> None:
         if not 0 < density <= 0.5:
-            raise BadInput(f"sparsity.options: density = {density} is not allowed for 'grad_r': above 0 up to 0.5")
+            raise BadInput(f"sparsity.density: {density} is not allowed for 'grad_r': above 0 up to 0.5")
         self.alpha = penalty
         self.centre = math.log(2 * density) / penalty
         weights = [layer.weight.detach() for layer in layers]

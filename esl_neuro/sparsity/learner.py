@@ -1,26 +1,17 @@
-"""What every structure learner offers, and how a recipe makes one by name."""
+"""What every structure learner offers, and how a recipe makes one."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Protocol
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.registry import Registry
+from esl_neuro.sections import SparsitySection
 from esl_neuro.sparsity.masks import SparseLayer
-from esl_neuro.sparsity.selection import LayerNames
 from esl_neuro.sparsity.telemetry import RewiringUpdate
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Density = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Learner(Protocol):
@@ -54,59 +45,37 @@ class Learner(Protocol):
         ...
 
 
-# ``factory(model, optimizer, *, layers, iterations, seed, **options)``; its keywords are the options of a recipe, its
-# defaults the published setting where there is one.
+# ``factory(model, optimizer, *, layers, iterations, seed, **options)``; options and their defaults, the published
+# setting where there is one, are the fields of the learner's section.
 LearnerFactory = Callable[..., Learner]
 
 LEARNERS: Registry[LearnerFactory] = Registry("learner")
 
-_GIVEN = ("model", "optimizer", "layers", "iterations", "seed")
-
 
 def make_learner(
-    name: str,
-    model: nn.Module,
-    optimizer: Optimizer,
-    *,
-    layers: LayerNames,
-    iterations: int,
-    seed: int,
-    options: Mapping[str, Any],
+    section: SparsitySection, model: nn.Module, optimizer: Optimizer, *, iterations: int, seed: int
 ) -> Learner:
-    """Make a learner by name, as a recipe asks for it.
+    """Make the learner that a recipe asks for.
 
     Parameters
     ----------
-    name : str
-        A name of ``LEARNERS``.
+    section : SparsitySection
+        Names learner and layers, and holds the learner's options.
     model : nn.Module
         Holds the layers.
     optimizer : torch.optim.Optimizer
         Updates the weights.
-    layers : sequence of str, or "all"
-        Names of the masked layers.
     iterations : int
         Optimiser steps of the whole run.
     seed : int
         Seed of everything random about the structure.
-    options : mapping of str to value
-        Keywords of the learner's factory.
 
     Raises
     ------
     BadInput
-        If the learner, an option or a value is not allowed.
+        If a layer or a rule does not exist, or values do not go together.
     """
-    factory = LEARNERS[name]
-    allowed = [option for option in inspect.signature(factory).parameters if option not in _GIVEN]
-    types = get_type_hints(factory, include_extras=True)
-    for option, value in options.items():
-        if option not in allowed:
-            hint = did_you_mean(option, allowed) if allowed else "it takes none"
-            raise BadInput(f"sparsity.options: learner '{name}' has no option '{option}'; {hint}")
-        try:
-            TypeAdapter(types[option], config=ConfigDict(strict=True)).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Input ")
-            raise BadInput(f"sparsity.options: {option} = {value!r} is not allowed: it {reason}") from error
-    return factory(model, optimizer, layers=layers, iterations=iterations, seed=seed, **options)
+    layers = "all" if section.layers == ["all"] else section.layers
+    return LEARNERS[section.learner](
+        model, optimizer, layers=layers, iterations=iterations, seed=seed, **section.options
+    )

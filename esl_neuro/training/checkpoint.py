@@ -25,7 +25,7 @@ class Checkpoint:
     Attributes
     ----------
     tensors : dict of str to Tensor
-        Names are ``<part>/<name>``, the part being ``network``, ``optimizer`` or ``rewirer``.
+        Names are ``<part>/<name>``, the part being ``network``, ``optimizer`` or ``learner``.
     progress : dict
         Epoch, batch and running sums; whatever JSON holds exactly.
     """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from esl_neuro.registry import Registry
+from esl_neuro.sections import TrainingSection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,3 +49,30 @@ def rate_mse(outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean squared error of the firing rates against the one-hot class (STL-SNN, Grad R)."""
     target = torch.nn.functional.one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
     return torch.nn.functional.mse_loss(outputs.mean(0), target)
+
+
+@LOSSES.register
+def first_spike(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Make the right neuron fire first: ``-ln(exp(-z_g) / sum_i exp(-z_i))`` (ESL-SNNs eq. 6).
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (1, batch, classes)
+        ``-z`` of the output neurons, ``z`` being the exponential of the spike time.
+    labels : int64 Tensor, shape (batch,)
+        ``g``.
+    """
+    return torch.nn.functional.cross_entropy(outputs[0], labels)
+
+
+def make_loss(section: TrainingSection) -> Loss:
+    """Return the loss that a recipe asks for.
+
+    Raises
+    ------
+    BadInput
+        If there is no such loss.
+    """
+    if section.loss == "tet":
+        return partial(tet, mse_share=section.tet_lambda)  # type: ignore[call-arg]  # hidden by the registry
+    return LOSSES[section.loss]

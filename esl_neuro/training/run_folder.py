@@ -1,7 +1,8 @@
 """The folder of a training run: what is in it, and where the next one goes. No torch here.
 
-``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line an epoch), ``last.*`` and
-``best.*`` (checkpoints), ``result.json`` (written when the run is complete).
+``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line an epoch),
+``structure.jsonl`` (a line for each layer and change of its connections), ``last.*`` and ``best.*`` (checkpoints),
+``result.json`` (written when the run is complete).
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def structure(self) -> Path:
+        """One JSON object a line: what an update of the structure did to a layer."""
+        return self.path / "structure.jsonl"
+
+    @property
     def result(self) -> Path:
         """Final figures."""
         return self.path / "result.json"
@@ -57,14 +63,38 @@ class RunFolder:
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add one line to the metrics."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        _append(self.metrics, entry)
+
+    def append_structure(self, entry: dict[str, Any]) -> None:
+        """Add one line to the history of the structure."""
+        _append(self.structure, entry)
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop what was logged after the given number of epochs, before these are run again."""
-        if self.metrics.exists():
-            lines = self.metrics.read_text(encoding="utf-8").splitlines()[:epochs]
-            write_atomically(self.metrics, "".join(line + "\n" for line in lines))
+        _keep(self.metrics, "epoch", epochs)
+
+    def keep_structure(self, iterations: int) -> None:
+        """Drop what was logged after the given number of iterations, before these are run again."""
+        _keep(self.structure, "iteration", iterations)
+
+
+def _append(path: Path, entry: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def _keep(path: Path, counter: str, last: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # the run was killed while it wrote this, its last line
+            break
+        if entry[counter] <= last:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))
 
 
 def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:

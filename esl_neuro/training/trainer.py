@@ -1,4 +1,4 @@
-"""The training loop: evolutionary structure learning with learned thresholds."""
+"""The training loop: a structure learner, learned thresholds, checkpoints and metrics."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
-from esl_neuro.data import Dataset, FrameSettings, Split, load_dataset
+from esl_neuro.data import Dataset, Split, prepare
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
-from esl_neuro.recipe import DataSection, Recipe
+from esl_neuro.recipe import Recipe
+from esl_neuro.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
-from esl_neuro.sparsity import Rewirer
+from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
-from esl_neuro.training.losses import LOSSES
+from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
 from esl_neuro.training.run_folder import RunFolder, write_atomically
+from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
 
 
 @dataclass
@@ -88,6 +94,8 @@ class TrainingResult:
     seconds: float
 
 
+EVALUATION_BATCH = 256
+
 OnBatch = Callable[[int, int, float], None]
 OnEpoch = Callable[[EpochMetrics], None]
 
@@ -100,8 +108,11 @@ class Trainer:
     folder: RunFolder
     dataset: Dataset
     network: nn.Module
+    loss: Loss
     optimizer: torch.optim.Optimizer
-    rewirer: Rewirer
+    learner: Learner
+    stabiliser: Stabiliser
+    scaler: GradScaler
     epoch: int = 0
     batch: int = 0
     best_accuracy: float = -1.0
@@ -110,31 +121,21 @@ class Trainer:
     sums: EpochSums = field(default_factory=EpochSums)
 
     @classmethod
-    def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder]) -> Trainer:
+    def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False) -> Trainer:
         """Begin a run; its folder is made once the recipe has proved to be possible."""
-        # Looked up here, so that a wrong name is found before a folder is made.
-        ENCODINGS[recipe.data.encoding], LOSSES[recipe.training.loss], RATE_SCHEDULES[recipe.training.rate_schedule]
-        dataset = load_dataset(
-            recipe.data.name, seed=recipe.training.seed, frames=FrameSettings(steps=recipe.data.steps)
-        )
-        network = _network(recipe, dataset)
+        training = recipe.training
+        # Looked up here, so that a wrong name is found before data are loaded.
+        ENCODINGS[recipe.data.encoding], RATE_SCHEDULES[training.rate_schedule]
+        loss, device = make_loss(training), _device(training)
+        dataset = prepare(recipe.data, training.seed, download=download)
+        network = _network(recipe, dataset).to(device)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = OPTIMISERS[recipe.training.optimiser](parameters, recipe.training)
-        iterations = recipe.training.epochs * _batches(len(dataset.train), recipe.training.batch)
-        sparsity = recipe.sparsity
-        rewirer = Rewirer(
-            network,
-            optimizer,
-            density=sparsity.density,
-            layers=sparsity.layers,
-            end=int(sparsity.end * iterations),
-            alpha=sparsity.alpha,
-            update_every=sparsity.update_every,
-            prune=sparsity.prune,
-            growth=sparsity.growth,
-            seed=recipe.training.seed,
-        )
-        return cls(recipe, make_folder(), dataset, network, optimizer, rewirer)
+        optimizer = OPTIMISERS[training.optimiser](parameters, training)
+        iterations = training.epochs * _batches(len(dataset.train), training.batch)
+        learner = make_learner(recipe.sparsity, network, optimizer, iterations=iterations, seed=training.seed)
+        stabiliser = make_stabiliser(recipe.network, network, learner.layers)
+        scaler = GradScaler(device.type, enabled=training.precision == "float16")
+        return cls(recipe, make_folder(), dataset, network, loss, optimizer, learner, stabiliser, scaler)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
@@ -151,13 +152,15 @@ class Trainer:
                 f"{folder.path}: the last checkpoint is not of this recipe ({reason}); train again"
             ) from error
         folder.keep_metrics(trainer.epoch)
+        folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
         return trainer
 
     def _take_over(self, checkpoint: Checkpoint) -> None:
         progress = dict(checkpoint.progress)
         self.network.load_state_dict(checkpoint.part("network"))
         load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))
-        self.rewirer.load_state_dict(checkpoint.part("rewirer"))
+        self.learner.load_state_dict(checkpoint.part("learner"))
+        self.scaler.load_state_dict(progress.pop("scaler"))
         self.sums = EpochSums(**progress.pop("sums"))
         for name, value in progress.items():
             setattr(self, name, value)
@@ -169,8 +172,8 @@ class Trainer:
 
     @property
     def neurons(self) -> int:
-        """Neurons that can fire, input lines not counted."""
-        return sum(fired.numel() for fired in probe(self.network, self.dataset.shape).spikes.values())
+        """Neurons that can fire, input lines not counted; at least 1, so that means can be taken."""
+        return max(1, sum(fired.numel() for fired in probe(self.network, self.dataset.shape).spikes.values()))
 
     @property
     def iterations(self) -> int:
@@ -216,29 +219,40 @@ class Trainer:
             yield torch.from_numpy(order[first : first + size])
 
     def _train_batch(self, indices: Tensor) -> float:
-        data, seed = self.recipe.data, self.recipe.training.seed
-        labels = torch.from_numpy(self.dataset.train.labels)[indices]
-        inputs = _time_first(
-            training_inputs(self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch)
-        )
+        seed, device = self.recipe.training.seed, _device_of(self.network)
+        labels = torch.from_numpy(self.dataset.train.labels)[indices].to(device)
+        inputs = self._inputs(indices).to(device)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Dropout draws from torch's own generator, which a resumed run would find in another state.
             torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
-            activity = observe(self.network, inputs)
-        loss = LOSSES[self.recipe.training.loss](activity.outputs, labels)
+            with _autocast(self.recipe.training):
+                activity = observe(self.network, inputs)
+        loss = self.loss(activity.outputs.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        updates = self.rewirer.step()
-        self.sums.loss += loss.item() * len(indices)
+        self.scaler.scale(loss + self.learner.penalty() + self.stabiliser.cost()).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)  # growth rules and limits see the true gradients
+        self.stabiliser.limit_gradients()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        updates = self.learner.step()
+        for update in updates:
+            self.folder.append_structure(update.to_dict())
+        batch_loss = loss.item()
+        self.sums.loss += batch_loss * len(indices)
         self.sums.correct += int((activity.predictions() == labels).sum())
-        self.sums.spikes += sum(int(spikes.detach().sum()) for spikes in activity.spikes.values())
+        self.sums.spikes += _count(activity.spikes)
         self.sums.samples += len(indices)
-        self.sums.births += sum(update.replaced for update in updates)
-        return loss.item()
+        self.sums.births += sum(update.births for update in updates)
+        return batch_loss
+
+    def _inputs(self, indices: Tensor) -> Tensor:
+        data, seed = self.recipe.data, self.recipe.training.seed
+        return _time_first(
+            training_inputs(self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch)
+        )
 
     def _learning_rate(self) -> float:
         training = self.recipe.training
@@ -259,11 +273,11 @@ class Trainer:
             train_accuracy=sums.correct / sums.samples,
             validation_accuracy=validation,
             spikes_per_neuron=sums.spikes / (sums.samples * self.neurons),
-            density=self.rewirer.density,
-            connections=sum(layer.connections for layer in self.rewirer.layers),
+            density=self.learner.density,
+            connections=sum(layer.connections for layer in self.learner.layers),
             births=sums.births,
-            explored=sum(layer.explored * layer.mask.numel() for layer in self.rewirer.layers)
-            / sum(layer.mask.numel() for layer in self.rewirer.layers),
+            explored=sum(layer.explored * layer.mask.numel() for layer in self.learner.layers)
+            / sum(layer.mask.numel() for layer in self.learner.layers),
             learning_rate=learning_rate,
             thresholds={
                 name: [round(float(value), 6) for value in (levels.min(), levels.mean(), levels.max())]
@@ -276,7 +290,7 @@ class Trainer:
         return metrics
 
     def _finish(self) -> TrainingResult:
-        network = load_network(self.folder, self.dataset)
+        network = load_network(self.folder, self.dataset).to(_device_of(self.network))
         activity_spikes, test_accuracy = _evaluate(network, self.dataset, self.dataset.test, self.recipe.data)
         result = TrainingResult(
             recipe=self.recipe.name,
@@ -287,7 +301,7 @@ class Trainer:
             best_epoch=self.best_epoch,
             epochs=self.recipe.training.epochs,
             connections=self._connections(),
-            density=self.rewirer.density,
+            density=self.learner.density,
             spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
         )
@@ -295,12 +309,13 @@ class Trainer:
         return result
 
     def _connections(self) -> int:
-        masked = {layer.name: layer.connections for layer in self.rewirer.layers}
-        return sum(masked.get(name, layer.weight.numel()) for name, layer in weighted_layers(self.network).items())
+        masked = {id(layer.weight): layer.connections for layer in self.learner.layers}
+        weights = [layer.weight for layer in weighted_layers(self.network).values()]
+        return sum(masked.get(id(weight), weight.numel()) for weight in weights)
 
     def _save(self, name: str) -> None:
         tensors = {f"network/{key}": value for key, value in self.network.state_dict().items()}
-        tensors |= {f"rewirer/{key}": value for key, value in self.rewirer.state_dict().items()}
+        tensors |= {f"learner/{key}": value for key, value in self.learner.state_dict().items()}
         tensors |= {f"{OPTIMIZER}/{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
         progress = {
             "epoch": self.epoch,
@@ -309,6 +324,7 @@ class Trainer:
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "sums": asdict(self.sums),
+            "scaler": self.scaler.state_dict(),
         }
         Checkpoint(tensors, progress).save(self.folder.path, name)
 
@@ -326,7 +342,7 @@ def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
 
 
 def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
-    """Load the network of a run at its best epoch on validation."""
+    """Load the network of a run at its best epoch on validation, on the CPU."""
     recipe = folder.recipe()
     network = _network(recipe, dataset)
     network.load_state_dict(Checkpoint.load(folder.path, "best").part("network"))
@@ -344,20 +360,45 @@ def _evaluate(
     network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
 ) -> tuple[int, float]:
     """Total spikes of all layers, and accuracy."""
-    inputs = _time_first(evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance))
-    labels = torch.from_numpy(split.labels)
+    inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
+    labels, device = torch.from_numpy(split.labels), _device_of(network)
     spikes, correct = 0, 0
     network.eval()
     with torch.no_grad():
-        for first in range(0, len(split), 256):
-            activity = observe(network, inputs[:, first : first + 256])
-            spikes += sum(int(fired.sum()) for fired in activity.spikes.values())
-            correct += int((activity.predictions() == labels[first : first + 256]).sum())
+        for first in range(0, len(split), EVALUATION_BATCH):
+            part = slice(first, first + EVALUATION_BATCH)
+            activity = observe(network, _time_first(inputs[part]).to(device))
+            spikes += _count(activity.spikes)
+            correct += int((activity.predictions().cpu() == labels[part]).sum())
     return spikes, correct / len(split)
 
 
-def _time_first(spikes: object) -> Tensor:
-    return torch.as_tensor(spikes).transpose(0, 1).contiguous().float()
+def _count(spikes: dict[str, Tensor]) -> int:
+    # Float sums are fast, and exact below 2**24: per sample and step here, then in double precision.
+    return sum(int(fired.detach().flatten(2).sum(2).sum(dtype=torch.float64)) for fired in spikes.values())
+
+
+def _time_first(encoded: NDArray[Any]) -> Tensor:
+    """Input of shape (steps, batch, ...), float32; one that is the same at every step stays an expanded view."""
+    if encoded.shape[1] > 1 and encoded.strides[1] == 0:
+        return torch.from_numpy(encoded[:, 0].astype(np.float32)).expand(encoded.shape[1], -1, *encoded.shape[2:])
+    return torch.as_tensor(encoded).transpose(0, 1).contiguous().float()
+
+
+def _device(training: TrainingSection) -> torch.device:
+    if training.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("training.device: 'cuda' needs a GPU and a torch built for it, found none; use 'cpu'")
+    if training.device == "cpu" and training.precision == "float16":
+        raise BadInput("training.precision: 'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'")
+    return torch.device(training.device)
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _autocast(training: TrainingSection) -> torch.autocast:
+    return torch.autocast(training.device, getattr(torch, training.precision), enabled=training.precision != "float32")
 
 
 def _batches(samples: int, size: int) -> int:

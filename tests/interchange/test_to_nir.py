@@ -13,7 +13,7 @@ from chains import chain_network
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, neuron_layers, observe, weighted_layers
-from esl_neuro.snn.neurons import lif_per_channel
+from esl_neuro.snn.neurons import CubaLIF, lif_per_channel
 
 SIZES = (7, 6, 5, 4)
 TAUS = [0.0, 0.5, 0.75, 1.0]
@@ -168,6 +168,15 @@ def test_layers_without_a_nir_form_are_refused_by_name():
         to_nir(network, steps=4)
     for name in ("'conv1' (Conv2d)", "'bn1' (BatchNorm2d)", "'pool1' (AvgPool2d)", "'flatten' (Flatten)"):
         assert name in str(caught.value)
+
+
+def test_neurons_behind_synapses_are_refused_by_name():
+    """A CubaLIF is a LIF to Python, but the node of a LIF would leave its synapses out."""
+    neurons = lambda shape: CubaLIF(shape, 0.5, 0.8, 1.0, "arctan", 1.0, True)  # noqa: E731
+    network = build_layers("7-6-4", (7,), neurons, spiking_output=True)
+    with pytest.raises(BadInput) as caught:
+        to_nir(network, steps=4)
+    assert "'lif1' (CubaLIF), 'lif2' (CubaLIF); allowed: linear layers and LIF neurons" in str(caught.value)
 
 
 def test_a_last_layer_that_does_not_fire_is_refused():

@@ -7,8 +7,10 @@ import torch
 from chains import chain_network
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import NetworkSection
-from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, weighted_layers
+from esl_neuro.sections import LifSection
+from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, probe, weighted_layers
+from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork, spike_times, temporal_loss
+from esl_neuro.training.losses import first_spike
 
 
 def neurons(count=3, threshold=1.0, learn_threshold=True):
@@ -24,7 +26,7 @@ def section(**changes):
         "surrogate_width": 1.0,
         "mode": "stl",
     }
-    return NetworkSection(**(values | changes))
+    return LifSection(**(values | changes))
 
 
 def weights(network):
@@ -142,3 +144,81 @@ def test_an_accumulating_readout_does_not_fire():
     network = build_network(section(readout="accumulate"), (6,), seed=0)
     assert list(neuron_layers(network)) == ["lif1", "lif2"]
     assert list(weighted_layers(network)) == ["fc1", "fc2", "fc3"]
+
+
+# Networks of exact spike times.
+
+
+@pytest.fixture
+def temporal():
+    """A network with some neurons too weak to fire, and the spikes of a batch of images of 2x3 pixels."""
+    torch.manual_seed(5)
+    network = TemporalNetwork((6, 8, 4), initial_sum=3.0)
+    with torch.no_grad():
+        network.weights()["fc1"][:2] *= 0.1  # never fire
+        network.weights()["fc1"][2] *= 0.5  # fires only if enough inputs do
+        network.weights()["fc2"][3] *= 0.2
+    bright = torch.rand(5, 1, 2, 3, generator=torch.Generator().manual_seed(6)) > 0.5
+    return network, torch.stack([bright, ~bright]).float()
+
+
+def test_temporal_network_takes_the_first_step_as_its_early_inputs(temporal):
+    network, inputs = temporal
+    expected = network(inputs[0].flatten(1))
+    activity = observe(network, inputs)
+    assert activity.outputs.shape == (1, 5, 4)
+    assert torch.equal(activity.outputs[0], -expected.output_z)
+    assert len(expected.output_z.unique()) > 4
+    other = inputs.clone()
+    other[1] = 1 - other[1]  # all that is not early is late, whatever the other steps say
+    assert torch.equal(observe(network, other).outputs, activity.outputs)
+
+
+def test_prediction_of_a_temporal_network_is_the_first_neuron_to_fire(temporal):
+    network, inputs = temporal
+    z = network(inputs[0].flatten(1)).output_z
+    expected = [times.index(min(times)) for times in spike_times(z).tolist()]
+    assert observe(network, inputs).predictions().tolist() == expected
+    assert torch.equal(observe(network, inputs).predictions(), z.argmin(1))
+
+
+def test_spikes_of_a_temporal_network_are_the_neurons_that_fire(temporal):
+    network, inputs = temporal
+    activity, exact = observe(network, inputs), network(inputs[0].flatten(1))
+    assert list(activity.spikes) == ["fc1", "fc2"]
+    for name, fired in activity.spikes.items():
+        assert fired.shape == (1, *exact.z[name].shape)
+        assert torch.equal(fired[0], exact.z[name] < NO_SPIKE)
+        assert torch.equal(fired.sum((0, 2)), exact.spike_counts[name])
+        assert 0 < fired.sum() < fired.numel()
+
+
+def test_loss_of_the_observed_outputs_is_that_of_the_spike_times(temporal):
+    network, inputs = temporal
+    labels = torch.tensor([0, 1, 2, 3, 0])
+    loss = first_spike(observe(network, inputs).outputs, labels)
+    loss.backward()
+    gradients = [weight.grad.clone() for weight in network.weights().values()]
+    network.zero_grad()
+    expected = temporal_loss(network(inputs[0].flatten(1)).output_z, labels)
+    expected.backward()
+    assert torch.equal(loss, expected)
+    for gradient, weight in zip(gradients, network.weights().values(), strict=True):
+        assert torch.equal(gradient, weight.grad)
+        assert gradient.any()
+
+
+def test_probe_shows_the_neurons_of_a_temporal_network(temporal):
+    activity = probe(temporal[0], (1, 2, 3))
+    assert {name: tuple(fired.shape) for name, fired in activity.spikes.items()} == {"fc1": (1, 1, 8), "fc2": (1, 1, 4)}
+    assert activity.outputs.shape == (1, 1, 4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_probe_leaves_the_network_as_it_was(training):
+    network = build_network(section(), (6,), seed=0).train(training)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    activity = probe(network, (6,))
+    assert network.training is training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert sum(fired.numel() for fired in activity.spikes.values()) == 5 + 4 + 3

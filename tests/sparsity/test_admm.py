@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from esl_neuro.sections import AdmmSection
 from esl_neuro.sparsity import make_learner
 
 RATE, RHO, KEPT, SIZE = 0.1, 0.5, 6, 20
@@ -17,15 +18,9 @@ def run_of(iterations=40, **options):
     with torch.no_grad():
         module.weight.copy_(torch.randn(4, 5, generator=generator, dtype=torch.float64))
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
-    learner = make_learner(
-        "admm",
-        nn.Sequential(module),
-        optimizer,
-        layers="all",
-        iterations=iterations,
-        seed=0,
-        options={"density": 0.3, "rho": RHO, "dual_every": 4, "end": 0.5} | options,
-    )
+    settings = {"density": 0.3, "rho": RHO, "dual_every": 4, "end": 0.5} | options
+    section = AdmmSection(learner="admm", layers=["all"], **settings)
+    learner = make_learner(section, nn.Sequential(module), optimizer, iterations=iterations, seed=0)
     return module, optimizer, learner, generator
 
 

@@ -7,6 +7,7 @@ import torch
 from toy_problem import OPTIMISERS, ToyProblem
 
 from esl_neuro.errors import BadInput
+from esl_neuro.sections import KINDS
 from esl_neuro.sparsity import LEARNERS, Rewirer, make_learner
 
 # Settings that fit a network of 1,600 weights and a run of 100 iterations.
@@ -28,16 +29,14 @@ EXACT = ("esl", "dense", "static", "set", "rigl", "deep_r")
 ITERATIONS = 100  # of which the last is reported by the learners that report every 100
 
 
+def section_of(name, *layers, **options):
+    """The section of a recipe that asks for a learner, by default of all layers."""
+    return KINDS["sparsity"][1][name](learner=name, layers=list(layers) or ["all"], **options)
+
+
 def learner_of(name, task, seed=0, **options):
-    return make_learner(
-        name,
-        task.model,
-        task.optimizer,
-        layers="all",
-        iterations=ITERATIONS,
-        seed=seed,
-        options=OPTIONS[name] | options,
-    )
+    section = section_of(name, **OPTIONS[name] | options)
+    return make_learner(section, task.model, task.optimizer, iterations=ITERATIONS, seed=seed)
 
 
 def everything(task, learner):
@@ -125,7 +124,7 @@ def test_defaults_are_complete(name):
     """Every learner can be made without options, on a layer large enough for the published densities."""
     model = torch.nn.Linear(100, 50)
     optimizer = torch.optim.Adam(model.parameters())
-    learner = make_learner(name, torch.nn.Sequential(model), optimizer, layers="0", iterations=10, seed=1, options={})
+    learner = make_learner(section_of(name, "0"), torch.nn.Sequential(model), optimizer, iterations=10, seed=1)
     model(torch.ones(2, 100)).sum().backward()
     optimizer.step()
     learner.step()
@@ -136,7 +135,7 @@ def test_defaults_are_complete(name):
 def test_published_epsilon_is_the_default(name, epsilon):
     model = torch.nn.Sequential(torch.nn.Linear(784, 800))
     optimizer = torch.optim.Adam(model.parameters())
-    learner = make_learner(name, model, optimizer, layers="all", iterations=10, seed=1, options={})
+    learner = make_learner(section_of(name), model, optimizer, iterations=10, seed=1)
     assert learner.layers[0].connections == round(epsilon * 1584)
 
 
@@ -176,31 +175,47 @@ def test_esl_draws_what_the_rewirer_draws():
         assert torch.equal(value, everything(other, direct)[key])
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_only_the_named_layers_are_masked(name):
+    task = ToyProblem()
+    section = section_of(name, "fc1", "conv", **OPTIONS[name])
+    learner = make_learner(section, task.model, task.optimizer, iterations=ITERATIONS, seed=0)
+    assert sorted(layer.name for layer in learner.layers) == ["conv", "fc1"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_unknown_layer_is_refused_with_those_that_exist(name):
+    task = ToyProblem()
+    with pytest.raises(BadInput, match=r"'fc9'.*fc1"):
+        make_learner(section_of(name, "fc9"), task.model, task.optimizer, iterations=10, seed=0)
+
+
+@pytest.mark.parametrize(("share", "iterations", "end"), [(0.5, 100, 50), (1, 7, 7), (0, 7, 0), (0.75, 7, 5)])
+@pytest.mark.parametrize("name", ["esl", "set", "rigl", "sparse_momentum", "stds", "admm"])
+def test_end_is_a_share_of_the_iterations(name, share, iterations, end):
+    task = ToyProblem()
+    section = section_of(name, **OPTIONS[name] | {"end": share})
+    assert make_learner(section, task.model, task.optimizer, iterations=iterations, seed=0).end == end
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("rigle", {}, r"learner 'rigle' is unknown; did you mean 'rigl'\?"),
-        (
-            "rigl",
-            {"desnity": 0.1},
-            r"sparsity\.options: learner 'rigl' has no option 'desnity'; did you mean 'density'",
-        ),
-        ("rigl", {"seed": 1}, "learner 'rigl' has no option 'seed'"),
-        ("dense", {"density": 0.1}, "learner 'dense' has no option 'density'; it takes none"),
-        ("rigl", {"density": 1.5}, r"density = 1\.5 is not allowed: it should be less than or equal to 1"),
-        ("rigl", {"density": "0.1"}, "density = '0.1' is not allowed: it should be a valid number"),
-        ("set", {"update_every": 0}, "update_every = 0 is not allowed: it should be greater than or equal to 1"),
-        ("esl", {"growth": {"momentum": -1.0}}, "growth = {'momentum': -1.0} is not allowed: it should be greater"),
-        ("grad_r", {"density": 0.6}, r"density = 0\.6 is not allowed for 'grad_r': above 0 up to 0\.5"),
+        ("esl", {"prune": "magnitud"}, r"did you mean 'magnitude'\?"),
+        ("esl", {"growth": {"momentun": 1.0}}, r"did you mean 'momentum'\?"),
+        ("esl", {"schedule": "cosin"}, r"did you mean 'cosine'\?"),
+        ("esl", {"redistribution": "momentun"}, r"did you mean 'momentum'\?"),
+        ("rigl", {"distribution": "erks"}, r"did you mean 'erk'\?"),
+        ("grad_r", {"density": 0.6}, r"density.* 0\.6 is not allowed for 'grad_r': above 0 up to 0\.5"),
         ("stds", {"rise": "sin"}, r"rise of the threshold 'sin' is unknown; did you mean 'sine'\?"),
         ("deep_r", {"density": 0.1, "epsilon": 2.0}, "exclude each other"),
         ("deep_r", {"density": 1e-9}, "leaves no connection"),
     ],
 )
-def test_wrong_option_is_refused(name, options, message):
+def test_what_a_section_cannot_know_is_refused_by_the_learner(name, options, message):
     task = ToyProblem()
     with pytest.raises(BadInput, match=message):
-        make_learner(name, task.model, task.optimizer, layers="all", iterations=10, seed=0, options=options)
+        make_learner(section_of(name, **options), task.model, task.optimizer, iterations=10, seed=0)
 
 
 @pytest.mark.parametrize("name", ["deep_r", "soft_deep_r", "grad_r", "stds"])

@@ -13,7 +13,8 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
-from esl_neuro.sparsity import make_learner
+from esl_neuro.sections import KINDS, DeepRSection
+from esl_neuro.sparsity import LEARNERS, make_learner
 
 RATE = 0.1
 SHAPE = (4, 5)
@@ -32,14 +33,9 @@ class Run:
         self.optimizer = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}[optimiser](
             self.module.parameters(), lr=RATE
         )
+        section = KINDS["sparsity"][1][name](learner=name, layers=["all"], **options)
         self.learner = make_learner(
-            name,
-            nn.Sequential(self.module),
-            self.optimizer,
-            layers="all",
-            iterations=iterations,
-            seed=seed,
-            options=options,
+            section, nn.Sequential(self.module), self.optimizer, iterations=iterations, seed=seed
         )
         self.layer = self.learner.layers[0]
 
@@ -124,9 +120,8 @@ def test_deep_r_starts_weights_of_zero_as_just_woken():
     module = nn.Linear(5, 4, bias=False)
     nn.init.zeros_(module.weight)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    learner = make_learner(
-        "deep_r", nn.Sequential(module), optimizer, layers="all", iterations=1, seed=0, options={"density": 0.5}
-    )
+    section = DeepRSection(learner="deep_r", layers=["all"], density=0.5)
+    learner = make_learner(section, nn.Sequential(module), optimizer, iterations=1, seed=0)
     assert learner.layers[0].connections == int((module.weight != 0).sum()) == 10
     assert module.weight.detach().abs().max().item() == pytest.approx(1e-12)
 
@@ -157,8 +152,10 @@ def test_soft_deep_r_follows_its_equations():
 
 
 def test_soft_deep_r_needs_its_l1():
-    with pytest.raises(BadInput, match="l1"):
-        Run("soft_deep_r", {"density": 0.4, "l1": 0.0})
+    model = nn.Linear(5, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(BadInput, match=r"sparsity\.l1: 0\.0"):
+        LEARNERS["soft_deep_r"](nn.Sequential(model), optimizer, layers="all", iterations=1, density=0.4, l1=0.0)
 
 
 @pytest.mark.parametrize("optimiser", ["SGD", "Adam"])

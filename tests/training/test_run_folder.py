@@ -81,6 +81,36 @@ def test_only_metrics_of_finished_epochs_are_kept(tmp_path, epochs):
     assert kept == [1, 2, 3][:epochs]
 
 
+def test_structure_is_one_json_object_a_line(tmp_path):
+    folder = RunFolder(tmp_path)
+    entries = [{"layer": layer, "iteration": done} for done in (5, 10) for layer in ("fc1", "fc2")]
+    for entry in entries:
+        folder.append_structure(entry)
+    assert [json.loads(line) for line in folder.structure.read_text().splitlines()] == entries
+    assert not folder.metrics.exists()
+
+
+@pytest.mark.parametrize(("iterations", "kept"), [(0, 0), (4, 0), (5, 2), (9, 2), (10, 4), (99, 4)])
+def test_only_the_structure_of_saved_iterations_is_kept(tmp_path, iterations, kept):
+    folder = RunFolder(tmp_path)
+    for done in (5, 10):
+        for layer in ("fc1", "fc2"):
+            folder.append_structure({"layer": layer, "iteration": done})
+    before = folder.structure.read_text().splitlines()
+    folder.keep_structure(iterations)
+    assert folder.structure.read_text().splitlines() == before[:kept]
+
+
+def test_half_written_line_of_the_structure_is_dropped(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append_structure({"iteration": 4})
+    with folder.structure.open("a") as file:
+        file.write('{"iteration": 8, "lay')
+    folder.keep_structure(4)
+    folder.append_structure({"iteration": 8})
+    assert [json.loads(line)["iteration"] for line in folder.structure.read_text().splitlines()] == [4, 8]
+
+
 def test_half_written_line_is_dropped(tmp_path):
     folder = RunFolder(tmp_path)
     folder.append_metrics({"epoch": 1})
@@ -91,9 +121,10 @@ def test_half_written_line_is_dropped(tmp_path):
     assert [json.loads(line)["epoch"] for line in folder.metrics.read_text().splitlines()] == [1, 2]
 
 
-def test_no_metrics_yet_is_fine(tmp_path):
+def test_nothing_logged_yet_is_fine(tmp_path):
     RunFolder(tmp_path).keep_metrics(0)
-    assert not RunFolder(tmp_path).metrics.exists()
+    RunFolder(tmp_path).keep_structure(0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_is_replaced_whole(tmp_path):

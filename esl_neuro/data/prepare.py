@@ -1,0 +1,93 @@
+"""The data that a recipe asks for: loaded, cut to a budget of samples, brought to the shape of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from esl_neuro.data.datasets import Dataset, Split, load_dataset
+from esl_neuro.data.frames import FrameSettings
+from esl_neuro.errors import BadInput
+from esl_neuro.random_streams import stream
+from esl_neuro.sections import DataSection
+
+
+def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> Dataset:
+    """Load the data set of a recipe.
+
+    Parameters
+    ----------
+    section : DataSection
+        Names the data set; ``shape`` and ``samples`` change it.
+    seed : int
+        Decides which training samples become the validation part.
+    download : bool
+        Download what is not in the folder.
+
+    Raises
+    ------
+    BadInput
+        If there is no such data set, files are missing or damaged, or the samples cannot have the shape.
+    """
+    size = (section.shape[1], section.shape[2]) if section.shape else None
+    # Encodings of counts need counts; all others take binary frames.
+    frames = FrameSettings(section.steps, section.cut, section.encoding != "event_counts", size)
+    dataset = load_dataset(section.name, seed=seed, download=download, frames=frames)
+    if section.samples is not None:
+        dataset = limit(dataset, section.samples)
+    if section.shape is not None:
+        dataset = shape(dataset, (section.shape[0], section.shape[1], section.shape[2]))
+    return dataset
+
+
+def limit(dataset: Dataset, samples: int) -> Dataset:
+    """Return the data set with at most so many samples in each part, the same ones in every run."""
+
+    def some(split: Split) -> Split:
+        chosen = stream(0, "samples").permutation(len(split))[:samples]
+        return split.select(np.sort(chosen))
+
+    return _each_part(dataset, some)
+
+
+def shape(dataset: Dataset, wanted: tuple[int, int, int]) -> Dataset:
+    """Return the data set with samples of shape (channels, height, width).
+
+    Images are enlarged or reduced bilinearly, and one channel is repeated; frames of events already have the size.
+
+    Raises
+    ------
+    BadInput
+        If the samples are no images, or have other channels.
+    """
+    if len(dataset.shape) != 3:
+        raise BadInput(
+            f"data.shape: data set '{dataset.name}' has samples of shape {dataset.shape}, which are no images"
+        )
+    channels = dataset.shape[0]
+    if channels not in (1, wanted[0]):
+        raise BadInput(
+            f"data.shape: {wanted[0]} channels cannot be made of the {channels} of data set '{dataset.name}'; "
+            f"allowed: {channels}"
+        )
+    if dataset.shape == wanted or dataset.steps is not None:
+        return dataset
+
+    def enlarged(split: Split) -> Split:
+        factors = (1, 1, wanted[1] / split.values.shape[2], wanted[2] / split.values.shape[3])
+        images = ndimage.zoom(split.values.astype(np.float32), factors, order=1, mode="nearest", grid_mode=True)
+        if split.values.dtype.kind == "u":
+            images = np.rint(images)
+        images = np.repeat(images.astype(split.values.dtype), wanted[0] // channels, axis=1)
+        return Split(images, split.labels, split.divisor)
+
+    return _each_part(dataset, enlarged)
+
+
+def _each_part(dataset: Dataset, change: Callable[[Split], Split]) -> Dataset:
+    return replace(
+        dataset, train=change(dataset.train), validation=change(dataset.validation), test=change(dataset.test)
+    )

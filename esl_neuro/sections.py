@@ -1,0 +1,325 @@
+"""The sections of a recipe: which fields there are, what they may hold, and their defaults. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Density = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown fields, no silent conversion, read only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """Which data, and how they become the input of a network."""
+
+    name: str
+    encoding: str
+    steps: Count = Field(description="time steps per sample; frames per recording of event data")
+    shape: list[Count] | None = Field(
+        default=None,
+        min_length=3,
+        max_length=3,
+        description="channels, height and width to which images are enlarged and event frames are drawn",
+    )
+    samples: Count | None = Field(default=None, description="at most this many samples of each part, for short budgets")
+    cut: Literal["count", "time"] = Field(
+        default="count", description="recordings are cut into frames of equal event count or of equal time"
+    )
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+class SpikingSection(Section):
+    """What all networks over time have in common."""
+
+    notation: str = Field(
+        description="papers' notation, such as 784-800-10; an architecture and its outputs, such as VGGSNN-10; "
+        "or module:function of your own"
+    )
+    threshold: Positive = Field(description="initial threshold of every neuron")
+    surrogate: str = Field(description="surrogate gradient of the spike")
+    surrogate_width: Positive = Field(description="width of the surrogate, in units of potential")
+    mode: Literal["stl", "sl", "tl"] = Field(
+        description="what learns: weights and thresholds (stl), weights only (sl), thresholds only (tl)"
+    )
+    thresholds: Literal["channel", "position"] = Field(
+        default="channel", description="one threshold per channel of a convolution, or per position; always per neuron"
+    )
+    bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
+    readout: Literal["spikes", "accumulate"] = Field(
+        default="spikes", description="output neurons fire, or their inputs are summed without decay (eq. 10)"
+    )
+
+
+class LifSection(SpikingSection):
+    """Leaky integrate-and-fire neurons (ESL-SNNs eqs. 7-9)."""
+
+    neuron: Literal["lif"] = "lif"
+    tau: Share = Field(description="membrane decay factor per step")
+
+
+class CubaLifSection(SpikingSection):
+    """LIF neurons behind exponential synapses."""
+
+    neuron: Literal["cuba_lif"]
+    tau: Share = Field(description="membrane decay factor per step")
+    tau_syn: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay factor of the synaptic current per step")
+
+
+class IfSection(SpikingSection):
+    """Neurons without leak."""
+
+    neuron: Literal["if"]
+
+
+class SingleSpikeSection(Section):
+    """The non-leaky network of exact spike times (ESL-SNNs eqs. 3-6)."""
+
+    neuron: Literal["single_spike"]
+    notation: str = Field(description="layer sizes joined by '-'")
+    threshold: Positive = 1.0
+    initial_sum: Annotated[float, Field(gt=1)] = Field(
+        default=4.0, description="sum of the weights into each neuron at the start, in units of the threshold"
+    )
+    sum_cost: NonNegative = Field(default=1.0, description="strength K of the cost of neurons too weak to fire")
+    gradient_limit: Positive = Field(default=10.0, description="largest row-normalised norm of a layer's gradient")
+
+
+# --- structure learners: fields and defaults are those of the functions in esl_neuro.sparsity (a test compares) ------
+
+
+class LearnerSection(Section):
+    """What all structure learners have in common."""
+
+    layers: list[str] = Field(min_length=1, description='masked layers by name, or ["all"]')
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the learner's name and the layers."""
+        return self.model_dump(exclude={"learner", "layers"})
+
+
+class EslSection(LearnerSection):
+    """Evolutionary structure learning (ESL-SNNs, Algorithm 1)."""
+
+    learner: Literal["esl"] = "esl"
+    density: Density | None = Field(default=None, description="share of connections in each masked layer")
+    epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
+    distribution: str = "erdos_renyi"
+    end: Share = Field(default=0.75, description="share of all iterations after which the structure stays (T_end)")
+    alpha: Share = Field(default=0.3, description="share of connections replaced at the first update (eq. 2)")
+    schedule: str = "cosine"
+    update_every: Count = Field(default=100, description="iterations between updates (T_iter)")
+    prune: str = "magnitude"
+    threshold: NonNegative = Field(default=1e-3, description="size below which the rule 'threshold' prunes")
+    growth: dict[str, Positive] | None = Field(
+        default=None, min_length=1, description="growth rules and their shares of the births"
+    )
+    redistribution: str | None = None
+
+
+class DenseSection(LearnerSection):
+    """Every connection, for comparison."""
+
+    learner: Literal["dense"]
+
+
+class StaticSection(LearnerSection):
+    """A random graph that stays as it was drawn."""
+
+    learner: Literal["static"]
+    density: Density | None = None
+    epsilon: Positive | None = None
+    distribution: str = "erdos_renyi"
+
+
+class SetSection(LearnerSection):
+    """Sparse evolutionary training (Mocanu et al. 2018)."""
+
+    learner: Literal["set"]
+    density: Density | None = None
+    epsilon: Positive | None = None
+    zeta: Share = 0.3
+    update_every: Count = 500
+    end: Share = 1.0
+
+
+class RiglSection(LearnerSection):
+    """Rigged lottery (Evci et al. 2020)."""
+
+    learner: Literal["rigl"]
+    density: Density = 0.1
+    distribution: str = "erk"
+    alpha: Share = 0.3
+    update_every: Count = 100
+    end: Share = 0.75
+
+
+class SparseMomentumSection(LearnerSection):
+    """Sparse momentum (Dettmers & Zettlemoyer 2019)."""
+
+    learner: Literal["sparse_momentum"]
+    density: Density = 0.05
+    distribution: str = "uniform"
+    alpha: Share = 0.5
+    update_every: Count = 600
+    end: Share = 1.0
+
+
+class DeepRSection(LearnerSection):
+    """Deep R (Bellec et al. 2018)."""
+
+    learner: Literal["deep_r"]
+    density: Density | None = None
+    epsilon: Positive | None = None
+    distribution: str = "erdos_renyi"
+    l1: NonNegative = 1e-5
+    noise: NonNegative = 1e-5
+
+
+class SoftDeepRSection(LearnerSection):
+    """Soft Deep R (Bellec et al. 2018)."""
+
+    learner: Literal["soft_deep_r"]
+    density: Density | None = None
+    epsilon: Positive | None = None
+    distribution: str = "erdos_renyi"
+    l1: Positive = 1e-5
+    noise: Positive = 1e-5
+
+
+class GradRSection(LearnerSection):
+    """Gradient rewiring (Chen et al. 2021)."""
+
+    learner: Literal["grad_r"]
+    density: Density = 0.05
+    penalty: Positive = 1e-3
+
+
+class StdsSection(LearnerSection):
+    """State transition of dendritic spines (Chen et al. 2022)."""
+
+    learner: Literal["stds"]
+    width: NonNegative = 1.0
+    rise: str = "sine"
+    end: Share = 1.0
+
+
+class AdmmSection(LearnerSection):
+    """ADMM pruning with fine-tuning (Deng et al. 2021)."""
+
+    learner: Literal["admm"]
+    density: Density = 0.1
+    distribution: str = "uniform"
+    rho: Positive = 1e-2
+    dual_every: Count = 100
+    end: Share = 0.5
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+class TrainingSection(Section):
+    """Optimisation."""
+
+    epochs: Count
+    batch: Count
+    loss: str = Field(default="tet", description="loss over the outputs of every step")
+    tet_lambda: Share = Field(default=0.0, description="share of TET's squared error, used by tet")
+    optimiser: str = "adam"
+    learning_rate: Positive
+    rate_schedule: str = Field(default="cosine", description="course of the learning rate")
+    final_rate: Share = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
+    weight_decay: NonNegative = 0.0
+    momentum: Share = Field(default=0.9, description="used by sgd")
+    seed: Annotated[int, Field(ge=0)]
+    threads: Count = Field(description="processor threads; part of the recipe because sums depend on it")
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of products; potentials, weights and moments stay float32"
+    )
+
+
+class ExpectedSection(Section):
+    """What the recipe is expected to reach here, and who says so."""
+
+    test_accuracy: Share
+    source: str
+
+
+class PublishedSection(Section):
+    """What a paper reports for this experiment; nothing that was measured here."""
+
+    test_accuracy: Share
+    source: str
+
+
+# --- sections of several kinds --------------------------------------------------------------------------------------
+
+
+def _kind(field: str, default: str) -> Discriminator:
+    """Tell the kind of a section by one of its fields, which may be left away for the default kind."""
+    read: Callable[[Any], Any] = lambda given: (  # noqa: E731
+        given.get(field, default) if isinstance(given, dict) else getattr(given, field, default)
+    )
+    return Discriminator(read)
+
+
+NetworkSection = Annotated[
+    Annotated[LifSection, Tag("lif")]
+    | Annotated[CubaLifSection, Tag("cuba_lif")]
+    | Annotated[IfSection, Tag("if")]
+    | Annotated[SingleSpikeSection, Tag("single_spike")],
+    _kind("neuron", "lif"),
+]
+
+SparsitySection = Annotated[
+    Annotated[EslSection, Tag("esl")]
+    | Annotated[DenseSection, Tag("dense")]
+    | Annotated[StaticSection, Tag("static")]
+    | Annotated[SetSection, Tag("set")]
+    | Annotated[RiglSection, Tag("rigl")]
+    | Annotated[SparseMomentumSection, Tag("sparse_momentum")]
+    | Annotated[DeepRSection, Tag("deep_r")]
+    | Annotated[SoftDeepRSection, Tag("soft_deep_r")]
+    | Annotated[GradRSection, Tag("grad_r")]
+    | Annotated[StdsSection, Tag("stds")]
+    | Annotated[AdmmSection, Tag("admm")],
+    _kind("learner", "esl"),
+]
+
+# The field that tells the kind, and the kinds.
+KINDS: dict[str, tuple[str, dict[str, type[Section]]]] = {
+    "network": (
+        "neuron",
+        {"lif": LifSection, "cuba_lif": CubaLifSection, "if": IfSection, "single_spike": SingleSpikeSection},
+    ),
+    "sparsity": (
+        "learner",
+        {
+            "esl": EslSection,
+            "dense": DenseSection,
+            "static": StaticSection,
+            "set": SetSection,
+            "rigl": RiglSection,
+            "sparse_momentum": SparseMomentumSection,
+            "deep_r": DeepRSection,
+            "soft_deep_r": SoftDeepRSection,
+            "grad_r": GradRSection,
+            "stds": StdsSection,
+            "admm": AdmmSection,
+        },
+    ),
+}

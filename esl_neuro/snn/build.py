@@ -1,0 +1,177 @@
+"""From the network section of a recipe to a network: notation, architecture by name, or a function of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.sections import CubaLifSection, IfSection, LifSection, NetworkSection, SingleSpikeSection, SpikingSection
+from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
+from esl_neuro.snn.network import build_layers, weighted_layers
+from esl_neuro.snn.neurons import LIF, CubaLIF, Neurons
+from esl_neuro.snn.notation import Dense, parse_layers
+from esl_neuro.snn.temporal import TemporalNetwork
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network of the papers with a form of its own.
+
+    Attributes
+    ----------
+    build : callable
+        ``(outputs, neurons) -> network``.
+    shape : tuple of int
+        The only input that fits.
+    readout : str
+        Whether its outputs fire.
+    """
+
+    build: Callable[[int, Neurons], nn.Module]
+    shape: tuple[int, ...]
+    readout: str
+
+
+# Followed by the number of outputs: "VGGSNN-10".
+ARCHITECTURES = {
+    "VGGSNN": Architecture(lambda outputs, make: vggsnn(outputs, neurons=make), (2, 48, 48), "accumulate"),
+    "VGGSNN-strided": Architecture(
+        lambda outputs, make: vggsnn(outputs, strided=True, neurons=make), (2, 48, 48), "accumulate"
+    ),
+    "ResNet19": Architecture(lambda outputs, make: ResNet19(outputs, make), (3, 32, 32), "accumulate"),
+    "STL-MNIST": Architecture(lambda outputs, make: stl_mnist(outputs, make), (1, 28, 28), "spikes"),
+}
+
+
+def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) -> nn.Module:
+    """Build the network of a recipe for inputs of a shape, with weights that depend on the seed alone.
+
+    Parameters
+    ----------
+    section : NetworkSection
+        ``notation`` is the papers' notation, the name of an architecture and its outputs (``"ResNet19-100"``), or
+        ``"module:function"``: a function ``(shape, neurons) -> nn.Module`` of the user's own, which maps inputs of
+        shape (steps, batch, *shape) to outputs (steps, batch, classes) and makes its neurons by ``neurons(shape)``.
+    shape : tuple of int
+        Shape of an input sample at one step.
+    seed : int
+        Seed of the initial weights.
+
+    Returns
+    -------
+    nn.Module
+        For :func:`~esl_neuro.snn.network.observe`.
+
+    Raises
+    ------
+    BadInput
+        If the notation does not fit the input or itself, or the function cannot be found.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(section, SingleSpikeSection):
+            return _single_spike(section, shape)
+        network = _over_time(section, shape)
+    for layer in weighted_layers(network).values():
+        layer.requires_grad_(section.mode != "tl")
+    return network
+
+
+def neurons_of(section: LifSection | CubaLifSection | IfSection) -> Neurons:
+    """Return what makes the neurons of a layer, as the section asks for them."""
+
+    def make(shape: tuple[int, ...]) -> nn.Module:
+        thresholds = shape if section.thresholds == "position" else (shape[0], *[1] * (len(shape) - 1))
+        learn_threshold = section.mode != "sl"
+        surrogate, width = section.surrogate, section.surrogate_width
+        if isinstance(section, CubaLifSection):
+            return CubaLIF(
+                thresholds, section.tau, section.tau_syn, section.threshold, surrogate, width, learn_threshold
+            )
+        tau = 1.0 if isinstance(section, IfSection) else section.tau
+        return LIF(thresholds, tau, section.threshold, surrogate, width, learn_threshold)
+
+    return make
+
+
+def _over_time(section: LifSection | CubaLifSection | IfSection, shape: tuple[int, ...]) -> nn.Module:
+    neurons = neurons_of(section)
+    if ":" in section.notation:
+        return _users_own(section.notation, shape, neurons)
+    name, _, outputs = section.notation.rpartition("-")
+    if name in ARCHITECTURES and outputs.isascii() and outputs.isdigit():
+        return _architecture(section, name, int(outputs), shape, neurons)
+    return build_layers(section.notation, shape, neurons, bias=section.bias, spiking_output=section.readout == "spikes")
+
+
+def _architecture(
+    section: SpikingSection, name: str, outputs: int, shape: tuple[int, ...], neurons: Neurons
+) -> nn.Module:
+    architecture = ARCHITECTURES[name]
+    if shape != architecture.shape:
+        raise BadInput(
+            f"network.notation: '{section.notation}' takes inputs of shape {architecture.shape}, the data have "
+            f"{shape}; set data.shape = {list(architecture.shape)}"
+        )
+    if section.readout != architecture.readout:
+        raise BadInput(
+            f"network.readout: '{section.readout}' is not that of '{section.notation}'; set '{architecture.readout}'"
+        )
+    return architecture.build(outputs, neurons)
+
+
+def _users_own(notation: str, shape: tuple[int, ...], neurons: Neurons) -> nn.Module:
+    module_name, _, function_name = notation.partition(":")
+    try:
+        with _current_folder_first():
+            module = importlib.import_module(module_name)
+    except (ImportError, ValueError, TypeError) as error:  # the latter two for names that are none
+        raise BadInput(
+            f"network.notation: module '{module_name}' of '{notation}' cannot be imported: {error}"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise BadInput(
+            f"network.notation: module '{module_name}' has no function '{function_name}'; "
+            f"{did_you_mean(function_name, names)}"
+        )
+    try:
+        network = function(shape, neurons)
+    except TypeError as error:
+        raise BadInput(f"network.notation: '{notation}' cannot be called as (shape, neurons): {error}") from error
+    if not isinstance(network, nn.Module):
+        raise BadInput(f"network.notation: '{notation}' returned {type(network).__name__}, expected a torch nn.Module")
+    return network
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Find modules where the user stands, which an installed command does not do by itself."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _single_spike(section: SingleSpikeSection, shape: tuple[int, ...]) -> TemporalNetwork:
+    layers = parse_layers(section.notation)
+    sizes = tuple(layer.neurons for layer in layers if isinstance(layer, Dense))
+    if len(sizes) < max(2, len(layers)):
+        raise BadInput(
+            f"network.notation: '{section.notation}' is not allowed for single_spike neurons; write layer sizes only, "
+            "such as 784-800-10"
+        )
+    inputs = int(torch.tensor(shape).prod())
+    if sizes[0] != inputs:
+        raise BadInput(f"network.notation: '{section.notation}' begins with {sizes[0]} inputs, the data have {inputs}")
+    return TemporalNetwork(sizes, threshold=section.threshold, initial_sum=section.initial_sum)
