@@ -140,8 +140,12 @@ def binary_single_spike(values: Values, steps: int, rng: np.random.Generator) ->
 
 @encoding("graded")
 def direct(values: Values, steps: int, rng: np.random.Generator) -> Values:  # noqa: ARG001 (shared signature)
-    """Repeat the values at every step; the first layer makes the spikes."""
-    return np.repeat(values[:, None], steps, axis=1).astype(np.float32, copy=False)
+    """Repeat the values at every step; the first layer makes the spikes.
+
+    All steps are views of the same values, which are read-only.
+    """
+    samples, *shape = values.shape
+    return np.broadcast_to(values.astype(np.float32, copy=False)[:, None], (samples, steps, *shape))
 
 
 @encoding("spikes", timed=True)

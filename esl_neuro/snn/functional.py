@@ -19,13 +19,14 @@ SURROGATES: Registry[Surrogate] = Registry("surrogate")
 @SURROGATES.register
 def triangle(distance: Tensor, width: float) -> Tensor:
     """Slope ``max(0, width - |x|) / width**2`` at ``x = potential - threshold`` (TET, Deng et al., ICLR 2022)."""
-    return torch.clamp(width - distance.abs(), min=0) / width**2
+    slope = distance.abs().neg_().add_(width).relu_()
+    return slope if width == 1 else slope.div_(width**2)
 
 
 @SURROGATES.register
 def arctan(distance: Tensor, width: float) -> Tensor:
     """Slope ``1 / (1 + (pi x / width)**2)`` at ``x = potential - threshold`` (STL-SNN: alpha = 2 is width 1)."""
-    return torch.reciprocal(1 + (distance * (math.pi / width)).square_())
+    return (distance * (math.pi / width)).square_().add_(1).reciprocal_()
 
 
 def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,29 +92,35 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
 
 
 class _LIF(torch.autograd.Function):
+    # Passes over memory are what this costs: lif_step is written out here, into memory that is there already.
+
     @staticmethod
     def forward(
         ctx: Any, currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, width: float
     ) -> Tensor:
-        spikes, charged = torch.empty_like(currents), torch.empty_like(currents)
-        potential = torch.zeros_like(currents[0])
-        for step, current in enumerate(currents.unbind(0)):
-            spikes[step], charged[step], potential = lif_step(potential, current, tau, threshold)
-        ctx.save_for_backward(spikes, charged, threshold)
+        spikes, potential = torch.empty_like(currents), torch.zeros_like(currents[0])
+        # Only a backward pass reads charged potentials again; without one, all steps share the memory of one.
+        charged = torch.empty_like(currents) if any(ctx.needs_input_grad) else potential.expand_as(currents)
+        for current, fired, level in zip(currents, spikes, charged, strict=True):
+            torch.add(current, potential, alpha=tau, out=level)
+            torch.gt(level, threshold, out=fired)
+            torch.addcmul(level, level, fired, value=-1, out=potential)
+        ctx.save_for_backward(charged, threshold)
         ctx.tau, ctx.surrogate, ctx.width = tau, surrogate, width
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
-        spikes, charged, threshold = ctx.saved_tensors
-        slope = ctx.surrogate(charged - threshold, ctx.width)
-        kept = 1 - spikes
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:
+        charged, threshold = ctx.saved_tensors
+        learned = ctx.needs_input_grad[2]
         error_u = torch.empty_like(charged)
-        error_v = torch.zeros_like(charged[0])
-        error_threshold = torch.zeros_like(charged[0])
+        error_threshold, later = torch.zeros_like(charged[0]), torch.zeros_like(charged[0])
+        scratch, through_spike = torch.empty_like(later), torch.empty_like(later)
         for step in range(len(charged) - 1, -1, -1):
-            through_spike = torch.addcmul(grads[0][step], charged[step], error_v, value=-1).mul_(slope[step])
-            error_threshold -= through_spike
-            error_u[step] = torch.addcmul(through_spike, kept[step], error_v)
-            error_v = error_u[step] * ctx.tau
-        return error_u, None, error_threshold.sum(0).sum_to_size(threshold.shape), None, None
+            slope = ctx.surrogate(torch.sub(charged[step], threshold, out=scratch), ctx.width)
+            torch.addcmul(grads[0][step], charged[step], later, value=-ctx.tau, out=through_spike).mul_(slope)
+            kept = torch.le(charged[step], threshold, out=scratch)
+            later = torch.addcmul(through_spike, kept, later, value=ctx.tau, out=error_u[step])
+            if learned:
+                error_threshold -= through_spike
+        return error_u, None, error_threshold.sum(0).sum_to_size(threshold.shape) if learned else None, None, None

@@ -1,12 +1,25 @@
 """Layers over time: every signal has the shape (steps, batch, ...).
 
-Layers without memory treat the steps as more samples, so that all steps go through one call.
+Layers without memory treat the steps as more samples, so that all steps go through one call. A signal that is the same
+at every step, and is known to be because its steps share their memory (``samples.expand(steps, ...)``), goes through
+them once.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+
+class Once:
+    """Mix-in before a layer that does the same at every step: apply it once to a signal that never changes."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the layer's output, shape (steps, batch, ...), which never changes either."""
+        if len(signal) < 2 or signal.stride(0) != 0:
+            return super().forward(signal)  # type: ignore[misc,no-any-return]
+        output: Tensor = super().forward(signal[:1])  # type: ignore[misc]
+        return output.expand(len(signal), *output.shape[1:])
 
 
 class OverTime:
@@ -18,7 +31,11 @@ class OverTime:
         return merged.reshape(*signal.shape[:2], *merged.shape[1:])
 
 
-class Conv2d(OverTime, nn.Conv2d):
+class Linear(Once, nn.Linear):
+    """Linear layer at every step; torch's own takes any number of leading dimensions."""
+
+
+class Conv2d(Once, OverTime, nn.Conv2d):
     """Convolution of every step."""
 
 
@@ -26,11 +43,11 @@ class BatchNorm2d(OverTime, nn.BatchNorm2d):
     """Batch normalisation with statistics shared over the steps, as TET does."""
 
 
-class AvgPool2d(OverTime, nn.AvgPool2d):
+class AvgPool2d(Once, OverTime, nn.AvgPool2d):
     """Average pooling of every step."""
 
 
-class MaxPool2d(OverTime, nn.MaxPool2d):
+class MaxPool2d(Once, OverTime, nn.MaxPool2d):
     """Maximum pooling of every step; of spikes, a logical or."""
 
 

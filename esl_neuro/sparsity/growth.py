@@ -32,7 +32,7 @@ def momentum(
 ) -> Tensor:
     """Activate the candidates with the largest momentum (Dettmers & Zettlemoyer 2019)."""
     scores = torch.where(candidates, normalised_momentum(optimizer, layer), -torch.inf).flatten()
-    return torch.topk(scores, count).indices
+    return torch.topk(scores, count, sorted=False).indices
 
 
 @GROWTH_RULES.register
@@ -58,7 +58,7 @@ def gradient(
             "not before it"
         )
     scores = torch.where(candidates, layer.weight.grad.abs(), -torch.inf).flatten()
-    return torch.topk(scores, count).indices
+    return torch.topk(scores, count, sorted=False).indices
 
 
 @GROWTH_RULES.register
@@ -83,8 +83,9 @@ def random_unfired(
 ) -> Tensor:
     """Activate candidates at random among those never active before; once these run out, among the others."""
     fresh = candidates & ~layer.ever_active
-    first = min(count, int(fresh.sum()))
-    return torch.cat([_draw(fresh, first, rng), _draw(candidates & ~fresh, count - first, rng)])
+    first = min(count, int(torch.count_nonzero(fresh)))
+    chosen = _draw(fresh, first, rng)
+    return chosen if first == count else torch.cat([chosen, _draw(candidates & ~fresh, count - first, rng)])
 
 
 def grow(
@@ -121,4 +122,6 @@ def grow(
 
 def _draw(candidates: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     places = torch.nonzero(candidates.flatten()).squeeze(1)
-    return places[torch.from_numpy(rng.permutation(places.numel())[:count])]
+    # Half the memory of numpy's own numbering, and the same draw.
+    numbers = np.arange(places.numel(), dtype=np.int32 if places.numel() < 2**31 else np.int64)
+    return places[torch.from_numpy(rng.permutation(numbers)[:count].astype(np.int64)).to(places.device)]

@@ -46,7 +46,7 @@ def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:
     """
     state = optimizer.state.get(layer.weight, {})
     if "exp_avg" in state:
-        momentum: Tensor = state["exp_avg"].abs() / (state["exp_avg_sq"].sqrt() + 1e-8)
+        momentum: Tensor = state["exp_avg"].abs().div_(state["exp_avg_sq"].sqrt().add_(1e-8))
         return momentum
     if state.get("momentum_buffer") is not None:
         buffer: Tensor = state["momentum_buffer"].abs()

@@ -32,7 +32,7 @@ PRUNE_RULES: Registry[PruneRule] = Registry("prune rule")
 def magnitude(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the connections with the smallest absolute weight."""
     sizes = torch.where(layer.mask, layer.weight.detach().abs(), torch.inf).flatten()
-    return torch.topk(sizes, count, largest=False).indices
+    return torch.topk(sizes, count, largest=False, sorted=False).indices
 
 
 @PRUNE_RULES.register
@@ -66,4 +66,6 @@ def threshold(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHO
 
 
 def _smallest(weight: Tensor, places: Tensor, count: int) -> Tensor:
-    return torch.topk(torch.where(places, weight.abs(), torch.inf).flatten(), count, largest=False).indices
+    return torch.topk(
+        torch.where(places, weight.abs(), torch.inf).flatten(), count, largest=False, sorted=False
+    ).indices

@@ -116,3 +116,24 @@ def test_figures_of_a_layer_by_hand():
     layer.apply_mask()
     assert layer.weight.tolist() == [[1, 0], [0, 0]]
     assert layer.weight.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_what_is_masked_is_zero_whatever_it_was(dtype):
+    mask = torch.tensor([[False, False, False, True, True]])
+    weight = nn.Parameter(torch.tensor([[torch.inf, torch.nan, -1.0, -0.5, -0.0]], dtype=dtype))
+    layer = SparseLayer("fc", weight, mask, mask.clone())
+    layer.apply_mask()
+    assert weight.tolist() == [[0, 0, 0, -0.5, 0]]
+    assert torch.signbit(weight).tolist() == [[False, False, False, True, True]]
+
+
+def test_a_changed_or_another_mask_counts_at_once():
+    layer = SparseLayer("fc", nn.Parameter(torch.ones(1, 3)), torch.ones(1, 3).bool(), torch.ones(1, 3).bool())
+    layer.apply_mask()
+    layer.mask.view(-1)[0] = False
+    layer.apply_mask()
+    assert layer.weight.tolist() == [[0, 1, 1]]
+    layer.mask = torch.tensor([[True, True, False]])
+    layer.apply_mask()
+    assert layer.weight.tolist() == [[0, 1, 0]]
