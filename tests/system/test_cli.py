@@ -16,7 +16,7 @@ from command_workspace import REPOSITORY
 
 from esl_neuro.backends.lava_door import lava_installed
 
-COMMANDS = ("", "train", "evaluate", "export", "run", "verify", "energy", "energy report", "quickstart")
+COMMANDS = ("", "train", "sweep", "evaluate", "export", "run", "verify", "energy", "energy report", "quickstart")
 
 with_lava = pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 

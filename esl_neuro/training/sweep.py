@@ -1,0 +1,569 @@
+"""Sweeps: one TOML file that plans a family of runs, and one table of what came out. No torch here.
+
+Every combination of a case and of one value from each axis is trained once for each seed, in the folder
+``<runs>/<sweep>/<slug>-seed<k>``. A field of a recipe has a dot in it, so its name is quoted in TOML; without quotes
+the dot would begin a table, which is a whole section.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.recipe import Recipe, load_recipe, save_recipe
+from esl_neuro.resources import find_resource, read_toml
+from esl_neuro.sections import Section
+from esl_neuro.training.run_folder import RunFolder, environment, write_atomically
+
+SEED = "training.seed"
+FIELD = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+SLUG_LENGTH = 80
+NOT_COMPARED = ("title", "expected", "published")  # they decide nothing that is trained
+SHOWN = 3  # findings of one kind, so that the line stays readable
+FIGURES = ("validation_accuracy", "density", "connections", "spikes_per_neuron", "seconds")
+
+DONE, STARTED, TO_DO, DIFFERS = "done", "started", "to do", "another recipe"
+
+
+class SweepCase(Section):
+    """One entry of an irregular list."""
+
+    label: Annotated[str, Field(min_length=1)]
+    recipe: str | None = Field(default=None, description="another recipe than the sweep's")
+    changes: dict[str, Any] = Field(default={}, alias="set", description="fields and their values")
+
+
+class Sweep(Section):
+    """A sweep as its file has it."""
+
+    title: str
+    recipe: str
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    noise: list[str] = Field(default=[], description="each finished run is tested with each of these, name=level")
+    plot_x: str | None = Field(default=None, description="axis on the x axis of the plot")
+    fixed: dict[str, Any] = Field(default={}, description="fields changed in every run")
+    cases: list[SweepCase] = Field(default=[])
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={}, description="choices per field")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: what is changed, trained once for each seed.
+
+    Attributes
+    ----------
+    recipe : str
+        Name or path of the recipe.
+    parts : dict of str to str
+        Heading and text of each column that says which case this is.
+    fixed : dict of str to Any
+        Fields that are the same in every case, and their values.
+    varied : dict of str to Any
+        Fields that make this case, and their values, in the order in which they are changed.
+    """
+
+    recipe: str
+    parts: dict[str, str]
+    fixed: dict[str, Any]
+    varied: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The case in words: ``dense density 0.1``."""
+        return label(self.parts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a sweep; its folder may not exist yet."""
+
+    case: Case
+    seed: int
+    recipe: Recipe
+    folder: RunFolder
+    noises: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The run in words: ``dense density 0.1 seed 0``."""
+        return f"{self.case.label} seed {self.seed}"
+
+    @property
+    def noise_file(self) -> Path:
+        """Test accuracy by noise."""
+        return self.folder.path / "noise.json"
+
+    @property
+    def started(self) -> bool:
+        """Whether there is something to keep."""
+        return self.folder.result.exists() or (self.folder.path / "last.safetensors").exists()
+
+    def state(self) -> str:
+        """Say how far the run is: done, started, to do, or of another recipe."""
+        if not self.started:
+            return TO_DO
+        if self.differences():
+            return DIFFERS
+        return DONE if self.folder.result.exists() and not self.missing_noises() else STARTED
+
+    def differences(self) -> list[str]:
+        """Say in which fields the recipe in the folder is not the one asked for."""
+        if not self.started:
+            return []
+        try:
+            return differences(self.folder.recipe(), self.recipe)
+        except BadInput as error:
+            return [f"its recipe cannot be read: {error}"]
+
+    def missing_noises(self) -> list[str]:
+        """Noises that the finished run was not tested with so far."""
+        known = self.noise_accuracies()
+        return [noise for noise in self.noises if noise not in known]
+
+    def noise_accuracies(self) -> dict[str, float]:
+        """Test accuracy by noise, as far as it is known."""
+        return _read_json(self.noise_file) if self.noise_file.exists() else {}
+
+    def add_noise_accuracies(self, accuracies: Mapping[str, float]) -> None:
+        """Keep what the run was tested with."""
+        write_atomically(self.noise_file, json.dumps({**self.noise_accuracies(), **accuracies}, indent=2) + "\n")
+
+    def make_folder(self) -> RunFolder:
+        """Make the folder, or empty the one of a run that ended before it had saved anything."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        for history in (self.folder.metrics, self.folder.structure):
+            history.unlink(missing_ok=True)
+        save_recipe(self.recipe, self.folder.config)
+        text = json.dumps(environment(), indent=2) + "\n"
+        (self.folder.path / "environment.json").write_text(text, encoding="utf-8")
+        return self.folder
+
+    def train(self, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> None:
+        """Start or continue the run, unless it is complete; see :meth:`Trainer.run`."""
+        from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: only for what will run
+
+        if self.folder.result.exists():
+            return
+        trainer = Trainer.resume(self.folder) if self.started else Trainer.start(self.recipe, self.make_folder)
+        trainer.run(on_batch, on_epoch)
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the figures of the finished run, with the noises that the sweep asks for."""
+        accuracies = self.noise_accuracies()
+        return {
+            "folder": str(self.folder.path),
+            **_read_json(self.folder.result, ("test_accuracy", *FIGURES)),
+            "noise": {noise: accuracies[noise] for noise in self.noises},
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a sweep will run.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file, and of its folder.
+    cases : list of Case
+        Rows of the table.
+    runs : list of Run
+        Every case with every seed, in the order of the table.
+    """
+
+    name: str
+    sweep: Sweep
+    folder: Path
+    cases: list[Case]
+    runs: list[Run]
+
+    @property
+    def headings(self) -> dict[str, str]:
+        """Heading of each axis, by its field."""
+        return headings(self.sweep)
+
+    @property
+    def summary(self) -> Path:
+        """File of the summary."""
+        return self.folder / "summary.json"
+
+    def refuse_other_recipes(self) -> None:
+        """Refuse folders that hold runs of other recipes.
+
+        Raises
+        ------
+        BadInput
+            If there are any; the message names folders and fields.
+        """
+        findings = [f"{run.folder.path}: {_some(changed, '; ')}" for run in self.runs if (changed := run.differences())]
+        if findings:
+            fix = "give another folder with --runs, or delete what is no longer wanted"
+            raise BadInput(f"{_some(findings, '; ', 'folder')}; {fix}")
+
+
+# Reading.
+
+
+def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Read a sweep and plan its runs.
+
+    Parameters
+    ----------
+    name : str
+        A name of ``sweeps/``, or the path of a TOML file.
+    runs : Path
+        Folder of all runs.
+    overrides : sequence of str
+        Changes of every run, ``"training.epochs=1"``.
+
+    Raises
+    ------
+    BadInput
+        If the file, a field or the recipe of any run is wrong; the message has all findings.
+    """
+    path = find_resource("sweeps", name)
+    sweep = parse_sweep(read_toml(path), str(path))
+    cases = expand(sweep)
+    _refuse(str(path), _undone(cases, overrides))
+    folder = runs / path.stem
+    planned = [
+        Run(case, seed, recipe, RunFolder(folder / f"{slug}-seed{seed}"), tuple(sweep.noise))
+        for (case, slug), recipes in zip(
+            zip(cases, slugs(cases), strict=True), _load_recipes(sweep, cases, overrides, str(path)), strict=True
+        )
+        for seed, recipe in zip(sweep.seeds, recipes, strict=True)
+    ]
+    return Plan(path.stem, sweep, folder, cases, planned)
+
+
+def parse_sweep(document: dict[str, Any], origin: str) -> Sweep:
+    """Check a document and return the sweep; see :func:`load_plan`."""
+    _refuse(origin, list(_misplaced(document)))
+    try:
+        sweep = Sweep.model_validate(document)
+    except ValidationError as error:
+        raise BadInput(f"{origin}: {'; '.join(_describe(finding) for finding in error.errors())}") from error
+    _refuse(origin, list(_findings(sweep)))
+    return sweep
+
+
+def _refuse(origin: str, findings: Sequence[str]) -> None:
+    if findings:
+        raise BadInput(f"{origin}: {'; '.join(findings)}")
+
+
+def _misplaced(document: dict[str, Any]) -> Iterator[str]:
+    """Keys that TOML takes for members of a table, because they stand below its heading."""
+    for table in ("fixed", "axes"):
+        content = document.get(table)
+        if isinstance(content, dict):
+            for key in {"seeds", "noise", "plot_x"} & set(content):
+                yield f"{table}.{key}: '{key}' belongs to no table; write it above the first [heading]"
+
+
+def _describe(finding: Any) -> str:
+    place = [str(part) for part in finding["loc"]]
+    field = ".".join(place)
+    if finding["type"] == "extra_forbidden":
+        known = SweepCase if len(place) > 1 else Sweep
+        names = [info.alias or name for name, info in known.model_fields.items()]
+        return f"{field}: unknown field; {did_you_mean(place[-1], names)}"
+    if finding["type"] == "missing":
+        return f"{field}: missing"
+    hint = f'; quote a field with a dot: "{place[-1]}.{next(iter(finding["input"]), "")}"' if _unquoted(finding) else ""
+    return f"{field}: {finding['input']!r} is not allowed: it {finding['msg'].removeprefix('Input ')}{hint}"
+
+
+def _unquoted(finding: Any) -> bool:
+    return finding["loc"][0] == "axes" and finding["type"] == "list_type" and isinstance(finding["input"], dict)
+
+
+def _findings(sweep: Sweep) -> Iterator[str]:
+    """Whatever is wrong beyond the types of the fields."""
+    for place, fields in _fields(sweep):
+        for field in fields:
+            if not FIELD.fullmatch(field):
+                yield f"{place}: {field!r} is no field; write section.field, such as training.epochs"
+            elif field == SEED:
+                yield f"{place}: {SEED} is set from seeds; change that list"
+    for index, case in enumerate(sweep.cases):
+        for field in set(case.changes) & set(sweep.axes):
+            yield f"cases.{index}.set: '{field}' is an axis as well; leave one of them away"
+    yield from _repeated("seeds", map(str, sweep.seeds))
+    yield from _repeated("noise", sweep.noise)
+    yield from _repeated("cases: label", (case.label for case in sweep.cases))
+    for field, values in sweep.axes.items():
+        yield from _repeated(f"axes.{field}", map(to_toml, values))
+    if sweep.plot_x is not None and sweep.plot_x not in sweep.axes:
+        yield f"plot_x: '{sweep.plot_x}' is no axis; {did_you_mean(sweep.plot_x, sweep.axes)}"
+    for noise in sweep.noise:
+        yield from _noise_findings(noise)
+
+
+def _fields(sweep: Sweep) -> Iterator[tuple[str, Iterable[str]]]:
+    yield "fixed", sweep.fixed
+    yield "axes", sweep.axes
+    for index, case in enumerate(sweep.cases):
+        yield f"cases.{index}.set", case.changes
+
+
+def _repeated(place: str, values: Iterable[str]) -> Iterator[str]:
+    for value, times in Counter(values).items():
+        if times > 1:
+            yield f"{place}: {value} is there {times} times; once is enough"
+
+
+def _noise_findings(text: str) -> Iterator[str]:
+    """Try a noise on next to nothing, so that a wrong one is found before hours of training."""
+    import numpy as np
+
+    from esl_neuro.data.noise import NOISES
+
+    name, _, level = text.partition("=")
+    try:
+        NOISES[name](np.zeros((1, 1, 1), np.float32), float(level), np.random.default_rng(0))
+    except BadInput as error:
+        yield str(error)
+    except ValueError:
+        yield f"noise: '{text}' cannot be read; write name=level, such as salt_and_pepper=0.1"
+
+
+# Planning.
+
+
+def expand(sweep: Sweep) -> list[Case]:
+    """Return the product of the cases and of the choices of every axis."""
+    cases: Sequence[SweepCase | None] = sweep.cases or [None]
+    return [
+        _case(sweep, case, dict(zip(sweep.axes, values, strict=True)))
+        for case, *values in product(cases, *sweep.axes.values())
+    ]
+
+
+def _case(sweep: Sweep, case: SweepCase | None, values: dict[str, Any]) -> Case:
+    recipe = case.recipe if case is not None and case.recipe is not None else sweep.recipe
+    parts = {"case": case.label} if case is not None else {}
+    parts |= {heading: describe(values[field]) for field, heading in headings(sweep).items()}
+    varied = {**(case.changes if case is not None else {}), **values}
+    # What a case says of a field, or of its whole section, goes before what is fixed.
+    fixed = {field: value for field, value in sweep.fixed.items() if not any(_covers(name, field) for name in varied)}
+    return Case(recipe, parts or {"recipe": Path(recipe).stem}, fixed, varied)
+
+
+def headings(sweep: Sweep) -> dict[str, str]:
+    """Last part of the field of each axis, as words; the whole field where two would read the same."""
+    short = {field: field.rpartition(".")[2].replace("_", " ") for field in sweep.axes}
+    taken = Counter([*short.values(), "case", "recipe", "seed", "seeds"])
+    return {field: name if taken[name] == 1 else field for field, name in short.items()}
+
+
+def label(parts: Mapping[str, str], separator: str = " ") -> str:
+    """Put the columns that say which case this is into words.
+
+    Examples
+    --------
+    >>> label({"case": "dense", "density": "0.1"})
+    'dense density 0.1'
+    """
+    return separator.join(text if name in ("case", "recipe") else f"{name} {text}" for name, text in parts.items())
+
+
+def describe(value: Any) -> str:
+    """Return a value of a field in a few words.
+
+    Examples
+    --------
+    >>> describe({"gradient": 1.0}), describe(["fc1", "fc2"]), describe(0.10)
+    ('gradient', 'fc1+fc2', '0.1')
+    """
+    if isinstance(value, dict):
+        if list(value.values()) == [1.0]:
+            return str(next(iter(value)))
+        return " ".join(f"{key} {describe(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return "+".join(map(describe, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def slugs(cases: Sequence[Case]) -> list[str]:
+    """Return a folder name for each case: readable and its own, even where capitals make no difference."""
+    plain = [re.sub(r"[^A-Za-z0-9.]+", "-", case.label).strip("-.") for case in cases]
+    times = Counter(map(str.lower, plain))
+    return [
+        slug if slug and len(slug) <= SLUG_LENGTH and times[slug.lower()] == 1 else _hashed(slug, case)
+        for slug, case in zip(plain, cases, strict=True)
+    ]
+
+
+def _hashed(slug: str, case: Case) -> str:
+    identity = to_toml([case.parts, case.varied])
+    return f"{slug[:SLUG_LENGTH]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}".lstrip("-")
+
+
+def to_toml(value: Any) -> str:
+    """Write a value in TOML, on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quote(key)} = {to_toml(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _quote(value) if isinstance(value, str) else str(value)
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _undone(cases: Sequence[Case], overrides: Sequence[str]) -> list[str]:
+    """Find changes that a later one undoes, so that the table would tell of runs that never were."""
+    found: dict[str, None] = {}
+    for case in cases:
+        for earlier, later in combinations(case.varied, 2):
+            if _covers(later, earlier):
+                found[f"'{later}' replaces the whole section, and with it '{earlier}'; leave one of them away"] = None
+        for override in overrides:
+            field = override.partition("=")[0].strip()
+            if any(_covers(field, varied) for varied in (SEED, *case.varied)):
+                found[f"--set {override}: the sweep itself varies this; change its file"] = None
+    return list(found)
+
+
+def _covers(field: str, other: str) -> bool:
+    return other == field or other.startswith(field + ".")
+
+
+def _load_recipes(sweep: Sweep, cases: Sequence[Case], overrides: Sequence[str], origin: str) -> list[list[Recipe]]:
+    """Load the recipe of every seed of every case."""
+    failed: list[tuple[str, str]] = []
+
+    def load(case: Case, seed: int) -> Iterator[Recipe]:
+        changes = [f"{field}={to_toml(value)}" for field, value in {**case.fixed, **case.varied}.items()]
+        try:
+            yield load_recipe(case.recipe, (*changes, *overrides, f"{SEED}={seed}"))
+        except BadInput as error:
+            failed.append((f"{case.label} seed {seed}", str(error)))
+
+    loaded = [[recipe for seed in sweep.seeds for recipe in load(case, seed)] for case in cases]
+    _refuse(origin, by_message(failed))
+    return loaded
+
+
+def by_message(failed: Iterable[tuple[str, str]]) -> list[str]:
+    """Put runs (label, message) that failed in the same way into one finding.
+
+    Examples
+    --------
+    >>> by_message([("seed 0", "no memory"), ("seed 1", "no memory")])
+    ['seed 0 (and 1 more run): no memory']
+    """
+    labels: dict[str, list[str]] = {}
+    for name, message in failed:
+        labels.setdefault(message, []).append(name)
+    return [f"{_some(names, ', ', 'run', 1)}: {message}" for message, names in labels.items()]
+
+
+# Comparing.
+
+
+def differences(stored: Recipe, asked: Recipe) -> list[str]:
+    """Say in which fields two recipes differ, those apart that train nothing.
+
+    Examples
+    --------
+    >>> stored = load_recipe("mlp-digits")
+    >>> differences(stored, load_recipe("mlp-digits", ("training.epochs=5",)))
+    ['training.epochs is 40 there, 5 is asked for']
+    """
+    there, here = (dict(_flat(recipe.to_document())) for recipe in (stored, asked))
+    return [
+        f"{field} is {_shown(there, field)} there, {_shown(here, field)} is asked for"
+        for field in {**here, **there}
+        if field.split(".")[0] not in NOT_COMPARED and _shown(there, field) != _shown(here, field)
+    ]
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    return to_toml(fields[name]) if name in fields else "absent"
+
+
+def _some(findings: Sequence[str], separator: str, what: str = "field", shown: int = SHOWN) -> str:
+    """Return the first findings, and how many more there are."""
+    more = len(findings) - shown
+    rest = f" (and {more} more {what}{'s' * (more > 1)})" if more > 0 else ""
+    return separator.join(findings[:shown]) + rest
+
+
+# Summarising.
+
+
+def summarise(plan: Plan) -> dict[str, Any]:
+    """Mean and spread of every case, and the figures of every run.
+
+    Raises
+    ------
+    BadInput
+        If the result of a run is missing or damaged.
+    """
+    return {
+        "sweep": plan.name,
+        "title": plan.sweep.title,
+        "seeds": list(plan.sweep.seeds),
+        "cases": [
+            {
+                "case": case.parts,
+                "recipe": case.recipe,
+                "changes": {**case.fixed, **case.varied},
+                **summarise_case([run.outcome() for run in plan.runs if run.case is case]),
+            }
+            for case in plan.cases
+        ],
+    }
+
+
+def summarise_case(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over the seeds of one case; the spread is the sample standard deviation, none with one seed."""
+    return {
+        "test_accuracy": _mean_and_spread([outcome["test_accuracy"] for outcome in outcomes]),
+        "noise": {
+            noise: _mean_and_spread([outcome["noise"][noise] for outcome in outcomes]) for noise in outcomes[0]["noise"]
+        },
+        **{name: mean(outcome[name] for outcome in outcomes) for name in FIGURES},
+        "runs": list(outcomes),
+    }
+
+
+def _mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
+
+
+def _read_json(path: Path, fields: Iterable[str] = ()) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        missing = [name for name in fields if name not in document]
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}; delete its folder and run the sweep again") from error
+    if missing or not isinstance(document, dict):
+        raise BadInput(f"{path}: {', '.join(missing)} missing; delete its folder and run the sweep again")
+    return document

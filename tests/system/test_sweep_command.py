@@ -1,0 +1,333 @@
+"""The command ``sweep``: whole sweeps on a tiny network, interrupted and continued."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_workspace import Workspace, arguments, environment
+
+from esl_neuro.cli.main import main
+
+TINY = """
+title = "Tiny"
+recipe = "mlp-digits"
+seeds = [0, 1]
+noise = ["spike_drop=0.5"]
+plot_x = "sparsity.density"
+[fixed]
+"training.epochs" = {epochs}
+"network.notation" = "64-16-10"
+"data.steps" = 4
+[axes]
+"sparsity.density" = [0.1, 0.5]
+"""
+
+BAD_NETWORK = {
+    "network.notation": "",
+    "plot_x": "",
+    "sparsity.density": '"network.notation" = ["63-10", "64-16-10"]',
+}
+PARALLEL = "esl-neuro sweep ./tiny.toml --jobs 2 --plot tiny.svg"
+
+
+def make(folder: Path, epochs: int = 1, **replaced: str) -> Path:
+    text = TINY.replace("{epochs}", str(epochs))
+    for old, new in replaced.items():
+        text = re.sub(f'^"?{old}"? = .*$', new, text, flags=re.MULTILINE)
+    (folder / "tiny.toml").write_text(text)
+    return folder
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and times of all files below a folder, except for the summary, which is written anew each time."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "summary.json"
+    }
+
+
+def weights(folder: Path) -> dict[str, dict[str, object]]:
+    from safetensors.numpy import load_file
+
+    return {
+        path.parent.name: {name: array.tolist() for name, array in load_file(str(path)).items()}
+        for path in folder.rglob("last.safetensors")
+    }
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Workspace:
+    """A folder in which the tiny sweep has been run, two runs at a time, and drawn."""
+    space = Workspace(make(tmp_path_factory.mktemp("swept")))
+    done = space.once(PARALLEL)
+    assert done.returncode == 0, done.stderr
+    return space
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    """Folder of a longer sweep that nothing has interrupted."""
+    folder = make(tmp_path_factory.mktemp("straight"), epochs=4)
+    assert main(["sweep", str(folder / "tiny.toml"), "--runs", str(folder / "runs")]) == 0
+    return folder / "runs" / "tiny"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command in this process, where torch is loaded already: exit code, output, errors."""
+
+    def call(folder: Path, command: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        code = main(shlex.split(command)[1:])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+# A whole sweep.
+
+
+def test_help_starts_with_examples_and_loads_nothing_heavy():
+    script = (
+        "import sys; from esl_neuro.cli.main import main; main(['sweep', '--help']); "
+        "print(sorted({'torch', 'numpy', 'matplotlib', 'rich', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Examples:\n  esl-neuro sweep")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_table_has_a_row_for_each_case(swept):
+    lines = swept.once(PARALLEL).stdout.splitlines()
+    assert lines[0] == "Tiny"
+    assert lines[2].split("  ")[0] == "density"
+    for heading in ("test accuracy", "spread", "seeds", "connections", "spikes/neuron", "time", "spike_drop=0.5"):
+        assert heading in lines[2]
+    assert [line.split()[0] for line in lines[4:6]] == ["0.1", "0.5"]
+    assert "seeds 0, 1" in lines[-1]
+
+
+def test_each_finished_run_is_told_with_its_figures(swept):
+    told = swept.once(PARALLEL).stderr.splitlines()
+    assert [line.split()[0] for line in told] == ["1/4", "2/4", "3/4", "4/4"]
+    assert {line.split(":")[0].split(" ", 1)[1] for line in told} == {
+        f"density {density} seed {seed}" for density in (0.1, 0.5) for seed in (0, 1)
+    }
+    assert all(line.endswith(" s") and " %, " in line for line in told)
+
+
+def test_the_summary_is_what_json_prints_and_every_run_is_in_it(swept, call):
+    printed = json.loads(call(swept.folder, "esl-neuro sweep tiny.toml --json")[1])
+    assert printed == json.loads((swept.folder / "runs" / "tiny" / "summary.json").read_text())
+    for case, density in zip(printed["cases"], ("0.1", "0.5"), strict=True):
+        assert case["case"] == {"density": density}
+        for seed, run in enumerate(case["runs"]):
+            assert run["folder"] == f"runs/tiny/density-{density}-seed{seed}"
+            result = json.loads((swept.folder / run["folder"] / "result.json").read_text())
+            assert {**run, **result} == run
+            tested = json.loads(
+                call(swept.folder, f"esl-neuro evaluate {run['folder']} --noise spike_drop=0.5 --json")[1]
+            )
+            assert run["noise"] == {"spike_drop=0.5": tested["noise"][0]["accuracy"]}
+
+
+def test_the_chart_is_drawn(swept):
+    assert (swept.folder / "tiny.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_done_runs_are_not_touched_again(swept, call):
+    before = files(swept.folder / "runs")
+    code, out, err = call(swept.folder, "esl-neuro sweep tiny.toml")
+    assert code == 0
+    assert out == swept.once(PARALLEL).stdout
+    assert err == ""
+    assert files(swept.folder / "runs") == before
+
+
+def test_two_at_a_time_give_what_one_after_the_other_gives(swept, tmp_path, call):
+    _, alone, _ = call(make(tmp_path), "esl-neuro sweep tiny.toml --json")
+    _, together, _ = call(swept.folder, "esl-neuro sweep tiny.toml --json")
+    documents = [json.loads(text) for text in (alone, together)]
+    for document in documents:
+        for case in document["cases"]:
+            for entry in (case, *case["runs"]):
+                del entry["seconds"]
+    assert documents[0] == documents[1]
+    assert weights(tmp_path) == weights(swept.folder)
+
+
+def test_list_says_what_is_done_and_trains_nothing(swept, tmp_path, call):
+    _, out, _ = call(swept.folder, "esl-neuro sweep tiny.toml --list --json")
+    assert [run["state"] for run in json.loads(out)["runs"]] == ["done"] * 4
+    _, out, _ = call(make(tmp_path), "esl-neuro sweep tiny.toml --list")
+    assert out.splitlines()[-1] == "4 runs: 4 to do"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_new_noise_is_tested_without_training_again(swept, tmp_path, call):
+    shutil.copytree(swept.folder, tmp_path, dirs_exist_ok=True)
+    make(tmp_path, noise='noise = ["spike_drop=0.5", "jitter=1"]')
+    before = weights(tmp_path)
+    code, out, err = call(tmp_path, "esl-neuro sweep tiny.toml --json")
+    assert code == 0, err
+    assert "epoch" not in err
+    for case in json.loads(out)["cases"]:
+        assert list(case["noise"]) == ["spike_drop=0.5", "jitter=1"]
+    assert weights(tmp_path) == before
+
+
+# Wrong input.
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("esl-neuro sweep", ["Missing argument 'SWEEP'"]),
+        ("esl-neuro sweep digits-densty", ["sweeps: 'digits-densty' is unknown; did you mean 'digits-density'?"]),
+        ("esl-neuro sweep no/such.toml", ["no/such.toml: no such file"]),
+        ("esl-neuro sweep tiny.toml --jobs 0", ["--jobs", "0", "x>=1"]),
+        ("esl-neuro sweep tiny.toml --plot x.jpg", ["x.jpg: '.jpg' is no format of a chart"]),
+        ("esl-neuro sweep tiny.toml --set training.epoch=1", ["(and 3 more runs)", "did you mean 'epochs'?"]),
+        ("esl-neuro sweep tiny.toml --set sparsity.density=1", ["--set sparsity.density=1: the sweep itself varies"]),
+        (
+            "esl-neuro sweep tiny.toml --set training.epochs=2",
+            ["runs/tiny/density-0.1-seed0: training.epochs is 1 there, 2 is asked for", "--runs", "delete"],
+        ),
+    ],
+)
+def test_wrong_input_is_one_line_exit_code_2_and_no_training(swept, call, command, words):
+    before = files(swept.folder)
+    code, out, err = call(swept.folder, command)
+    assert code == 2, err
+    (line,) = err.splitlines()
+    for word in words:
+        assert word in line
+    assert out == ""
+    assert files(swept.folder) == before
+
+
+def test_a_run_that_fails_does_not_keep_the_others_from_their_end(tmp_path, call):
+    make(tmp_path, **BAD_NETWORK)
+    code, out, err = call(tmp_path, "esl-neuro sweep tiny.toml")
+    assert code == 2
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("esl-neuro: 2 of 4 runs failed: notation 63-10 seed 0 (and 1 more run): ")
+    assert "63 inputs" in last
+    _, out, _ = call(tmp_path, "esl-neuro sweep tiny.toml --list")
+    assert out.splitlines()[-1] == "4 runs: 2 to do, 2 done"
+
+
+def test_processes_fail_alone_and_end_with_their_parent(tmp_path):
+    make(tmp_path, epochs=1000, seeds="seeds = [0, 1, 2]", **BAD_NETWORK)
+    process = start("esl-neuro sweep tiny.toml --jobs 2", tmp_path)
+    wait_for(lambda: saved(tmp_path) >= 2)
+    workers = [pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(workers[0], signal.SIGKILL)
+    wait_for(lambda: saved(tmp_path) >= 3)
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    assert group(process.pid) == []
+    assert err.count("63 inputs") == 3
+    assert err.count("failed, its process ended with exit code -9") == 1
+    assert "Traceback" not in err
+
+
+# Interruption.
+
+
+def start(command: str, folder: Path) -> subprocess.Popen[str]:
+    """Start a command as the leader of its own process group, as a shell would."""
+    return subprocess.Popen(
+        arguments(command),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def saved(folder: Path) -> int:
+    return len(list(folder.glob("runs/tiny/*/last.safetensors")))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def group(leader: int) -> list[int]:
+    """Processes of a process group that are not zombies."""
+    found = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in found.splitlines()[1:]]
+    return [int(pid) for pid, number, state in rows if int(number) == leader and not state.startswith("Z")]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "send"), [(1, os.killpg), (2, os.kill)], ids=["one, to the group", "two, to the parent"]
+)
+def test_ctrl_c_saves_what_was_begun_and_the_same_command_ends_as_if_nothing_had_happened(
+    tmp_path, straight, call, jobs, send
+):
+    command = f"esl-neuro sweep tiny.toml --jobs {jobs}"
+    process = start(command, make(tmp_path, epochs=4))
+    wait_for(lambda: list(tmp_path.glob("runs/tiny/*/metrics.jsonl")))
+    send(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert "of 4 runs are done, what was begun is saved in runs/tiny; continue: same command again\n" in err
+    assert err.endswith("esl-neuro: interrupted\n")
+    assert group(process.pid) == []
+    assert '"started"' in call(tmp_path, "esl-neuro sweep tiny.toml --list --json")[1]
+
+    code, _, err = call(tmp_path, "esl-neuro sweep tiny.toml")
+    assert code == 0, err
+    assert weights(tmp_path) == weights(straight)
+    for path in straight.glob("*/metrics.jsonl"):
+        assert (tmp_path / "runs" / "tiny" / path.parent.name / path.name).read_text() == path.read_text()
+
+
+def test_ctrl_c_before_the_first_run_has_begun_is_quiet(tmp_path):
+    process = start("esl-neuro sweep tiny.toml --jobs 2", make(tmp_path))
+    wait_for(lambda: len(children(process.pid)) >= 2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert group(process.pid) == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_ps_and_proc():
+    if shutil.which("ps") is None or not Path("/proc/self/task").is_dir():
+        pytest.skip("ps or /proc is missing")
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused(swept, call):
+    with (swept.folder / "runs" / "tiny" / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, errors = call(swept.folder, "esl-neuro sweep ./tiny.toml")
+    assert code == 2
+    assert errors == "esl-neuro: runs/tiny: another sweep is at work here; wait for it, or give another --runs\n"
