@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
+from esl_neuro.errors import MissingDependency
 
 RECIPE = "mlp-digits"
 
@@ -21,6 +22,7 @@ RECIPE = "mlp-digits"
         ("esl-neuro train", "the recipe mlp-digits"),
         ("esl-neuro train --seed 0 --seed 1", "two seeds, mean and spread"),
         ("esl-neuro train --set sparsity.density=0.05", "another density"),
+        ('esl-neuro train --set \'sparsity={learner="rigl", layers=["fc1"]}\'', "another structure learner"),
         ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
         ("esl-neuro train --resume runs/mlp-digits-001", "continue an interrupted run"),
     ),
@@ -29,22 +31,33 @@ RECIPE = "mlp-digits"
 @click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; give several for several runs.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
+@click.option("--download", is_flag=True, help="Download what is not in the folder of the data sets.")
+@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too, into the run's folder.")
 @data_option
 @runs_option
 @json_option
 def train(
-    recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], resume: Path | None, runs: Path, as_json: bool
+    recipe: str,
+    seeds: tuple[int, ...],
+    overrides: tuple[str, ...],
+    resume: Path | None,
+    download: bool,
+    tensorboard: bool,
+    runs: Path,
+    as_json: bool,
 ) -> None:
     """Train RECIPE: a name, or the path of a TOML file such as the config.toml of an earlier run.
 
     The network is sparse from the first step: connections are pruned and regrown while it trains, their number never
     changes, and every neuron learns its own threshold. Ctrl-C saves the state.
     """
+    if tensorboard:
+        _require_tensorboard()
     if resume is None:
-        documents = train_recipe(recipe, seeds, overrides, runs)
+        documents = train_recipe(recipe, seeds, overrides, runs, download=download, tensorboard=tensorboard)
     else:
         _refuse_with_resume(recipe, seeds, overrides)
-        documents = [resume_run(resume)]
+        documents = [resume_run(resume, tensorboard=tensorboard)]
     from statistics import mean, stdev
 
     accuracies = [document["test_accuracy"] for document in documents]
@@ -53,7 +66,15 @@ def train(
     emit(summary, render(summary), as_json)
 
 
-def train_recipe(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], runs: Path) -> list[dict[str, Any]]:
+def train_recipe(
+    recipe: str,
+    seeds: tuple[int, ...],
+    overrides: tuple[str, ...],
+    runs: Path,
+    *,
+    download: bool = False,
+    tensorboard: bool = False,
+) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (its own seed if none is given) and return the results."""
     from esl_neuro.recipe import load_recipe
     from esl_neuro.training.run_folder import create_run_folder
@@ -62,30 +83,55 @@ def train_recipe(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...]
     recipes = [load_recipe(recipe, changes) for changes in per_seed]
     from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: only for what may run
 
-    return [_run(Trainer.start(loaded, partial(create_run_folder, runs, loaded))) for loaded in recipes]
+    return [
+        _run(Trainer.start(loaded, partial(create_run_folder, runs, loaded), download=download), tensorboard)
+        for loaded in recipes
+    ]
 
 
-def resume_run(folder: Path) -> dict[str, Any]:
+def resume_run(folder: Path, *, tensorboard: bool = False) -> dict[str, Any]:
     """Continue an interrupted run and return its result."""
     from esl_neuro.training.run_folder import RunFolder
     from esl_neuro.training.trainer import Trainer
 
-    return _run(Trainer.resume(RunFolder(folder)))
+    return _run(Trainer.resume(RunFolder(folder)), tensorboard)
 
 
-def _run(trainer: Any) -> dict[str, Any]:
+def _run(trainer: Any, tensorboard: bool) -> dict[str, Any]:
     from esl_neuro.cli.progress import training_view
 
     recipe, folder = trainer.recipe, trainer.folder.path
     title = f"{recipe.name} seed {recipe.training.seed}"
+    listeners = _tensorboards(folder) if tensorboard else []
+
+    def on_epoch(metrics: Any) -> None:
+        for listener in listeners:
+            listener.on_epoch(metrics)
+
     try:
         with training_view(title, recipe.training.epochs) as view:
-            result = trainer.run(view.on_batch, view.on_epoch)
+            listeners.append(view)
+            result = trainer.run(view.on_batch, on_epoch)
     except KeyboardInterrupt:
         talk(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
     talk(f"{title}: done, {folder}")
     return {"folder": str(folder), **asdict(result)}
+
+
+def _require_tensorboard() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("tensorboard") is None:
+        raise MissingDependency(
+            "--tensorboard needs 'tensorboard', which is not installed; install it: pip install tensorboard"
+        )
+
+
+def _tensorboards(folder: Path) -> list[Any]:
+    from esl_neuro.training.tensorboard import TensorBoard
+
+    return [TensorBoard(folder)]
 
 
 def _refuse_with_resume(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...]) -> None:
