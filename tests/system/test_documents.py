@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import struct
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from command_workspace import REPOSITORY
 
@@ -15,6 +17,9 @@ from esl_neuro.backends.lava_door import lava_installed
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
 # The longest ones share a run with the tests of the road, which read what it prints.
 RUN_AS_JSON = ("esl-neuro quickstart", "esl-neuro train --seed 0 --seed 1")
+# Results that take hours on all of Fashion-MNIST: the same commands, on a few images in the same files.
+BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --set training.threads=1"
+FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
 NEEDS_LAVA = re.compile(r"--backend lava|verify|energy report(?!.*(--backend integer|--preset))|benchmarks/simulators")
 
 
@@ -35,9 +40,23 @@ def test_there_are_commands_to_check():
     assert len(commands()) >= 8
 
 
+@pytest.fixture(scope="module", autouse=True)
+def a_few_images(workspace):
+    """Fashion-MNIST's files with few images in them, where the commands look for data."""
+    rng, folder = np.random.default_rng(0), workspace.folder / "data" / "fashion_mnist"
+    folder.mkdir(parents=True)
+    for part, count in (("train", 40), ("t10k", 10)):
+        images, labels = rng.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
+        for name, kind, array in ((f"{part}-images-idx3-ubyte", 3, images), (f"{part}-labels-idx1-ubyte", 1, labels)):
+            header = struct.pack(f">BBBB{kind}I", 0, 0, 8, kind, *array.shape)
+            (folder / name).write_bytes(header + array.astype(np.uint8).tobytes())
+
+
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
-    line = command.replace("benchmarks/simulators.py", shlex.quote(f"{REPOSITORY}/benchmarks/simulators.py"))
+    line = re.sub(r"benchmarks/\w+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
+    if FULL_DATA.match(command):
+        line = f"{line} {BUDGET}"
     done = workspace.once(f"{line} --json" if command in RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
     assert done.returncode == (3 if without_lava else 0), done.stderr

@@ -56,7 +56,7 @@ def test_a_run_writes_the_figures_of_its_metrics_beside_them(tmp_path):
 
 
 def test_without_tensorboard_nothing_is_begun(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["train", "--tensorboard", "--runs", str(tmp_path)]) == 3
     assert capsys.readouterr().err.count("pip install tensorboard") == 1
     assert list(tmp_path.iterdir()) == []
