@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.masks import SparseLayer, count_true
 from esl_neuro.sparsity.moments import normalised_momentum
 
 GrowthRule = Callable[[SparseLayer, Tensor, int, Optimizer, np.random.Generator], Tensor]
@@ -83,7 +83,7 @@ def random_unfired(
 ) -> Tensor:
     """Activate candidates at random among those never active before; once these run out, among the others."""
     fresh = candidates & ~layer.ever_active
-    first = min(count, int(torch.count_nonzero(fresh)))
+    first = min(count, count_true(fresh))
     chosen = _draw(fresh, first, rng)
     return chosen if first == count else torch.cat([chosen, _draw(candidates & ~fresh, count - first, rng)])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.masks import SparseLayer, count_true
 
 # Ours; no paper of this family names a value.
 DEFAULT_THRESHOLD = 1e-3
@@ -44,7 +44,7 @@ def per_sign(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOL
     """
     weight = layer.weight.detach()
     positive, negative = layer.mask & (weight > 0), layer.mask & (weight < 0)
-    positives, negatives = int(positive.sum()), int(negative.sum())
+    positives, negatives = count_true(positive), count_true(negative)
     zeros = min(count, layer.connections - positives - negatives)
     rest = count - zeros
     # Rounded half up in integers, so that neither sign can be asked for more than it has.
@@ -62,7 +62,7 @@ def per_sign(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOL
 def threshold(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
     """Remove the connections whose absolute weight is below a value, the smallest first and at most ``count``."""
     small = layer.mask & (layer.weight.detach().abs() < threshold)
-    return _smallest(layer.weight.detach(), small, min(count, int(small.sum())))
+    return _smallest(layer.weight.detach(), small, min(count, count_true(small)))
 
 
 def _smallest(weight: Tensor, places: Tensor, count: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.masks import SparseLayer, count_true
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int
     """Measure a layer after an update."""
     connections = layer.connections
     weight = layer.weight.detach()
-    positive, nonzero = int((weight > 0).sum()), int((weight != 0).sum())
+    positive, nonzero = count_true(weight > 0), count_true(weight != 0)
     return RewiringUpdate(
         layer=layer.name,
         iteration=iteration,
