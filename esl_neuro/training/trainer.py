@@ -221,7 +221,7 @@ class Trainer:
     def _train_batch(self, indices: Tensor) -> float:
         seed, device = self.recipe.training.seed, _device_of(self.network)
         labels = torch.from_numpy(self.dataset.train.labels)[indices].to(device)
-        inputs = self._inputs(indices).to(device)
+        inputs = self._inputs(indices, device)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
@@ -248,11 +248,12 @@ class Trainer:
         self.sums.births += sum(update.births for update in updates)
         return batch_loss
 
-    def _inputs(self, indices: Tensor) -> Tensor:
+    def _inputs(self, indices: Tensor, device: torch.device) -> Tensor:
         data, seed = self.recipe.data, self.recipe.training.seed
-        return _time_first(
-            training_inputs(self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch)
+        encoded = training_inputs(
+            self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch
         )
+        return _time_first(encoded, device)
 
     def _learning_rate(self) -> float:
         training = self.recipe.training
@@ -367,7 +368,7 @@ def _evaluate(
     with torch.no_grad():
         for first in range(0, len(split), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
-            activity = observe(network, _time_first(inputs[part]).to(device))
+            activity = observe(network, _time_first(inputs[part], device))
             spikes += _count(activity.spikes)
             correct += int((activity.predictions().cpu() == labels[part]).sum())
     return spikes, correct / len(split)
@@ -378,11 +379,12 @@ def _count(spikes: dict[str, Tensor]) -> int:
     return sum(int(fired.detach().flatten(2).sum(2).sum(dtype=torch.float64)) for fired in spikes.values())
 
 
-def _time_first(encoded: NDArray[Any]) -> Tensor:
+def _time_first(encoded: NDArray[Any], device: torch.device) -> Tensor:
     """Input of shape (steps, batch, ...), float32; one that is the same at every step stays an expanded view."""
     if encoded.shape[1] > 1 and encoded.strides[1] == 0:
-        return torch.from_numpy(encoded[:, 0].astype(np.float32)).expand(encoded.shape[1], -1, *encoded.shape[2:])
-    return torch.as_tensor(encoded).transpose(0, 1).contiguous().float()
+        once = torch.from_numpy(encoded[:, 0].astype(np.float32)).to(device)
+        return once.expand(encoded.shape[1], *once.shape)
+    return torch.as_tensor(encoded).transpose(0, 1).contiguous().float().to(device)
 
 
 def _device(training: TrainingSection) -> torch.device:
