@@ -18,6 +18,7 @@ from esl_neuro import __version__
 from esl_neuro.errors import BadInput
 from esl_neuro.snn import LIF
 from esl_neuro.snn.layers import Flatten
+from esl_neuro.snn.temporal import TemporalNetwork
 
 DT_S = 1e-4  # what snnTorch, SpikingJelly and the Lava example assume when nobody tells them
 
@@ -76,6 +77,8 @@ class _Layer:
 
 def _exportable_layers(network: nn.Module) -> list[_Layer]:
     """Pair the linear layers with their neurons; refuse by name what has no NIR form here yet."""
+    if isinstance(network, TemporalNetwork):
+        raise BadInput("networks of single spikes cannot be exported yet; allowed: linear layers and LIF neurons")
     children = [(name, layer) for name, layer in network.named_children() if not isinstance(layer, nn.Dropout)]
     if children and isinstance(children[0][1], Flatten):  # the program's input lines are in that order already
         children = children[1:]

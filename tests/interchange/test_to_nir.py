@@ -14,6 +14,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, neuron_layers, observe, weighted_layers
 from esl_neuro.snn.neurons import CubaLIF, lif_per_channel
+from esl_neuro.snn.temporal import TemporalNetwork
 
 SIZES = (7, 6, 5, 4)
 TAUS = [0.0, 0.5, 0.75, 1.0]
@@ -183,3 +184,8 @@ def test_a_last_layer_that_does_not_fire_is_refused():
     network = build_layers("7-6-4", (7,), lif_per_channel())
     with pytest.raises(BadInput, match="'fc2' does not fire"):
         to_nir(network, steps=4)
+
+
+def test_network_of_single_spikes_is_refused_by_name():
+    with pytest.raises(BadInput, match="networks of single spikes cannot be exported yet"):
+        to_nir(TemporalNetwork((4, 3, 2)), steps=2)
