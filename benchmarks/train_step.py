@@ -54,7 +54,7 @@ class Step:
     def __call__(self) -> None:
         """Make the step."""
         loss = LOSSES["tet"](self.network(self.inputs), self.labels)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esl_neuro.registry import Registry
+from esl_neuro.snn import kernels
 
 Surrogate = Callable[[Tensor, float], Tensor]
 
@@ -27,6 +28,10 @@ def triangle(distance: Tensor, width: float) -> Tensor:
 def arctan(distance: Tensor, width: float) -> Tensor:
     """Slope ``1 / (1 + (pi x / width)**2)`` at ``x = potential - threshold`` (STL-SNN: alpha = 2 is width 1)."""
     return (distance * (math.pi / width)).square_().add_(1).reciprocal_()
+
+
+# Surrogates that the compiled kernels know.
+FUSED = {triangle: kernels.TRIANGLE, arctan: kernels.ARCTAN}
 
 
 def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,12 +92,18 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     Tensor, shape (steps, batch, ...)
         Spikes, 0 or 1.
     """
-    spikes: Tensor = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
+    if surrogate in FUSED and kernels.fits(currents):
+        spikes: Tensor = kernels.FusedLIF.apply(  # type: ignore[no-untyped-call]
+            currents, tau, threshold, FUSED[surrogate], width
+        )
+    else:
+        spikes = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
     return spikes
 
 
 class _LIF(torch.autograd.Function):
-    # Passes over memory are what this costs: lif_step is written out here, into memory that is there already.
+    # For other devices, precisions and surrogates than the compiled kernels know. Passes over memory are what this
+    # costs: lif_step is written out here, into memory that is there already.
 
     @staticmethod
     def forward(

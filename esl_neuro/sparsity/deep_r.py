@@ -52,8 +52,7 @@ class DeepR(FixedSign):
     def advance(self, layer: SparseLayer, move: Tensor) -> None:
         """Walk, let what fell to zero sleep, and wake as many at random."""
         self._walk(layer, move)
-        born = self._wake(layer)
-        forget_moments(self.optimizer, layer.weight, born)
+        forget_moments(self.optimizer, layer.weight, self._wake(layer))
 
     def _walk(self, layer: SparseLayer, move: Tensor) -> None:
         """Move the active connections; those that reach zero stay there."""
@@ -66,16 +65,14 @@ class DeepR(FixedSign):
         theta.clamp_(min=0)
 
     def _wake(self, layer: SparseLayer) -> Tensor:
-        """Reactivate dormant connections, uniformly at random, until there are K; return where, shape of the weight."""
+        """Reactivate dormant connections, uniformly at random, until there are K; return their flat indices."""
         theta = self.theta(layer)
         dormant = torch.nonzero((theta == 0).flatten()).squeeze(1)
         missing = self.budgets[layer.name] - (theta.numel() - dormant.numel())
         rng = stream(self.seed, f"reactivation {layer.name}", self.iteration)
         woken = dormant[torch.from_numpy(rng.choice(dormant.numel(), size=missing, replace=False)).to(dormant.device)]
-        born = torch.zeros_like(layer.mask)
-        born.view(-1)[woken] = True
-        theta.masked_fill_(born, REBORN)
-        return born
+        theta.put_(woken, torch.full_like(woken, REBORN, dtype=theta.dtype))
+        return woken
 
 
 class SoftDeepR(FixedSign):
@@ -122,7 +119,8 @@ class SoftDeepR(FixedSign):
         walk = stream(self.seed, f"noise {layer.name}", self.iteration).standard_normal(tuple(theta.shape))
         theta.add_(torch.from_numpy(walk).to(theta), alpha=rate * self.noise)
         theta.clamp_(min=self._floor(layer, rate))
-        forget_moments(self.optimizer, layer.weight, (theta > 0) & ~active)
+        born = (theta > 0) & ~active
+        forget_moments(self.optimizer, layer.weight, torch.nonzero(born.flatten()).squeeze(1))
 
 
 @LEARNERS.register

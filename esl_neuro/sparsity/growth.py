@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.registry import Registry
+from esl_neuro.sparsity.choice import draw, largest
 from esl_neuro.sparsity.masks import SparseLayer, count_true
 from esl_neuro.sparsity.moments import normalised_momentum
 
@@ -31,8 +32,7 @@ def momentum(
     rng: np.random.Generator,  # noqa: ARG001 (shared signature)
 ) -> Tensor:
     """Activate the candidates with the largest momentum (Dettmers & Zettlemoyer 2019)."""
-    scores = torch.where(candidates, normalised_momentum(optimizer, layer), -torch.inf).flatten()
-    return torch.topk(scores, count, sorted=False).indices
+    return largest(normalised_momentum(optimizer, layer), candidates, count)
 
 
 @GROWTH_RULES.register
@@ -57,8 +57,7 @@ def gradient(
             f"growth rule 'gradient': layer '{layer.name}' has no gradient; clear gradients after the rewirer's step, "
             "not before it"
         )
-    scores = torch.where(candidates, layer.weight.grad.abs(), -torch.inf).flatten()
-    return torch.topk(scores, count, sorted=False).indices
+    return largest(layer.weight.grad.abs(), candidates, count)
 
 
 @GROWTH_RULES.register
@@ -70,7 +69,7 @@ def random(
     rng: np.random.Generator,
 ) -> Tensor:
     """Activate candidates uniformly at random (SET)."""
-    return _draw(candidates, count, rng)
+    return draw(candidates, count, rng)
 
 
 @GROWTH_RULES.register
@@ -84,8 +83,8 @@ def random_unfired(
     """Activate candidates at random among those never active before; once these run out, among the others."""
     fresh = candidates & ~layer.ever_active
     first = min(count, count_true(fresh))
-    chosen = _draw(fresh, first, rng)
-    return chosen if first == count else torch.cat([chosen, _draw(candidates & ~fresh, count - first, rng)])
+    chosen = draw(fresh, first, rng)
+    return chosen if first == count else torch.cat([chosen, draw(candidates & ~fresh, count - first, rng)])
 
 
 def grow(
@@ -118,10 +117,3 @@ def grow(
         left.view(-1)[chosen] = False
         born.append(chosen)
     return torch.cat(born)
-
-
-def _draw(candidates: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    places = torch.nonzero(candidates.flatten()).squeeze(1)
-    # Half the memory of numpy's own numbering, and the same draw.
-    numbers = np.arange(places.numel(), dtype=np.int32 if places.numel() < 2**31 else np.int64)
-    return places[torch.from_numpy(rng.permutation(numbers)[:count].astype(np.int64)).to(places.device)]

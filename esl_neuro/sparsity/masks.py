@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from esl_neuro.compiled import compiled, use_threads
 from esl_neuro.errors import BadInput
 
 
@@ -32,7 +36,6 @@ class SparseLayer:
     weight: nn.Parameter
     mask: Tensor
     ever_active: Tensor
-    _kept: _Kept | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def connections(self) -> int:
@@ -51,30 +54,20 @@ class SparseLayer:
 
     def apply_mask(self) -> None:
         """Write zeros where there is no connection, whatever stood there: infinities and NaN too."""
-        if self._kept is None or not self._kept.is_of(self.mask):
-            self._kept = _Kept.of(self.mask, self.weight)
-        with torch.no_grad():
-            self.weight.view(self._kept.bits.dtype).bitwise_and_(self._kept.bits)
+        weight, mask = self.weight.detach(), self.mask
+        if weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64) and weight.is_contiguous():
+            use_threads(torch.get_num_threads())
+            _clear(weight.view(len(weight), -1).numpy(), mask.view(len(mask), -1).numpy())
+        else:
+            weight.masked_fill_(~mask, 0)
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """All bits of a weight where there is a connection, none elsewhere.
-
-    Four times as fast as a product with a mask of bools, which is why it is kept for as long as the mask is the same.
-    """
-
-    bits: Tensor
-    mask: Tensor
-    version: int
-
-    @classmethod
-    def of(cls, mask: Tensor, weight: Tensor) -> _Kept:
-        integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
-        return cls(mask.to(integers).neg_(), mask, mask._version)
-
-    def is_of(self, mask: Tensor) -> bool:
-        return self.mask is mask and self.version == mask._version
+@compiled
+def _clear(weight: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+    """Write zeros where the mask is False; several times as fast as what torch has for it."""
+    for row in numba.prange(len(weight)):
+        for column in range(weight.shape[1]):
+            weight[row, column] = weight[row, column] if mask[row, column] else 0
 
 
 def count_true(mask: Tensor) -> int:

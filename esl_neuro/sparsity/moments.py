@@ -16,7 +16,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.sparsity.masks import SparseLayer
 
 
-def forget_moments(optimizer: Optimizer, weight: nn.Parameter, born: Tensor) -> None:
+def forget_moments(optimizer: Optimizer, weight: nn.Parameter, places: Tensor) -> None:
     """Set every moment of the weight to zero at the newborn connections.
 
     Parameters
@@ -25,12 +25,12 @@ def forget_moments(optimizer: Optimizer, weight: nn.Parameter, born: Tensor) -> 
         Any; a moment is whatever it keeps with the shape of the weight.
     weight : nn.Parameter
         The weight.
-    born : bool Tensor, shape of the weight
-        True at the newborn connections.
+    places : int64 Tensor
+        Flat indices of the newborn connections.
     """
     for moment in optimizer.state.get(weight, {}).values():
         if isinstance(moment, Tensor) and moment.shape == weight.shape:
-            moment.masked_fill_(born, 0)
+            moment.put_(places, moment.new_zeros(places.numel()))
 
 
 def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:

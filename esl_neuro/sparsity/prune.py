@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from esl_neuro.registry import Registry
+from esl_neuro.sparsity.choice import largest
 from esl_neuro.sparsity.masks import SparseLayer, count_true
 
 # Ours; no paper of this family names a value.
@@ -31,8 +32,7 @@ PRUNE_RULES: Registry[PruneRule] = Registry("prune rule")
 @PRUNE_RULES.register
 def magnitude(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the connections with the smallest absolute weight."""
-    sizes = torch.where(layer.mask, layer.weight.detach().abs(), torch.inf).flatten()
-    return torch.topk(sizes, count, largest=False, sorted=False).indices
+    return _smallest(layer.weight.detach(), layer.mask, count)
 
 
 @PRUNE_RULES.register
@@ -66,6 +66,4 @@ def threshold(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHO
 
 
 def _smallest(weight: Tensor, places: Tensor, count: int) -> Tensor:
-    return torch.topk(
-        torch.where(places, weight.abs(), torch.inf).flatten(), count, largest=False, sorted=False
-    ).indices
+    return largest(-weight.abs(), places, count)

@@ -156,13 +156,11 @@ class Rewirer:
     def _replace(self, layer: SparseLayer, dead: Tensor, births: int) -> RewiringUpdate:
         rng = stream(self.seed, f"growth {layer.name}", self.iteration)
         places = grow(self.growth, layer, ~layer.mask, births, self.optimizer, rng)
-        born = torch.zeros_like(layer.mask)
-        born.view(-1)[places] = True
         layer.mask.view(-1)[dead] = False
-        layer.mask |= born
-        layer.ever_active |= layer.mask
+        layer.mask.view(-1)[places] = True
+        layer.ever_active.view(-1)[places] = True
         layer.apply_mask()
-        forget_moments(self.optimizer, layer.weight, born)
+        forget_moments(self.optimizer, layer.weight, places)
         return describe_update(layer, self.iteration, births, dead.numel())
 
     @property

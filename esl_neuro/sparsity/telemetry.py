@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from esl_neuro.sparsity.masks import SparseLayer, count_true
@@ -72,8 +73,10 @@ class RewiringUpdate:
 
 def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int) -> RewiringUpdate:
     """Measure a layer after an update."""
-    connections = layer.connections
-    weight = layer.weight.detach()
+    weight, mask = layer.weight.detach(), layer.mask.float()  # sums of floats are fast, and exact below 2**24
+    fan_in = mask.flatten(1).sum(1)
+    fan_out = mask.flatten(2).sum(2).sum(0) if mask.ndim > 2 else mask.sum(0)
+    connections = int(fan_in.sum(dtype=torch.float64))
     positive, nonzero = count_true(weight > 0), count_true(weight != 0)
     return RewiringUpdate(
         layer=layer.name,
@@ -85,8 +88,8 @@ def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int
         turnover=births / connections if connections else 0.0,
         explored=layer.explored,
         positive_share=positive / nonzero if nonzero else 0.5,
-        fan_in=_degrees(layer.mask.flatten(1).sum(1)),
-        fan_out=_degrees(layer.mask.transpose(0, 1).flatten(1).sum(1)),
+        fan_in=_degrees(fan_in),
+        fan_out=_degrees(fan_out),
     )
 
 

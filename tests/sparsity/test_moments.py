@@ -56,7 +56,7 @@ def test_first_step_of_a_newborn_is_that_of_its_gradient_alone(optimiser):
             optimizer.step()
         with torch.no_grad():
             weight[0, 0] = 0
-        forget_moments(optimizer, weight, torch.tensor([[True, False, False]]))
+        forget_moments(optimizer, weight, torch.tensor([0]))
         weight.grad = torch.tensor([[0.5, 1.0, -2.0]])
         optimizer.step()
         return weight[0].tolist()
