@@ -98,7 +98,7 @@ class FusedLIF(torch.autograd.Function):
         error_u, error_threshold = torch.empty_like(charged), torch.zeros_like(charged[0])
         width = math.pi / ctx.width if ctx.surrogate == ARCTAN else ctx.width
         tau, scale = (_scalar(value, charged) for value in (ctx.tau, width))
-        arrays = _rows(error_u), error_threshold.view(len(error_threshold), -1).numpy()
+        arrays = _rows(error_u), _rows(error_threshold[None])[0]
         use_threads(torch.get_num_threads())
         _backward(_rows(charged), levels.numpy().ravel(), _rows(grads[0]), tau, ctx.surrogate, scale, *arrays)
         learned = error_threshold.sum(0).sum_to_size(ctx.threshold_shape) if ctx.needs_input_grad[2] else None
@@ -112,7 +112,8 @@ def fits(currents: Tensor) -> bool:
 
 def _rows(signal: Tensor) -> NDArray[Any]:
     """Return an array of shape (steps, batch, neurons)."""
-    rows: NDArray[Any] = signal.detach().contiguous().view(*signal.shape[:2], -1).numpy()
+    steps, batch, *shape = signal.shape
+    rows: NDArray[Any] = signal.detach().contiguous().view(steps, batch, math.prod(shape)).numpy()
     return rows
 
 
