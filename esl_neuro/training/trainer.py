@@ -128,6 +128,7 @@ class Trainer:
         ENCODINGS[recipe.data.encoding], RATE_SCHEDULES[training.rate_schedule]
         loss, device = make_loss(training), _device(training)
         dataset = prepare(recipe.data, training.seed, download=download)
+        _refuse_empty_parts(dataset)
         network = _network(recipe, dataset).to(device)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = OPTIMISERS[training.optimiser](parameters, training)
@@ -328,6 +329,16 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
         Checkpoint(tensors, progress).save(self.folder.path, name)
+
+
+def _refuse_empty_parts(dataset: Dataset) -> None:
+    parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    empty = [name for name, part in parts.items() if not len(part)]
+    if empty:
+        raise BadInput(
+            f"data set '{dataset.name}' has no {' and no '.join(empty)} samples; it needs ten or more of each class to "
+            "split off a validation part"
+        )
 
 
 def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:

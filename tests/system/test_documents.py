@@ -45,7 +45,7 @@ def a_few_images(workspace):
     """Fashion-MNIST's files with few images in them, where the commands look for data."""
     rng, folder = np.random.default_rng(0), workspace.folder / "data" / "fashion_mnist"
     folder.mkdir(parents=True)
-    for part, count in (("train", 40), ("t10k", 10)):
+    for part, count in (("train", 100), ("t10k", 10)):
         images, labels = rng.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
         for name, kind, array in ((f"{part}-images-idx3-ubyte", 3, images), (f"{part}-labels-idx1-ubyte", 1, labels)):
             header = struct.pack(f">BBBB{kind}I", 0, 0, 8, kind, *array.shape)

@@ -7,6 +7,7 @@ import math
 import os
 import pickletools
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -628,4 +629,14 @@ def test_notation_must_match_the_data(tmp_path, notation, reason):
 def test_impossible_recipe_leaves_no_folder(tmp_path, override):
     with pytest.raises(BadInput):
         start(tmp_path, override)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_without_a_part_are_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    digits = load_dataset("digits")
+    monkeypatch.setattr(
+        training_loop, "prepare", lambda *_, **__: replace(digits, validation=digits.validation.select(np.arange(0)))
+    )
+    with pytest.raises(BadInput, match="'digits' has no validation samples; it needs ten or more of each class"):
+        start(tmp_path)
     assert list(tmp_path.iterdir()) == []
