@@ -132,7 +132,8 @@ def train_all(plan: Plan, jobs: int) -> None:
         talk(f"{done}/{total} {run.label}: {percent(outcome['test_accuracy'])}, {outcome['seconds']:.0f} s")
 
     def on_error(run: Run, error: EslNeuroError) -> None:
-        talk(f"{run.label}: failed, {error}")
+        known = any(str(error) == str(other) for _, other in failures)
+        talk(f"{run.label}: failed, {'for the same reason' if known else error}")
         failures.append((run, error))
 
     try:

@@ -96,8 +96,8 @@ class Layout:
         if home is None:
             raise BadInput(
                 f"data set '{self.name}' is not in {folder.absolute()}: expected {', '.join(self.expected)} there or "
-                f"in its sub-folder {self.name}; copy the files there, set {VARIABLE}, or load it once "
-                "in Python with download=True"
+                f"in its sub-folder {self.name}; copy the files there, set {VARIABLE}, or train "
+                "once with --download"
             )
         return home
 
