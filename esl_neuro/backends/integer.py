@@ -115,7 +115,7 @@ def synaptic_input(connection: Connection, spikes: NDArray[np.uint8]) -> IntArra
     whatever order, exceeds the sum of the magnitudes of a row, and integers up to 2**24 are exact in float32, up to
     2**53 in float64.
     """
-    weights = connection.weights
+    weights = connection.matrix
     exact = np.float32 if largest_sum(weights).max(initial=0) <= 2**24 else np.float64
     matrix = weights.astype(exact)
     entries = matrix.shape[0] * matrix.shape[1]

@@ -99,8 +99,8 @@ def run_lava(
         {name: _one_by_one(record, samples, steps, copies) for name, record in records.items()}
         for records in (network.spikes, network.u, network.v)
     )
-    potentials = ({name: values.astype(np.int64) for name, values in state.items()} for state in (u, v))
-    return Trace("lava", spikes_in, spikes, *potentials)
+    u, v = ({name: values.astype(np.int64) for name, values in state.items()} for state in (u, v))
+    return Trace("lava", spikes_in, spikes, u, v)
 
 
 def _build(program: Program, frames: Spikes, copies: int, record_potentials: bool) -> _Network:
@@ -133,7 +133,7 @@ def _layer(connection: Connection, group: Group, copies: int, steps: int, depth:
     from lava.proc.lif.process import LIFReset
     from lava.proc.sparse.process import Sparse
 
-    weights = sp.kron(sp.identity(copies, dtype=np.int32), connection.weights.astype(np.int32), format="csr")
+    weights = sp.kron(sp.identity(copies, dtype=np.int32), connection.matrix.astype(np.int32), format="csr")
     weights.eliminate_zeros()
     synapses = Sparse(
         weights=weights,

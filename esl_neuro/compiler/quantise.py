@@ -112,7 +112,7 @@ def bias_format(bias: Floats, arithmetic: Arithmetic) -> tuple[IntArray, IntArra
 
 def measure_error(layer: FloatLayer, connection: Connection, group: Group, arithmetic: Arithmetic) -> QuantisationError:
     """Compare a rounded layer with the one it was made from."""
-    wanted, got = layer.weights, connection.weights.toarray() / group.scale
+    wanted, got = layer.weights, connection.matrix.toarray() / group.scale
     there = wanted != 0
     size = float(np.sqrt(np.mean(wanted[there] ** 2))) if there.any() else 1.0
     weight_error = float(np.sqrt(np.mean((got - wanted)[there] ** 2))) / size if there.any() else 0.0
@@ -133,8 +133,8 @@ def measure_error(layer: FloatLayer, connection: Connection, group: Group, arith
 
 def largest_current(connection: Connection, group: Group) -> float:
     """Bound the synaptic current ``|u|``: every source fires at every step for ever."""
-    positive = connection.weights.maximum(0).sum(axis=1)
-    negative = -connection.weights.minimum(0).sum(axis=1)
+    positive = connection.matrix.maximum(0).sum(axis=1)
+    negative = -connection.matrix.minimum(0).sum(axis=1)
     arriving = np.maximum(np.asarray(positive), np.asarray(negative)).ravel().astype(np.float64)
     kept = 1 - (group.du + 1) / DECAY_ONE
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from esl_neuro.backends.trace import Spikes, Trace
+from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
 from esl_neuro.errors import BadInput
 
@@ -163,7 +163,7 @@ def count(program: Program, trace: Trace) -> Counts:
     BadInput
         If the trace is not one of this program, or a spike is neither 0 nor 1.
     """
-    spikes = {INPUT: trace.input_spikes, **trace.spikes}
+    spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
     _check_matches(program, trace, spikes)
     layers = tuple(
         _count_layer(connection, group, spikes[connection.source], spikes[group.name])
@@ -172,7 +172,7 @@ def count(program: Program, trace: Trace) -> Counts:
     return Counts(trace.samples, trace.steps, layers)
 
 
-def _check_matches(program: Program, trace: Trace, spikes: dict[str, Spikes]) -> None:
+def _check_matches(program: Program, trace: Trace, spikes: dict[str, Payloads]) -> None:
     names = [group.name for group in program.groups]
     if list(trace.spikes) != names:
         raise BadInput(f"the trace has layers {list(trace.spikes)}, the program {names}; run this program again")
@@ -185,11 +185,11 @@ def _check_matches(program: Program, trace: Trace, spikes: dict[str, Spikes]) ->
             raise BadInput(f"spikes of '{name}' contain {array.max()}; only 0 and 1 can be counted as spikes")
 
 
-def _count_layer(connection: Connection, group: Group, arriving: Spikes, emitted: Spikes) -> LayerCounts:
+def _count_layer(connection: Connection, group: Group, arriving: Payloads, emitted: Payloads) -> LayerCounts:
     samples, steps, inputs = arriving.shape
     runs = samples * steps
     events = arriving.sum(axis=1, dtype=np.int64)
-    pattern = nonzero_pattern(connection.weights)
+    pattern = nonzero_pattern(connection.matrix)
     effective = events @ fan_out(pattern)
     touched = touched_updates(arriving.reshape(runs, inputs), pattern)
     return LayerCounts(
@@ -202,7 +202,7 @@ def _count_layer(connection: Connection, group: Group, arriving: Spikes, emitted
         spikes_in=int(events.sum()),
         spikes_out=int(emitted.sum(dtype=np.int64)),
         sop_effective=int(effective.sum()),
-        sop_executed=int((events @ fan_out(connection.weights)).sum()),
+        sop_executed=int((events @ fan_out(connection.matrix)).sum()),
         sop_executed_dense=int(events.sum()) * group.neurons,
         sop_bound=connection.stored * runs,
         neuron_updates=group.neurons * runs,
@@ -227,7 +227,7 @@ def fan_out(weights: sp.csr_matrix) -> IntArray:
     return np.bincount(weights.indices[: weights.nnz], minlength=weights.shape[1]).astype(np.int64)
 
 
-def touched_updates(spikes: Spikes, pattern: sp.csr_matrix) -> int:
+def touched_updates(spikes: Payloads, pattern: sp.csr_matrix) -> int:
     """Count pairs of a row and a neuron that at least one spike of the row reaches.
 
     Parameters
