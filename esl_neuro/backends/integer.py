@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.trace import Potentials, Spikes, Trace
+from esl_neuro.backends.trace import Payloads, Potentials, Spikes, Trace
 from esl_neuro.backends.validate import largest_sum, validate
 from esl_neuro.compiler.program import Connection, Group, IntArray, Program
 
@@ -127,7 +127,7 @@ def synaptic_input(connection: Connection, spikes: NDArray[np.uint8]) -> IntArra
     return shifted
 
 
-def run_integer(program: Program, input_spikes: Spikes, record_potentials: bool = False) -> Trace:
+def run_integer(program: Program, input_spikes: Payloads, record_potentials: bool = False) -> Trace:
     """Run a program on samples, each from ``u = v = 0``.
 
     Parameters

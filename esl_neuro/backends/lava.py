@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from esl_neuro.backends.lava_door import lava_session
 from esl_neuro.backends.supervise import run_network
-from esl_neuro.backends.trace import Spikes, Trace
+from esl_neuro.backends.trace import Payloads, Spikes, Trace
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.program import Connection, Group, Program
 
@@ -43,7 +43,7 @@ class _Network:
 
 def run_lava(
     program: Program,
-    input_spikes: Spikes,
+    input_spikes: Payloads,
     record_potentials: bool = False,
     progress: Callable[[int, int], None] | None = None,
     timeout_s: float | None = None,
