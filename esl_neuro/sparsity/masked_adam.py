@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
+from torch.optim.adam import adam  # type: ignore[attr-defined]
+from torch.optim.adamw import adamw  # type: ignore[attr-defined]
 
 from esl_neuro.compiled import compiled, use_threads
+from esl_neuro.errors import BadInput
 from esl_neuro.sparsity.masks import SparseLayer
 
 # Places that one thread updates at a time: all that belongs to them stays in the innermost cache.
@@ -27,7 +28,7 @@ CHUNK = 1024
 NO_MASK = np.empty(0, np.bool_)
 
 
-class _Masked:
+class _Masked(Optimizer):
     """Mix-in before an Adam of torch: the same equations and the same state, in one compiled pass.
 
     On other devices, types and memory layouts than the pass can take, torch's own step is made and the mask follows.
@@ -35,23 +36,28 @@ class _Masked:
 
     decoupled: bool
     torch_step: Callable[..., None]
-    param_groups: list[dict[str, Any]]
-    state: dict[nn.Parameter, dict[str, Tensor]]
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)  # type: ignore[call-arg]
+    def __init__(self, params: Iterable[Any], *options: Any, **named_options: Any) -> None:
+        super().__init__(params, *options, **named_options)
         self.sparse_layers: dict[nn.Parameter, SparseLayer] = {}
+        self._refuse_variants(self.param_groups)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything that a copy needs, the layers among it."""
-        return {**super().__getstate__(), "sparse_layers": self.sparse_layers}  # type: ignore[misc]
+        return {**super().__getstate__(), "sparse_layers": self.sparse_layers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, unless it is of a variant that this is not."""
+        self._refuse_variants(state["param_groups"])
+        super().__setstate__(state)
+
+    def _refuse_variants(self, groups: list[dict[str, Any]]) -> None:
+        variants = {name for group in groups for name in ("amsgrad", "maximize", "differentiable") if group.get(name)}
+        if variants:
+            name = type(self).__name__
+            raise BadInput(
+                f"{name} has no {', '.join(sorted(variants))}; use torch.optim.{name.removeprefix('Masked')}"
+            )
 
     def keep_sparse(self, layer: SparseLayer) -> bool:
         """Write zeros at every step where the layer has no connection then.
@@ -75,16 +81,16 @@ class _Masked:
         """
         loss = None
         if closure is not None:
-            with torch.enable_grad():
+            with torch.enable_grad():  # type: ignore[no-untyped-call]
                 loss = closure()
         with torch.no_grad():
             use_threads(torch.get_num_threads())
             for group in self.param_groups:
                 for parameter in group["params"]:
-                    self._update(parameter, group)
+                    self._advance(parameter, group)
         return loss
 
-    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+    def _advance(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         layer, gradient = self.sparse_layers.get(parameter), parameter.grad
         if gradient is None:
             if layer is not None:
@@ -98,8 +104,9 @@ class _Masked:
         if all(_fits(tensor, parameter) for tensor in tensors):
             mask = NO_MASK if layer is None else layer.mask.reshape(-1).numpy()
             state["step"] += 1
-            arrays = [tensor.detach().view(-1).numpy() for tensor in tensors]
-            _update(*arrays, mask, *_factors(int(state["step"]), group, self.decoupled, arrays[0].dtype.type))
+            weight, slope, momentum, square = (tensor.detach().view(-1).numpy() for tensor in tensors)
+            factors = _factors(int(state["step"]), group, self.decoupled, weight.dtype.type)
+            _adam(weight, slope, momentum, square, mask, *factors)
         else:
             beta1, beta2 = group["betas"]
             options = {name: group[name] for name in ("lr", "weight_decay", "eps")}
@@ -127,14 +134,13 @@ class MaskedAdam(_Masked, torch.optim.Adam):
     ----------
     params : iterable
         Parameters, or parameter groups.
-    lr : float
-        Learning rate.
-    betas : tuple of float
-        Decay of both moments per step, each in [0, 1).
-    eps : float
-        Added to the denominator.
-    weight_decay : float
-        Factor of the weight decay.
+    lr, betas, eps, weight_decay
+        As torch has them, with its default values.
+
+    Raises
+    ------
+    BadInput
+        If ``amsgrad``, ``maximize`` or ``differentiable`` is asked for.
     """
 
     decoupled = False
@@ -146,10 +152,7 @@ class MaskedAdamW(_Masked, torch.optim.AdamW):
 
     :class:`MaskedAdam` with ``g = dL/dw``, and ``w`` multiplied by ``1 - lr weight_decay`` before the step.
 
-    Parameters
-    ----------
-    params, lr, betas, eps, weight_decay
-        As of :class:`MaskedAdam`.
+    Parameters, default values and errors are those of :class:`torch.optim.AdamW` and :class:`MaskedAdam`.
     """
 
     decoupled = True
@@ -182,7 +185,7 @@ def _factors(step: int, group: dict[str, Any], decoupled: bool, number: type[Any
 
 
 @compiled
-def _update(
+def _adam(
     weight: NDArray[Any],
     gradient: NDArray[Any],
     momentum: NDArray[Any],
