@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 from torch.optim.adam import adam  # type: ignore[attr-defined]
 from torch.optim.adamw import adamw  # type: ignore[attr-defined]
@@ -107,13 +108,13 @@ class _Masked(Optimizer):
             weight, slope, momentum, square = (tensor.detach().view(-1).numpy() for tensor in tensors)
             factors = _factors(int(state["step"]), group, self.decoupled, weight.dtype.type)
             _adam(weight, slope, momentum, square, mask, *factors)
+            # A backward pass that still needs the old weight is refused, as after any change in place.
+            increment_version(parameter)  # type: ignore[no-untyped-call]
         else:
-            beta1, beta2 = group["betas"]
-            options = {name: group[name] for name in ("lr", "weight_decay", "eps")}
-            type(self).torch_step(
-                *([tensor] for tensor in tensors), [], [state["step"]], amsgrad=False, maximize=False,
-                beta1=beta1, beta2=beta2, **options,
-            )  # fmt: skip
+            lists = [[tensor] for tensor in tensors]
+            options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
+            options["beta1"], options["beta2"] = group["betas"]
+            type(self).torch_step(*lists, [], [state["step"]], **options)
             if layer is not None:
                 layer.apply_mask()
 

@@ -232,6 +232,15 @@ def test_the_loss_of_a_closure_is_returned():
     assert not torch.equal(weight, before)
 
 
+def test_a_backward_pass_that_needs_the_old_weight_is_refused():
+    (weight,) = weights([(3,)])
+    optimizer, loss = MaskedAdam([weight]), weight.square().sum()
+    draw_gradients([weight], 0)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 @pytest.mark.parametrize(("ours", "reference"), PAIRS)
 def test_a_rewirer_makes_the_same_structure_with_it(ours, reference):
     models = []

@@ -14,7 +14,7 @@ OPTIMISERS = {
     "masking Adam": lambda parameters: MaskedAdam(parameters, lr=0.01),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1),
 }
-WITH_MOMENTUM = ("SGD", "Adam", "AdamW")
+WITH_MOMENTUM = ("SGD", "Adam", "masking Adam", "AdamW")
 
 
 class ToyProblem:
