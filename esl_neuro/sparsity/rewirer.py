@@ -13,6 +13,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.initialisers import sparse_layers
+from esl_neuro.sparsity.masked_adam import keep_sparse
 from esl_neuro.sparsity.masks import SparseLayer, overall_density
 from esl_neuro.sparsity.moments import forget_moments
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
@@ -42,7 +43,8 @@ class Rewirer:
     model : nn.Module
         Holds the layers.
     optimizer : torch.optim.Optimizer
-        Updates the weights; read by momentum growth.
+        Updates the weights; read by momentum growth. :class:`~esl_neuro.sparsity.MaskedAdam` and ``MaskedAdamW`` write
+        the zeros of missing connections themselves, after any other this is done here.
     density : float, optional
         Share of connections in every masked layer, in (0, 1]; with ``"erk"``, in all of them together.
     epsilon : float, optional
@@ -69,6 +71,11 @@ class Rewirer:
         ``"momentum"`` lets layers exchange connections, the total exactly constant; else every layer keeps its own.
     seed : int
         Seed of the initial masks and of random growth.
+
+    Attributes
+    ----------
+    unmasked : list of SparseLayer
+        The layers that the optimiser does not mask.
 
     Raises
     ------
@@ -117,6 +124,7 @@ class Rewirer:
         self.layers = sparse_layers(
             model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed
         )
+        self.unmasked = keep_sparse(optimizer, self.layers)
 
     def step(self) -> list[RewiringUpdate]:
         """Call once after every ``optimizer.step()``.
@@ -127,7 +135,7 @@ class Rewirer:
             One entry for each layer if this iteration changed the structure, else empty.
         """
         self.iteration += 1
-        for layer in self.layers:
+        for layer in self.unmasked:
             layer.apply_mask()
         fraction = self.schedule(self.iteration, self.alpha, self.end)
         if fraction == 0 or self.iteration % self.update_every:
