@@ -11,8 +11,10 @@ busy moment of the machine hits all alike. Input either changes at every step (`
 Other simulators are timed where they are installed, each in its own fast way. Some pin versions that exclude each
 other, so they are installed without what they ask for, and what they import is named::
 
-    python3.11 -m venv peers && peers/bin/pip install . torch==2.13.0 torchvision==0.28.0 nirtorch loguru pbr tqdm \
-        matplotlib packaging requests tensorboard SciencePlots && peers/bin/pip install --no-deps snntorch spikingjelly norse sinabs
+    python3.11 -m venv peers
+    peers/bin/pip install . torch==2.13.0 torchvision==0.28.0 nirtorch loguru pbr tqdm matplotlib packaging requests \
+        tensorboard SciencePlots
+    peers/bin/pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3
 """
 
 from __future__ import annotations

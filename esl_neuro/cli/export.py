@@ -64,7 +64,7 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     import nir
 
     from esl_neuro.backends.integer import run_integer
-    from esl_neuro.compiler.bundle import begin_bundle, spike_inputs, write_bundle
+    from esl_neuro.compiler.bundle import begin_bundle, program_inputs, write_bundle
     from esl_neuro.compiler.compile import compile_graph
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.interchange import to_nir
@@ -72,7 +72,6 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
 
     dataset = prepare(recipe.data)
     network = load_network(source, dataset)
-    spikes = spike_inputs(dataset, recipe.data)
     folder = out or run / chip.name
     with TemporaryDirectory() as scratch:
         # What is compiled is what was written: the file, read back. An earlier export stays until this one compiles.
@@ -82,7 +81,8 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
         begin_bundle(folder)
         shutil.copyfile(written, folder / "model.nir")
     test = dataset.test
-    predictions = run_integer(compilation.program, spikes).predictions()
+    inputs = program_inputs(dataset, recipe.data, compilation.program)
+    predictions = run_integer(compilation.program, inputs).predictions()
     document = {
         "recipe": recipe.name,
         "run": str(run),
