@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import multiprocessing
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
@@ -49,7 +50,7 @@ def lava_session() -> Iterator[None]:
 
     Standard output stays free of Lava and its child processes: what they print goes to standard error. Lava gives the
     root logger a handler for each process, and keeps every process and variable, with their data, for ever; both are
-    undone at the end.
+    undone at the end. Warnings about how its ``DelaySparse`` handles matrices are silenced.
 
     Raises
     ------
@@ -59,11 +60,13 @@ def lava_session() -> Iterator[None]:
     _load()
     from lava.magma.core.process.process import ProcessServer
     from lava.magma.core.process.variable import VarServer
+    from scipy.sparse import SparseEfficiencyWarning
 
     root = logging.getLogger()
     handlers, processes, variables = root.handlers[:], ProcessServer().processes[:], VarServer().vars[:]
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SparseEfficiencyWarning)
             yield
     finally:
         root.handlers[:] = handlers
