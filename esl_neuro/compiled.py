@@ -36,6 +36,23 @@ def most_threads() -> int:
     return int(limits.NUMBA_NUM_THREADS)
 
 
+def compiled_for_one_thread(signature: str) -> Callable[[Function], Function]:
+    """Compile a function now, for arguments of these types and without threads, which processes forked later can use.
+
+    Threads do not survive a fork.
+    """
+    make: Any = numba.njit
+
+    def decorate(function: Function) -> Function:
+        try:
+            result: Function = make(signature, cache=True)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written
+            result = make(signature)(function)
+        return result
+
+    return decorate
+
+
 def use_threads(count: int) -> None:
     """Let compiled functions use so many threads, as far as there are processors."""
     numba.set_num_threads(min(count, most_threads()))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, READOUTS, Connection, Group, Program, Weights
+from esl_neuro.compiler.timing import TooFast, timing
 from esl_neuro.errors import BadInput, did_you_mean
 
 # Registers of Loihi, smallest and largest value. du = -1 is a synaptic current without decay: no 12-bit value, but
@@ -51,6 +52,8 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
         With every finding in one message: the place, the quantity, the value, the allowed range.
     """
     findings = [*_program_findings(program), *_order_findings(program)]
+    if not findings:
+        findings += _timing_findings(program)
     sizes = {INPUT: program.input_size, **{group.name: group.neurons for group in program.groups}}
     for group in program.groups:
         incoming = [each for each in program.incoming(group.name) if each.source in sizes]
@@ -62,6 +65,13 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
         findings += _input_findings(program, input_spikes)
     if findings:
         raise BadInput("the program cannot run:\n" + "\n".join(f"- {finding}" for finding in findings))
+
+
+def _timing_findings(program: Program) -> Iterator[str]:
+    try:
+        timing(program)
+    except TooFast as error:
+        yield f"{error}; give its connections more delay"
 
 
 def largest_sum(weights: Weights) -> NDArray[np.int64]:
