@@ -68,6 +68,18 @@ def simulate(graph: nir.NIRGraph, inputs: ArrayLike, dt_s: float | None = None) 
     return Simulation(outputs, spikes, {name: np.stack(values) for name, values in run.potentials.items()})
 
 
+def signal_shapes(graph: nir.NIRGraph, dt_s: float) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the output of each node of a flat graph, without steps and batch."""
+    run = _Run(graph, dt_s)
+    run.all(np.zeros((1, 1, *_input_shape(graph.nodes[run.order.input]))))
+    return {name: signal.shape[2:] for name, signal in run.signals.items()}
+
+
+def _input_shape(node: Any) -> tuple[int, ...]:
+    (shape,) = node.input_type.values()
+    return tuple(int(side) for side in shape)
+
+
 class _Run:
     def __init__(self, graph: nir.NIRGraph, dt_s: float) -> None:
         self.graph, self.order = graph, order(graph)

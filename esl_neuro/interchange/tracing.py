@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,28 +81,39 @@ def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Modul
     modules = dict(network.named_modules())
     findings = [*tracer.findings, *(found for node in graph.nodes if (found := _refuse(node, modules, known)))]
     if findings:
-        names = ", ".join(sorted({kind.__name__ for kind in known}))
-        raise BadInput(f"the network has no NIR form: {'; '.join(findings)}; allowed: {names}, and sums of signals")
-    shapes = _shapes(network, graph, shape)
+        allowed = ", ".join(sorted({kind.__name__ for kind in known}))
+        raise BadInput(f"the network has no NIR form: {'; '.join(findings)}; allowed: {allowed}, and sums of signals")
+    shapes, names = _shapes(network, graph, shape), _names(graph)
     calls, output = [], ""
     for node in graph.nodes:
-        inputs = tuple(_name(argument) for argument in node.all_input_nodes)
+        arguments = (*node.args, *node.kwargs.values())
+        operands = [argument for argument in arguments if isinstance(argument, fx.Node)]  # x + x counts twice
+        inputs = tuple(names[operand] for operand in operands)
         if node.op == "output":
             output = inputs[0]
-        elif node.op == "call_module":
-            calls.append(Call(node.name, modules[str(node.target)], inputs, shapes[node.name]))
         elif node.op != "placeholder":
-            calls.append(_arithmetic(node, shapes))
+            layer = modules[str(node.target)] if node.op == "call_module" else None
+            calls.append(Call(names[node], layer, inputs, shapes[node.name], _factor(node)))
     return Trace(shape, tuple(calls), output)
 
 
-def _arithmetic(node: fx.Node, shapes: dict[str, tuple[int, ...]]) -> Call:
-    operands = [argument for argument in node.args if isinstance(argument, fx.Node)]  # x + x counts twice
+def _names(graph: fx.Graph) -> dict[fx.Node, str]:
+    """Name the calls after the paths of their layers, the second one of a layer ``<path>_2``."""
+    names: dict[fx.Node, str] = {}
+    for node in graph.nodes:
+        path = str(node.target).replace(".", "_") if node.op == "call_module" else node.name
+        numbered = (path if count == 1 else f"{path}_{count}" for count in itertools.count(1))
+        taken = {INPUT, "output", *names.values()}
+        names[node] = INPUT if node.op == "placeholder" else next(name for name in numbered if name not in taken)
+    return names
+
+
+def _factor(node: fx.Node) -> float:
     constants = [float(argument) for argument in node.args if isinstance(argument, int | float)]
     factor = 1.0
     for constant in constants:
         factor = factor / constant if node.target is operator.truediv else factor * constant
-    return Call(node.name, None, tuple(map(_name, operands)), shapes[node.name], factor)
+    return factor
 
 
 class _Tracer(fx.Tracer):
@@ -184,10 +196,6 @@ class _Recorder(fx.Interpreter):
         if isinstance(result, Tensor):
             self.shapes[n.name] = tuple(result.shape[2:])
         return result
-
-
-def _name(node: fx.Node) -> str:
-    return INPUT if node.op == "placeholder" else node.name
 
 
 def _first_line(error: Exception) -> str:
