@@ -55,7 +55,8 @@ RUNNERS = Path(__file__).parent / "runners"
 RATES = (0.2, 0.5, 0.05, 0.8, 1.0)
 """Rates of random input spikes, tried in turn until every layer fires often enough."""
 
-INSTALL = "esl-neuro verify --install-readers"
+PATIENCE_S = 900
+INSTALL = "python -m esl_neuro.cli.readers --install"
 
 
 def default_folder() -> Path:
@@ -300,13 +301,17 @@ def _ask(
         nir.write(job / "graph.nir", graph)
         np.save(job / "inputs.npy", inputs)
         (job / "job.json").write_text(json.dumps({"dt_s": graph.metadata["dt_s"], "fires": fires}), encoding="utf-8")
-        done = subprocess.run(
-            [str(_python(folder)), str(RUNNERS / f"run_{name}.py"), scratch],
-            env={**_environment(), "PYTHONPATH": str(folder / name)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [str(_python(folder)), str(RUNNERS / f"run_{name}.py"), scratch],
+                env={**_environment(), "PYTHONPATH": str(folder / name)},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired:
+            return Verdict(name, "", "broken", f"not finished after {PATIENCE_S} s")
         if not (job / "result.json").is_file():
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             return Verdict(name, "", "broken", last)
@@ -329,4 +334,5 @@ def _ask(
 
 def _environment() -> dict[str, str]:
     """Return the environment without what would lead another Python to this one's packages."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
