@@ -64,7 +64,7 @@ def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) 
     return spikes, charged, charged * (1 - spikes)
 
 
-def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
+def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
     """Run :func:`lif_step` over time from rest, differentiable through a surrogate slope.
 
     With ``h = surrogate(u - threshold, width)`` in place of the derivative of the step, the errors run backwards in
@@ -78,8 +78,8 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     ----------
     currents : Tensor, shape (steps, batch, ...)
         ``I``.
-    tau : float
-        Membrane decay factor in [0, 1].
+    tau : float or Tensor
+        Membrane decay factor in [0, 1]; one each, as a tensor that broadcasts with a step, where neurons differ.
     threshold : Tensor
         Positive thresholds, of a shape that broadcasts with that of a step.
     surrogate : callable
@@ -92,6 +92,8 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     Tensor, shape (steps, batch, ...)
         Spikes, 0 or 1.
     """
+    if isinstance(tau, Tensor):
+        return recurrent_lif(currents, tau, 0.0, threshold, surrogate, width)
     if surrogate in FUSED and kernels.fits(currents):
         spikes: Tensor = kernels.FusedLIF.apply(  # type: ignore[no-untyped-call]
             currents, tau, threshold, FUSED[surrogate], width
@@ -99,6 +101,71 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     else:
         spikes = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
     return spikes
+
+
+def recurrent_lif(
+    currents: Tensor,
+    tau: float | Tensor,
+    tau_syn: float | Tensor,
+    threshold: Tensor,
+    surrogate: Surrogate,
+    width: float,
+    feedback: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Run LIF neurons step by step, so that they can hear their own spikes of the step before.
+
+    ::
+
+        i[t] = tau_syn i[t-1] + I[t] + feedback(o[t-1])
+        u[t] = tau v[t-1] + i[t];   o[t] = 1 if u[t] > threshold else 0;   v[t] = u[t] (1 - o[t])
+
+    The gradient is that of :func:`lif`, through the feedback too.
+
+    Parameters
+    ----------
+    currents : Tensor, shape (steps, batch, ...)
+        ``I``.
+    tau, tau_syn : float or Tensor
+        Decay factors of membrane and synaptic current, in [0, 1]; tensors broadcast with a step.
+    threshold : Tensor
+        Positive thresholds, of a shape that broadcasts with that of a step.
+    surrogate : callable
+        Slope of the step, one of :data:`SURROGATES`.
+    width : float
+        Width of the surrogate, in units of potential.
+    feedback : callable, optional
+        Maps spikes of shape (batch, ...) to currents of the same shape.
+
+    Returns
+    -------
+    Tensor, shape (steps, batch, ...)
+        Spikes, 0 or 1.
+    """
+    spikes = []
+    synaptic, potential = torch.zeros_like(currents[0]), torch.zeros_like(currents[0])
+    fired = torch.zeros_like(currents[0])
+    for arriving in currents.unbind(0):
+        arriving = arriving if feedback is None else arriving + feedback(fired)
+        synaptic = tau_syn * synaptic + arriving
+        charged = tau * potential + synaptic
+        fired = _Spike.apply(charged, threshold, surrogate, width)  # type: ignore[no-untyped-call]
+        potential = charged * (1 - fired)
+        spikes.append(fired)
+    return torch.stack(spikes)
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, charged: Tensor, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
+        ctx.save_for_backward(charged, threshold)
+        ctx.surrogate, ctx.width = surrogate, width
+        return (charged > threshold).to(charged.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        charged, threshold = ctx.saved_tensors
+        error = ctx.surrogate(charged - threshold, ctx.width) * grads[0]
+        return error, -error.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None, None, None
 
 
 class _LIF(torch.autograd.Function):
