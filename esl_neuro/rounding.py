@@ -7,7 +7,6 @@ its weights, thresholds and biases share it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -83,34 +82,31 @@ def group_scale(
 
 
 def graded_exponent(
-    largest_weight: float, largest_threshold: float, largest_current: float, payload: float, arithmetic: Arithmetic
+    largest_weight: float, largest_threshold: float, largest_sum: float, payload: float, arithmetic: Arithmetic
 ) -> int:
     """Return the weight exponent of a connection that carries graded spikes.
 
-    The largest one, at most 0, with which thresholds fit and no input can make the synaptic current wrap.
+    The largest one, at most 0, with which thresholds fit and no input can make the synaptic current wrap. It depends
+    on whole numbers only, so a network that has been rounded has the same exponent again.
 
     Parameters
     ----------
     largest_weight, largest_threshold, payload : float
         As in :func:`group_scale`.
-    largest_current : float
-        Largest sum of weights times inputs that a step can bring, in float units.
+    largest_sum : float
+        Largest sum of integer weights times payloads that a step can bring, the largest weight being the chip's.
     arithmetic : Arithmetic
         Integer formats of the chip.
     """
-    current_limit = 2.0 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT) - 1
-    limits = [
-        limit / largest
-        for limit, largest in (
-            (float(2**arithmetic.threshold_bits - 1), largest_threshold),
-            (current_limit, largest_current),
-        )
-        if largest > 0
-    ]
-    if largest_weight <= 0 or not limits:
+    if largest_weight <= 0:
         return 0
-    exponent = math.floor(math.log2(min(limits) * largest_weight / (arithmetic.weight_max * payload)))
-    return max(SMALLEST_WEIGHT_EXP, min(0, exponent))
+    largest_current = 2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT) - 1
+    for exponent in range(0, SMALLEST_WEIGHT_EXP, -1):
+        shift = 2.0**exponent
+        threshold = round(largest_threshold * arithmetic.weight_max * shift * payload / largest_weight)
+        if threshold < 2**arithmetic.threshold_bits and largest_sum * shift <= largest_current:
+            return exponent
+    return SMALLEST_WEIGHT_EXP
 
 
 def round_weights(weights: Values, scale: float, arithmetic: Arithmetic) -> Values:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,25 +86,17 @@ def test_payloads_are_rounded_and_clipped():
 @given(
     weight=st.floats(1e-3, 1e2),
     threshold=st.floats(1e-2, 1e2),
-    fan_in=st.floats(1, 1000),
+    largest_sum=st.integers(0, 10**8),
     bits=st.integers(2, 8),
 )
-def test_graded_spikes_get_the_largest_exponent_without_wrap(weight, threshold, fan_in, bits):
+def test_graded_spikes_get_the_largest_exponent_without_wrap(weight, threshold, largest_sum, bits):
     payload = 2.0**bits - 1
-    current = weight * fan_in
-    exponent = graded_exponent(weight, threshold, current, payload, ARITHMETIC)
+    exponent = graded_exponent(weight, threshold, largest_sum, payload, ARITHMETIC)
 
     def fits(exponent):
-        scale = ARITHMETIC.weight_max * 2.0**exponent * payload / weight
-        return scale * threshold < 2**17 and scale * current < 2**17
+        scale = group_scale(weight, 0, ARITHMETIC, payload=payload, exponent=exponent)
+        return round(scale * threshold) < 2**17 and largest_sum * 2.0**exponent * 64 < 2**23
 
     assert -8 <= exponent <= 0
     assert fits(exponent) or exponent == -8
-    assert (
-        exponent == 0 or not fits(exponent + 1) or scale_is_on_the_edge(weight, threshold, current, payload, exponent)
-    )
-
-
-def scale_is_on_the_edge(weight, threshold, current, payload, exponent):
-    scale = ARITHMETIC.weight_max * 2.0 ** (exponent + 1) * payload / weight
-    return max(scale * threshold, scale * current) == pytest.approx(2**17, abs=2)
+    assert exponent == 0 or not fits(exponent + 1)

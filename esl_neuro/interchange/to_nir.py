@@ -18,6 +18,7 @@ from esl_neuro import __version__
 from esl_neuro.errors import BadInput
 from esl_neuro.snn import LIF
 from esl_neuro.snn.layers import Flatten
+from esl_neuro.snn.quantised import QuantisedNetwork
 from esl_neuro.snn.temporal import TemporalNetwork
 
 DT_S = 1e-4  # what snnTorch, SpikingJelly and the Lava example assume when nobody tells them
@@ -34,7 +35,8 @@ def to_nir(network: nn.Module, steps: int, dt_s: float = DT_S) -> nir.NIRGraph:
     Parameters
     ----------
     network : nn.Module
-        The trained network: linear layers and LIF neurons in turn, as ``build_layers`` makes them.
+        The trained network: linear layers and LIF neurons in turn, as ``build_layers`` makes them. Of a quantised one
+        the rounded numbers are written, of which the compiler makes the integers that learned.
     steps : int
         Time steps per sample, kept in the metadata.
     dt_s : float
@@ -50,6 +52,8 @@ def to_nir(network: nn.Module, steps: int, dt_s: float = DT_S) -> nir.NIRGraph:
     BadInput
         If the network has other layers, or its last layer does not fire.
     """
+    if isinstance(network, QuantisedNetwork):
+        network = network.on_grid()
     layers = _exportable_layers(network)
     first, last = layers[0].connection, layers[-1].connection
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array([first.in_features])})}
