@@ -7,12 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from esl_neuro.compiler.frontend import FloatLayer, Floats
-from esl_neuro.compiler.program import Connection, Group, IntArray
+from esl_neuro.compiler.frontend import FloatLayer
+from esl_neuro.compiler.program import Connection, Group
 from esl_neuro.hardware import Arithmetic
-
-DECAY_ONE = 4096  # decays are multiples of 1 / 4096
-POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
+from esl_neuro.rounding import (
+    DECAY_ONE,
+    POTENTIAL_SHIFT,
+    bias_format,
+    group_scale,
+    round_current_decay,
+    round_potential_decay,
+    round_thresholds,
+    round_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,10 @@ class QuantisationError:
 def quantise(layer: FloatLayer, source: str, arithmetic: Arithmetic) -> tuple[Connection, Group, QuantisationError]:
     """Round one layer to integers.
 
-    The scale makes the largest weight use the whole weight range, unless a threshold would then not fit::
+    The rules are those of :mod:`esl_neuro.rounding`, by which training can round as well::
 
         S = min(254 / max|W|, (2**17 - 1) / max(threshold))
         W_int = 2 round(S W / 2);  vth = round(S threshold);  du = round(4096 du) - 1;  dv = round(4096 dv)
-
-    Even weights pass through the chip's 8-bit formats unchanged whatever their signs are.
 
     Parameters
     ----------
@@ -69,45 +74,21 @@ def quantise(layer: FloatLayer, source: str, arithmetic: Arithmetic) -> tuple[Co
     arithmetic : Arithmetic
         Integer formats of the chip.
     """
-    scale = layer_scale(layer, arithmetic)
-    step = arithmetic.weight_step
-    weights = (step * np.rint(layer.weights * scale / step)).astype(np.int32)
+    scale = group_scale(float(np.abs(layer.weights).max(initial=0)), float(layer.threshold.max()), arithmetic)
+    weights = round_weights(layer.weights, scale, arithmetic).astype(np.int32)
     bias_mant, bias_exp = bias_format(layer.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
     group = Group(
         name=layer.name,
-        du=np.rint(layer.du * DECAY_ONE).astype(np.int64) - 1,
-        dv=np.minimum(np.rint(layer.dv * DECAY_ONE), DECAY_ONE - 1).astype(np.int64),
-        vth=np.rint(layer.threshold * scale).astype(np.int64),
-        bias_mant=bias_mant,
-        bias_exp=bias_exp,
+        du=round_current_decay(layer.du).astype(np.int64),
+        dv=round_potential_decay(layer.dv).astype(np.int64),
+        vth=round_thresholds(layer.threshold, scale, arithmetic).astype(np.int64),
+        bias_mant=bias_mant.astype(np.int64),
+        bias_exp=bias_exp.astype(np.int64),
         scale=scale,
     )
     declared = int(np.count_nonzero(layer.weights))
     connection = Connection(source, layer.name, sp.csr_matrix(weights), 0, declared)
     return connection, group, measure_error(layer, connection, group, arithmetic)
-
-
-def layer_scale(layer: FloatLayer, arithmetic: Arithmetic) -> float:
-    """Return integer units per float unit; see :func:`quantise`."""
-    largest_weight = float(np.abs(layer.weights).max(initial=0))
-    by_threshold = float(2**arithmetic.threshold_bits - 1) / float(layer.threshold.max())
-    return min(arithmetic.weight_max / largest_weight, by_threshold) if largest_weight else by_threshold
-
-
-def bias_format(bias: Floats, arithmetic: Arithmetic) -> tuple[IntArray, IntArray]:
-    """Write biases as ``mantissa << exponent``, each with the smallest exponent that holds it.
-
-    Parameters
-    ----------
-    bias : float64 array, shape (neurons,)
-        Biases in units of ``v``. One that is too large for any exponent is clipped.
-    """
-    largest = 2 ** (arithmetic.bias_mantissa_bits - 1) - 1
-    exponents = np.zeros(bias.shape, dtype=np.int64)
-    for _ in range(2**arithmetic.bias_exponent_bits - 1):
-        exponents += np.abs(np.rint(bias / 2.0**exponents)) > largest
-    mantissa = np.clip(np.rint(bias / 2.0**exponents), -largest, largest).astype(np.int64)
-    return mantissa, exponents
 
 
 def measure_error(layer: FloatLayer, connection: Connection, group: Group, arithmetic: Arithmetic) -> QuantisationError:

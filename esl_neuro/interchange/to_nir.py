@@ -25,6 +25,7 @@ from esl_neuro.interchange.ties import raise_thresholds
 from esl_neuro.interchange.tracing import INPUT, Call, Trace, trace
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+from esl_neuro.snn.quantised import QuantisedNetwork
 from esl_neuro.snn.temporal import TemporalNetwork
 
 DT_S = 1e-4  # what snnTorch, SpikingJelly and the Lava example assume when nobody tells them
@@ -60,7 +61,8 @@ def to_nir(
     ----------
     network : nn.Module
         The trained network, in evaluation mode as it stands; a network of the user's own may be made of the layers of
-        :mod:`esl_neuro.snn` and of sums of their signals.
+        :mod:`esl_neuro.snn` and of sums of their signals. Of a quantised one the rounded numbers are written, of which
+        the compiler makes the integers that learned.
     steps : int
         Time steps per sample, kept in the metadata.
     dt_s : float
@@ -89,6 +91,8 @@ def to_nir(
     --------
     esl_neuro.interchange.single_spikes : how a ``TemporalNetwork`` is discretised.
     """
+    if isinstance(network, QuantisedNetwork):
+        network = network.on_grid()
     if thresholds not in ("native", "folded"):
         raise BadInput(f"thresholds '{thresholds}'; {did_you_mean(thresholds, ('native', 'folded'))}")
     if steps < 1 or not 0 < dt_s < math.inf:

@@ -190,15 +190,46 @@ class _LIF(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:
         charged, threshold = ctx.saved_tensors
-        learned = ctx.needs_input_grad[2]
-        error_u = torch.empty_like(charged)
-        error_threshold, later = torch.zeros_like(charged[0]), torch.zeros_like(charged[0])
-        scratch, through_spike = torch.empty_like(later), torch.empty_like(later)
-        for step in range(len(charged) - 1, -1, -1):
-            slope = ctx.surrogate(torch.sub(charged[step], threshold, out=scratch), ctx.width)
-            torch.addcmul(grads[0][step], charged[step], later, value=-ctx.tau, out=through_spike).mul_(slope)
-            kept = torch.le(charged[step], threshold, out=scratch)
-            later = torch.addcmul(through_spike, kept, later, value=ctx.tau, out=error_u[step])
-            if learned:
-                error_threshold -= through_spike
-        return error_u, None, error_threshold.sum(0).sum_to_size(threshold.shape) if learned else None, None, None
+        error_u, error_threshold = _errors(charged, threshold, grads[0], ctx.tau, ctx.surrogate, ctx.width)
+        return error_u, None, error_threshold if ctx.needs_input_grad[2] else None, None, None
+
+
+def lif_errors(
+    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float
+) -> tuple[Tensor, Tensor]:
+    """Run the errors of :func:`lif` backwards in time.
+
+    Parameters
+    ----------
+    charged : Tensor, shape (steps, batch, ...)
+        ``u``, the potentials before the reset.
+    threshold, tau, surrogate, width
+        As in :func:`lif`.
+    error_o : Tensor, shape (steps, batch, ...)
+        ``dL/do``.
+
+    Returns
+    -------
+    error_u : Tensor, shape (steps, batch, ...)
+        ``e_u``.
+    error_threshold : Tensor, shape of the threshold
+        ``dL/dthreshold``.
+    """
+    if surrogate in FUSED and kernels.fits(charged):
+        return kernels.lif_errors(charged, threshold, error_o, tau, FUSED[surrogate], width)
+    return _errors(charged, threshold, error_o, tau, surrogate, width)
+
+
+def _errors(
+    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float
+) -> tuple[Tensor, Tensor]:
+    error_u = torch.empty_like(charged)
+    error_threshold, later = torch.zeros_like(charged[0]), torch.zeros_like(charged[0])
+    scratch, through_spike = torch.empty_like(later), torch.empty_like(later)
+    for step in range(len(charged) - 1, -1, -1):
+        slope = surrogate(torch.sub(charged[step], threshold, out=scratch), width)
+        torch.addcmul(error_o[step], charged[step], later, value=-tau, out=through_spike).mul_(slope)
+        kept = torch.le(charged[step], threshold, out=scratch)
+        later = torch.addcmul(through_spike, kept, later, value=tau, out=error_u[step])
+        error_threshold -= through_spike
+    return error_u, error_threshold.sum(0).sum_to_size(threshold.shape)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.frontend import FloatLayer
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import bias_format, quantise
+from esl_neuro.compiler.quantise import quantise
 from esl_neuro.hardware import load_target
+from esl_neuro.rounding import bias_format
 
 ARITHMETIC = load_target("loihi2").arithmetic
 
