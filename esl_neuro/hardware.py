@@ -26,6 +26,8 @@ UNITS: dict[str, tuple[str, float]] = {
     "ns": ("time", 1e-9),
     "FLOP/s": ("rate of FLOP", 1.0),
     "TFLOPS": ("rate of FLOP", 1e12),
+    "OP/s": ("rate of integer OP", 1.0),
+    "TOPS": ("rate of integer OP", 1e12),
     "Hz": ("frequency", 1.0),
     "MHz": ("frequency", 1e6),
     "GSOPS/W": ("efficiency", 1.0),
@@ -42,6 +44,8 @@ SCOPES = (
     "dynamic",
     "upper_bound",
     "peak_tdp",
+    "peak",
+    "measured_app",
     "proxy",
     "paper_preset",
     "assumption",
@@ -49,6 +53,8 @@ SCOPES = (
 
 # From the strongest to the weakest.
 EVIDENCE = ("measured", "derived", "simulated", "datasheet", "estimated", "assumed", "unstated")
+
+TARGET_KINDS = ("neuromorphic", "gpu", "cpu", "fpga", "process")
 
 
 def convert(value: float, unit: str, to: str) -> float:
@@ -139,6 +145,8 @@ class Constant(_Table):
         One of :data:`EVIDENCE`.
     source, verified, confidence : str
         Where it is printed, how that was checked, and how far to trust it.
+    cite : list of str
+        Keys of ``hw_targets/sources.bib``; empty where ``source`` says all there is to say.
     """
 
     quantity: str
@@ -152,6 +160,7 @@ class Constant(_Table):
     scope: Annotated[str, AfterValidator(_one_of(SCOPES))] | None = None
     evidence: Annotated[str, AfterValidator(_one_of(EVIDENCE))]
     source: str
+    cite: list[str] = []
     verified: str
     confidence: Annotated[str, AfterValidator(_one_of(("high", "medium", "low")))]
     _id: str = PrivateAttr(default="")
@@ -243,7 +252,7 @@ class TargetInfo(_Table):
     name, title : str
         Short name, as in constant ids, and full name.
     kind : str
-        ``"neuromorphic"`` or ``"gpu"``.
+        One of :data:`TARGET_KINDS`; a ``"process"`` is a technology without a chip.
     process : str
         Process node, as the maker names it.
     year : int
@@ -251,19 +260,22 @@ class TargetInfo(_Table):
     source : str
         Where the chip is described.
     price_models : list of str
-        Names of :data:`esl_neuro.energy.prices.PRICE_MODELS` that price this chip, in the order of the report.
+        Names of :data:`esl_neuro.energy.prices.PRICE_MODELS` that price this chip, the one that represents it first.
     proxy : str or None
         Another target that stands in where this one has no published prices.
+    note : str or None
+        What a reader of any figure of this target must know.
     """
 
     name: str
     title: str
-    kind: Annotated[str, AfterValidator(_one_of(("neuromorphic", "gpu")))]
+    kind: Annotated[str, AfterValidator(_one_of(TARGET_KINDS))]
     process: str
     year: int
     source: str
     price_models: list[str] = []
     proxy: str | None = None
+    note: str | None = None
 
 
 class HardwareTarget(_Table):
