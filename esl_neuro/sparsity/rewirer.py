@@ -15,7 +15,7 @@ from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.initialisers import sparse_layers
 from esl_neuro.sparsity.masked_adam import keep_sparse
 from esl_neuro.sparsity.masks import SparseLayer, overall_density
-from esl_neuro.sparsity.moments import forget_moments
+from esl_neuro.sparsity.moments import forget_moments, require_momentum
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
@@ -80,7 +80,8 @@ class Rewirer:
     Raises
     ------
     BadInput
-        If a layer or a rule does not exist, a value is out of range, or the density leaves no connection.
+        If a layer or a rule does not exist, a value is out of range, the density leaves no connection, or a rule reads
+        momentum and the optimiser keeps none.
     """
 
     def __init__(
@@ -124,6 +125,8 @@ class Rewirer:
         self.layers = sparse_layers(
             model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed
         )
+        if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
+            require_momentum(optimizer, self.layers)
         self.unmasked = keep_sparse(optimizer, self.layers)
 
     def step(self) -> list[RewiringUpdate]:

@@ -485,5 +485,16 @@ def test_setting_out_of_range_is_refused(change, message):
         Task().rewirer(**change)
 
 
+@pytest.mark.parametrize("change", [{}, {"growth": {"random": 1.0}, "redistribution": "momentum"}])
+def test_momentum_that_the_optimiser_will_not_keep_is_refused_at_once(change):
+    model = nn.Sequential(nn.Linear(8, 6))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = {"density": 0.4, "layers": ["0"], "end": 100, "update_every": 2}
+    with pytest.raises(BadInput, match="SGD keeps no momentum for layer '0'; use Adam, AdamW, SGD with momentum"):
+        Rewirer(model, optimizer, **settings | change)
+    Rewirer(model, optimizer, **settings | {"growth": {"gradient": 1.0}})
+    Rewirer(model, optimizer, **settings | change | {"end": 0})  # a structure that stays asks for no momentum
+
+
 def test_penalty_is_nothing():
     assert Task().rewirer().penalty() == 0
