@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sparsity import Rewirer
+from esl_neuro.sparsity import MaskedAdam, MaskedAdamW, Rewirer
 
 OPTIMISERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.02, momentum=0.9),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.02),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.1),
+    "masking Adam": lambda parameters: MaskedAdam(parameters, lr=0.02),
+    "masking AdamW": lambda parameters: MaskedAdamW(parameters, lr=0.02, weight_decay=0.1),
 }
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
