@@ -49,6 +49,8 @@ class Rewirer:
         Share of connections in every masked layer, in (0, 1]; with ``"erk"``, in all of them together.
     epsilon : float, optional
         Parameter of eq. 1, instead of the density.
+    densities : mapping of str to float, optional
+        Share of connections of each masked layer by its name, instead of one density for all.
     distribution : str
         How the connections are spread over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
     layers : sequence of str, or "all"
@@ -58,7 +60,7 @@ class Rewirer:
     alpha : float
         Share of the connections replaced at the start (eq. 2), in [0, 1].
     schedule : str
-        How the share falls until the end: ``"cosine"`` (eq. 2), ``"constant"`` or ``"linear"``.
+        How the share falls until the end: ``"cosine"`` (eq. 2), ``"cosine_floor"``, ``"constant"`` or ``"linear"``.
     update_every : int
         Iterations between updates (``T_iter``).
     prune : str
@@ -91,6 +93,7 @@ class Rewirer:
         *,
         density: float | None = None,
         epsilon: float | None = None,
+        densities: Mapping[str, float] | None = None,
         distribution: str = "erdos_renyi",
         layers: LayerNames,
         end: int,
@@ -123,7 +126,13 @@ class Rewirer:
         self.seed = seed
         self.iteration = 0
         self.layers = sparse_layers(
-            model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed
+            model,
+            layers,
+            density=density,
+            epsilon=epsilon,
+            densities=densities,
+            distribution=distribution,
+            seed=seed,
         )
         if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
             require_momentum(optimizer, self.layers)
