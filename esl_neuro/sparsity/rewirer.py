@@ -15,7 +15,7 @@ from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.initialisers import sparse_layers
 from esl_neuro.sparsity.masked_adam import keep_sparse
 from esl_neuro.sparsity.masks import SparseLayer, overall_density
-from esl_neuro.sparsity.moments import forget_moments
+from esl_neuro.sparsity.moments import forget_moments, require_momentum
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
@@ -49,6 +49,8 @@ class Rewirer:
         Share of connections in every masked layer, in (0, 1]; with ``"erk"``, in all of them together.
     epsilon : float, optional
         Parameter of eq. 1, instead of the density.
+    densities : mapping of str to float, optional
+        Share of connections of each masked layer by its name, instead of one density for all.
     distribution : str
         How the connections are spread over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
     layers : sequence of str, or "all"
@@ -58,7 +60,7 @@ class Rewirer:
     alpha : float
         Share of the connections replaced at the start (eq. 2), in [0, 1].
     schedule : str
-        How the share falls until the end: ``"cosine"`` (eq. 2), ``"constant"`` or ``"linear"``.
+        How the share falls until the end: ``"cosine"`` (eq. 2), ``"cosine_floor"``, ``"constant"`` or ``"linear"``.
     update_every : int
         Iterations between updates (``T_iter``).
     prune : str
@@ -80,7 +82,8 @@ class Rewirer:
     Raises
     ------
     BadInput
-        If a layer or a rule does not exist, a value is out of range, or the density leaves no connection.
+        If a layer or a rule does not exist, a value is out of range, the density leaves no connection, or a rule reads
+        momentum and the optimiser keeps none.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Rewirer:
         *,
         density: float | None = None,
         epsilon: float | None = None,
+        densities: Mapping[str, float] | None = None,
         distribution: str = "erdos_renyi",
         layers: LayerNames,
         end: int,
@@ -122,8 +126,16 @@ class Rewirer:
         self.seed = seed
         self.iteration = 0
         self.layers = sparse_layers(
-            model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed
+            model,
+            layers,
+            density=density,
+            epsilon=epsilon,
+            densities=densities,
+            distribution=distribution,
+            seed=seed,
         )
+        if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
+            require_momentum(optimizer, self.layers)
         self.unmasked = keep_sparse(optimizer, self.layers)
 
     def step(self) -> list[RewiringUpdate]:

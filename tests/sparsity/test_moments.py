@@ -19,6 +19,7 @@ KEPT = {
     "Adam": ["exp_avg", "exp_avg_sq"],
     "masking Adam": ["exp_avg", "exp_avg_sq"],
     "AdamW": ["exp_avg", "exp_avg_sq"],
+    "masking AdamW": ["exp_avg", "exp_avg_sq"],
 }
 
 
