@@ -5,10 +5,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from esl_neuro.energy.breakeven import BreakEven
+from esl_neuro.energy.cite import bibliography, caption
+from esl_neuro.energy.comparison import COMPARED, ComparisonReport
 from esl_neuro.energy.counts import Counts
+from esl_neuro.energy.estimate import PJ_PER_J, Estimate, Term
+from esl_neuro.energy.literature import Literature
+from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.presets import PresetResult, Reading
-from esl_neuro.energy.prices import PJ_PER_J, Estimate, Term
 from esl_neuro.energy.report import EnergyReport
+from esl_neuro.energy.uncertainty import Distribution
+from esl_neuro.energy.validation import Point
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware import Constant, Interval
 from esl_neuro.report.tables import table
 
@@ -23,6 +31,10 @@ VERIFICATION = (
 )
 
 
+NO_RANGE = (
+    "The interval is over the published ranges of the constants and the samples of the run. A constant without a "
+    "published range does not widen it: its uncertainty is unknown, not zero."
+)
 LOWER_BOUND = (
     "'>=': the total leaves out something that happened, or prices it at a published best case; the range is only that "
     "of the prices there are."
@@ -35,7 +47,10 @@ def render_energy_report(report: EnergyReport) -> str:
         _run(report),
         "Network and activity, mean per sample\n" + _activity(report.counts),
         "Synaptic operations (SOP), mean per sample\n" + _operations(report.counts),
-        "Energy per sample, in J\n" + _estimates(report.estimates),
+        "Energy per sample, one line for each target\n" + _summary(report),
+        "Energy per sample by layer, nominal, in J\n" + _layers(report),
+        "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
+        *_meetings(report.break_evens),
         *_ratios(report),
         "Read this with the numbers\n" + _bullets((*report.warnings, *_notes(report.estimates))),
     )
@@ -44,9 +59,145 @@ def render_energy_report(report: EnergyReport) -> str:
 def render_explanation(report: EnergyReport) -> str:
     """Render every constant with its origin, then the arithmetic of every row."""
     return _sections(
-        "Constants used\n" + _constants(report.constants),
+        "Constants used\n" + render_constants(report.constants),
         "Arithmetic, per sample\n" + "\n".join(_arithmetic(estimate) for estimate in report.estimates),
         _wrap(VERIFICATION),
+    )
+
+
+def render_one_explanation(report: EnergyReport, row: str) -> str:
+    """Render the arithmetic and the constants of one row.
+
+    Parameters
+    ----------
+    report : EnergyReport
+        The report.
+    row : str
+        Number of the row, or ``"target:model"``.
+
+    Raises
+    ------
+    BadInput
+        If there is no such row.
+    """
+    names = [estimate.name for estimate in report.estimates]
+    index = names.index(row) if row in names else int(row) - 1 if row.isdigit() else -1
+    if not 0 <= index < len(names):
+        raise BadInput(f"--explain '{row}': no such row; numbers 1 to {len(names)}, or {did_you_mean(row, names)}")
+    estimate, found = report.rows[index]
+    return _sections(
+        "Arithmetic, per sample\n" + _arithmetic(estimate),
+        *(() if found is None else (_wrap(_in_words(found)),)),
+        *((_bullets(estimate.notes),) if estimate.notes else ()),
+        "Constants used\n" + (render_constants(estimate.constants) or "none"),
+        _wrap(VERIFICATION),
+    )
+
+
+def _in_words(found: Distribution) -> str:
+    sentence = (
+        f"Median {si_energy(found.median_pj)}, 5-95 % {si_energy(found.low_pj)} to {si_energy(found.high_pj)}: constants "
+        "drawn from their ranges, samples resampled."
+    )
+    if found.leading is None:
+        return sentence + " Nothing varies: no constant has a published range, and there is one sample."
+    return f"{sentence} Most of it comes from {found.leading} ({found.leading_share:.0%} of the variance)."
+
+
+def render_literature(result: Literature) -> str:
+    """Render a run in a formula of the literature, labelled as a reproduction."""
+    rows = [(e.model, e.prices, joules(e.energy_pj.nominal)) for e in result.estimates if e.energy_pj is not None]
+    return _sections(
+        "\n".join(_wrap(line) for line in (f"{result.name}: {result.label}", result.paper)),
+        table(("network", "what is priced", "J per sample"), rows, 2),
+        "Arithmetic, per sample\n" + "\n".join(_arithmetic(estimate) for estimate in result.estimates),
+        "What it does not say\n" + _numbered(result.caveats),
+        "Constants used\n" + render_constants(result.constants),
+        _wrap(VERIFICATION),
+    )
+
+
+def render_measurement(measurement: Measurement) -> str:
+    """Say what was measured."""
+    return _wrap(
+        f"{measurement.target}: measured {si_energy(measurement.energy_j_per_sample * PJ_PER_J)} per sample "
+        f"[{si_energy(measurement.low_j * PJ_PER_J)} - {si_energy(measurement.high_j * PJ_PER_J)}] ({measurement.scope}), "
+        f"{measurement.samples:,} samples in {measurement.duration_s:.3g} s at {measurement.mean_power_w:.4g} W"
+        + (f" above {measurement.idle_w:g} W of idle power" if measurement.idle_w else "")
+    )
+
+
+def render_citation(report: EnergyReport) -> str:
+    """Render a caption sentence as a comment, then BibTeX of exactly the constants used."""
+    sentence = caption(report.samples, report.steps, report.summary)
+    return _wrap(sentence, "% ", "% ") + "\n\n" + bibliography(report.constants)
+
+
+def render_comparison(result: ComparisonReport) -> str:
+    """Render two networks side by side."""
+    first, second = result.names
+    counted = [
+        (
+            name,
+            *(exact(each.per_sample(name)) for each in result.counts),
+            _ratio(*(c.per_sample(name) for c in result.counts)),
+        )
+        for name in COMPARED
+    ]
+    rows = [
+        (
+            _short(c.first.target),
+            c.first.model,
+            c.first.scope,
+            joules(c.first.energy_pj.nominal),
+            joules(c.second.energy_pj.nominal),
+            f"{c.ratio:.3g}x",
+            f"{c.low:.3g} - {c.high:.3g}",
+            f"{c.probability:.3f}",
+        )
+        for c in result.comparisons
+        if c.first.energy_pj is not None and c.second.energy_pj is not None
+    ]
+    note = (
+        "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that what both share "
+        "cancels; P: probability that A needs less."
+    )
+    return _sections(
+        f"A: {first}\nB: {second}",
+        "Counts, mean per sample\n" + table(("count", "A", "B", "A/B"), counted),
+        "Energy per sample, in J\n"
+        + table(("target", "model", "scope", "A", "B", "A/B", "5 - 95 %", "P(A<B)"), rows, 3),
+        _wrap(note),
+    )
+
+
+def _ratio(first: float, second: float) -> str:
+    return f"{first / second:.3g}x" if second else ""
+
+
+def render_validation(points: Iterable[Point]) -> str:
+    """Render predictions beside measurements."""
+    points = tuple(points)
+    rows = [
+        (
+            str(number),
+            point.target,
+            point.what,
+            f"{point.measured:.4g}",
+            f"{point.predicted:.4g}",
+            f"{point.residual:+.1%}",
+            f"{point.low:.4g} - {point.high:.4g} {point.unit}",
+            "fitted" if point.fitted else "",
+        )
+        for number, point in enumerate(points, 1)
+    ]
+    remarks: dict[str, list[str]] = {}
+    for number, point in enumerate(points, 1):
+        remarks.setdefault(point.remark, []).append(str(number))
+    return _sections(
+        "Predictions beside published measurements, in mW and mJ\n"
+        + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %", ""), rows, 3),
+        _bullets(f"{', '.join(numbers)}: {remark}" for remark, numbers in remarks.items()),
     )
 
 
@@ -58,7 +209,7 @@ def render_preset(preset: PresetResult) -> str:
         *(_reading(reading) for reading in preset.readings),
         "The same connection counts at other published prices, in J\n" + _alternatives(preset),
         "What the table does not say\n" + _numbered(preset.caveats),
-        "Constants used\n" + _constants(preset.constants),
+        "Constants used\n" + render_constants(preset.constants),
         _wrap(VERIFICATION),
     )
 
@@ -180,9 +331,54 @@ def _operations(counts: Counts) -> str:
     return table(headers, [*rows, ("total", *(amount(counts.per_sample(name)) for name in _SOP_COLUMNS))])
 
 
+def _summary(report: EnergyReport) -> str:
+    headers = ("target", "scope", "evidence", "", "median J", "5 - 95 %", "varies most with")
+    rows = [_summary_row(estimate, found) for estimate, found in report.summary]
+    measured = [
+        (
+            _short(m.target),
+            m.scope,
+            "measured",
+            "",
+            f"{m.energy_j_per_sample:.2E}",
+            f"{m.low_j:.2E} - {m.high_j:.2E}",
+            "",
+        )
+        for m in report.measurements
+    ]
+    return "\n".join((table(headers, [*measured, *rows], left=4), _wrap(LOWER_BOUND), _wrap(NO_RANGE)))
+
+
+def _summary_row(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
+    start = (_short(estimate.target), estimate.scope, estimate.evidence, ">=" if estimate.lower_bound else "")
+    if found is None:
+        return (*start, "refused", "", "")
+    source = "" if found.leading is None else found.leading.split(" ")[0]
+    return (*start, joules(found.median_pj), f"{joules(found.low_pj)} - {joules(found.high_pj)}", source)
+
+
+def _layers(report: EnergyReport) -> str:
+    columns = [estimate for estimate, _ in report.summary if estimate.terms]
+    shares = [estimate.by_layer_pj() for estimate in columns]
+    names = list(dict.fromkeys(name for share in shares for name in share))
+    rows = [
+        (
+            name if name not in _layer_names(report) else _short(name),
+            *(joules(share[name]) if name in share else "" for share in shares),
+        )
+        for name in names
+    ]
+    return table(("", *(_short(estimate.target) for estimate in columns)), rows)
+
+
+def _layer_names(report: EnergyReport) -> frozenset[str]:
+    return frozenset(layer.name for layer in report.counts.layers)
+
+
 def _estimates(estimates: Iterable[Estimate]) -> str:
-    headers = ("target", "model", "scope", "evidence", "", "nominal", "low - high")
-    return "\n".join((table(headers, [_estimate(estimate) for estimate in estimates], left=4), _wrap(LOWER_BOUND)))
+    headers = ("no.", "target", "model", "scope", "evidence", "", "nominal", "all low - all high")
+    rows = [(str(number), *_estimate(estimate)) for number, estimate in enumerate(estimates, 1)]
+    return table(headers, rows, left=6)
 
 
 def _estimate(estimate: Estimate) -> tuple[str, ...]:
@@ -190,6 +386,37 @@ def _estimate(estimate: Estimate) -> tuple[str, ...]:
     bound = ">=" if estimate.lower_bound else ""
     numbers = ("refused", "") if energy is None else (joules(energy.nominal), _range(energy))
     return (_short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
+
+
+def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
+    rows = [
+        (
+            _short(meeting.chip.target),
+            _short(meeting.processor.target),
+            "" if meeting.probability is None else f"{meeting.probability:.3f}",
+            f"{meeting.rate:.4f}",
+            _where(meeting.rate_at),
+            f"{meeting.density:.4f}",
+            _where(meeting.density_at),
+            "" if meeting.utilisation_at is None else f"{meeting.utilisation_at:.3g}",
+        )
+        for meeting in meetings
+    ]
+    if not rows:
+        return ()
+    headers = ("chip", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
+    note = (
+        "rate: spikes per source line and step; equal at: where the nominal energies meet, all else as it is ('> 1': even a "
+        "spike in every step, or every connection, is less; 'never': its fixed costs alone are more); utilisation: share "
+        "of its peak rate at which the processor needs as little (above 1: it cannot). Scopes differ between both sides."
+    )
+    return ("Where chip and processor meet\n" + table(headers, rows, 2) + "\n" + _wrap(note),)
+
+
+def _where(value: float | None) -> str:
+    if value is None:
+        return "never"
+    return "> 1" if value > 1 else f"{value:.4f}"
 
 
 def _ratios(report: EnergyReport) -> tuple[str, ...]:
@@ -223,7 +450,8 @@ def _notes(estimates: Iterable[Estimate]) -> list[str]:
 # Sections of an explanation.
 
 
-def _constants(constants: Iterable[Constant]) -> str:
+def render_constants(constants: Iterable[Constant]) -> str:
+    """Render constants with everything needed to judge them, each once."""
     unique = {constant.id: constant for constant in constants}.values()
     return "\n".join(_constant(constant) for constant in unique)
 
