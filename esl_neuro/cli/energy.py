@@ -189,7 +189,7 @@ def recompute(preset: str, network: Path | None, activity: Activity, runs: Path)
     from esl_neuro.energy.literature import LITERATURE, literature
     from esl_neuro.energy.presets import PRESETS
     from esl_neuro.errors import BadInput, did_you_mean
-    from esl_neuro.report.energy_text import render_literature, render_preset
+    from esl_neuro.report.comparison_text import render_literature, render_preset
 
     if preset in PRESETS:
         result = PRESETS[preset]()

@@ -46,7 +46,7 @@ def compare(
     from esl_neuro.cli.energy import TARGETS
     from esl_neuro.energy.comparison import compare_counts
     from esl_neuro.energy.counts import count
-    from esl_neuro.report.energy_text import render_comparison
+    from esl_neuro.report.comparison_text import render_comparison
 
     ran = [run_network(path, activity) for path in (first, second)]
     counts = [count(program, trace) for program, trace, _ in ran]

@@ -41,7 +41,7 @@ def import_log(
     """Integrate LOG, a CSV file with a column of time and one of power, over the inferences that it covers."""
     from esl_neuro.energy.measurement import clock, measure, read_power_log, window
     from esl_neuro.errors import BadInput
-    from esl_neuro.report.energy_text import render_measurement
+    from esl_neuro.report.comparison_text import render_measurement
 
     times, watts = read_power_log(log)
     try:

@@ -37,7 +37,7 @@ def measure(command: tuple[str, ...], samples: int, gpu: int, idle_w: float, out
     from esl_neuro.energy.measurement import measure as integrate
     from esl_neuro.energy.nvml import GpuMeter
     from esl_neuro.errors import CheckFailed
-    from esl_neuro.report.energy_text import render_measurement
+    from esl_neuro.report.comparison_text import render_measurement
 
     with GpuMeter(gpu) as meter:
         done = subprocess.run(command, check=False)

@@ -16,7 +16,7 @@ from esl_neuro.cli.commands import ExampleCommand, emit, json_option
 def validate(as_json: bool) -> None:
     """Predict published measurements by the price models of this tool, and print the residuals, whatever they are."""
     from esl_neuro.energy.validation import validation
-    from esl_neuro.report.energy_text import render_validation
+    from esl_neuro.report.comparison_text import render_validation
 
     points = validation()
     emit({"points": [point.to_dict() for point in points]}, render_validation(points), as_json)

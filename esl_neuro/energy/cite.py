@@ -55,6 +55,6 @@ def caption(samples: int, steps: int, rows: Sequence[tuple[Estimate, Distributio
     lower = f"; lower bounds: {bounds}" if bounds else ""
     return (
         f"Energy per inference, estimated and not measured: exact operation counts of {samples:,} samples of "
-        f"{steps} time steps, priced with published constants; medians and 5-95% intervals over the published ranges of the "
-        f"constants and the samples; scope and weakest evidence of each: {scopes}{lower}."
+        f"{steps} time steps, priced with published constants; medians and 5-95% intervals over the published ranges "
+        f"of the constants and the samples; scope and weakest evidence of each: {scopes}{lower}."
     )

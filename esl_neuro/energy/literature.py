@@ -79,15 +79,15 @@ def hu2018(counts: Counts) -> Literature:
             _row("hu2018", "snn", "effective SOPs", operation("SOPs", counts, "sop_effective", "SOP", sop)),
         ),
         (
-            "the two constants are of different hardware: the peak rate of a 14 nm FPGA, and an analog chip of 256 neurons "
-            "in 180 nm without memory, routing or static power",
+            "the two constants are of different hardware: the peak rate of a 14 nm FPGA, and an analog chip of 256 "
+            "neurons in 180 nm without memory, routing or static power",
             "their ratio, 162x, is most of any advantage that this formula finds",
         ),
     )
 
 
 def kerasspiking(counts: Counts) -> Literature:
-    """KerasSpiking's ModelEnergy: mean rate times connections, no zeros skipped, one hop for each synaptic operation."""
+    """KerasSpiking's ModelEnergy: mean rate times connections, zeros not skipped, a hop for each operation."""
     loihi = load_target("loihi")
     synop, east, north, neuron = (
         loihi.constant(key) for key in ("e_synop_min", "e_hop_ew", "e_hop_ns", "e_neuron_active")

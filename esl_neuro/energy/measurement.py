@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -152,10 +153,8 @@ def clock(text: str) -> float:
     if re.fullmatch(r"[-+0-9.eE]+", text):
         return float(text)
     for form in CLOCKS:
-        try:
+        with contextlib.suppress(ValueError):
             return datetime.strptime(text.replace("_", " ").replace("T", " "), form).timestamp()
-        except ValueError:
-            continue
     raise ValueError(f"'{text}' is no time")
 
 
@@ -184,8 +183,8 @@ def _unit(name: str) -> str:
 def measure(times_s: Floats, watts: Floats, samples: int, target: str, source: str, idle_w: float = 0.0) -> Measurement:
     """Integrate a power log (trapezoidal rule) and divide by the inferences that it covers.
 
-    ``E = integral (P - P_idle) dt / samples``; the interval is that of the mean power, from 2,000 resamples of blocks of
-    its readings.
+    ``E = integral (P - P_idle) dt / samples``; the interval is that of the mean power, from 2,000 resamples of blocks
+    of its readings.
 
     Raises
     ------

@@ -12,17 +12,17 @@ import scipy.sparse as sp
 from esl_neuro.compiler.program import IntArray
 from esl_neuro.errors import BadInput
 
-# Loihi: 32 tiles of four cores, eight tiles wide (Davies 2018; SANA-FE arch/loihi.yaml).
+# Loihi: 32 tiles of four cores, eight columns of four tiles, numbered as SANA-FE does (arch/loihi.yaml).
 CORES_PER_TILE = 4
-TILES_PER_ROW = 8
+TILES_PER_COLUMN = 4
 
 
 @dataclass(frozen=True)
 class Placement:
     """Neurons on cores, cores on tiles, tiles on a mesh.
 
-    Core ``c`` is on tile ``c // cores_per_tile``, tile ``t`` at column ``t % tiles_per_row`` and row
-    ``t // tiles_per_row``. A message is one spike sent to one core that has at least one of its targets; it travels
+    Core ``c`` is on tile ``c // cores_per_tile``, tile ``t`` at column ``t // tiles_per_column`` and row
+    ``t % tiles_per_column``. A message is one spike sent to one core that has at least one of its targets; it travels
     ``|dx|`` hops east or west and ``|dy|`` hops north or south.
 
     Attributes
@@ -30,13 +30,13 @@ class Placement:
     core_of : mapping of str to int64 array, shape (neurons,)
         Core of each neuron of each group. Without an entry ``"input"`` the input lines are on no core: their spikes
         are messages, but have no known way to go.
-    cores_per_tile, tiles_per_row : int
+    cores_per_tile, tiles_per_column : int
         The mesh.
     """
 
     core_of: Mapping[str, IntArray]
     cores_per_tile: int = CORES_PER_TILE
-    tiles_per_row: int = TILES_PER_ROW
+    tiles_per_column: int = TILES_PER_COLUMN
 
     def cores(self, name: str, neurons: int) -> IntArray:
         """Cores of a group.
@@ -103,4 +103,4 @@ def message_fans(pattern: sp.csr_matrix, source: str, target: str, placement: Pl
 
 def _place(core: IntArray, placement: Placement) -> tuple[IntArray, IntArray]:
     tile = core // placement.cores_per_tile
-    return tile % placement.tiles_per_row, tile // placement.tiles_per_row
+    return tile // placement.tiles_per_column, tile % placement.tiles_per_column

@@ -235,7 +235,7 @@ def _break_evens(
 
 
 def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
-    """Peak estimate of each GPU (a lower bound, no assumption) over every estimate of a chip that prices operations and is not zero."""
+    """Peak estimate of each GPU over every estimate of a chip that prices operations and is not zero."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
     return tuple(
         Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal)

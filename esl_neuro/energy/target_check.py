@@ -17,7 +17,7 @@ def findings(name_or_path: str) -> list[str]:
     try:
         target = load_target(name_or_path)
     except BadInput as error:
-        return str(error).split("; ") if name_or_path in str(error) else [str(error)]
+        return str(error).split("; ") if str(error).startswith(f"{name_or_path}: ") else [str(error)]
     return [
         f"{name_or_path}: {finding}"
         for finding in (*_models(target), *_citations(target), *_name(target, name_or_path))

@@ -93,7 +93,8 @@ class Draws:
         if each_sample is None or len(each_sample) < 2 or self.only not in (None, ACTIVITY):
             return np.full(self.size, otherwise)
         groups = min(len(each_sample), GROUPS)
-        member = np.arange(len(each_sample)) % groups
+        # In random order: a test set sorted by class, or in turn, would make groups alike.
+        member = stream(self.seed, "groups of samples", len(each_sample)).permutation(len(each_sample)) % groups
         means = np.bincount(member, weights=each_sample) / np.bincount(member)
         return np.asarray(self._resample(groups, len(each_sample)) @ means)
 

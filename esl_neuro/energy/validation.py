@@ -114,9 +114,13 @@ def _truenorth() -> Iterator[Point]:
     for key, rate in SWEEP_HZ:
         measured = chip.constant(key)
         yield _point(
-            power("marginal-static", _sop_per_s(chip, rate)), f"power at {rate} Hz, 0.8 V", measured.nominal, "mW", True,
+            power("marginal-static", _sop_per_s(chip, rate)),
+            f"power at {rate} Hz, 0.8 V",
+            measured.nominal,
+            "mW",
+            True,
             "the two parameters are fitted to these three points",
-        )  # fmt: skip
+        )
     busy = _sop_per_s(chip, WORKLOAD_HZ)
     remark = "fitted at 0.8 V, measured at another voltage"
     merolla, akopyan = chip.constant("p_typ2").nominal, chip.constant("p_typ").nominal

@@ -235,8 +235,8 @@ def _in_order(name: str, rows: NDArray[Any], steps: int, batch: int) -> NDArray[
         return once
     if len(rows) != steps * batch:
         raise BadInput(
-            f"layer '{name}' saw {len(rows)} rows, {steps} steps x {batch} samples are {steps * batch}; layers that are "
-            "used twice in a step cannot be told apart"
+            f"layer '{name}' saw {len(rows)} rows, {steps} steps x {batch} samples are {steps * batch}; layers that "
+            "are used twice in a step cannot be told apart"
         )
     return rows.reshape(steps, batch, *rows.shape[1:]).swapaxes(0, 1)
 

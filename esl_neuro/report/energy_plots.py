@@ -158,7 +158,8 @@ def draw_break_even(report: EnergyReport, path: Path) -> None:
             _curves(axes, chips, now[quantity], units[quantity])
             _levels(axes, processors, report, quantity)
             axes.axvline(now[quantity], color=GREY, linewidth=1, linestyle=":")
-            axes.annotate("this run", (now[quantity], 0), xycoords=("data", "axes fraction"), xytext=(-3, 4), ha="right",
+            place = (now[quantity], 0)
+            axes.annotate("this run", place, xycoords=("data", "axes fraction"), xytext=(-3, 4), ha="right",
                           textcoords="offset points", fontsize=8.5, color=GREY)  # fmt: skip
             axes.set_xscale("log")
             axes.set_yscale("log")

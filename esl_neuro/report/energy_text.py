@@ -7,15 +7,10 @@ from collections.abc import Iterable
 
 from esl_neuro.energy.breakeven import BreakEven
 from esl_neuro.energy.cite import bibliography, caption
-from esl_neuro.energy.comparison import COMPARED, ComparisonReport
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import PJ_PER_J, Estimate, Term
-from esl_neuro.energy.literature import Literature
-from esl_neuro.energy.measurement import Measurement
-from esl_neuro.energy.presets import PresetResult, Reading
 from esl_neuro.energy.report import EnergyReport
 from esl_neuro.energy.uncertainty import Distribution
-from esl_neuro.energy.validation import Point
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware import Constant, Interval
 from esl_neuro.report.tables import table
@@ -43,7 +38,7 @@ LOWER_BOUND = (
 
 def render_energy_report(report: EnergyReport) -> str:
     """Render what ran, the counts, the prices and the warnings."""
-    return _sections(
+    return sections(
         _run(report),
         "Network and activity, mean per sample\n" + _activity(report.counts),
         "Synaptic operations (SOP), mean per sample\n" + _operations(report.counts),
@@ -52,16 +47,16 @@ def render_energy_report(report: EnergyReport) -> str:
         "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
         *_meetings(report.break_evens),
         *_ratios(report),
-        "Read this with the numbers\n" + _bullets((*report.warnings, *_notes(report.estimates))),
+        "Read this with the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
     )
 
 
 def render_explanation(report: EnergyReport) -> str:
     """Render every constant with its origin, then the arithmetic of every row."""
-    return _sections(
+    return sections(
         "Constants used\n" + render_constants(report.constants),
-        "Arithmetic, per sample\n" + "\n".join(_arithmetic(estimate) for estimate in report.estimates),
-        _wrap(VERIFICATION),
+        "Arithmetic, per sample\n" + "\n".join(arithmetic(estimate) for estimate in report.estimates),
+        wrap(VERIFICATION),
     )
 
 
@@ -85,133 +80,29 @@ def render_one_explanation(report: EnergyReport, row: str) -> str:
     if not 0 <= index < len(names):
         raise BadInput(f"--explain '{row}': no such row; numbers 1 to {len(names)}, or {did_you_mean(row, names)}")
     estimate, found = report.rows[index]
-    return _sections(
-        "Arithmetic, per sample\n" + _arithmetic(estimate),
-        *(() if found is None else (_wrap(_in_words(found)),)),
-        *((_bullets(estimate.notes),) if estimate.notes else ()),
+    return sections(
+        "Arithmetic, per sample\n" + arithmetic(estimate),
+        *(() if found is None else (wrap(_in_words(found)),)),
+        *((bullets(estimate.notes),) if estimate.notes else ()),
         "Constants used\n" + (render_constants(estimate.constants) or "none"),
-        _wrap(VERIFICATION),
+        wrap(VERIFICATION),
     )
 
 
 def _in_words(found: Distribution) -> str:
     sentence = (
-        f"Median {si_energy(found.median_pj)}, 5-95 % {si_energy(found.low_pj)} to {si_energy(found.high_pj)}: constants "
-        "drawn from their ranges, samples resampled."
+        f"Median {si_energy(found.median_pj)}, 5-95 % {si_energy(found.low_pj)} to {si_energy(found.high_pj)}: "
+        "constants drawn from their ranges, samples resampled."
     )
     if found.leading is None:
         return sentence + " Nothing varies: no constant has a published range, and there is one sample."
     return f"{sentence} Most of it comes from {found.leading} ({found.leading_share:.0%} of the variance)."
 
 
-def render_literature(result: Literature) -> str:
-    """Render a run in a formula of the literature, labelled as a reproduction."""
-    rows = [(e.model, e.prices, joules(e.energy_pj.nominal)) for e in result.estimates if e.energy_pj is not None]
-    return _sections(
-        "\n".join(_wrap(line) for line in (f"{result.name}: {result.label}", result.paper)),
-        table(("network", "what is priced", "J per sample"), rows, 2),
-        "Arithmetic, per sample\n" + "\n".join(_arithmetic(estimate) for estimate in result.estimates),
-        "What it does not say\n" + _numbered(result.caveats),
-        "Constants used\n" + render_constants(result.constants),
-        _wrap(VERIFICATION),
-    )
-
-
-def render_measurement(measurement: Measurement) -> str:
-    """Say what was measured."""
-    return _wrap(
-        f"{measurement.target}: measured {si_energy(measurement.energy_j_per_sample * PJ_PER_J)} per sample "
-        f"[{si_energy(measurement.low_j * PJ_PER_J)} - {si_energy(measurement.high_j * PJ_PER_J)}] ({measurement.scope}), "
-        f"{measurement.samples:,} samples in {measurement.duration_s:.3g} s at {measurement.mean_power_w:.4g} W"
-        + (f" above {measurement.idle_w:g} W of idle power" if measurement.idle_w else "")
-    )
-
-
 def render_citation(report: EnergyReport) -> str:
     """Render a caption sentence as a comment, then BibTeX of exactly the constants used."""
     sentence = caption(report.samples, report.steps, report.summary)
-    return _wrap(sentence, "% ", "% ") + "\n\n" + bibliography(report.constants)
-
-
-def render_comparison(result: ComparisonReport) -> str:
-    """Render two networks side by side."""
-    first, second = result.names
-    counted = [
-        (
-            name,
-            *(exact(each.per_sample(name)) for each in result.counts),
-            _ratio(*(c.per_sample(name) for c in result.counts)),
-        )
-        for name in COMPARED
-    ]
-    rows = [
-        (
-            _short(c.first.target),
-            c.first.model,
-            c.first.scope,
-            joules(c.first.energy_pj.nominal),
-            joules(c.second.energy_pj.nominal),
-            f"{c.ratio:.3g}x",
-            f"{c.low:.3g} - {c.high:.3g}",
-            f"{c.probability:.3f}",
-        )
-        for c in result.comparisons
-        if c.first.energy_pj is not None and c.second.energy_pj is not None
-    ]
-    note = (
-        "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that what both share "
-        "cancels; P: probability that A needs less."
-    )
-    return _sections(
-        f"A: {first}\nB: {second}",
-        "Counts, mean per sample\n" + table(("count", "A", "B", "A/B"), counted),
-        "Energy per sample, in J\n"
-        + table(("target", "model", "scope", "A", "B", "A/B", "5 - 95 %", "P(A<B)"), rows, 3),
-        _wrap(note),
-    )
-
-
-def _ratio(first: float, second: float) -> str:
-    return f"{first / second:.3g}x" if second else ""
-
-
-def render_validation(points: Iterable[Point]) -> str:
-    """Render predictions beside measurements."""
-    points = tuple(points)
-    rows = [
-        (
-            str(number),
-            point.target,
-            point.what,
-            f"{point.measured:.4g}",
-            f"{point.predicted:.4g}",
-            f"{point.residual:+.1%}",
-            f"{point.low:.4g} - {point.high:.4g} {point.unit}",
-            "fitted" if point.fitted else "",
-        )
-        for number, point in enumerate(points, 1)
-    ]
-    remarks: dict[str, list[str]] = {}
-    for number, point in enumerate(points, 1):
-        remarks.setdefault(point.remark, []).append(str(number))
-    return _sections(
-        "Predictions beside published measurements, in mW and mJ\n"
-        + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %", ""), rows, 3),
-        _bullets(f"{', '.join(numbers)}: {remark}" for remark, numbers in remarks.items()),
-    )
-
-
-def render_preset(preset: PresetResult) -> str:
-    """Render a recomputed comparison with its derivation, its caveats and its constants."""
-    return _sections(
-        "\n".join(_wrap(line) for line in (f"{preset.name}: {preset.label}", preset.paper, preset.title)),
-        "Connections\n" + _bullets(preset.connections),
-        *(_reading(reading) for reading in preset.readings),
-        "The same connection counts at other published prices, in J\n" + _alternatives(preset),
-        "What the table does not say\n" + _numbered(preset.caveats),
-        "Constants used\n" + render_constants(preset.constants),
-        _wrap(VERIFICATION),
-    )
+    return wrap(sentence, "% ", "% ") + "\n\n" + bibliography(report.constants)
 
 
 # Numbers.
@@ -257,23 +148,28 @@ def _range(interval: Interval) -> str:
 # Layout.
 
 
-def _sections(*parts: str) -> str:
+def sections(*parts: str) -> str:
+    """Put parts under each other with an empty line between them."""
     return "\n\n".join(parts) + "\n"
 
 
-def _wrap(text: str, first: str = "", rest: str = "") -> str:
+def wrap(text: str, first: str = "", rest: str = "") -> str:
+    """Wrap a paragraph to the width."""
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(_wrap(line, "- ", "  ") for line in lines)
+def bullets(lines: Iterable[str]) -> str:
+    """Set lines as a list."""
+    return "\n".join(wrap(line, "- ", "  ") for line in lines)
 
 
-def _numbered(lines: Iterable[str]) -> str:
-    return "\n".join(_wrap(line, f"{number}. ", "   ") for number, line in enumerate(lines, start=1))
+def numbered(lines: Iterable[str]) -> str:
+    """Set lines as a numbered list."""
+    return "\n".join(wrap(line, f"{number}. ", "   ") for number, line in enumerate(lines, start=1))
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Shorten a name for a column."""
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
 
 
@@ -283,7 +179,7 @@ def _short(name: str) -> str:
 def _run(report: EnergyReport) -> str:
     spread = report.counts.spread()
     return "\n".join(
-        _wrap(line)
+        wrap(line)
         for line in (
             f"Energy report: {report.samples:,} samples x {report.steps:,} steps on the {report.backend} backend, "
             f"program for {report.program_target}, tick {report.tick_s:g} s",
@@ -299,7 +195,7 @@ def _activity(counts: Counts) -> str:
     headers = ("layer", "neurons", "stored", "density", "spikes in", "spikes out", "updates", "with input", "idle")
     rows = [
         (
-            _short(layer.name),
+            short(layer.name),
             f"{layer.neurons:,}",
             amount(layer.stored),
             f"{layer.stored / (layer.inputs * layer.neurons or 1):.4f}",
@@ -325,7 +221,7 @@ _SOP_COLUMNS = ("sop_effective", "sop_executed", "sop_executed_dense", "sop_boun
 def _operations(counts: Counts) -> str:
     headers = ("layer", "effective", "executed", "executed if dense", "bound", "dense MACs")
     rows = [
-        (_short(layer.name), *(amount(getattr(layer, name) / counts.samples) for name in _SOP_COLUMNS))
+        (short(layer.name), *(amount(getattr(layer, name) / counts.samples) for name in _SOP_COLUMNS))
         for layer in counts.layers
     ]
     return table(headers, [*rows, ("total", *(amount(counts.per_sample(name)) for name in _SOP_COLUMNS))])
@@ -336,7 +232,7 @@ def _summary(report: EnergyReport) -> str:
     rows = [_summary_row(estimate, found) for estimate, found in report.summary]
     measured = [
         (
-            _short(m.target),
+            short(m.target),
             m.scope,
             "measured",
             "",
@@ -346,11 +242,11 @@ def _summary(report: EnergyReport) -> str:
         )
         for m in report.measurements
     ]
-    return "\n".join((table(headers, [*measured, *rows], left=4), _wrap(LOWER_BOUND), _wrap(NO_RANGE)))
+    return "\n".join((table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE)))
 
 
 def _summary_row(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
-    start = (_short(estimate.target), estimate.scope, estimate.evidence, ">=" if estimate.lower_bound else "")
+    start = (short(estimate.target), estimate.scope, estimate.evidence, ">=" if estimate.lower_bound else "")
     if found is None:
         return (*start, "refused", "", "")
     source = "" if found.leading is None else found.leading.split(" ")[0]
@@ -363,12 +259,12 @@ def _layers(report: EnergyReport) -> str:
     names = list(dict.fromkeys(name for share in shares for name in share))
     rows = [
         (
-            name if name not in _layer_names(report) else _short(name),
+            name if name not in _layer_names(report) else short(name),
             *(joules(share[name]) if name in share else "" for share in shares),
         )
         for name in names
     ]
-    return table(("", *(_short(estimate.target) for estimate in columns)), rows)
+    return table(("", *(short(estimate.target) for estimate in columns)), rows)
 
 
 def _layer_names(report: EnergyReport) -> frozenset[str]:
@@ -385,14 +281,14 @@ def _estimate(estimate: Estimate) -> tuple[str, ...]:
     energy = estimate.energy_pj
     bound = ">=" if estimate.lower_bound else ""
     numbers = ("refused", "") if energy is None else (joules(energy.nominal), _range(energy))
-    return (_short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
+    return (short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
 
 
 def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
     rows = [
         (
-            _short(meeting.chip.target),
-            _short(meeting.processor.target),
+            short(meeting.chip.target),
+            short(meeting.processor.target),
             "" if meeting.probability is None else f"{meeting.probability:.3f}",
             f"{meeting.rate:.4f}",
             _where(meeting.rate_at),
@@ -406,11 +302,12 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
         return ()
     headers = ("chip", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
     note = (
-        "rate: spikes per source line and step; equal at: where the nominal energies meet, all else as it is ('> 1': even a "
-        "spike in every step, or every connection, is less; 'never': its fixed costs alone are more); utilisation: share "
-        "of its peak rate at which the processor needs as little (above 1: it cannot). Scopes differ between both sides."
+        "rate: spikes per source line and step; equal at: where the nominal energies meet, all else as it is ('> 1': "
+        "even a spike in every step, or every connection, is less; 'never': its fixed costs alone are more); "
+        "utilisation: share of its peak rate at which the processor needs as little (above 1: it cannot). Both sides "
+        "differ in scope."
     )
-    return ("Where chip and processor meet\n" + table(headers, rows, 2) + "\n" + _wrap(note),)
+    return ("Where chip and processor meet\n" + table(headers, rows, 2) + "\n" + wrap(note),)
 
 
 def _where(value: float | None) -> str:
@@ -469,15 +366,16 @@ def _constant(constant: Constant) -> str:
         f"confidence: {constant.confidence}",
         f"source: {constant.source}",
     )
-    return "\n".join((f"{constant.id} = {constant.text}{span}", *(_wrap(line, "    ", "      ") for line in lines)))
+    return "\n".join((f"{constant.id} = {constant.text}{span}", *(wrap(line, "    ", "      ") for line in lines)))
 
 
-def _arithmetic(estimate: Estimate) -> str:
+def arithmetic(estimate: Estimate) -> str:
+    """Render the products of an estimate and their sum."""
     name = f"{estimate.target} {estimate.model} ({estimate.scope})"
     if estimate.energy_pj is None:
-        return _wrap(f"{name}: refused, {estimate.refusal}", "", "    ")
-    lines = [_wrap(f"{name}: {estimate.prices}", "", "    ")]
-    lines += [_wrap(_product(term), "    ", "      ") for term in estimate.terms]
+        return wrap(f"{name}: refused, {estimate.refusal}", "", "    ")
+    lines = [wrap(f"{name}: {estimate.prices}", "", "    ")]
+    lines += [wrap(_product(term), "    ", "      ") for term in estimate.terms]
     bound = ">= " if estimate.lower_bound else "= "
     energy = estimate.energy_pj
     total = f"{bound}{si_energy(energy.nominal)} [{si_energy(energy.low)} - {si_energy(energy.high)}]"
@@ -488,33 +386,3 @@ def _product(term: Term) -> str:
     count = f"{term.count:g} s" if term.count_unit == "s" else f"{exact(term.count)} {term.count_unit}"
     ids = ", ".join(constant.id for constant in term.constants)
     return f"{term.what}: {count} x {term.price_text} = {si_energy(term.energy_pj.nominal)}   ({ids})"
-
-
-# Sections of a preset.
-
-
-def _reading(reading: Reading) -> str:
-    rows = [(f.network, f.chip, f.text, f.printed_j, f.remark) for f in reading.figures]
-    verdict = f"{reading.equal} of the {len(reading.figures)} printed figures"
-    return "\n".join(
-        (
-            _wrap(f"Reading '{reading.name}' gives {verdict}: {reading.assumption}"),
-            table(("network", "hardware", "recomputed (J)", "paper (J)", "comparison"), rows, 2),
-            *(_wrap(f"{f.network} {f.chip}: {f.derivation}", "    ", "      ") for f in reading.figures),
-        )
-    )
-
-
-def _alternatives(preset: PresetResult) -> str:
-    rows = [
-        (
-            a.constant.id,
-            str(a.constant.scope),
-            a.constant.text,
-            f"{a.price_pj:.3g}",
-            f"{a.dense_j:.2E}",
-            f"{a.sparse_j:.2E}",
-        )
-        for a in preset.alternatives
-    ]
-    return table(("constant", "scope", "as published", "pJ per SOP", "dense", "sparse"), rows, 2)

@@ -86,7 +86,7 @@ COUNTED = (
 
 def place(core):
     tile = core // 4
-    return tile % 8, tile // 8
+    return tile // 4, tile % 4
 
 
 def brute_force(matrix, bias, arriving, emitted, states, kind, origin, cores):
@@ -180,12 +180,12 @@ def test_a_small_case_by_hand():
 
 
 def test_a_message_goes_once_to_each_core_that_has_a_target():
-    # One spike, four targets: two on core 0 and two on core 41, which is tile 10: two columns and one row away.
+    # One spike, four targets: two on core 0 and two on core 41, which is tile 10: two columns and two rows away.
     program = make_program([{"rows": [[2], [2], [2], [2]], "shape": (4, 1)}], [[0] * 4])
     trace = Trace("integer", np.ones((1, 1, 1), np.uint8), {"layer0": np.zeros((1, 1, 4), np.uint8)})
     cores = {"input": np.array([0]), "layer0": np.array([0, 0, 41, 41])}
     (layer,) = count(program, trace, Placement(cores)).layers
-    assert (layer.messages, layer.hops_ew, layer.hops_ns) == (2, 2, 1)
+    assert (layer.messages, layer.hops_ew, layer.hops_ns) == (2, 2, 2)
 
 
 def test_a_placement_that_does_not_fit_is_refused():
