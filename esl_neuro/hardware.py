@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.resources import find_resource, read_toml
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 KIND = "hw_targets"
 
@@ -49,6 +54,7 @@ SCOPES = (
     "proxy",
     "paper_preset",
     "assumption",
+    "count",
 )
 
 # From the strongest to the weakest.
@@ -57,8 +63,10 @@ EVIDENCE = ("measured", "derived", "simulated", "datasheet", "estimated", "assum
 TARGET_KINDS = ("neuromorphic", "gpu", "cpu", "fpga", "process")
 
 
-def convert(value: float, unit: str, to: str) -> float:
-    """Convert between two units of one dimension; ``GSOPS/W`` also converts to ``pJ``, energy per operation.
+def convert(value: Number, unit: str, to: str) -> Number:
+    """Convert a number or an array between two units of one dimension.
+
+    ``GSOPS/W`` also converts to ``pJ``, energy per operation.
 
     Raises
     ------
@@ -186,22 +194,35 @@ class Constant(_Table):
     @property
     def text(self) -> str:
         """Nominal value and unit as printed in its source."""
-        return "unpublished" if self.value is None else f"{self.value:g} {self.unit}".removesuffix(" 1")
+        if self.unpublished:
+            return "unpublished"
+        number = f"{self.low:g} - {self.high:g}" if self.value is None else f"{self.value:g}"
+        return f"{number} {self.unit}".removesuffix(" 1")
+
+    @property
+    def nominal(self) -> float:
+        """The value, or the geometric mean of the range where only that was published; NaN if neither was."""
+        if self.value is not None:
+            return self.value
+        return math.nan if self.low is None or self.high is None else math.sqrt(self.low * self.high)
 
     def interval(self, unit: str) -> Interval:
         """Value and range in another unit of the same dimension.
 
+        Where only a range was published, its geometric mean stands for the value.
+
         Raises
         ------
         UnpublishedConstant
-            If there is no nominal value.
+            If there is no number at all.
         """
-        if self.value is None:
+        if self.unpublished:
             raise UnpublishedConstant(f"{self.id} ({self.quantity}): {self.condition} ({self.source})")
-        low = self.value if self.low is None else self.low
-        high = self.value if self.high is None else self.high
+        value = self.nominal
+        low = value if self.low is None else self.low
+        high = value if self.high is None else self.high
         # Sorted, because an efficiency converts to an energy upside down.
-        return Interval(*sorted(convert(number, self.unit, unit) for number in (low, self.value, high)))
+        return Interval(*sorted(convert(number, self.unit, unit) for number in (low, value, high)))
 
 
 class Limit(_Table):

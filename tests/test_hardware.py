@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esl_neuro.energy.prices import PRICE_MODELS, flop_price
+from esl_neuro.energy.prices import PRICE_MODELS
+from esl_neuro.energy.processors import flop_price
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import UNITS, Constant, UnpublishedConstant, convert, load_target
 from esl_neuro.resources import find_resource, resource_names
@@ -185,7 +186,7 @@ def test_own_file(write):
         ('quantity = "energy', 'id = "x"\nquantity = "energy', r"constants\.e_synop\.id: unknown key"),
         ("value = 100", "value = 100\nunknown = true", r"limits\.neurons_per_core: give either"),
         ("[limits.neurons", "[limit.neurons", r"limit: unknown key; did you mean 'limits'\?"),
-        ('"neuromorphic"', '"chip"', r"target\.kind is 'chip': allowed: gpu, neuromorphic"),
+        ('"neuromorphic"', '"chip"', r"target\.kind is 'chip': .*allowed: cpu, fpga, gpu, neuromorphic, process"),
     ],
 )
 def test_wrong_files_say_field_value_and_what_is_allowed(write, old, new, message):

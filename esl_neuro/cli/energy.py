@@ -1,26 +1,25 @@
-"""``esl-neuro energy``."""
+"""``esl-neuro energy``: the group, and ``energy report``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import (
-    ExampleCommand,
-    ExampleGroup,
-    data_option,
-    emit,
-    json_option,
-    runs_option,
-    samples_option,
-    talk,
-)
-from esl_neuro.cli.run import BACKENDS, simulate
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, talk
+from esl_neuro.cli.energy_compare import compare
+from esl_neuro.cli.energy_import import import_log
+from esl_neuro.cli.energy_measure import measure
+from esl_neuro.cli.energy_validate import validate
+from esl_neuro.cli.network_run import Activity, activity_options, run_network
 from esl_neuro.cli.workspace import latest_export
 
-TARGETS = ("truenorth", "loihi", "loihi2", "v100-pcie")
+if TYPE_CHECKING:
+    from esl_neuro.energy.report import EnergyReport
+
+TARGETS = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie")
+ALL = "all"
 
 
 @click.group(
@@ -28,27 +27,43 @@ TARGETS = ("truenorth", "loihi", "loihi2", "v100-pcie")
     short_help="Count operations exactly, price them with published constants.",
     examples=(
         ("esl-neuro energy report", "count and price the latest export"),
+        ("esl-neuro energy compare runs/dense/loihi2 runs/sparse/loihi2", "two networks on every target"),
         ("esl-neuro energy report --preset esl2023", "Table 1 of ESL-SNNs, recomputed"),
+        ("esl-neuro energy validate", "predictions beside published measurements"),
     ),
 )
 def energy() -> None:
     """Count operations exactly and price them with published constants."""
 
 
+for command in (compare, import_log, measure, validate):
+    energy.add_command(command)
+
+
 @energy.command(
     cls=ExampleCommand,
-    short_help="Run an export, count its operations, price them.",
+    short_help="Run an export or a NIR file, count its operations, price them.",
     examples=(
         ("esl-neuro energy report", "run the latest export in Lava, count, price"),
         ("esl-neuro energy report --backend integer", "the same counts without Lava"),
-        ("esl-neuro energy report --explain", "every constant with its source, and the arithmetic"),
-        ("esl-neuro energy report --target loihi --target ./my-chip.toml", "certain chips, or your own"),
+        ("esl-neuro energy report net.nir --spikes spikes.npz", "anybody's network on given spikes"),
+        ("esl-neuro energy report net.nir --rate 0.05", "or on random ones of a stated rate"),
+        ("esl-neuro energy report --explain 4", "the arithmetic and the sources of row 4"),
+        ("esl-neuro energy report --target all", "every target, or --target ./my-chip.toml"),
+        ("esl-neuro energy report --plots figures", "charts of the intervals, the layers, the break-even"),
+        ("esl-neuro energy report --cite", "BibTeX of exactly the constants used, and a caption"),
         ("esl-neuro energy report --preset esl2023", "Table 1 of ESL-SNNs, recomputed"),
     ),
 )
-@click.argument("export", required=False, type=click.Path(path_type=Path))
-@click.option("--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Where it runs.")
-@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True, help="Chip or processor.")
+@click.argument("network", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    default=TARGETS,
+    show_default=True,
+    help="Target, path of a TOML file, or 'all'.",
+)
 @click.option(
     "--tick-s",
     type=click.FloatRange(min=0, min_open=True),
@@ -56,56 +71,132 @@ def energy() -> None:
     show_default=True,
     help="Seconds per time step on a chip, for static power.",
 )
-@click.option("--explain", is_flag=True, help="Print every constant with its source, and the arithmetic of every row.")
-@click.option("--preset", help="Recompute a published comparison instead of running anything: esl2023.")
-@samples_option
-@data_option
-@runs_option
+@click.option(
+    "--explain",
+    is_flag=False,
+    flag_value=ALL,
+    metavar="[ROW]",
+    help="Print constants, sources and arithmetic: of all rows, of one number, or of target:model.",
+)
+@click.option("--cite", is_flag=True, help="Print BibTeX of exactly the constants used, and a caption, instead.")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all rows as CSV.")
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Also draw charts into this folder.")
+@click.option(
+    "--plot-format", type=click.Choice(("png", "pdf", "svg")), default="png", show_default=True, help="Of the charts."
+)
+@click.option(
+    "--measured",
+    multiple=True,
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Measurement of 'energy import' or 'energy measure' to show as a row.",
+)
+@click.option(
+    "--placement",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Core of each neuron: .npz with an array for each layer; adds messages and hops.",
+)
+@click.option(
+    "--preset", help="A published comparison: esl2023 (needs no network), hu2018, kerasspiking, horowitz-ac-mac."
+)
+@activity_options
 @json_option
 def report(
-    export: Path | None,
-    backend: str,
+    network: Path | None,
     targets: tuple[str, ...],
     tick_s: float,
-    explain: bool,
+    explain: str | None,
+    cite: bool,
+    csv_file: Path | None,
+    plots: Path | None,
+    plot_format: str,
+    measured: tuple[Path, ...],
+    placement: Path | None,
     preset: str | None,
-    samples: int | None,
+    activity: Activity,
     runs: Path,
     as_json: bool,
 ) -> None:
-    """Run EXPORT (the latest one if not given) on its test set, count its operations, price them."""
+    """Run NETWORK, an export or a .nir file (the latest export if not given), count its operations, price them.
+
+    An export runs on its test set; for a .nir file give --spikes or --rate.
+    """
     if preset is not None:
-        document, text = recompute(preset)
-    else:
-        document, text = report_export(export or latest_export(runs), backend, targets, tick_s, samples, explain)
-    emit(document, text, as_json)
+        document, text = recompute(preset, network, activity, runs)
+        emit(document, text, as_json)
+        return
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
+    folder = network or latest_export(runs)
+    result, words = report_network(folder, activity, targets, tick_s, measured, placement)
+    if csv_file is not None:
+        from esl_neuro.report.energy_csv import write_energy_csv
+
+        for written in write_energy_csv(result, csv_file):
+            talk(f"written: {written}")
+    if plots is not None:
+        from esl_neuro.report.energy_plots import draw_energy
+
+        for written in draw_energy(result, plots, plot_format):
+            talk(f"written: {written}")
+    emit({"export": str(folder), "ran_on": words, **result.to_dict()}, _text(result, explain, cite), as_json)
+
+
+def report_network(
+    folder: Path,
+    activity: Activity,
+    targets: tuple[str, ...],
+    tick_s: float,
+    measured: tuple[Path, ...] = (),
+    placement: Path | None = None,
+) -> tuple[EnergyReport, str]:
+    """Run, count and price a network; return the report, and what it ran on."""
+    from esl_neuro.energy.measurement import Measurement
+    from esl_neuro.energy.placement import read_placement
+    from esl_neuro.energy.report import energy_report
+    from esl_neuro.resources import resource_names
+
+    names = tuple(resource_names("hw_targets")) if ALL in targets else targets
+    measurements = [Measurement.load(path) for path in measured]
+    cores = None if placement is None else read_placement(placement)
+    program, trace, words = run_network(folder, activity)
+    return energy_report(program, trace, names, tick_s, cores, measurements), words
 
 
 def report_export(
     folder: Path, backend: str, targets: tuple[str, ...], tick_s: float, samples: int | None, explain: bool
 ) -> tuple[dict[str, Any], str]:
-    """Run, count and price an export; return the report as a document and as text."""
-    from esl_neuro.compiler.bundle import read_bundle
-    from esl_neuro.energy.report import energy_report
-    from esl_neuro.report.energy_text import render_energy_report, render_explanation
-
-    bundle = read_bundle(folder)
-    inputs, _ = bundle.test_inputs(samples)
-    talk(f"{folder}: running {len(inputs)} test samples ({backend})")
-    result = energy_report(bundle.program, simulate(bundle.program, inputs, backend), targets, tick_s)
-    text = render_energy_report(result)
-    if explain:
-        text += "\n\n" + render_explanation(result)
-    return {"export": str(folder), **result.to_dict()}, text
+    """Run, count and price an export on its test set; return the report as a document and as text."""
+    result, words = report_network(folder, Activity(backend, samples, None, None, None, None), targets, tick_s)
+    return {"export": str(folder), "ran_on": words, **result.to_dict()}, _text(result, ALL if explain else None, False)
 
 
-def recompute(preset: str) -> tuple[dict[str, Any], str]:
+def _text(result: EnergyReport, explain: str | None, cite: bool) -> str:
+    from esl_neuro.report.energy_text import render_citation, render_energy_report, render_explanation
+    from esl_neuro.report.energy_text import render_one_explanation as explain_one
+
+    if cite:
+        return render_citation(result)
+    if explain is None:
+        return render_energy_report(result)
+    if explain == ALL:
+        return render_energy_report(result) + "\n\n" + render_explanation(result)
+    return explain_one(result, explain)
+
+
+def recompute(preset: str, network: Path | None, activity: Activity, runs: Path) -> tuple[dict[str, Any], str]:
     """Recompute a published comparison; return it as a document and as text."""
+    from esl_neuro.energy.counts import count
+    from esl_neuro.energy.literature import LITERATURE, literature
     from esl_neuro.energy.presets import PRESETS
     from esl_neuro.errors import BadInput, did_you_mean
-    from esl_neuro.report.energy_text import render_preset
+    from esl_neuro.report.comparison_text import render_literature, render_preset
 
-    if preset not in PRESETS:
-        raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, PRESETS)}")
-    result = PRESETS[preset]()
-    return result.to_dict(), render_preset(result)
+    if preset in PRESETS:
+        result = PRESETS[preset]()
+        return result.to_dict(), render_preset(result)
+    if preset not in LITERATURE:
+        raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, [*PRESETS, *LITERATURE])}")
+    folder = network or latest_export(runs)
+    program, trace, words = run_network(folder, activity)
+    applied = literature(preset, count(program, trace))
+    return {"export": str(folder), "ran_on": words, **applied.to_dict()}, render_literature(applied)

@@ -19,6 +19,7 @@ from esl_neuro.cli.export import export
 from esl_neuro.cli.quickstart import quickstart
 from esl_neuro.cli.run import run
 from esl_neuro.cli.sweep import sweep
+from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
 from esl_neuro.cli.verify import verify
 from esl_neuro.errors import BadInput, EslNeuroError
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sweep, evaluate, export, run, verify, diff, energy, quickstart):
+for command in (train, sweep, evaluate, export, run, verify, diff, energy, targets, quickstart):
     cli.add_command(command)
 
 

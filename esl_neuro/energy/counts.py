@@ -9,52 +9,74 @@ executed       spikes x stored weights that they meet: what a sparse synapse pro
                spikes x full fan-out for a dense one, which does not skip zeros
 bound          stored weights x steps x samples: what it could at most have been
 =============  =========================================================================================
+
+Where something else than spikes arrives (graded or analog values, by the declared kind of the signal and not by the
+values of the moment), the same events are multiply-accumulates (MACs) and no SOPs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
-from esl_neuro.errors import BadInput
+from esl_neuro.energy.placement import Placement, message_fans
+from esl_neuro.energy.tally import tally, touched
+from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.recording import SIGNALS, RecordedLayer
 
-# Rows (sample x step) of spikes per sparse product: bounds the memory, does not change the result.
-_ROWS_PER_BLOCK = 4096
+SCHEMA = 2
+
+NO_FILTER = 4095  # decay of a synaptic current that lasts one step only, so that it is no state
 
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """Exact counts of one layer, summed over samples and steps unless the name says otherwise.
+    """Exact counts of one layer, summed over samples and steps.
 
     Attributes
     ----------
     name, source : str
         The layer and the layer (or ``"input"``) that feeds it.
+    signal : str
+        Declared kind of what arrives: ``"spike"``, ``"graded"`` or ``"analog"``.
     inputs, neurons : int
         Source lines and neurons.
     stored, declared : int
         Stored connections, and connections of the float network.
     spikes_in, spikes_out : int
-        Spikes that arrive from the source layer (before fan-out), and spikes that the layer emits.
+        Events that arrive from the source layer (before fan-out), and spikes that the layer emits.
     sop_effective, sop_executed, sop_executed_dense, sop_bound : int
-        Synaptic operations, see the module.
+        Synaptic operations, see the module; 0 where no spikes arrive.
+    macs_effective : int
+        Non-zero values x non-zero weights that they meet; 0 where spikes arrive.
+    macs_dense : int
+        All connections of the dense layer x steps x samples: what a dense implementation multiplies.
     neuron_updates, neuron_updates_touched, neuron_updates_idle : int
         Neurons x steps x samples, split by whether an effective synaptic event arrived in that step.
     bias_adds : int
         Neurons with a non-zero bias x steps x samples.
-    macs_dense : int
-        Inputs x neurons x steps x samples: what a dense implementation multiplies.
-    sop_effective_per_sample : int64 array, shape (samples,)
-        ``sop_effective`` of each sample.
+    weight_words_read : int
+        Stored weights that are read, one for each executed event, whatever the signal.
+    state_reads, state_writes : int
+        State variables (membrane potential, and synaptic current where it outlives a step) x steps x samples.
+    messages : int or None
+        Spikes x cores that they are sent to; None without a placement.
+    hops_ew, hops_ns : int or None
+        Mesh hops of all messages; None without a placement of the source.
+    runs : mapping of str to int64 array, shape (samples, steps)
+        The counts that depend on activity, of each sample and step.
     """
 
     name: str
     source: str
+    signal: str
     inputs: int
     neurons: int
     stored: int
@@ -65,16 +87,40 @@ class LayerCounts:
     sop_executed: int
     sop_executed_dense: int
     sop_bound: int
+    macs_effective: int
+    macs_dense: int
     neuron_updates: int
     neuron_updates_touched: int
     neuron_updates_idle: int
     bias_adds: int
-    macs_dense: int
-    sop_effective_per_sample: IntArray = field(repr=False, compare=False)
+    weight_words_read: int
+    state_reads: int
+    state_writes: int
+    messages: int | None
+    hops_ew: int | None
+    hops_ns: int | None
+    runs: Mapping[str, IntArray] = field(repr=False, compare=False)
+
+    def per_step(self, name: str) -> IntArray:
+        """One activity-driven count of each step, summed over the samples, int64, shape (steps,)."""
+        return np.asarray(self.runs[name].sum(axis=0), dtype=np.int64)
+
+    def each_sample(self, name: str) -> NDArray[np.float64]:
+        """One count of each sample, shape (samples,); counts that are the same for every sample are spread evenly."""
+        if name in self.runs:
+            return np.asarray(self.runs[name].sum(axis=1), dtype=np.float64)
+        samples = len(self.runs["spikes_in"])
+        return np.full(samples, (getattr(self, name) or 0) / max(samples, 1))
+
+    @property
+    def sop_effective_per_sample(self) -> IntArray:
+        """Effective SOPs of each sample, int64, shape (samples,)."""
+        return np.asarray(self.runs["sop_effective"].sum(axis=1), dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every count as a Python int; the per-sample counts stay in :meth:`Counts.to_dict`."""
-        return {key: value for key, value in vars(self).items() if key != "sop_effective_per_sample"}
+        """Totals as Python ints (None where not counted), and the activity of every step under ``per_step``."""
+        totals = {key: value for key, value in vars(self).items() if key != "runs"}
+        return totals | {"per_step": {name: self.per_step(name).tolist() for name in self.runs}}
 
 
 @dataclass(frozen=True)
@@ -112,8 +158,8 @@ class Counts:
     layers: tuple[LayerCounts, ...]
 
     def total(self, name: str) -> int:
-        """Sum of one count over the layers, such as ``total("sop_effective")``."""
-        return sum(getattr(layer, name) for layer in self.layers)
+        """Sum of one count over the layers, such as ``total("sop_effective")``; what was not counted adds nothing."""
+        return sum(getattr(layer, name) or 0 for layer in self.layers)
 
     def per_sample(self, name: str) -> float:
         """Mean of one count per sample, summed over the layers.
@@ -127,6 +173,15 @@ class Counts:
             raise BadInput("the run has 0 samples, so there is nothing to average; run at least 1")
         return self.total(name) / self.samples
 
+    def each_sample(self, name: str) -> NDArray[np.float64]:
+        """One count of each sample, summed over the layers, shape (samples,)."""
+        return np.asarray(np.sum([layer.each_sample(name) for layer in self.layers], axis=0), dtype=np.float64)
+
+    @property
+    def placed(self) -> bool:
+        """True if messages between cores were counted."""
+        return all(layer.messages is not None for layer in self.layers)
+
     @property
     def sop_effective_per_sample(self) -> IntArray:
         """Effective SOPs of each sample over all layers, int64, shape (samples,)."""
@@ -139,8 +194,9 @@ class Counts:
         return Spread(float(values.mean()), float(values.std()), int(values.min()), int(values.max()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, all counts exact integers."""
+        """Plain data for JSON, all counts exact integers; ``schema`` is the version of this form."""
         return {
+            "schema": SCHEMA,
             "samples": self.samples,
             "steps": self.steps,
             "layers": [layer.to_dict() for layer in self.layers],
@@ -148,7 +204,9 @@ class Counts:
         }
 
 
-def count(program: Program, trace: Trace) -> Counts:
+def count(
+    program: Program, trace: Trace, placement: Placement | None = None, signals: Mapping[str, str] | None = None
+) -> Counts:
     """Count the operations of a run.
 
     Parameters
@@ -157,19 +215,68 @@ def count(program: Program, trace: Trace) -> Counts:
         The integer program that ran; its weight matrices are in canonical form (no entry twice).
     trace : Trace
         Input spikes and the spikes of every group.
+    placement : Placement, optional
+        Cores of the neurons; without one, messages and hops are not counted.
+    signals : mapping of str to str, optional
+        Kind of what each source sends, by its name (``"input"`` for the input lines); ``"spike"`` where not named.
 
     Raises
     ------
     BadInput
-        If the trace is not one of this program, or a spike is neither 0 nor 1.
+        If the trace is not one of this program, or what is declared as spikes is neither 0 nor 1.
     """
     spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
+    kinds = dict.fromkeys(spikes, "spike") | dict(signals or {})
     _check_matches(program, trace, spikes)
+    for name, array in spikes.items():
+        check_signal(name, kinds[name], array)
     layers = tuple(
-        _count_layer(connection, group, spikes[connection.source], spikes[group.name])
+        _count_layer(connection, group, spikes[connection.source], spikes[group.name], kinds, placement)
         for connection, group in program.layers()
     )
     return Counts(trace.samples, trace.steps, layers)
+
+
+def count_recording(layers: Sequence[RecordedLayer]) -> Counts:
+    """Count the operations of any network whose layers were recorded as plain arrays.
+
+    Raises
+    ------
+    BadInput
+        If nothing was recorded, samples and steps do not agree, or what is declared as spikes is neither 0 nor 1.
+    """
+    if not layers:
+        raise BadInput("no weighted layer was recorded, so there is nothing to count")
+    shapes = {layer.name: layer.arriving.shape[:2] for layer in layers}
+    if len(set(shapes.values())) > 1:
+        raise BadInput(f"recorded layers differ in (samples, steps): {shapes}")
+    for layer in layers:
+        check_signal(layer.source, layer.signal, layer.arriving)
+    samples, steps = next(iter(shapes.values()))
+    return Counts(int(samples), int(steps), tuple(_recorded(layer) for layer in layers))
+
+
+def check_signal(name: str, kind: str, values: NDArray[Any]) -> None:
+    """Hold what a signal carries against its declared kind.
+
+    Raises
+    ------
+    BadInput
+        If the kind is unknown, or the values are no spikes although they are declared as such.
+    """
+    if kind not in SIGNALS:
+        raise BadInput(f"signal of '{name}' is declared '{kind}'; {did_you_mean(kind, SIGNALS)}")
+    if kind == "spike" and values.size and not _binary(values):
+        raise BadInput(
+            f"spikes of '{name}' contain {values.max():g}; only 0 and 1 can be counted as spikes (declare the signal "
+            "'graded' or 'analog')"
+        )
+
+
+def _binary(values: NDArray[Any]) -> bool:
+    if values.dtype.kind in "bu":
+        return bool(values.max() <= 1)
+    return bool(np.all((values == 0) | (values == 1)))
 
 
 def _check_matches(program: Program, trace: Trace, spikes: dict[str, Payloads]) -> None:
@@ -181,36 +288,120 @@ def _check_matches(program: Program, trace: Trace, spikes: dict[str, Payloads]) 
         expected = (trace.samples, trace.steps, sizes[name])
         if array.shape != expected:
             raise BadInput(f"spikes of '{name}' have shape {array.shape}, the program needs {expected}")
-        if array.size and array.max() > 1:
-            raise BadInput(f"spikes of '{name}' contain {array.max()}; only 0 and 1 can be counted as spikes")
 
 
-def _count_layer(connection: Connection, group: Group, arriving: Payloads, emitted: Payloads) -> LayerCounts:
+def _count_layer(
+    connection: Connection,
+    group: Group,
+    arriving: Payloads,
+    emitted: Payloads,
+    kinds: Mapping[str, str],
+    placement: Placement | None,
+) -> LayerCounts:
+    """Count one connection and its neurons."""
+    weights = connection.matrix
+    pattern = nonzero_pattern(weights)
     samples, steps, inputs = arriving.shape
-    runs = samples * steps
-    events = arriving.sum(axis=1, dtype=np.int64)
-    pattern = nonzero_pattern(connection.matrix)
-    effective = events @ fan_out(pattern)
-    touched = touched_updates(arriving.reshape(runs, inputs), pattern)
-    return LayerCounts(
+    rows = arriving.reshape(samples * steps, inputs)
+    routes = None if placement is None else message_fans(weights, connection.source, group.name, placement)
+    return _assemble(
         name=group.name,
         source=connection.source,
-        inputs=inputs,
+        signal=kinds[connection.source],
         neurons=group.neurons,
         stored=connection.stored,
         declared=connection.declared,
-        spikes_in=int(events.sum()),
-        spikes_out=int(emitted.sum(dtype=np.int64)),
-        sop_effective=int(effective.sum()),
-        sop_executed=int((events @ fan_out(connection.matrix)).sum()),
-        sop_executed_dense=int(events.sum()) * group.neurons,
-        sop_bound=connection.stored * runs,
-        neuron_updates=group.neurons * runs,
-        neuron_updates_touched=touched,
-        neuron_updates_idle=group.neurons * runs - touched,
-        bias_adds=int(np.count_nonzero(group.bias_mant)) * runs,
-        macs_dense=inputs * group.neurons * runs,
-        sop_effective_per_sample=effective,
+        arriving=arriving,
+        fans=np.stack([fan_out(pattern), fan_out(weights), np.full(weights.shape[1], group.neurons)], axis=1),
+        touched_runs=touched(rows, pattern).reshape(samples, steps),
+        emitted=emitted.sum(axis=2, dtype=np.int64),
+        routes=routes,
+        routed=placement is not None and connection.source in placement.core_of,
+        biased=int(np.count_nonzero(group.bias_mant)),
+        states=group.neurons + int(np.count_nonzero(group.du != NO_FILTER)),
+    )
+
+
+def _recorded(layer: RecordedLayer) -> LayerCounts:
+    return _assemble(
+        name=layer.name,
+        source=layer.source,
+        signal=layer.signal,
+        neurons=layer.neurons,
+        stored=layer.stored,
+        declared=layer.declared,
+        arriving=layer.arriving,
+        fans=np.stack([layer.fan_out, layer.fan_out, layer.fan_out_dense], axis=1),
+        touched_runs=layer.touched,
+        emitted=layer.emitted,
+        routes=None,
+        routed=False,
+        biased=layer.biased,
+        states=layer.states,
+    )
+
+
+def _assemble(
+    *,
+    name: str,
+    source: str,
+    signal: str,
+    neurons: int,
+    stored: int,
+    declared: int,
+    arriving: NDArray[Any],
+    fans: IntArray,
+    touched_runs: IntArray,
+    emitted: IntArray,
+    routes: IntArray | None,
+    routed: bool,
+    biased: int,
+    states: int,
+) -> LayerCounts:
+    """Put the counts of a layer together from the fan-out of its inputs (effective, executed, dense)."""
+    samples, steps, inputs = arriving.shape
+    count_of_runs = samples * steps
+    columns = fans if routes is None else np.concatenate([fans, routes], axis=1)
+    sums = tally(arriving.reshape(count_of_runs, inputs), columns.astype(np.int64))
+    sums = sums.reshape(samples, steps, sums.shape[1])
+    events, effective, executed, dense = (sums[..., k] for k in range(4))
+    spiking = signal == "spike"
+    nothing = np.zeros_like(events)
+    runs = {
+        "spikes_in": events,
+        "spikes_out": emitted,
+        "sop_effective": effective if spiking else nothing,
+        "sop_executed": executed if spiking else nothing,
+        "sop_executed_dense": dense if spiking else nothing,
+        "macs_effective": nothing if spiking else effective,
+        "neuron_updates_touched": touched_runs,
+        "neuron_updates_idle": neurons - touched_runs,
+        "weight_words_read": executed,
+    }
+    if routes is not None:
+        runs["messages"] = sums[..., 4]
+    if routed:
+        runs |= {"hops_ew": sums[..., 5], "hops_ns": sums[..., 6]}
+    totals = {key: int(values.sum()) for key, values in runs.items()}
+    return LayerCounts(
+        name=name,
+        source=source,
+        signal=signal,
+        inputs=inputs,
+        neurons=neurons,
+        stored=stored,
+        declared=declared,
+        sop_bound=stored * count_of_runs if spiking else 0,
+        macs_dense=int(fans[:, 2].sum()) * count_of_runs,
+        neuron_updates=neurons * count_of_runs,
+        bias_adds=biased * count_of_runs,
+        state_reads=states * count_of_runs,
+        state_writes=states * count_of_runs,
+        messages=totals.pop("messages", None),
+        hops_ew=totals.pop("hops_ew", None),
+        hops_ns=totals.pop("hops_ns", None),
+        runs=runs,
+        **totals,
     )
 
 
@@ -225,20 +416,3 @@ def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:
 def fan_out(weights: sp.csr_matrix) -> IntArray:
     """Count the stored weights of each source, int64, shape (sources,)."""
     return np.bincount(weights.indices[: weights.nnz], minlength=weights.shape[1]).astype(np.int64)
-
-
-def touched_updates(spikes: Payloads, pattern: sp.csr_matrix) -> int:
-    """Count pairs of a row and a neuron that at least one spike of the row reaches.
-
-    Parameters
-    ----------
-    spikes : uint8 array, shape (rows, sources)
-        One row per sample and step.
-    pattern : scipy.sparse.csr_matrix of int64, shape (targets, sources)
-        Ones where there is a weight, so that no sum can cancel.
-    """
-    receivers = pattern.T.tocsr()
-    return sum(
-        int((sp.csr_matrix(spikes[start : start + _ROWS_PER_BLOCK], dtype=np.int64) @ receivers).nnz)
-        for start in range(0, spikes.shape[0], _ROWS_PER_BLOCK)
-    )

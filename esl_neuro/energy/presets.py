@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from esl_neuro.energy.prices import PJ_PER_J, flop_price
+from esl_neuro.energy.estimate import PJ_PER_J
+from esl_neuro.energy.processors import flop_price
 from esl_neuro.hardware import Constant, HardwareTarget, load_target
 
 SCHEMA = 1

@@ -11,12 +11,18 @@ import numpy as np
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Program
+from esl_neuro.energy.breakeven import BreakEven, break_even
 from esl_neuro.energy.counts import Counts, count
-from esl_neuro.energy.prices import Estimate, price
+from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.measurement import Measurement
+from esl_neuro.energy.placement import Placement
+from esl_neuro.energy.prices import price
+from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, probability_below
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Constant, HardwareTarget, load_target
 
-SCHEMA = 1
+SCHEMA = 2
+PROCESSORS = ("gpu", "cpu")
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,13 @@ class EnergyReport:
     counts : Counts
         Exact counts.
     estimates : tuple of Estimate
-        One per target and price model.
+        One per target and price model, the one that represents the target first.
+    distributions : tuple of Distribution or None
+        Where each estimate lies, None for a refused one.
+    break_evens : tuple of BreakEven
+        Where the representative estimate of each chip meets that of each processor.
+    measurements : tuple of Measurement
+        Measured energies to stand beside the estimates.
     ratios : tuple of Ratio
         GPU (first) over chips (second).
     warnings : tuple of str
@@ -89,6 +101,9 @@ class EnergyReport:
     dense: int
     counts: Counts
     estimates: tuple[Estimate, ...]
+    distributions: tuple[Distribution | None, ...]
+    break_evens: tuple[BreakEven, ...]
+    measurements: tuple[Measurement, ...]
     ratios: tuple[Ratio, ...]
     warnings: tuple[str, ...]
 
@@ -96,6 +111,16 @@ class EnergyReport:
     def density(self) -> float:
         """Stored connections per connection of the dense network (0 for a network without any)."""
         return self.stored / self.dense if self.dense else 0.0
+
+    @property
+    def rows(self) -> tuple[tuple[Estimate, Distribution | None], ...]:
+        """Every estimate with its distribution."""
+        return tuple(zip(self.estimates, self.distributions, strict=True))
+
+    @property
+    def summary(self) -> tuple[tuple[Estimate, Distribution | None], ...]:
+        """The representative estimate of each target with its distribution."""
+        return tuple({estimate.target: (estimate, found) for estimate, found in reversed(self.rows)}.values())[::-1]
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -122,7 +147,12 @@ class EnergyReport:
             },
             "counts": self.counts.to_dict(),
             "sop_effective_spread": vars(self.counts.spread()),
-            "estimates": [estimate.to_dict() for estimate in self.estimates],
+            "estimates": [
+                estimate.to_dict() | {"distribution": None if found is None else found.to_dict()}
+                for estimate, found in self.rows
+            ],
+            "measurements": [measurement.to_dict() for measurement in self.measurements],
+            "break_even": [meeting.to_dict() for meeting in self.break_evens],
             "ratios": [ratio.to_dict() for ratio in self.ratios],
             "constants": {c.id: c.model_dump() for c in self.constants},
             "warnings": list(self.warnings),
@@ -132,8 +162,10 @@ class EnergyReport:
 def energy_report(
     program: Program,
     trace: Trace,
-    targets: Sequence[str] = ("truenorth", "loihi", "loihi2", "v100-pcie"),
+    targets: Sequence[str] = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie"),
     tick_s: float = 1e-3,
+    placement: Placement | None = None,
+    measurements: Sequence[Measurement] = (),
 ) -> EnergyReport:
     """Count a run and price it for several targets.
 
@@ -147,6 +179,10 @@ def energy_report(
         Names of hardware targets, or paths of TOML files.
     tick_s : float
         Duration of one time step on a chip, in seconds; static power is multiplied with it.
+    placement : Placement, optional
+        Cores of the neurons, for messages and hops.
+    measurements : sequence of Measurement
+        Measured energies to stand beside the estimates.
 
     Raises
     ------
@@ -157,9 +193,10 @@ def energy_report(
         raise BadInput(f"tick_s is {tick_s}; give the duration of a time step in seconds, above 0, such as 1e-3")
     if not trace.samples:
         raise BadInput("the trace has 0 samples, so there is no energy per sample; run at least 1 sample")
-    chips = tuple(load_target(name) for name in targets)
-    counts = count(program, trace)
-    estimates = tuple(estimate for chip in chips for estimate in price(counts, chip, tick_s))
+    hardware = tuple(load_target(name) for name in targets)
+    counts = count(program, trace, placement)
+    draws = Draws()
+    estimates = tuple(estimate for target in hardware for estimate in price(counts, target, tick_s))
     return EnergyReport(
         backend=trace.backend,
         program_target=program.target,
@@ -169,17 +206,37 @@ def energy_report(
         inputs=program.input_size,
         neurons=program.neurons,
         stored=program.synapses,
-        dense=sum(layer.inputs * layer.neurons for layer in counts.layers),
+        dense=counts.total("macs_dense") // (trace.samples * trace.steps) if trace.steps else 0,
         counts=counts,
         estimates=estimates,
+        distributions=tuple(distribution(estimate, draws) for estimate in estimates),
+        break_evens=tuple(_break_evens(counts, estimates, hardware, draws)),
+        measurements=tuple(measurements),
         ratios=gpu_ratios(estimates),
-        warnings=tuple(_warnings(program, trace, counts, chips)),
+        warnings=tuple(_warnings(program, trace, counts, hardware)),
     )
 
 
+def _break_evens(
+    counts: Counts, estimates: Sequence[Estimate], hardware: Sequence[HardwareTarget], draws: Draws
+) -> Iterator[BreakEven]:
+    """Hold the representative estimates of the chips against those of the processors."""
+    first = {e.target: e for e in reversed(estimates) if e.terms and e.scope != "static"}
+    utilisations = {
+        target.name: target.constants["utilisation"].nominal for target in hardware if "utilisation" in target.constants
+    }
+    processors = [e for e in first.values() if e.kind in PROCESSORS]
+    for processor in processors:
+        assumed = utilisations.get(processor.target) if processor.scope == "utilisation" else None
+        for chip in reversed(first.values()):
+            if chip.kind not in PROCESSORS:
+                likely = probability_below(chip, processor, draws)
+                yield break_even(counts, chip, processor, likely, assumed)
+
+
 def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
-    """First estimate of each GPU over every estimate of a chip that prices operations and is not zero."""
-    first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu"}.values()
+    """Peak estimate of each GPU over every estimate of a chip that prices operations and is not zero."""
+    first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
     return tuple(
         Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal)
         for gpu in first_of_gpu
@@ -189,6 +246,7 @@ def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
 
 
 def _warnings(program: Program, trace: Trace, counts: Counts, chips: Sequence[HardwareTarget]) -> Iterator[str]:
+    yield "every figure is an estimate: counts are exact, prices are published or assumed, nothing was measured here"
     yield "rows of different scope include different things: never add them, and name both scopes to compare them"
     if trace.samples == 1:
         yield "counts are of 1 sample, so the spread over samples is unknown; run more"
@@ -197,6 +255,9 @@ def _warnings(program: Program, trace: Trace, counts: Counts, chips: Sequence[Ha
     for layer in counts.layers:
         if layer.spikes_out == 0:
             yield f"layer '{layer.name}' never spikes in this run: its thresholds may be too high"
+    for chip in chips:
+        if chip.target.note is not None:
+            yield f"{chip.name}: {chip.target.note}"
     executed, dense = counts.total("sop_executed"), counts.total("sop_executed_dense")
     if dense > executed:
         factor = f"{dense / executed:.2f} times as many" if executed else f"{dense:,} instead of 0"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from esl_neuro.energy.breakeven import BreakEven
+from esl_neuro.energy.cite import bibliography, caption
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.presets import PresetResult, Reading
-from esl_neuro.energy.prices import PJ_PER_J, Estimate, Term
+from esl_neuro.energy.estimate import PJ_PER_J, Estimate, Term
 from esl_neuro.energy.report import EnergyReport
+from esl_neuro.energy.uncertainty import Distribution
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware import Constant, Interval
 from esl_neuro.report.tables import table
 
@@ -23,6 +26,10 @@ VERIFICATION = (
 )
 
 
+NO_RANGE = (
+    "The interval is over the published ranges of the constants and the samples of the run. A constant without a "
+    "published range does not widen it: its uncertainty is unknown, not zero."
+)
 LOWER_BOUND = (
     "'>=': the total leaves out something that happened, or prices it at a published best case; the range is only that "
     "of the prices there are."
@@ -31,36 +38,71 @@ LOWER_BOUND = (
 
 def render_energy_report(report: EnergyReport) -> str:
     """Render what ran, the counts, the prices and the warnings."""
-    return _sections(
+    return sections(
         _run(report),
         "Network and activity, mean per sample\n" + _activity(report.counts),
         "Synaptic operations (SOP), mean per sample\n" + _operations(report.counts),
-        "Energy per sample, in J\n" + _estimates(report.estimates),
+        "Energy per sample, one line for each target\n" + _summary(report),
+        "Energy per sample by layer, nominal, in J\n" + _layers(report),
+        "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
+        *_meetings(report.break_evens),
         *_ratios(report),
-        "Read this with the numbers\n" + _bullets((*report.warnings, *_notes(report.estimates))),
+        "Read this with the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
     )
 
 
 def render_explanation(report: EnergyReport) -> str:
     """Render every constant with its origin, then the arithmetic of every row."""
-    return _sections(
-        "Constants used\n" + _constants(report.constants),
-        "Arithmetic, per sample\n" + "\n".join(_arithmetic(estimate) for estimate in report.estimates),
-        _wrap(VERIFICATION),
+    return sections(
+        "Constants used\n" + render_constants(report.constants),
+        "Arithmetic, per sample\n" + "\n".join(arithmetic(estimate) for estimate in report.estimates),
+        wrap(VERIFICATION),
     )
 
 
-def render_preset(preset: PresetResult) -> str:
-    """Render a recomputed comparison with its derivation, its caveats and its constants."""
-    return _sections(
-        "\n".join(_wrap(line) for line in (f"{preset.name}: {preset.label}", preset.paper, preset.title)),
-        "Connections\n" + _bullets(preset.connections),
-        *(_reading(reading) for reading in preset.readings),
-        "The same connection counts at other published prices, in J\n" + _alternatives(preset),
-        "What the table does not say\n" + _numbered(preset.caveats),
-        "Constants used\n" + _constants(preset.constants),
-        _wrap(VERIFICATION),
+def render_one_explanation(report: EnergyReport, row: str) -> str:
+    """Render the arithmetic and the constants of one row.
+
+    Parameters
+    ----------
+    report : EnergyReport
+        The report.
+    row : str
+        Number of the row, or ``"target:model"``.
+
+    Raises
+    ------
+    BadInput
+        If there is no such row.
+    """
+    names = [estimate.name for estimate in report.estimates]
+    index = names.index(row) if row in names else int(row) - 1 if row.isdigit() else -1
+    if not 0 <= index < len(names):
+        raise BadInput(f"--explain '{row}': no such row; numbers 1 to {len(names)}, or {did_you_mean(row, names)}")
+    estimate, found = report.rows[index]
+    return sections(
+        "Arithmetic, per sample\n" + arithmetic(estimate),
+        *(() if found is None else (wrap(_in_words(found)),)),
+        *((bullets(estimate.notes),) if estimate.notes else ()),
+        "Constants used\n" + (render_constants(estimate.constants) or "none"),
+        wrap(VERIFICATION),
     )
+
+
+def _in_words(found: Distribution) -> str:
+    sentence = (
+        f"Median {si_energy(found.median_pj)}, 5-95 % {si_energy(found.low_pj)} to {si_energy(found.high_pj)}: "
+        "constants drawn from their ranges, samples resampled."
+    )
+    if found.leading is None:
+        return sentence + " Nothing varies: no constant has a published range, and there is one sample."
+    return f"{sentence} Most of it comes from {found.leading} ({found.leading_share:.0%} of the variance)."
+
+
+def render_citation(report: EnergyReport) -> str:
+    """Render a caption sentence as a comment, then BibTeX of exactly the constants used."""
+    sentence = caption(report.samples, report.steps, report.summary)
+    return wrap(sentence, "% ", "% ") + "\n\n" + bibliography(report.constants)
 
 
 # Numbers.
@@ -106,23 +148,28 @@ def _range(interval: Interval) -> str:
 # Layout.
 
 
-def _sections(*parts: str) -> str:
+def sections(*parts: str) -> str:
+    """Put parts under each other with an empty line between them."""
     return "\n\n".join(parts) + "\n"
 
 
-def _wrap(text: str, first: str = "", rest: str = "") -> str:
+def wrap(text: str, first: str = "", rest: str = "") -> str:
+    """Wrap a paragraph to the width."""
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(_wrap(line, "- ", "  ") for line in lines)
+def bullets(lines: Iterable[str]) -> str:
+    """Set lines as a list."""
+    return "\n".join(wrap(line, "- ", "  ") for line in lines)
 
 
-def _numbered(lines: Iterable[str]) -> str:
-    return "\n".join(_wrap(line, f"{number}. ", "   ") for number, line in enumerate(lines, start=1))
+def numbered(lines: Iterable[str]) -> str:
+    """Set lines as a numbered list."""
+    return "\n".join(wrap(line, f"{number}. ", "   ") for number, line in enumerate(lines, start=1))
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Shorten a name for a column."""
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
 
 
@@ -132,7 +179,7 @@ def _short(name: str) -> str:
 def _run(report: EnergyReport) -> str:
     spread = report.counts.spread()
     return "\n".join(
-        _wrap(line)
+        wrap(line)
         for line in (
             f"Energy report: {report.samples:,} samples x {report.steps:,} steps on the {report.backend} backend, "
             f"program for {report.program_target}, tick {report.tick_s:g} s",
@@ -148,7 +195,7 @@ def _activity(counts: Counts) -> str:
     headers = ("layer", "neurons", "stored", "density", "spikes in", "spikes out", "updates", "with input", "idle")
     rows = [
         (
-            _short(layer.name),
+            short(layer.name),
             f"{layer.neurons:,}",
             amount(layer.stored),
             f"{layer.stored / (layer.inputs * layer.neurons or 1):.4f}",
@@ -174,22 +221,99 @@ _SOP_COLUMNS = ("sop_effective", "sop_executed", "sop_executed_dense", "sop_boun
 def _operations(counts: Counts) -> str:
     headers = ("layer", "effective", "executed", "executed if dense", "bound", "dense MACs")
     rows = [
-        (_short(layer.name), *(amount(getattr(layer, name) / counts.samples) for name in _SOP_COLUMNS))
+        (short(layer.name), *(amount(getattr(layer, name) / counts.samples) for name in _SOP_COLUMNS))
         for layer in counts.layers
     ]
     return table(headers, [*rows, ("total", *(amount(counts.per_sample(name)) for name in _SOP_COLUMNS))])
 
 
+def _summary(report: EnergyReport) -> str:
+    headers = ("target", "scope", "evidence", "", "median J", "5 - 95 %", "varies most with")
+    rows = [_summary_row(estimate, found) for estimate, found in report.summary]
+    measured = [
+        (
+            short(m.target),
+            m.scope,
+            "measured",
+            "",
+            f"{m.energy_j_per_sample:.2E}",
+            f"{m.low_j:.2E} - {m.high_j:.2E}",
+            "",
+        )
+        for m in report.measurements
+    ]
+    return "\n".join((table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE)))
+
+
+def _summary_row(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
+    start = (short(estimate.target), estimate.scope, estimate.evidence, ">=" if estimate.lower_bound else "")
+    if found is None:
+        return (*start, "refused", "", "")
+    source = "" if found.leading is None else found.leading.split(" ")[0]
+    return (*start, joules(found.median_pj), f"{joules(found.low_pj)} - {joules(found.high_pj)}", source)
+
+
+def _layers(report: EnergyReport) -> str:
+    columns = [estimate for estimate, _ in report.summary if estimate.terms]
+    shares = [estimate.by_layer_pj() for estimate in columns]
+    names = list(dict.fromkeys(name for share in shares for name in share))
+    rows = [
+        (
+            name if name not in _layer_names(report) else short(name),
+            *(joules(share[name]) if name in share else "" for share in shares),
+        )
+        for name in names
+    ]
+    return table(("", *(short(estimate.target) for estimate in columns)), rows)
+
+
+def _layer_names(report: EnergyReport) -> frozenset[str]:
+    return frozenset(layer.name for layer in report.counts.layers)
+
+
 def _estimates(estimates: Iterable[Estimate]) -> str:
-    headers = ("target", "model", "scope", "evidence", "", "nominal", "low - high")
-    return "\n".join((table(headers, [_estimate(estimate) for estimate in estimates], left=4), _wrap(LOWER_BOUND)))
+    headers = ("no.", "target", "model", "scope", "evidence", "", "nominal", "all low - all high")
+    rows = [(str(number), *_estimate(estimate)) for number, estimate in enumerate(estimates, 1)]
+    return table(headers, rows, left=6)
 
 
 def _estimate(estimate: Estimate) -> tuple[str, ...]:
     energy = estimate.energy_pj
     bound = ">=" if estimate.lower_bound else ""
     numbers = ("refused", "") if energy is None else (joules(energy.nominal), _range(energy))
-    return (_short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
+    return (short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
+
+
+def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
+    rows = [
+        (
+            short(meeting.chip.target),
+            short(meeting.processor.target),
+            "" if meeting.probability is None else f"{meeting.probability:.3f}",
+            f"{meeting.rate:.4f}",
+            _where(meeting.rate_at),
+            f"{meeting.density:.4f}",
+            _where(meeting.density_at),
+            "" if meeting.utilisation_at is None else f"{meeting.utilisation_at:.3g}",
+        )
+        for meeting in meetings
+    ]
+    if not rows:
+        return ()
+    headers = ("chip", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
+    note = (
+        "rate: spikes per source line and step; equal at: where the nominal energies meet, all else as it is ('> 1': "
+        "even a spike in every step, or every connection, is less; 'never': its fixed costs alone are more); "
+        "utilisation: share of its peak rate at which the processor needs as little (above 1: it cannot). Both sides "
+        "differ in scope."
+    )
+    return ("Where chip and processor meet\n" + table(headers, rows, 2) + "\n" + wrap(note),)
+
+
+def _where(value: float | None) -> str:
+    if value is None:
+        return "never"
+    return "> 1" if value > 1 else f"{value:.4f}"
 
 
 def _ratios(report: EnergyReport) -> tuple[str, ...]:
@@ -223,7 +347,8 @@ def _notes(estimates: Iterable[Estimate]) -> list[str]:
 # Sections of an explanation.
 
 
-def _constants(constants: Iterable[Constant]) -> str:
+def render_constants(constants: Iterable[Constant]) -> str:
+    """Render constants with everything needed to judge them, each once."""
     unique = {constant.id: constant for constant in constants}.values()
     return "\n".join(_constant(constant) for constant in unique)
 
@@ -241,15 +366,16 @@ def _constant(constant: Constant) -> str:
         f"confidence: {constant.confidence}",
         f"source: {constant.source}",
     )
-    return "\n".join((f"{constant.id} = {constant.text}{span}", *(_wrap(line, "    ", "      ") for line in lines)))
+    return "\n".join((f"{constant.id} = {constant.text}{span}", *(wrap(line, "    ", "      ") for line in lines)))
 
 
-def _arithmetic(estimate: Estimate) -> str:
+def arithmetic(estimate: Estimate) -> str:
+    """Render the products of an estimate and their sum."""
     name = f"{estimate.target} {estimate.model} ({estimate.scope})"
     if estimate.energy_pj is None:
-        return _wrap(f"{name}: refused, {estimate.refusal}", "", "    ")
-    lines = [_wrap(f"{name}: {estimate.prices}", "", "    ")]
-    lines += [_wrap(_product(term), "    ", "      ") for term in estimate.terms]
+        return wrap(f"{name}: refused, {estimate.refusal}", "", "    ")
+    lines = [wrap(f"{name}: {estimate.prices}", "", "    ")]
+    lines += [wrap(_product(term), "    ", "      ") for term in estimate.terms]
     bound = ">= " if estimate.lower_bound else "= "
     energy = estimate.energy_pj
     total = f"{bound}{si_energy(energy.nominal)} [{si_energy(energy.low)} - {si_energy(energy.high)}]"
@@ -260,33 +386,3 @@ def _product(term: Term) -> str:
     count = f"{term.count:g} s" if term.count_unit == "s" else f"{exact(term.count)} {term.count_unit}"
     ids = ", ".join(constant.id for constant in term.constants)
     return f"{term.what}: {count} x {term.price_text} = {si_energy(term.energy_pj.nominal)}   ({ids})"
-
-
-# Sections of a preset.
-
-
-def _reading(reading: Reading) -> str:
-    rows = [(f.network, f.chip, f.text, f.printed_j, f.remark) for f in reading.figures]
-    verdict = f"{reading.equal} of the {len(reading.figures)} printed figures"
-    return "\n".join(
-        (
-            _wrap(f"Reading '{reading.name}' gives {verdict}: {reading.assumption}"),
-            table(("network", "hardware", "recomputed (J)", "paper (J)", "comparison"), rows, 2),
-            *(_wrap(f"{f.network} {f.chip}: {f.derivation}", "    ", "      ") for f in reading.figures),
-        )
-    )
-
-
-def _alternatives(preset: PresetResult) -> str:
-    rows = [
-        (
-            a.constant.id,
-            str(a.constant.scope),
-            a.constant.text,
-            f"{a.price_pj:.3g}",
-            f"{a.dense_j:.2E}",
-            f"{a.sparse_j:.2E}",
-        )
-        for a in preset.alternatives
-    ]
-    return table(("constant", "scope", "as published", "pJ per SOP", "dense", "sparse"), rows, 2)

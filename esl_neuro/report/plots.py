@@ -100,7 +100,7 @@ def draw_lines(lines: Mapping[str, Sequence[Point]], title: str, x_label: str, y
 
     with rc_context(STYLE):
         columns = _legend_columns(lines)
-        figure, axes = _figure(title, 4.2 + 0.22 * math.ceil(len(lines) / columns))
+        figure, axes = new_figure(title, 4.2 + 0.22 * math.ceil(len(lines) / columns))
         places = _Places([point.place for points in lines.values() for point in points])
         for index, (label, points) in enumerate(lines.items()):
             shift = 0.0 if places.numeric else SHIFT * (index - (len(lines) - 1) / 2) / len(lines)
@@ -110,7 +110,7 @@ def draw_lines(lines: Mapping[str, Sequence[Point]], title: str, x_label: str, y
         axes.set_ylabel(y_label)
         if len(lines) > 1:
             figure.legend(loc="outside lower center", ncols=columns)
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_bars(bars: Sequence[Point], title: str, value_label: str, path: Path) -> None:
@@ -129,7 +129,7 @@ def draw_bars(bars: Sequence[Point], title: str, value_label: str, path: Path) -
     from matplotlib import rc_context
 
     with rc_context(STYLE):
-        figure, axes = _figure(title, 1.3 + 0.36 * len(bars))
+        figure, axes = new_figure(title, 1.3 + 0.36 * len(bars))
         for row, bar in enumerate(bars):
             _bar(axes, row, bar)
         axes.set_yticks(range(len(bars)), [textwrap.fill(str(bar.place), 44) for bar in bars])
@@ -138,7 +138,7 @@ def draw_bars(bars: Sequence[Point], title: str, value_label: str, path: Path) -
         axes.set_xlim(left=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(value_label)
-        _save(figure, path)
+        save(figure, path)
 
 
 class _Places:
@@ -171,7 +171,8 @@ def _text(value: float | str) -> str:
     return textwrap.fill(value, 20) if isinstance(value, str) else f"{value:g}"
 
 
-def _figure(title: str, height: float) -> tuple[Figure, Axes]:
+def new_figure(title: str, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of the common width with its title, and its axes; ``height`` in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -206,7 +207,8 @@ def _bar(axes: Axes, row: int, bar: Point) -> None:
     axes.annotate(text, (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's suffix, the same bytes for the same figure."""
     kind = path.suffix.removeprefix(".").lower()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(path, format=kind, dpi=150, metadata=metadata)

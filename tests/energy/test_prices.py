@@ -6,37 +6,18 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from make_counts import COUNTS, LAYER, spread, with_runs
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
-from esl_neuro.energy.counts import Counts, LayerCounts
-from esl_neuro.energy.prices import PRICE_MODELS, Estimate, price, table2
+from esl_neuro.energy.chips import table2
+from esl_neuro.energy.counts import Counts
+from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.prices import PRICE_MODELS, price
 from esl_neuro.energy.report import energy_report, gpu_ratios
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
-
-# Two samples of ten steps: 100 effective and 120 executed SOPs, 30 + 50 updates, 8 spikes in, 4 out.
-LAYER = LayerCounts(
-    name="fc",
-    source="input",
-    inputs=20,
-    neurons=4,
-    stored=30,
-    declared=30,
-    spikes_in=8,
-    spikes_out=4,
-    sop_effective=100,
-    sop_executed=120,
-    sop_executed_dense=32,
-    sop_bound=600,
-    neuron_updates=80,
-    neuron_updates_touched=30,
-    neuron_updates_idle=50,
-    bias_adds=0,
-    macs_dense=1600,
-    sop_effective_per_sample=np.array([60, 40]),
-)
-COUNTS = Counts(samples=2, steps=10, layers=(LAYER,))
+from esl_neuro.resources import resource_names
 
 
 def estimate(target, model, tick_s=1e-3, counts=COUNTS):
@@ -85,7 +66,8 @@ def test_loihi_silicon():
 
 
 def test_nothing_unpriced_where_nothing_happened():
-    silent = Counts(2, 10, (dataclasses.replace(LAYER, spikes_in=0, sop_effective=0, sop_executed=0),))
+    nothing = spread(0, 0)
+    silent = with_runs(spikes_in=nothing, sop_effective=nothing, sop_executed=nothing)
     result = estimate("loihi", "silicon", counts=silent)
     assert result.unpriced == ()
     assert not result.lower_bound
@@ -101,29 +83,32 @@ def test_static_power_is_a_row_of_its_own():
 
 
 def test_loihi2_refuses_what_nobody_published():
-    refused, proxy, static = price(COUNTS, load_target("loihi2"), 1e-3)
+    proxy, refused, static = price(COUNTS, load_target("loihi2"), 1e-3)
     assert refused.energy_pj is None
     assert refused.refusal is not None
     assert "loihi2.e_synop" in refused.refusal
     assert refused.to_dict()["energy_pj_per_sample"] is None
     nominal = estimate("loihi", "silicon").energy_pj.nominal
-    assert energies(proxy) == pytest.approx((0.3 * nominal, nominal, 3 * nominal))
+    ends = estimate("loihi", "silicon").energy_pj
+    assert energies(proxy) == pytest.approx((0.3 * ends.low, nominal, 3 * ends.high))
     assert (proxy.scope, proxy.evidence) == ("proxy", "assumed")
     assert any(note.startswith("PROXY") for note in proxy.notes)
     assert energies(static) == pytest.approx((2.32e9, 2.32e9, 2.82e9))
 
 
 def test_v100_counts_dense_work():
-    two, once = price(COUNTS, load_target("v100-pcie"), 1e-3)
+    band, two, once = price(COUNTS, load_target("v100-pcie"), 1e-3)
     pj = 250 / 14e12 * 1e12
     assert two.energy_pj.nominal == pytest.approx(2 * 800 * pj)
     assert once.energy_pj.nominal == pytest.approx(20 * 4 * pj)
     assert two.energy_pj.low == pytest.approx(2 * 800 * 250 / 14.1)
     assert two.lower_bound
     assert once.lower_bound
+    assert energies(band) == pytest.approx((2 * 800 * 250 / 14.1, 2 * 800 * pj / 0.03, 2 * 800 * pj / 0.001))
+    assert (band.scope, band.evidence, band.lower_bound) == ("utilisation", "assumed", False)
 
 
-@pytest.mark.parametrize("target", ["truenorth", "loihi", "loihi2", "v100-pcie"])
+@pytest.mark.parametrize("target", resource_names("hw_targets"))
 def test_every_estimate_is_the_sum_of_its_terms(target):
     for result in price(COUNTS, load_target(target), 1e-3):
         for end in ("low", "nominal", "high"):
@@ -132,6 +117,7 @@ def test_every_estimate_is_the_sum_of_its_terms(target):
             assert total == pytest.approx(sum(terms))
         if result.energy_pj is not None:
             assert result.energy_pj.low <= result.energy_pj.nominal <= result.energy_pj.high
+            assert sum(result.by_layer_pj().values()) == pytest.approx(result.energy_pj.nominal)
         json.dumps(result.to_dict())
 
 
@@ -177,6 +163,75 @@ def test_ratios_name_both_sides_and_leave_static_power_out():
     assert ratio.to_dict()["second"] == {"target": "truenorth", "model": "all-in", "scope": "all_in"}
 
 
+def test_messages_and_hops_are_priced_where_a_placement_is_known():
+    placed = dataclasses.replace(
+        LAYER, messages=14, hops_ew=6, hops_ns=2,
+        runs=LAYER.runs | {"messages": spread(10, 4), "hops_ew": spread(4, 2), "hops_ns": spread(2, 0)},
+    )  # fmt: skip
+    counts = Counts(2, 10, (placed,))
+    result = estimate("loihi", "silicon", counts=counts)
+    without = estimate("loihi", "silicon").energy_pj.nominal
+    assert result.energy_pj.nominal == pytest.approx(without + 7 * 111 + 3 * 3.0 + 1 * 4.0)
+    assert not result.unpriced
+    assert not result.lower_bound
+
+
+def test_values_that_are_no_spikes_have_no_price_on_a_chip():
+    counts = with_runs(macs_effective=spread(3, 1))
+    for target, model in (("truenorth", "all-in"), ("loihi", "table2"), ("darwin3", "marginal")):
+        result = estimate(target, model, counts=counts)
+        assert ("multiply accumulates of values that are no spikes", 2.0) in [
+            (u.what, u.count) for u in result.unpriced
+        ]
+        assert result.lower_bound
+
+
+def test_chips_with_one_price_each():
+    assert estimate("odin", "all-in").energy_pj.nominal == pytest.approx(50 * 12.7)
+    assert estimate("odin", "marginal").energy_pj.nominal == pytest.approx(50 * 8.43)
+    assert estimate("darwin3", "marginal").energy_pj.nominal == pytest.approx(50 * 5.47)
+    assert estimate("tianjic", "all-in").energy_pj.nominal == pytest.approx(50 * 1000 / 649)
+    assert estimate("rolls", "per-operation").energy_pj.nominal == pytest.approx(60 * 0.077)
+    assert estimate("spinnaker", "synapse-neuron").energy_pj.nominal == pytest.approx(60 * 13300 + 40 * 26000)
+    assert estimate("arm-cortex-a", "per-mac").energy_pj.nominal == pytest.approx(800 * 900)
+
+
+@pytest.mark.parametrize(("target", "figure"), [("speck", "0.42 mW"), ("xylo", "6.6 uJ"), ("akida", "no measured")])
+def test_chips_without_a_price_are_refused_and_their_systems_shown(target, figure):
+    (result,) = price(COUNTS, load_target(target), 1e-3)
+    assert result.energy_pj is None
+    assert result.refusal.startswith("unpublished")
+    assert any(figure in note for note in result.notes)
+
+
+def test_cmos_arithmetic_is_the_number_of_the_literature():
+    counts = with_runs(macs_effective=spread(3, 1))
+    assert estimate("cmos45", "arithmetic").energy_pj.nominal == pytest.approx(50 * 0.9)
+    assert estimate("cmos45", "arithmetic", counts=counts).energy_pj.nominal == pytest.approx(50 * 0.9 + 2 * 4.6)
+    assert estimate("cmos45", "arithmetic-int8").energy_pj.nominal == pytest.approx(50 * 0.03)
+
+
+def test_cmos_with_memory_reads_weights_and_states():
+    # 30 weights and 4 states fit into 8 KB: 10 pJ for 64 bits, which are two words.
+    result = estimate("cmos45", "with-memory").energy_pj.nominal
+    assert result == pytest.approx(50 * 0.9 + 40 * 3.7 + 40 * 0.9 + 60 / 2 * 10 + 80 / 2 * 10)
+
+
+def test_a_layer_too_large_for_the_memory_reads_from_a_larger_one():
+    large = Counts(2, 10, (dataclasses.replace(LAYER, stored=300_000),))
+    small, big = (estimate("cmos45", "with-memory", counts=c).energy_pj.nominal for c in (COUNTS, large))
+    dram = (1300 * 2600) ** 0.5
+    assert big - small == pytest.approx(60 / 2 * (dram - 10))
+
+
+def test_lemaire_has_the_corrected_terms():
+    # theta_in N = 16, T N = 40, theta_out = 2, theta_in = 4 per sample; every memory of 8 KB.
+    events, updates, out, arriving = 16, 40, 2, 4
+    operations = 2 * (events + updates + out) * 0.1
+    accesses = (events + updates) + 2 * (events + updates + out) + (arriving + out)
+    assert estimate("cmos45", "lemaire").energy_pj.nominal == pytest.approx(operations + accesses / 2 * 10)
+
+
 def small_run(weights, spikes, emitted, steps=None):
     matrix = sp.csr_matrix(np.asarray(weights, dtype=np.int64))
     zeros = np.zeros(matrix.shape[0], dtype=np.int64)
@@ -191,16 +246,21 @@ def test_report_puts_everything_together():
     run = small_run(np.full((2, 300), 2), spikes, np.zeros((2, 3, 2), np.uint8), steps=4)
     report = energy_report(*run)
     assert (report.samples, report.steps, report.stored, report.dense, report.density) == (2, 3, 600, 600, 1.0)
-    assert [e.target for e in report.estimates] == ["truenorth"] * 3 + ["loihi"] * 3 + ["loihi2"] * 3 + [
-        "v100-pcie"
-    ] * 2
+    assert [e.target for e in report.estimates] == [
+        *("truenorth",) * 3,
+        *("loihi",) * 3,
+        *("loihi2",) * 3,
+        *("cmos45",) * 4,
+        *("v100-pcie",) * 3,
+    ]
+    assert [e.model for e, _ in report.summary] == ["marginal-static", "silicon", "proxy", "with-memory", "utilisation"]
     text = "\n".join(report.warnings)
     assert "layer 'fc' never spikes" in text
     assert "truenorth: layer 'fc' has a fan-in of 300, the chip takes 256 axons" in text
     assert "3 steps per sample, the program was exported for 4" in text
     assert "dense process" not in text  # nothing to skip in a dense layer
     document = json.loads(json.dumps(report.to_dict()))
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["counts"]["layers"][0]["sop_effective"] == 2 * 3 * 600
     assert document["counts"]["sop_effective_per_sample"] == [1800, 1800]
     used = {identity for row in document["estimates"] for identity in row["constants"]}

@@ -10,13 +10,16 @@ from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.energy.presets import PRESETS
 from esl_neuro.energy.report import energy_report
+from esl_neuro.errors import BadInput
+from esl_neuro.report.comparison_text import render_preset
 from esl_neuro.report.energy_text import (
     WIDTH,
     amount,
     exact,
     render_energy_report,
+    render_citation,
     render_explanation,
-    render_preset,
+    render_one_explanation,
     si_energy,
     table,
 )
@@ -78,13 +81,55 @@ def test_report_totals_are_the_counts(report):
 def test_report_has_one_row_per_estimate(report):
     text = render_energy_report(report)
     for estimate in report.estimates:
-        row = next(r for r in rows(text, estimate.target) if r[1] == estimate.model and len(r) > 3)
+        row = next(r[1:] for r in map(str.split, text.splitlines()) if r[1:3] == [estimate.target, estimate.model])
         assert row[2:4] == [estimate.scope, estimate.evidence]
         assert (">=" in row) == estimate.lower_bound
         if estimate.energy_pj is None:
             assert row[-1] == "refused"
         else:
             assert f"{estimate.energy_pj.nominal * 1e-12:.2E}" in row
+
+
+def test_report_has_one_line_for_each_target_with_its_interval(report):
+    text = render_energy_report(report)
+    summary = text[text.index("one line for each target") : text.index("by layer")]
+    for estimate, found in report.summary:
+        (row,) = (r for r in rows(summary, estimate.target) if r[0] == estimate.target)
+        assert row[1:3] == [estimate.scope, estimate.evidence]
+        for quantity in (found.median_pj, found.low_pj, found.high_pj):
+            assert f"{quantity * 1e-12:.2E}" in row
+
+
+def test_report_has_the_energy_of_every_layer(report):
+    text = render_energy_report(report)
+    part = text[text.index("by layer") : text.index("Every price model")].splitlines()
+    layers = [line.split() for line in part if line.startswith("a_layer")]
+    assert len(layers) == len(report.counts.layers)
+    for index, (layer, row) in enumerate(zip(report.counts.layers, layers, strict=True)):
+        shares = [estimate.by_layer_pj()[layer.name] for estimate, _ in report.summary]
+        assert row[1:] == [f"{share * 1e-12:.2E}" for share in shares], index
+
+
+def test_one_row_is_explained_by_number_or_by_name(report):
+    text = render_one_explanation(report, "2")
+    assert text == render_one_explanation(report, "truenorth:all-in")
+    assert "truenorth.e_event_allin = 26 pJ" in text
+    assert "loihi" not in text
+    assert "5-95 %" in text
+    with pytest.raises(BadInput, match=r"'loihi:silcon': no such row.*did you mean 'loihi:silicon'"):
+        render_one_explanation(report, "loihi:silcon")
+    with pytest.raises(BadInput, match="'0': no such row; numbers 1 to"):
+        render_one_explanation(report, "0")
+
+
+def test_a_citation_has_exactly_the_constants_used(report):
+    text = render_citation(report)
+    for constant in report.constants:
+        assert constant.id in text
+        for key in constant.cite:
+            assert text.count(f"{{{key},\n") == 1
+    assert "frenkel2019" not in text
+    assert "estimated and not measured" in " ".join(text.split("\n% "))
 
 
 def test_report_has_the_warnings(report):

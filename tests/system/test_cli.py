@@ -16,7 +16,11 @@ from command_workspace import REPOSITORY
 
 from esl_neuro.backends.lava_door import lava_installed
 
-COMMANDS = ("", "train", "sweep", "evaluate", "export", "run", "verify", "energy", "energy report", "quickstart")
+COMMANDS = (
+    *("", "train", "sweep", "evaluate", "export", "run", "verify", "quickstart"),
+    *("energy", "energy report", "energy compare", "energy import", "energy measure", "energy validate"),
+    *("targets", "targets list", "targets show", "targets validate"),
+)
 
 with_lava = pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 

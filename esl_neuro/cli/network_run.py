@@ -1,0 +1,181 @@
+"""Run any network for counting: an export on its test set, or anybody's NIR file on given or drawn spikes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from esl_neuro.cli.commands import data_option, runs_option, samples_option, talk
+from esl_neuro.cli.run import BACKENDS, simulate
+from esl_neuro.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from esl_neuro.backends.trace import Trace
+    from esl_neuro.compiler.program import Program
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+COMPILED_FOR = "loihi2"  # the integers of a NIR file; counts do not depend on the chip
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What to run a network on.
+
+    Attributes
+    ----------
+    backend : str
+        Simulator.
+    samples : int or None
+        First samples of the test set, or number of drawn samples.
+    spikes : Path or None
+        ``.npz`` or ``.npy`` of input spikes.
+    rate : float or None
+        Spikes per input line and step to draw.
+    steps : int or None
+        Time steps, where nothing else says.
+    dt_s : float or None
+        Time step of a NIR file without one.
+    """
+
+    backend: str
+    samples: int | None
+    spikes: Path | None
+    rate: float | None
+    steps: int | None
+    dt_s: float | None
+
+
+def activity_options(function: Function) -> Function:
+    """Add the options that say what a network runs on; the command gets one :class:`Activity`."""
+
+    @functools.wraps(function)
+    def command(
+        backend: str,
+        samples: int | None,
+        spikes: Path | None,
+        rate: float | None,
+        steps: int | None,
+        dt_s: float | None,
+        **others: Any,
+    ) -> Any:
+        return function(activity=Activity(backend, samples, spikes, rate, steps, dt_s), **others)
+
+    options = (
+        click.option(
+            "--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Where it runs."
+        ),
+        samples_option,
+        click.option(
+            "--spikes",
+            type=click.Path(dir_okay=False, exists=True, path_type=Path),
+            help="Input spikes: .npz ('input') or .npy of 0 and 1, (samples, steps, lines).",
+        ),
+        click.option(
+            "--rate", type=click.FloatRange(0, 1), help="Draw input spikes: probability for each line and step."
+        ),
+        click.option("--steps", type=click.IntRange(min=1), help="Time steps of drawn spikes.  [default: the file's]"),
+        click.option(
+            "--dt-s",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Time step of a NIR file without one, in seconds.",
+        ),
+        data_option,
+        runs_option,
+    )
+    result: Any = command
+    for option in reversed(options):
+        result = option(result)
+    return result  # type: ignore[no-any-return]
+
+
+def run_network(path: Path, activity: Activity) -> tuple[Program, Trace, str]:
+    """Run a network; return the program, its trace, and one sentence on what it ran on.
+
+    Raises
+    ------
+    BadInput
+        If the path is neither an export nor a NIR file, or nothing says what a NIR file should run on.
+    """
+    if path.suffix == ".nir":
+        program = _compile(path, activity)
+        inputs, words = _inputs(program, activity, None)
+    else:
+        from esl_neuro.compiler.bundle import read_bundle
+
+        bundle = read_bundle(path)
+        program = bundle.program
+        inputs, words = _inputs(program, activity, lambda: bundle.test_inputs(activity.samples)[0])
+    talk(f"{path}: running {words} ({activity.backend})")
+    return program, simulate(program, inputs, activity.backend), words
+
+
+def _compile(path: Path, activity: Activity) -> Program:
+    from esl_neuro.compiler.compile import compile_graph
+    from esl_neuro.compiler.frontend import read_graph
+    from esl_neuro.hardware import load_target
+
+    graph = read_graph(path)
+    given = _read_spikes(activity.spikes).shape[1] if activity.spikes is not None else None
+    steps = given or activity.steps or graph.metadata.get("steps")
+    if not steps:
+        raise BadInput(f"{path}: nothing says how many time steps a sample has; give --steps or --spikes")
+    return compile_graph(graph, load_target(COMPILED_FOR), int(steps), activity.dt_s).program
+
+
+def _inputs(
+    program: Program, activity: Activity, test_set: Callable[[], NDArray[np.uint8]] | None
+) -> tuple[NDArray[np.uint8], str]:
+    if activity.spikes is not None and activity.rate is not None:
+        raise BadInput("--spikes and --rate are both given; keep one of the two")
+    if activity.spikes is not None:
+        spikes = _read_spikes(activity.spikes)[: activity.samples]
+        return spikes, f"{len(spikes)} samples of {activity.spikes}"
+    if activity.rate is not None:
+        from esl_neuro.random_streams import stream
+
+        shape = (activity.samples or 100, activity.steps or program.steps, program.input_size)
+        drawn = stream(0, "input spikes").random(shape) < activity.rate
+        return drawn.astype("uint8"), f"{shape[0]} samples of random spikes at rate {activity.rate:g} (no real data)"
+    if test_set is None:
+        raise BadInput("a NIR file brings no data: give --spikes FILE, or --rate with the spikes per line and step")
+    inputs = test_set()
+    return inputs, f"{len(inputs)} test samples"
+
+
+def _read_spikes(path: Path) -> NDArray[np.uint8]:
+    """Read (samples, steps, lines) of 0 and 1.
+
+    Raises
+    ------
+    BadInput
+        If the file holds something else.
+    """
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if hasattr(loaded, "files"):
+            names = loaded.files
+            if "input" not in names and len(names) != 1:
+                raise BadInput(f"{path}: holds {names}; name one of them 'input'")
+            loaded = loaded["input" if "input" in names else names[0]]
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path}: no readable .npz or .npy file: {error}") from error
+    if loaded.ndim == 2:
+        loaded = loaded[None]
+    if loaded.ndim != 3:
+        raise BadInput(f"{path}: shape {loaded.shape}; spikes have the shape (samples, steps, lines)")
+    if not np.isin(loaded, (0, 1)).all():
+        raise BadInput(f"{path}: holds other values than 0 and 1; only spikes can be counted here")
+    return loaded.astype(np.uint8)  # type: ignore[no-any-return]

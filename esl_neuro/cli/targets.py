@@ -1,0 +1,80 @@
+"""``esl-neuro targets``."""
+
+from __future__ import annotations
+
+import click
+
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option
+
+
+@click.group(
+    cls=ExampleGroup,
+    short_help="The chips and processors that energy and export know.",
+    examples=(
+        ("esl-neuro targets list", "all of them"),
+        ("esl-neuro targets show loihi", "every constant with its source"),
+        ("esl-neuro targets validate ./my-chip.toml", "check a file of your own"),
+    ),
+)
+def targets() -> None:
+    """List, show and check the files of chips and processors."""
+
+
+@targets.command(
+    "list",
+    cls=ExampleCommand,
+    short_help="All targets.",
+    examples=(("esl-neuro targets list", "names, price models, how many constants are published"),),
+)
+@json_option
+def list_targets(as_json: bool) -> None:
+    """List every target that travels with the package."""
+    from esl_neuro.hardware import KIND, load_target
+    from esl_neuro.report.target_text import list_rows, render_target_list
+    from esl_neuro.resources import resource_names
+
+    rows = list_rows([load_target(name) for name in resource_names(KIND)])
+    emit({"targets": rows}, render_target_list(rows), as_json)
+
+
+@targets.command(
+    cls=ExampleCommand,
+    short_help="Limits and constants of a target.",
+    examples=(("esl-neuro targets show truenorth", "with ranges, scopes, grades and sources"),),
+)
+@click.argument("target")
+@json_option
+def show(target: str, as_json: bool) -> None:
+    """Show TARGET, a name or the path of a TOML file."""
+    from esl_neuro.hardware import load_target
+    from esl_neuro.report.target_text import render_target
+
+    chip = load_target(target)
+    emit(chip.model_dump(), render_target(chip), as_json)
+
+
+@targets.command(
+    cls=ExampleCommand,
+    short_help="Check files of targets; all findings at once.",
+    examples=(
+        ("esl-neuro targets validate ./my-chip.toml", "a file of your own"),
+        ("esl-neuro targets validate", "those that travel with the package"),
+    ),
+)
+@click.argument("targets", nargs=-1)
+@json_option
+def validate(targets: tuple[str, ...], as_json: bool) -> None:
+    """Check TARGETS (all that travel with the package if none is given). Exit code 2 if anything is wrong."""
+    from esl_neuro.energy.target_check import findings
+    from esl_neuro.errors import BadInput
+    from esl_neuro.hardware import KIND
+    from esl_neuro.resources import resource_names
+
+    names = targets or tuple(resource_names(KIND))
+    found = {name: findings(name) for name in names}
+    wrong = [finding for name in names for finding in found[name]]
+    text = "\n".join(f"{name}: ok" for name in names)
+    if not wrong or as_json:
+        emit({"findings": found}, text, as_json)
+    if wrong:
+        raise BadInput("; ".join(wrong))

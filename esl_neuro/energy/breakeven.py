@@ -1,0 +1,111 @@
+"""Where two estimates meet: how active, how dense or how well used hardware would have to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from esl_neuro.energy.counts import Counts
+from esl_neuro.energy.estimate import Estimate
+
+# What a term grows with, by its unit. Updates and time grow with neither.
+WITH_ACTIVITY = frozenset({"SOP", "spike", "message", "hop", "weight read"})
+WITH_CONNECTIONS = frozenset({"SOP", "weight read"})
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where an estimate of a chip meets one of a processor, everything else as it is.
+
+    A count is taken as proportional to the firing rate (SOPs, spikes, messages) or to the density (SOPs); updates and
+    static power are not. That is a first-order statement about this network, not a retrained one.
+
+    Attributes
+    ----------
+    chip, processor : Estimate
+        The two.
+    rate, density : float
+        Spikes per source line and step, and stored share of the connections, of this run.
+    rate_at, density_at : float or None
+        Where the energies are equal; None if no rate (density) makes them so.
+    utilisation_at : float or None
+        Share of its peak rate at which the processor would need as little as the chip; above 1 none does.
+    probability : float or None
+        Probability that the chip needs less.
+    """
+
+    chip: Estimate
+    processor: Estimate
+    rate: float
+    density: float
+    rate_at: float | None
+    density_at: float | None
+    utilisation_at: float | None
+    probability: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        numbers = {key: value for key, value in vars(self).items() if key not in ("chip", "processor")}
+        return {"chip": self.chip.name, "processor": self.processor.name, **numbers}
+
+
+def firing_rate(counts: Counts) -> float:
+    """Mean spikes per source line and step, over all layers."""
+    lines = sum(layer.inputs for layer in counts.layers) * counts.samples * counts.steps
+    return counts.total("spikes_in") / lines if lines else 0.0
+
+
+def density(counts: Counts) -> float:
+    """Return the stored share of the connections of the dense network."""
+    runs = counts.samples * counts.steps
+    dense = counts.total("macs_dense") / runs if runs else 0.0
+    return sum(layer.stored for layer in counts.layers) / dense if dense else 0.0
+
+
+def split(estimate: Estimate, units: frozenset[str]) -> tuple[float, float]:
+    """Nominal energy in pJ of the terms whose unit is among these, and of all others."""
+    energies = [(term.count_unit in units, term.energy_pj.nominal) for term in estimate.terms]
+    return sum(e for inside, e in energies if inside), sum(e for inside, e in energies if not inside)
+
+
+def scaled(estimate: Estimate, units: frozenset[str], factor: float) -> float:
+    """Nominal energy in pJ if the terms of these units were ``factor`` times as many."""
+    growing, fixed = split(estimate, units)
+    return growing * factor + fixed
+
+
+def break_even(
+    counts: Counts, chip: Estimate, processor: Estimate, probability: float | None, utilisation: float | None
+) -> BreakEven:
+    """Find where a chip and a processor meet.
+
+    Parameters
+    ----------
+    counts : Counts
+        The run that both price.
+    chip, processor : Estimate
+        Neither refused.
+    probability : float, optional
+        Probability that the chip needs less.
+    utilisation : float, optional
+        Utilisation that ``processor`` assumes; None if it assumes none.
+    """
+    assert chip.energy_pj is not None
+    assert processor.energy_pj is not None
+    target = processor.energy_pj.nominal
+    rate, share = firing_rate(counts), density(counts)
+    return BreakEven(
+        chip,
+        processor,
+        rate,
+        share,
+        _meet(chip, WITH_ACTIVITY, target, rate),
+        _meet(chip, WITH_CONNECTIONS, target, share),
+        None if utilisation is None else utilisation * target / (chip.energy_pj.nominal or float("inf")),
+        probability,
+    )
+
+
+def _meet(estimate: Estimate, units: frozenset[str], target: float, now: float) -> float | None:
+    growing, fixed = split(estimate, units)
+    return now * (target - fixed) / growing if growing > 0 and target > fixed else None

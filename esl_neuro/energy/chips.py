@@ -1,0 +1,277 @@
+"""Price models of neuromorphic chips."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from esl_neuro.energy.counts import Counts
+from esl_neuro.energy.estimate import (
+    REFUSED,
+    Estimate,
+    Factor,
+    Price,
+    Term,
+    Unpriced,
+    counted,
+    held_power,
+    left_out,
+    operation,
+)
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import Constant, HardwareTarget, load_target
+
+UNPLACED = "messages and hops depend on the placement, which is not known here"
+
+
+def _sop(counts: Counts, constant: Constant, name: str = "sop_effective") -> Term:
+    return operation("synaptic operations", counts, name, "SOP", constant)
+
+
+def _macs(counts: Counts) -> tuple[Unpriced, ...]:
+    return left_out(multiply_accumulates_of_values_that_are_no_spikes=counts.per_sample("macs_effective"))
+
+
+def all_in(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Whole-chip energy per synaptic event at one operating point: leakage and routing are inside."""
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "all-in",
+        "all_in",
+        "effective SOPs, at the whole-chip energy of one heavily loaded operating point",
+        (_sop(counts, target.constant("e_event_allin")),),
+        _macs(counts),
+        notes=("holds at the published load only: a quieter chip spends more per operation, a busier one less",),
+    )
+
+
+def marginal_static(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
+    """Two-parameter fit of whole-chip power: a price per operation plus a constant power.
+
+    ``E = e_sop x SOP + P_static x steps x tick``
+    """
+    static = held_power(target.constant("p_static_fit"), counts.steps * tick_s)
+    operations = _sop(counts, target.constant("e_sop_marginal"))
+    total = static.energy_pj.nominal + operations.energy_pj.nominal
+    share = f"{static.energy_pj.nominal / total:.2%} of it is" if total else "it is"
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "marginal-static",
+        "marginal+static",
+        "effective SOPs plus the static power of one whole chip over the time of a sample",
+        (operations, static),
+        _macs(counts),
+        notes=(f"{share} the static power of the whole chip, however little of the chip the network fills",),
+    )
+
+
+def marginal(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Price what one more synaptic operation costs on a chip that runs anyway."""
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "marginal",
+        "marginal",
+        "effective SOPs, at what one more of them costs a chip that runs anyway",
+        (_sop(counts, target.constant("e_sop_marginal")),),
+        _macs(counts),
+        notes=("leakage and idle power are not in it",),
+    )
+
+
+def peak(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Best published operations per joule."""
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "peak",
+        "all_in",
+        "effective SOPs, at the best efficiency ever published for the chip",
+        (_sop(counts, target.constant("eff_peak")),),
+        _macs(counts),
+        best_case=True,
+        notes=("reached at full load only",),
+    )
+
+
+def synapse_neuron(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Price each synaptic operation and each neuron update, both marginal."""
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "synapse-neuron",
+        "marginal",
+        "executed SOPs and neuron updates",
+        (
+            _sop(counts, target.constant("e_synop"), "sop_executed"),
+            operation("neuron updates", counts, "neuron_updates", "update", target.constant("e_neuron")),
+        ),
+        _macs(counts),
+        notes=("idle power of the cores is not in it",),
+    )
+
+
+def table2(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Pre-silicon energies of Davies 2018, Table 2: the synaptic operation is published as a minimum."""
+    mesh, unpriced = _mesh(counts, target, None)
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "table2",
+        "per_term",
+        "executed SOPs and neuron updates, simulated before silicon, no leakage",
+        (
+            _sop(counts, target.constant("e_synop_min"), "sop_executed"),
+            *_updates(counts, target.constant("e_neuron_active"), target.constant("e_neuron_inactive")),
+            *mesh,
+        ),
+        unpriced + _macs(counts),
+        best_case=True,
+        notes=() if counts.placed else (UNPLACED,),
+    )
+
+
+def silicon(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Per-operation energies fitted to measured silicon (SANA-FE), sparse synapse format."""
+    mesh, unpriced = _mesh(counts, target, target.constant("e_axon_out"))
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "silicon",
+        "per_term",
+        "executed SOPs, neuron updates and spikes, fitted to silicon, no leakage",
+        (
+            _sop(counts, target.constant("e_synop_sparse"), "sop_executed"),
+            *_updates(counts, target.constant("e_soma_active"), target.constant("e_soma_inactive")),
+            operation("spikes generated", counts, "spikes_out", "spike", target.constant("e_spike_gen")),
+            *mesh,
+        ),
+        unpriced + _macs(counts),
+        notes=() if counts.placed else (UNPLACED,),
+    )
+
+
+def _updates(counts: Counts, active: Constant, inactive: Constant) -> tuple[Term, Term]:
+    """Touched neurons at the active price, idle ones at the inactive price, both anywhere between the two.
+
+    The sources do not say what makes an update active, so each price has the other one as its alternative.
+    """
+    high, low = Price((Factor(active),)), Price((Factor(inactive),))
+    return (
+        counted(
+            "neuron updates with input",
+            counts,
+            "neuron_updates_touched",
+            "update",
+            replace(high, instead=low),
+            active.text,
+        ),
+        counted(
+            "neuron updates without input",
+            counts,
+            "neuron_updates_idle",
+            "update",
+            replace(low, instead=high),
+            inactive.text,
+        ),
+    )
+
+
+def _mesh(
+    counts: Counts, target: HardwareTarget, per_message: Constant | None
+) -> tuple[tuple[Term, ...], tuple[Unpriced, ...]]:
+    """Messages and hops where a placement is known; without one, the spikes that crossed the mesh are unpriced."""
+    if not counts.placed:
+        return (), left_out(spikes_sent_over_the_mesh=counts.per_sample("spikes_in"))
+    terms = [
+        operation("hops east-west", counts, "hops_ew", "hop", target.constant("e_hop_ew")),
+        operation("hops north-south", counts, "hops_ns", "hop", target.constant("e_hop_ns")),
+    ]
+    if per_message is not None:
+        terms.append(operation("messages sent", counts, "messages", "message", per_message))
+    routeless = sum(layer.messages or 0 for layer in counts.layers if layer.hops_ew is None) / counts.samples
+    return tuple(terms), left_out(messages_from_outside_whose_way_is_unknown=routeless)
+
+
+def static(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
+    """Leakage of one powered chip over the time of a sample: a row of its own, never added to a per-term row."""
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "static",
+        "static",
+        "static power of one whole chip over the time of a sample, no operation",
+        (held_power(target.constant("p_static_chip"), counts.steps * tick_s),),
+        notes=("proportional to the tick; a chip that needs less time per step leaks less",),
+    )
+
+
+def per_operation(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """One published price per synaptic operation, refused where there is none."""
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "per-operation",
+        "per_term",
+        "executed SOPs",
+        (_sop(counts, target.constant("e_synop"), "sop_executed"),),
+        left_out(neuron_updates=counts.per_sample("neuron_updates")) + _macs(counts),
+    )
+
+
+def proxy(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
+    """Silicon prices of another chip, the range widened by an assumed factor.
+
+    Raises
+    ------
+    BadInput
+        If the target names no proxy.
+    """
+    if target.target.proxy is None:
+        raise BadInput(f"hardware target '{target.name}': price model 'proxy' needs 'proxy' in [target]; name a chip")
+    band = target.constant("proxy_band")
+    factor = band.interval("1")
+    stand_in = silicon(counts, load_target(target.target.proxy), tick_s)
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "proxy",
+        "proxy",
+        f"what '{stand_in.target} silicon' prices, times {factor.low:g} to {factor.high:g}",
+        tuple(_widened(term, band) for term in stand_in.terms),
+        stand_in.unpriced,
+        notes=(
+            f"PROXY: prices of {stand_in.target}, not of {target.name}; the band is an assumption",
+            *stand_in.notes,
+        ),
+    )
+
+
+def _widened(term: Term, band: Constant) -> Term:
+    factor = Factor(band, "1")
+
+    def widened(price: Price) -> Price:
+        instead = None if price.instead is None else widened(price.instead)
+        return Price((*price.factors, factor), price.scale, instead)
+
+    price = widened(term.price)
+    return replace(term, price=price, price_text=f"{price.interval.nominal:g} pJ")
+
+
+def system_figures(_counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """No price per operation exists: refuse a total and show what was published of whole systems."""
+    published = [
+        f"published: {constant.quantity} {constant.text} ({constant.condition}; {constant.source})"
+        for constant in target.constants.values()
+        if not constant.unpublished
+    ]
+    return Estimate(
+        target.name,
+        target.target.kind,
+        "system-figures",
+        REFUSED,
+        "nothing",
+        notes=tuple(published) or ("no measured figure of a whole system has been collected either",),
+        refusal=f"unpublished: {target.target.note or 'no energy per operation'}",
+    )

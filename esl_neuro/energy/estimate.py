@@ -1,0 +1,347 @@
+"""What an estimate is made of: counts times prices, prices made of constants, and what may be added to what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.energy.counts import Counts
+from esl_neuro.hardware import EVIDENCE, SCOPES, Constant, Interval, convert
+
+if TYPE_CHECKING:
+    from esl_neuro.energy.uncertainty import Draws
+
+Floats = NDArray[np.float64]
+
+PJ_PER_J = 1e12
+REFUSED = "refused"
+
+# Scope of an estimate: scopes of the constants that may be added in it.
+SUMMABLE: dict[str, frozenset[str]] = {
+    "all_in": frozenset({"all_in"}),
+    # Both parameters of one fit to whole-chip power; neither means anything without the other.
+    "marginal+static": frozenset({"marginal", "static"}),
+    "marginal": frozenset({"marginal"}),
+    "per_term": frozenset({"per_term"}),
+    "static": frozenset({"static"}),
+    "peak_tdp": frozenset({"peak_tdp"}),
+    # The peak rate divided by an assumed utilisation.
+    "utilisation": frozenset({"peak_tdp", "assumption"}),
+    "measured_app": frozenset({"measured_app"}),
+    "proxy": frozenset({"per_term", "proxy"}),
+    # What a paper added, right or wrong: for reproduction only.
+    "paper_preset": frozenset(SCOPES),
+    REFUSED: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A constant in a price.
+
+    Attributes
+    ----------
+    constant : Constant
+        The number.
+    unit : str
+        Unit in which it enters.
+    power : int
+        1 if it multiplies, -1 if it divides.
+    """
+
+    constant: Constant
+    unit: str = "pJ"
+    power: int = 1
+
+    def interval(self) -> Interval:
+        """Its value and range as they enter the product."""
+        given = self.constant.interval(self.unit)
+        return given if self.power == 1 else Interval(1 / given.high, 1 / given.nominal, 1 / given.low)
+
+    def sample(self, draws: Draws) -> Floats:
+        """Its draws as they enter the product."""
+        return np.asarray(convert(draws.of(self.constant), self.constant.unit, self.unit) ** self.power)
+
+
+@dataclass(frozen=True)
+class Price:
+    """Energy per operation: ``scale x product of factors``, in pJ.
+
+    Attributes
+    ----------
+    factors : tuple of Factor
+        The constants.
+    scale : float
+        Exact conversion, such as pJ per J.
+    instead : Price or None
+        Where the source does not say which of two prices applies, the other one: the price lies between both.
+    """
+
+    factors: tuple[Factor, ...]
+    scale: float = 1.0
+    instead: Price | None = None
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """Every constant in it."""
+        other = () if self.instead is None else self.instead.constants
+        return tuple(factor.constant for factor in self.factors) + other
+
+    @property
+    def interval(self) -> Interval:
+        """Nominal price, and the price with every constant at the low or at the high end."""
+        parts = [factor.interval() for factor in self.factors]
+        own = reduce(_product, parts).times(self.scale)
+        if self.instead is None:
+            return own
+        other = self.instead.interval
+        return Interval(min(own.low, other.low), own.nominal, max(own.high, other.high))
+
+    def sample(self, draws: Draws) -> Floats:
+        """Draws of the price, in pJ."""
+        own = self.scale * np.prod([factor.sample(draws) for factor in self.factors], axis=0)
+        if self.instead is None:
+            return np.asarray(own)
+        # One unknown for both readings of a definition that the source leaves open.
+        share = draws.uniform("reading of " + " ".join(sorted({c.id for c in self.constants})))
+        return np.asarray(own + share * (self.instead.sample(draws) - own))
+
+
+def _product(first: Interval, second: Interval) -> Interval:
+    return Interval(first.low * second.low, first.nominal * second.nominal, first.high * second.high)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One count times one price.
+
+    Attributes
+    ----------
+    what : str
+        What is counted.
+    count : float
+        How many per sample, in ``count_unit``.
+    count_unit : str
+        ``"SOP"``, ``"MAC"``, ``"FLOP"``, ``"update"``, ``"spike"``, ``"message"``, ``"hop"``, ``"access"`` or ``"s"``.
+    price : Price
+        pJ per ``count_unit``.
+    price_text : str
+        The price in the units of its source.
+    each_sample : float64 array, shape (samples,), or None
+        The count of each sample; None where it is the same for all.
+    by_layer : mapping of str to float
+        ``count`` by layer; empty where it belongs to no layer.
+    """
+
+    what: str
+    count: float
+    count_unit: str
+    price: Price
+    price_text: str
+    each_sample: Floats | None = field(default=None, repr=False, compare=False)
+    by_layer: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """Where the price comes from."""
+        return self.price.constants
+
+    @property
+    def price_pj(self) -> Interval:
+        """Price in pJ per ``count_unit``."""
+        return self.price.interval
+
+    @property
+    def energy_pj(self) -> Interval:
+        """Energy per sample, in pJ."""
+        return self.price_pj.times(self.count)
+
+    def sample(self, draws: Draws) -> Floats:
+        """Draws of the energy per sample, in pJ."""
+        return self.price.sample(draws) * draws.mean(self.each_sample, self.count)
+
+
+@dataclass(frozen=True)
+class Unpriced:
+    """Something that happened and that the model has no price for.
+
+    Attributes
+    ----------
+    what : str
+        Name of the operation.
+    count : float
+        How many per sample (not zero).
+    """
+
+    what: str
+    count: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The energy of one sample on one target by one price model.
+
+    Attributes
+    ----------
+    target, kind : str
+        Name of the hardware target, and its kind.
+    model : str
+        Name of the price model.
+    scope : str
+        What the number includes, a key of :data:`SUMMABLE`.
+    prices : str
+        What is priced, in one sentence.
+    terms : tuple of Term
+        The products that are added; empty if the estimate is refused.
+    unpriced : tuple of Unpriced
+        What is left out although it happened; then the total is a lower bound.
+    best_case : bool
+        True if a price is a published minimum or peak, so that the total is a lower bound anyway.
+    notes : tuple of str
+        What a reader must know.
+    refusal : str or None
+        Why there is no number.
+
+    Raises
+    ------
+    ValueError
+        If the scopes of the constants may not be added.
+    """
+
+    target: str
+    kind: str
+    model: str
+    scope: str
+    prices: str
+    terms: tuple[Term, ...] = ()
+    unpriced: tuple[Unpriced, ...] = ()
+    best_case: bool = False
+    notes: tuple[str, ...] = ()
+    refusal: str | None = None
+
+    def __post_init__(self) -> None:
+        scopes = {str(constant.scope) for constant in self.constants}
+        if not scopes <= SUMMABLE[self.scope]:
+            raise ValueError(
+                f"{self.target} {self.model}: constants of scope {sorted(scopes)} cannot be added in an estimate of "
+                f"scope '{self.scope}', which takes {sorted(SUMMABLE[self.scope])}; make one estimate for each scope"
+            )
+
+    @property
+    def name(self) -> str:
+        """Target and model, as in ``"loihi:silicon"``."""
+        return f"{self.target}:{self.model}"
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """Every constant used, once, in order of use."""
+        return tuple({constant.id: constant for term in self.terms for constant in term.constants}.values())
+
+    @property
+    def energy_pj(self) -> Interval | None:
+        """Energy per sample in pJ, None if refused; low and high take every constant at one end at once."""
+        return reduce(Interval.__add__, (term.energy_pj for term in self.terms)) if self.terms else None
+
+    @property
+    def lower_bound(self) -> bool:
+        """True if the total leaves out something that happened, or prices it at a published best case.
+
+        It bounds from below what the nominal prices would give in full; the prices themselves stay uncertain
+        within their range.
+        """
+        return self.refusal is None and (self.best_case or bool(self.unpriced))
+
+    @property
+    def evidence(self) -> str:
+        """The weakest evidence among the constants."""
+        return max((constant.evidence for constant in self.constants), key=EVIDENCE.index, default="unstated")
+
+    def sample(self, draws: Draws) -> Floats | None:
+        """Draws of the energy per sample in pJ, None if refused."""
+        if not self.terms:
+            return None
+        return np.asarray(np.sum([term.sample(draws) for term in self.terms], axis=0), dtype=np.float64)
+
+    def by_layer_pj(self) -> dict[str, float]:
+        """Nominal energy of each layer in pJ; what belongs to no layer stands under the name of its term."""
+        shares: dict[str, float] = {}
+        for term in self.terms:
+            price = term.price_pj.nominal
+            parts = term.by_layer or {term.what: term.count}
+            for layer, counted in parts.items():
+                shares[layer] = shares.get(layer, 0.0) + counted * price
+        return shares
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; energies in pJ per sample."""
+        energy = self.energy_pj
+        return {
+            "target": self.target,
+            "model": self.model,
+            "scope": self.scope,
+            "evidence": self.evidence,
+            "prices": self.prices,
+            "energy_pj_per_sample": None if energy is None else vars(energy),
+            "lower_bound": self.lower_bound,
+            "terms": [
+                {
+                    "what": term.what,
+                    "count_per_sample": term.count,
+                    "count_unit": term.count_unit,
+                    "price_pj": vars(term.price_pj),
+                    "energy_pj_per_sample": vars(term.energy_pj),
+                    "constants": [constant.id for constant in term.constants],
+                }
+                for term in self.terms
+            ],
+            "by_layer_pj": self.by_layer_pj(),
+            "unpriced": [vars(item) for item in self.unpriced],
+            "constants": [constant.id for constant in self.constants],
+            "notes": list(self.notes),
+            "refusal": self.refusal,
+        }
+
+
+# Terms: what is counted and which constants price it.
+
+
+def counted(what: str, counts: Counts, names: str | tuple[str, ...], unit: str, price: Price, text: str) -> Term:
+    """Term of one count of a run (or the sum of several), with its spread over samples and its share of each layer."""
+    names = (names,) if isinstance(names, str) else names
+    samples = max(counts.samples, 1)
+    return Term(
+        what,
+        sum(counts.per_sample(name) for name in names),
+        unit,
+        price,
+        text,
+        np.sum([counts.each_sample(name) for name in names], axis=0),
+        {layer.name: sum(getattr(layer, name) or 0 for name in names) / samples for layer in counts.layers},
+    )
+
+
+def operation(what: str, counts: Counts, names: str | tuple[str, ...], unit: str, constant: Constant) -> Term:
+    """Term of one count at the price of one constant, which may be an energy or an efficiency."""
+    price_pj = constant.interval("pJ")
+    text = constant.text if constant.unit == "pJ" else f"{price_pj.nominal:g} pJ ({_source_text(constant)})"
+    return counted(what, counts, names, unit, Price((Factor(constant),)), text)
+
+
+def _source_text(constant: Constant) -> str:
+    return f"1 / {constant.text}" if constant.unit == "GSOPS/W" else constant.text
+
+
+def held_power(constant: Constant, duration_s: float) -> Term:
+    """Term of a constant power over the time of a sample."""
+    price = Price((Factor(constant, "W"),), PJ_PER_J)
+    return Term("static power x time", duration_s, "s", price, constant.text)
+
+
+def left_out(**numbers: float) -> tuple[Unpriced, ...]:
+    """Name what happened and has no price."""
+    return tuple(Unpriced(what.replace("_", " "), number) for what, number in numbers.items() if number)

@@ -1,0 +1,210 @@
+"""Measured power logs: the only thing that turns an estimate into a measurement."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.errors import BadInput
+
+Floats = NDArray[np.float64]
+
+SCHEMA = 1
+# Columns as Lava's profiler, nvidia-smi and NVML loggers call them, all in lower case without units.
+TIME_COLUMNS = ("time", "time_s", "timestamp", "t", "seconds", "time_ms")
+POWER_COLUMNS = (
+    "power",
+    "power_w",
+    "power.draw",
+    "watts",
+    "power.draw.instant",
+    "total_power",
+    "total power",
+    "power_mw",
+)
+SCALES = {"ms": 1e-3, "us": 1e-6, "mw": 1e-3, "w": 1.0, "s": 1.0}
+CLOCKS = ("%Y/%m/%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S")  # nvidia-smi, and Loihi's boards
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Energy of a sample, measured.
+
+    Attributes
+    ----------
+    target : str
+        Hardware that was measured.
+    scope : str
+        ``"all_in"``, or ``"dynamic"`` if idle power was taken away.
+    energy_j_per_sample : float
+        Energy per sample, in J.
+    low_j, high_j : float
+        5-95 % interval from the scatter of the power samples, in J.
+    samples : int
+        Inferences during the log.
+    duration_s, mean_power_w : float
+        Length of the log, and its mean power after idle power was taken away.
+    idle_w : float
+        Power that was taken away.
+    source : str
+        File of the log.
+    """
+
+    target: str
+    scope: str
+    energy_j_per_sample: float
+    low_j: float
+    high_j: float
+    samples: int
+    duration_s: float
+    mean_power_w: float
+    idle_w: float
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"schema": SCHEMA, "evidence": "measured", **vars(self)}
+
+    @classmethod
+    def load(cls, path: Path) -> Measurement:
+        """Read a measurement that :meth:`to_dict` gave.
+
+        Raises
+        ------
+        BadInput
+            If the file is no measurement of this schema.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document.pop("schema") != SCHEMA or document.pop("evidence") != "measured":
+                raise ValueError("another schema")
+            return cls(**document)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"{path}: no measurement ({error}); make one with 'esl-neuro energy import LOG --samples N'"
+            ) from error
+
+
+def read_power_log(path: Path) -> tuple[Floats, Floats]:
+    """Read times in s and powers in W from a CSV file with a header.
+
+    Lava's profiler, ``nvidia-smi --query-gpu=timestamp,power.draw --format=csv`` and NVML loggers all have a column of
+    time and one of power; units may stand in the header (``[W]``, ``_mw``) or behind the numbers.
+
+    Raises
+    ------
+    BadInput
+        If a column is missing, a number cannot be read, there are fewer than two rows, or time does not go on.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from error
+    rows = [row for row in rows if any(row)]
+    if len(rows) < 3:
+        raise BadInput(f"{path}: {max(len(rows) - 1, 0)} rows of power; at least a header and 2 rows are needed")
+    header = [cell.lower() for cell in rows[0]]
+    time, power = _column(path, header, TIME_COLUMNS), _column(path, header, POWER_COLUMNS)
+    times = np.array([_number(path, line, row, time, header) for line, row in enumerate(rows[1:], 2)])
+    watts = np.array([_number(path, line, row, power, header) for line, row in enumerate(rows[1:], 2)])
+    if np.any(np.diff(times) <= 0):
+        line = int(np.argmax(np.diff(times) <= 0)) + 3
+        raise BadInput(f"{path}: line {line}: time does not go on ({times[line - 2]:g} s after {times[line - 3]:g} s)")
+    return times, watts
+
+
+def _column(path: Path, header: list[str], names: tuple[str, ...]) -> int:
+    bare = [re.sub(r"\s*[\[(].*", "", cell) for cell in header]
+    for name in names:
+        if name in bare:
+            return bare.index(name)
+    raise BadInput(f"{path}: no column {' or '.join(names)} in the header {header}")
+
+
+def _number(path: Path, line: int, row: list[str], column: int, header: list[str]) -> float:
+    text = row[column] if column < len(row) else ""
+    match = re.fullmatch(r"([-+0-9.eE]+)\s*([a-zA-Z]*)", text)
+    try:
+        if match:
+            return float(match[1]) * SCALES[match[2].lower() or _unit(header[column])]
+        return clock(text)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{path}: line {line}: '{text}' is no number with a unit of s, ms, us, W or mW") from error
+
+
+def clock(text: str) -> float:
+    """Seconds of a time of day with date, or of a plain number of seconds.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if re.fullmatch(r"[-+0-9.eE]+", text):
+        return float(text)
+    for form in CLOCKS:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text.replace("_", " ").replace("T", " "), form).timestamp()
+    raise ValueError(f"'{text}' is no time")
+
+
+def window(times_s: Floats, watts: Floats, start_s: float | None, end_s: float | None) -> tuple[Floats, Floats]:
+    """Keep the readings between two times, both included.
+
+    Raises
+    ------
+    BadInput
+        If fewer than two are left.
+    """
+    low = -np.inf if start_s is None else start_s
+    high = np.inf if end_s is None else end_s
+    inside = (times_s >= low) & (times_s <= high)
+    if inside.sum() < 2:
+        raise BadInput(f"{int(inside.sum())} readings of power lie in the window; at least 2 are needed")
+    return times_s[inside], watts[inside]
+
+
+def _unit(name: str) -> str:
+    found = re.search(r"\[(\w+)\]|\((\w+)\)|_(ms|us|s|w|mw)$", name)
+    unit = next((part for part in found.groups() if part), "s") if found else "s"
+    return unit if unit in SCALES else "s"
+
+
+def measure(times_s: Floats, watts: Floats, samples: int, target: str, source: str, idle_w: float = 0.0) -> Measurement:
+    """Integrate a power log (trapezoidal rule) and divide by the inferences that it covers.
+
+    ``E = integral (P - P_idle) dt / samples``; the interval is that of the mean power, from 2,000 resamples of blocks
+    of its readings.
+
+    Raises
+    ------
+    BadInput
+        If there are no inferences, or the energy left after idle power is not positive: it is below the noise.
+    """
+    if samples < 1:
+        raise BadInput(f"samples is {samples}; give the number of inferences that the log covers, at least 1")
+    duration = float(times_s[-1] - times_s[0])
+    above = watts - idle_w
+    energy = float(np.sum((above[1:] + above[:-1]) / 2 * np.diff(times_s)))
+    if energy <= 0:
+        raise BadInput(
+            f"{source}: {energy:.3g} J are left after {idle_w:g} W of idle power; the load is below the noise of the "
+            "subtraction, report the total (without --idle-w)"
+        )
+    blocks = np.array([block.mean() for block in np.array_split(above, min(20, len(above)))])
+    drawn = np.random.default_rng(0).choice(blocks, (2000, len(blocks))).mean(axis=1) / above.mean()
+    low, high = np.quantile(drawn, (0.05, 0.95)) * energy / samples
+    scope = "dynamic" if idle_w else "all_in"
+    return Measurement(
+        target, scope, energy / samples, float(low), float(high), samples, duration, energy / duration, idle_w, source
+    )

@@ -1,0 +1,104 @@
+"""The inner loop of counting: one pass over the spikes, neurons reached as bits, no product of matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from esl_neuro.compiled import compiled
+from esl_neuro.compiler.program import IntArray
+
+Bits = NDArray[np.uint64]
+
+WORD = 64
+# Bits of the reached neurons that are held at once; bounds the memory, does not change the result.
+BLOCK_BYTES = 2**26
+
+
+def tally(arriving: NDArray[Any], fans: IntArray) -> IntArray:
+    """Add up the fan-out of everything that arrives, for several kinds of fan-out at once.
+
+    ``result[r, 0]`` is the number of non-zero events of row ``r``; ``result[r, 1 + k] = sum_j (arriving[r, j] != 0)
+    fans[j, k]``.
+
+    Parameters
+    ----------
+    arriving : array, shape (rows, sources)
+        Any numbers; a row is one time step of one sample.
+    fans : int64 array, shape (sources, kinds)
+        What one event of a source causes.
+
+    Returns
+    -------
+    int64 array, shape (rows, 1 + kinds)
+    """
+    result = np.zeros((arriving.shape[0], fans.shape[1] + 1), dtype=np.int64)
+    _add(np.ascontiguousarray(arriving), np.ascontiguousarray(fans), result)
+    return result
+
+
+def touched(arriving: NDArray[Any], pattern: sp.csr_matrix) -> IntArray:
+    """Count the neurons that at least one event of a row reaches through a connection.
+
+    Parameters
+    ----------
+    arriving : array, shape (rows, sources)
+        Zero where nothing arrives.
+    pattern : scipy.sparse.csr_matrix, shape (targets, sources)
+        Its entries are the connections, whatever their values, so that no sum can cancel.
+
+    Returns
+    -------
+    int64 array, shape (rows,)
+    """
+    result = np.zeros(arriving.shape[0], dtype=np.int64)
+    rows = np.ascontiguousarray(arriving)
+    sources = pattern.shape[1]
+    block = max(1, BLOCK_BYTES // (8 * max(sources, 1))) * WORD
+    for start in range(0, pattern.shape[0], block):
+        _reach(rows, reach_bits(pattern[start : start + block]), result)
+    return result
+
+
+def reach_bits(pattern: sp.csr_matrix) -> Bits:
+    """Pack which neurons each source reaches, uint64, shape (sources, words), bit ``i % 64`` of word ``i // 64``."""
+    targets, sources = pattern.shape
+    bits = np.zeros((sources, -(-targets // WORD)), dtype=np.uint64)
+    target = np.repeat(np.arange(targets), np.diff(pattern.indptr))
+    flags = np.left_shift(np.uint64(1), (target % WORD).astype(np.uint64))
+    np.bitwise_or.at(bits, (pattern.indices[: len(target)], target // WORD), flags)
+    return bits
+
+
+@compiled
+def _add(arriving: NDArray[Any], fans: IntArray, result: IntArray) -> None:
+    kinds = fans.shape[1]
+    for row in numba.prange(arriving.shape[0]):
+        for source in range(arriving.shape[1]):
+            if arriving[row, source] != 0:
+                result[row, 0] += 1
+                for kind in range(kinds):
+                    result[row, 1 + kind] += fans[source, kind]
+
+
+@compiled
+def _reach(arriving: NDArray[Any], bits: Bits, result: IntArray) -> None:
+    words = bits.shape[1]
+    for row in numba.prange(arriving.shape[0]):
+        reached = np.zeros(words, dtype=np.uint64)
+        for source in range(arriving.shape[1]):
+            if arriving[row, source] != 0:
+                for word in range(words):
+                    reached[word] |= bits[source, word]
+        count = np.int64(0)
+        for word in range(words):  # set bits, by the usual sum over ever wider fields
+            x = reached[word]
+            x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+            x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+            x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+            count += np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        result[row] += count

@@ -1,0 +1,171 @@
+"""How sure an estimate is: constants drawn once and shared, samples resampled.
+
+Each constant is drawn once for a whole report, from a stream of its own name, and the same draw enters every layer and
+every row that uses it. What two rows share therefore cancels in their ratio. The activity is resampled over the samples
+of the run (bootstrap), with the same samples in every row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.energy.estimate import Estimate
+from esl_neuro.hardware import Constant
+from esl_neuro.random_streams import stream
+
+Floats = NDArray[np.float64]
+
+DRAWS = 4000
+SEED = 0
+# Standard normal quantiles: 95 % of one side, and 95 % of the magnitude.
+Z_ONE_SIDE = 1.6448536269514722
+Z_MAGNITUDE = 1.959963984540054
+# Means of groups of samples stand for the samples from here on: their mean varies as much, and it is quick.
+GROUPS = 500
+ACTIVITY = "activity of the samples"
+ROUNDING = 1e-18  # variance of a logarithm that is rounding and nothing else
+
+
+def draw(constant: Constant, rng: np.random.Generator, size: int) -> Floats:
+    """Draw a constant, in its own unit.
+
+    ========================  ===============================================================================
+    range on both sides       lognormal on each side of the value, 5 % below ``low``, 5 % above ``high``
+    range on one side         a published minimum or maximum: lognormal on that side only, 5 % beyond the end
+    assumed, or no value      log-uniform between ``low`` and ``high``: nothing says which part is likelier
+    no range                  the value itself: its uncertainty is unknown, not zero
+    ========================  ===============================================================================
+    """
+    low, nominal, high = dataclasses.astuple(constant.interval(constant.unit))
+    if low == high:
+        return np.full(size, nominal)
+    if low <= 0:
+        return np.asarray(rng.triangular(low, nominal, high, size))
+    if constant.evidence == "assumed" or constant.value is None:
+        return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), size)))
+    z = rng.standard_normal(size)
+    down, up = np.log(nominal / low), np.log(high / nominal)
+    if down == 0:
+        return np.asarray(nominal * np.exp(np.abs(z) / Z_MAGNITUDE * up))
+    if up == 0:
+        return np.asarray(nominal * np.exp(-np.abs(z) / Z_MAGNITUDE * down))
+    return np.asarray(nominal * np.exp(z / Z_ONE_SIDE * np.where(z < 0, down, up)))
+
+
+class Draws:
+    """The draws of one report.
+
+    Parameters
+    ----------
+    size : int
+        How many.
+    seed : int
+        Another seed gives other draws.
+    only : str, optional
+        Draw this constant (by id) or :data:`ACTIVITY` alone and hold everything else at its nominal value.
+    """
+
+    def __init__(self, size: int = DRAWS, seed: int = SEED, only: str | None = None) -> None:
+        self.size, self.seed, self.only = size, seed, only
+        self._constants: dict[str, Floats] = {}
+        self._weights: dict[int, Floats] = {}
+
+    def of(self, constant: Constant) -> Floats:
+        """Draws of a constant in its own unit, the same at every call."""
+        if self.only not in (None, constant.id):
+            return np.full(self.size, constant.interval(constant.unit).nominal)
+        if constant.id not in self._constants:
+            self._constants[constant.id] = draw(constant, stream(self.seed, constant.id), self.size)
+        return self._constants[constant.id]
+
+    def uniform(self, purpose: str) -> Floats:
+        """Draws between 0 and 1 for something that a source leaves open."""
+        return np.zeros(self.size) if self.only not in (None, purpose) else stream(self.seed, purpose).random(self.size)
+
+    def mean(self, each_sample: Floats | None, otherwise: float) -> Floats:
+        """Means of a count over resampled samples; ``otherwise`` where there is nothing to resample."""
+        if each_sample is None or len(each_sample) < 2 or self.only not in (None, ACTIVITY):
+            return np.full(self.size, otherwise)
+        groups = min(len(each_sample), GROUPS)
+        # In random order: a test set sorted by class, or in turn, would make groups alike.
+        member = stream(self.seed, "groups of samples", len(each_sample)).permutation(len(each_sample)) % groups
+        means = np.bincount(member, weights=each_sample) / np.bincount(member)
+        return np.asarray(self._resample(groups, len(each_sample)) @ means)
+
+    def _resample(self, groups: int, samples: int) -> Floats:
+        if samples not in self._weights:
+            rng = stream(self.seed, ACTIVITY, samples)
+            self._weights[samples] = rng.multinomial(groups, np.full(groups, 1 / groups), self.size) / groups
+        return self._weights[samples]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Where an estimate lies.
+
+    Attributes
+    ----------
+    median_pj, low_pj, high_pj : float
+        Median, 5 % and 95 % quantile of the energy per sample, in pJ.
+    leading : str or None
+        The constant (or :data:`ACTIVITY`) that contributes most, None if nothing varies.
+    leading_share : float
+        Its share of the variance of the logarithm, each source varied alone.
+    """
+
+    median_pj: float
+    low_pj: float
+    high_pj: float
+    leading: str | None
+    leading_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return vars(self).copy()
+
+
+def distribution(estimate: Estimate, draws: Draws) -> Distribution | None:
+    """Median, 5-95 % interval and the leading source of an estimate; None if it is refused."""
+    energies = estimate.sample(draws)
+    if energies is None:
+        return None
+    low, median, high = (float(q) for q in np.quantile(energies, (0.05, 0.5, 0.95)))
+    shares = contributions(estimate, draws.seed)
+    leading = next(iter(shares), None)
+    return Distribution(median, low, high, leading, shares[leading] if leading is not None else 0.0)
+
+
+def contributions(estimate: Estimate, seed: int = SEED, size: int = 400) -> dict[str, float]:
+    """Share of each source of variance, the largest first: each varied alone, all others at their nominal value."""
+    readings = {
+        "reading of " + " ".join(sorted({c.id for c in term.constants}))
+        for term in estimate.terms
+        if term.price.instead is not None
+    }
+    sources = [*(constant.id for constant in estimate.constants), *sorted(readings), ACTIVITY]
+    variances = {}
+    for source in sources:
+        energies = estimate.sample(Draws(size, seed, only=source))
+        if energies is not None and energies.min(initial=1.0) > 0:
+            variances[source] = float(np.var(np.log(energies)))
+    varying = {source: variance for source, variance in variances.items() if variance > ROUNDING}
+    total = sum(varying.values())
+    shares = {source: variance / total for source, variance in varying.items()}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def probability_below(first: Estimate, second: Estimate, draws: Draws) -> float | None:
+    """Probability that the first estimate is below the second, what they share drawn once; None if one is refused."""
+    a, b = first.sample(draws), second.sample(draws)
+    return None if a is None or b is None else float(np.mean(a < b))
+
+
+def quantiles(values: Floats, at: Sequence[float] = (0.05, 0.5, 0.95)) -> tuple[float, ...]:
+    """Quantiles as plain floats."""
+    return tuple(float(value) for value in np.quantile(values, at))

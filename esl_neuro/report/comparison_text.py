@@ -1,0 +1,161 @@
+"""Comparisons as plain text of at most 100 columns: with another network, with measurements, with the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from esl_neuro.energy.comparison import COMPARED, ComparisonReport
+from esl_neuro.energy.estimate import PJ_PER_J
+from esl_neuro.energy.literature import Literature
+from esl_neuro.energy.measurement import Measurement
+from esl_neuro.energy.presets import PresetResult, Reading
+from esl_neuro.energy.validation import Point
+from esl_neuro.report.energy_text import (
+    VERIFICATION,
+    arithmetic,
+    bullets,
+    exact,
+    joules,
+    numbered,
+    render_constants,
+    sections,
+    short,
+    si_energy,
+    wrap,
+)
+from esl_neuro.report.tables import table
+
+
+def render_comparison(result: ComparisonReport) -> str:
+    """Render two networks side by side."""
+    first, second = result.names
+    counted = [
+        (
+            name,
+            *(exact(each.per_sample(name)) for each in result.counts),
+            _ratio(*(c.per_sample(name) for c in result.counts)),
+        )
+        for name in COMPARED
+    ]
+    rows = [
+        (
+            short(c.first.target),
+            c.first.model,
+            c.first.scope,
+            joules(c.first.energy_pj.nominal),
+            joules(c.second.energy_pj.nominal),
+            f"{c.ratio:.3g}x",
+            f"{c.low:.3g} - {c.high:.3g}",
+            f"{c.probability:.3f}",
+        )
+        for c in result.comparisons
+        if c.first.energy_pj is not None and c.second.energy_pj is not None
+    ]
+    note = (
+        "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that what both share "
+        "cancels; P: probability that A needs less."
+    )
+    return sections(
+        f"A: {first}\nB: {second}",
+        "Counts, mean per sample\n" + table(("count", "A", "B", "A/B"), counted),
+        "Energy per sample, in J\n"
+        + table(("target", "model", "scope", "A", "B", "A/B", "5 - 95 %", "P(A<B)"), rows, 3),
+        wrap(note),
+    )
+
+
+def _ratio(first: float, second: float) -> str:
+    return f"{first / second:.3g}x" if second else ""
+
+
+def render_validation(points: Iterable[Point]) -> str:
+    """Render predictions beside measurements."""
+    points = tuple(points)
+    rows = [
+        (
+            str(number),
+            point.target,
+            point.what,
+            f"{point.measured:.4g}",
+            f"{point.predicted:.4g}",
+            f"{point.residual:+.1%}",
+            f"{point.low:.4g} - {point.high:.4g} {point.unit}",
+            "fitted" if point.fitted else "",
+        )
+        for number, point in enumerate(points, 1)
+    ]
+    remarks: dict[str, list[str]] = {}
+    for number, point in enumerate(points, 1):
+        remarks.setdefault(point.remark, []).append(str(number))
+    return sections(
+        "Predictions beside published measurements, in mW and mJ\n"
+        + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %", ""), rows, 3),
+        bullets(f"{', '.join(numbers)}: {remark}" for remark, numbers in remarks.items()),
+    )
+
+
+def render_measurement(measurement: Measurement) -> str:
+    """Say what was measured."""
+    return wrap(
+        f"{measurement.target}: measured {si_energy(measurement.energy_j_per_sample * PJ_PER_J)} per sample "
+        f"[{si_energy(measurement.low_j * PJ_PER_J)} - {si_energy(measurement.high_j * PJ_PER_J)}] "
+        f"({measurement.scope}), {measurement.samples:,} samples in {measurement.duration_s:.3g} s "
+        f"at {measurement.mean_power_w:.4g} W"
+        + (f" above {measurement.idle_w:g} W of idle power" if measurement.idle_w else "")
+    )
+
+
+def render_literature(result: Literature) -> str:
+    """Render a run in a formula of the literature, labelled as a reproduction."""
+    rows = [(e.model, e.prices, joules(e.energy_pj.nominal)) for e in result.estimates if e.energy_pj is not None]
+    return sections(
+        "\n".join(wrap(line) for line in (f"{result.name}: {result.label}", result.paper)),
+        table(("network", "what is priced", "J per sample"), rows, 2),
+        "Arithmetic, per sample\n" + "\n".join(arithmetic(estimate) for estimate in result.estimates),
+        "What it does not say\n" + numbered(result.caveats),
+        "Constants used\n" + render_constants(result.constants),
+        wrap(VERIFICATION),
+    )
+
+
+def render_preset(preset: PresetResult) -> str:
+    """Render a recomputed comparison with its derivation, its caveats and its constants."""
+    return sections(
+        "\n".join(wrap(line) for line in (f"{preset.name}: {preset.label}", preset.paper, preset.title)),
+        "Connections\n" + bullets(preset.connections),
+        *(_reading(reading) for reading in preset.readings),
+        "The same connection counts at other published prices, in J\n" + _alternatives(preset),
+        "What the table does not say\n" + numbered(preset.caveats),
+        "Constants used\n" + render_constants(preset.constants),
+        wrap(VERIFICATION),
+    )
+
+
+# Sections of a preset.
+
+
+def _reading(reading: Reading) -> str:
+    rows = [(f.network, f.chip, f.text, f.printed_j, f.remark) for f in reading.figures]
+    verdict = f"{reading.equal} of the {len(reading.figures)} printed figures"
+    return "\n".join(
+        (
+            wrap(f"Reading '{reading.name}' gives {verdict}: {reading.assumption}"),
+            table(("network", "hardware", "recomputed (J)", "paper (J)", "comparison"), rows, 2),
+            *(wrap(f"{f.network} {f.chip}: {f.derivation}", "    ", "      ") for f in reading.figures),
+        )
+    )
+
+
+def _alternatives(preset: PresetResult) -> str:
+    rows = [
+        (
+            a.constant.id,
+            str(a.constant.scope),
+            a.constant.text,
+            f"{a.price_pj:.3g}",
+            f"{a.dense_j:.2E}",
+            f"{a.sparse_j:.2E}",
+        )
+        for a in preset.alternatives
+    ]
+    return table(("constant", "scope", "as published", "pJ per SOP", "dense", "sparse"), rows, 2)

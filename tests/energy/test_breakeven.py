@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from make_counts import COUNTS, LAYER, with_runs
+
+from esl_neuro.energy.breakeven import break_even, density, firing_rate
+from esl_neuro.energy.counts import Counts
+from esl_neuro.energy.prices import PRICE_MODELS
+from esl_neuro.hardware import load_target
+
+
+def estimate(target, model, counts=COUNTS):
+    return PRICE_MODELS[model](counts, load_target(target), 1e-3)
+
+
+def test_rate_and_density_of_the_run():
+    assert firing_rate(COUNTS) == pytest.approx(8 / (20 * 2 * 10))
+    assert density(COUNTS) == pytest.approx(30 / 80)
+
+
+def test_at_the_break_even_rate_both_need_the_same():
+    chip, processor = estimate("loihi", "silicon"), estimate("titan-black", "per-mac")
+    found = break_even(COUNTS, chip, processor, 1.0, None)
+    factor = round(found.rate_at / found.rate)
+    busier = with_runs(
+        **{
+            name: factor * values if name.startswith(("sop", "spikes")) else values
+            for name, values in LAYER.runs.items()
+        }
+    )
+    moved = estimate("loihi", "silicon", busier).energy_pj.nominal
+    assert factor > 10
+    assert moved == pytest.approx(processor.energy_pj.nominal, rel=1 / factor)
+
+
+def test_fixed_costs_above_the_processor_never_break_even():
+    found = break_even(
+        COUNTS, estimate("truenorth", "marginal-static"), estimate("v100-pcie", "peak-2-flop"), 0.0, None
+    )
+    assert (found.rate_at, found.density_at, found.utilisation_at) == (None, None, None)
+
+
+def test_break_even_utilisation_is_where_the_processor_needs_as_little():
+    chip, gpu = estimate("loihi", "silicon"), estimate("v100-pcie", "utilisation")
+    found = break_even(COUNTS, chip, gpu, 0.5, 0.03)
+    share = load_target("v100-pcie").constant("utilisation").model_copy(update={"value": found.utilisation_at})
+    assert gpu.energy_pj.nominal * 0.03 / share.value == pytest.approx(chip.energy_pj.nominal)
+
+
+def test_density_moves_operations_and_not_spikes():
+    chip, gpu = estimate("loihi", "silicon"), estimate("titan-black", "per-mac")
+    found = break_even(COUNTS, chip, gpu, 1.0, None)
+    factor = found.density_at / found.density
+    parts = {term.what: term.energy_pj.nominal for term in chip.terms}
+    operations = parts.pop("synaptic operations")
+    assert operations * factor + sum(parts.values()) == pytest.approx(gpu.energy_pj.nominal)
+
+
+def test_a_run_without_spikes_has_a_rate_of_zero():
+    silent = dataclasses.replace(LAYER, spikes_in=0)
+    assert firing_rate(Counts(2, 10, (silent,))) == 0

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from make_counts import COUNTS, LAYER, with_runs
+
+from esl_neuro.energy.comparison import compare_counts
+from esl_neuro.report.comparison_text import render_comparison
+
+TARGETS = ("truenorth", "loihi", "loihi2", "v100-pcie", "akida")
+
+
+@pytest.fixture(scope="module")
+def result():
+    half = with_runs(**{name: values // 2 for name, values in LAYER.runs.items() if name.startswith("sop")})
+    return compare_counts(("dense", "sparse"), (COUNTS, half), TARGETS, 1e-3)
+
+
+def test_half_the_operations_are_half_the_energy_where_only_operations_count(result):
+    found = {(c.first.target, c.first.model): c for c in result.comparisons}
+    both = found["truenorth", "all-in"]
+    assert (both.low, both.ratio, both.high) == pytest.approx((2, 2, 2))
+    assert both.probability == 0
+    assert 1 < found["loihi", "silicon"].ratio < 2
+    assert found["v100-pcie", "peak-2-flop"].ratio == pytest.approx(1)  # dense kernels do not care
+
+
+def test_what_is_refused_is_not_compared(result):
+    assert not [c for c in result.comparisons if c.first.target == "akida" or c.first.model == "per-operation"]
+
+
+def test_as_text_and_as_json(result):
+    document = json.loads(json.dumps(result.to_dict()))
+    assert document["counts_per_sample"]["sop_effective"] == [50, 25]
+    text = render_comparison(result)
+    assert "A: dense\nB: sparse" in text
+    assert max(map(len, text.splitlines())) <= 100

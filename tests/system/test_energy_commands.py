@@ -1,0 +1,133 @@
+"""``esl-neuro energy`` and ``esl-neuro targets`` as a user meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from esl_neuro.backends.lava_door import lava_installed
+
+REPORT = "esl-neuro energy report --backend integer"
+
+
+@pytest.fixture(scope="module")
+def export(workspace):
+    return workspace.json("esl-neuro quickstart --json")["export"]["folder"]
+
+
+def test_anybodys_nir_file_with_spikes_counts_as_the_export_does(workspace, export):
+    workspace.once(f"esl-neuro run {export} --samples 7 --spikes seven.npz")
+    of_export = workspace.json(f"{REPORT} {export} --samples 7 --json")
+    arrays = np.load(workspace.folder / "seven.npz")
+    np.save(workspace.folder / "input.npy", arrays["input"])
+    for spikes in ("seven.npz", "input.npy"):
+        of_file = workspace.json(f"{REPORT} {export}/model.nir --spikes {spikes} --json")
+        assert of_file["counts"] == of_export["counts"]
+        assert of_file["ran_on"] == f"7 samples of {spikes}"
+
+
+def test_a_stated_rate_is_drawn_and_said(workspace, export):
+    report = workspace.json(f"{REPORT} {export}/model.nir --rate 0.25 --samples 50 --json")
+    assert "no real data" in report["ran_on"]
+    layer = report["counts"]["layers"][0]
+    assert layer["spikes_in"] / (50 * 16 * 64) == pytest.approx(0.25, rel=0.03)
+
+
+@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+def test_lava_is_the_default_and_counts_the_same(workspace, export):
+    done = workspace.run(f"esl-neuro energy report {export} --samples 5 --json")
+    assert "5 test samples (lava)" in done.stderr
+    integer = workspace.json(f"{REPORT} {export} --samples 5 --json")
+    assert json.loads(done.stdout)["counts"] == integer["counts"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("{nir}", ["give --spikes FILE, or --rate"]),
+        ("{nir} --rate 0.1 --spikes two.npy", ["keep one of the two"]),
+        ("{nir} --spikes two.npy", ["other values than 0 and 1"]),
+        ("{nir} --spikes flat.npy", ["shape (3,)", "(samples, steps, lines)"]),
+        ("{export} --samples 2 --explain loihi:silcon", ["did you mean 'loihi:silicon'"]),
+        ("{export} --samples 2 --preset hu2017", ["did you mean 'hu2018'"]),
+        ("{export} --samples 2 --placement two.npy", ["no readable .npz file of core numbers"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(workspace, export, options, words):
+    np.save(workspace.folder / "two.npy", np.full((1, 16, 64), 2))
+    np.save(workspace.folder / "flat.npy", np.zeros(3))
+    done = workspace.run(f"{REPORT} {options.format(nir=f'{export}/model.nir', export=export)}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    line = done.stderr.splitlines()[-1]
+    assert all(word in line for word in words), line
+
+
+def test_a_placement_adds_messages_and_hops(workspace, export):
+    report = workspace.json(f"{REPORT} {export} --samples 3 --json")
+    layers = report["counts"]["layers"]
+    cores = {layer["name"]: np.arange(layer["neurons"]) // 64 + 7 * k for k, layer in enumerate(layers)}
+    np.savez(workspace.folder / "cores.npz", **cores)
+    placed = workspace.json(f"{REPORT} {export} --samples 3 --placement cores.npz --json")
+    assert layers[0]["messages"] is None
+    assert placed["counts"]["layers"][1]["hops_ew"] is not None
+    assert placed["counts"]["layers"][1]["messages"] <= layers[1]["spikes_in"]
+
+
+def test_csv_charts_and_citation(workspace, export):
+    done = workspace.run(f"{REPORT} {export} --samples 3 --csv energy.csv --plots figures --cite")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("% Energy per inference, estimated")
+    assert "@article{merolla2014," in done.stdout
+    assert len(list(csv.DictReader((workspace.folder / "energy.csv").open()))) > 10
+    assert len(list((workspace.folder / "figures").glob("*.png"))) == 3
+
+
+def test_one_number_is_explained(workspace, export):
+    text = workspace.run(f"{REPORT} {export} --samples 3 --explain loihi:silicon").stdout
+    assert "synaptic operations:" in text
+    assert "loihi.e_synop_sparse = 33.6 pJ" in text
+    assert "truenorth" not in text
+
+
+def test_presets_of_the_literature_run_on_an_export(workspace, export):
+    document = workspace.json(f"{REPORT} {export} --samples 3 --preset horowitz-ac-mac --json")
+    assert document["label"].startswith("for reproduction")
+    assert {entry["model"] for entry in document["estimates"]} == {"ann", "snn"}
+
+
+def test_two_networks_are_compared(workspace, export):
+    command = f"esl-neuro energy compare {export} {export}/model.nir --backend integer --rate 0.1 --samples 5"
+    document = workspace.json(f"{command} --json")
+    assert all(entry["ratio"] == 1 for entry in document["comparisons"])
+    assert "A/B" in workspace.run(command).stdout
+
+
+def test_a_power_log_becomes_a_measured_row(workspace, export):
+    (workspace.folder / "power.csv").write_text("time,power\n0,0.5\n1,0.5\n2,0.5\n")
+    measured = workspace.json("esl-neuro energy import power.csv --samples 1000 --target loihi2 --json")
+    assert measured["energy_j_per_sample"] == pytest.approx(1e-3)
+    report = workspace.run(f"{REPORT} {export} --samples 3 --measured loihi2-measured.json").stdout
+    assert "loihi2     all_in           measured" in report
+
+
+def test_validation_prints_every_residual(workspace):
+    document = workspace.json("esl-neuro energy validate --json")
+    assert len(document["points"]) >= 10
+    text = workspace.run("esl-neuro energy validate").stdout
+    assert all(f"{point['residual']:+.1%}" in text for point in document["points"])
+
+
+def test_targets_are_listed_shown_and_checked(workspace):
+    names = {row["name"] for row in workspace.json("esl-neuro targets list --json")["targets"]}
+    assert {"truenorth", "loihi", "spinnaker", "odin", "akida", "h100", "cmos45"} <= names
+    assert "Merolla 2014" in workspace.run("esl-neuro targets show truenorth").stdout
+    assert workspace.run("esl-neuro targets validate").returncode == 0
+    (workspace.folder / "mine.toml").write_text('[target]\nname = "other"\n')
+    done = workspace.run("esl-neuro targets validate ./mine.toml")
+    assert done.returncode == 2
+    assert done.stderr.count("missing, add it") > 2
+    assert "did you mean 'loihi2'" in workspace.run("esl-neuro targets show lohi2").stderr
