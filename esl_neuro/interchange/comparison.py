@@ -152,12 +152,15 @@ def _first(
         potential=float(levels[place]),
         threshold=threshold,
         reader_potential=float("nan") if theirs is None else float(theirs[place]),
-        cause=_cause(node, place, levels, _rows(reference.spikes[layer]), _rows(fired)[late:], theirs, threshold),
+        cause=_cause(
+            graph, layer, place, levels, _rows(reference.spikes[layer]), _rows(fired)[late:], theirs, threshold
+        ),
     )
 
 
 def _cause(
-    node: Any,
+    graph: nir.NIRGraph,
+    layer: str,
     place: tuple[int, int, int],
     levels: NDArray[Any],
     expected: NDArray[Any],
@@ -166,6 +169,7 @@ def _cause(
     threshold: float,
 ) -> str:
     """Guess why a neuron differs, from the most certain sign to the least."""
+    node: Any = graph.nodes[layer]
     step, sample, neuron = place
     distance = abs(levels[place] - threshold)
     size = max(abs(threshold), 1e-30)
@@ -186,6 +190,8 @@ def _cause(
         return "v_leak, which the reader may ignore"
     if np.unique(np.asarray(getattr(node, "v_threshold", 0.0))).size > 1:
         return "thresholds differ from neuron to neuron, which the reader may ignore (export them folded)"
+    if sum(target == layer for _, target in graph.edges) > 1:
+        return "a join: the reader may run this node before all of its inputs are there"
     return "unknown: its input or its integration differs before this step"
 
 
