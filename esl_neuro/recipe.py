@@ -65,6 +65,23 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _integers_need_whole_numbers(self) -> Recipe:
+        """Refuse the integers of a chip where spike times are exact, or products are rounded."""
+        if self.training.quantize is None:
+            return self
+        if isinstance(self.network, SingleSpikeSection):
+            raise ValueError(
+                "training.quantize: network.neuron = 'single_spike' has no time steps, so no integer form; "
+                "allowed: lif, cuba_lif, if"
+            )
+        if self.training.precision != "float32":
+            raise ValueError(
+                f"training.quantize needs products that are exact: training.precision = 'float32', not "
+                f"'{self.training.precision}'"
+            )
+        return self
+
     def to_document(self) -> dict[str, Any]:
         """Return the recipe as a plain document that :func:`parse_recipe` reads back unchanged."""
         return self.model_dump(exclude_none=True)

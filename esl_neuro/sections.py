@@ -263,6 +263,16 @@ class TrainingSection(Section):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of products; potentials, weights and moments stay float32"
     )
+    start_from: str | None = Field(
+        default=None,
+        description="folder of a finished run whose best weights, connections and thresholds are the start",
+    )
+    quantize: str | None = Field(
+        default=None, description="hardware target whose integers the forward pass computes with"
+    )
+    input_bits: Annotated[int, Field(ge=2, le=16)] = Field(
+        default=8, description="payload bits of graded input, used by quantize"
+    )
 
 
 class ExpectedSection(Section):

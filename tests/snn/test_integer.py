@@ -51,6 +51,22 @@ def test_spikes_and_potentials_are_those_of_the_simulator(seed, du, dv, shape, l
     assert np.array_equal(forms[0][1], forms[1][1])
 
 
+def test_edges_of_the_range_wrap_and_saturate_as_in_the_simulator():
+    edge = 2**17  # the sum that is 2**23 in u
+    sums = torch.tensor([-edge - 1, -edge, -edge + 1, edge - 1, edge, edge + 1, -3 * edge, 3 * edge]).double()
+    for dv, bias in ((0, 0), (2048, -4095), (4095, 4095)):
+        group = Group("lif", *(np.full(8, value) for value in (4095, dv, 2**17 - 1, bias, 7)), scale=1.0)
+        numbers = Constants(0.0, 4096.0 - dv, torch.tensor(2.0**17 - 1), torch.tensor(bias * 128.0), scale=1.0)
+        for run in (run_compiled, run_in_torch):
+            spikes, charged = torch.empty(4, 1, 8), torch.empty(4, 1, 8)
+            run(sums.expand(4, 1, 8), numbers, 1.0, spikes, charged)
+            u = v = np.zeros((8, 1), np.int64)
+            for step in range(4):
+                u, v, fired = lif_step(u, v, sums.numpy().astype(np.int64)[:, None], Neurons.of(group))
+                assert np.array_equal(spikes[step].numpy().T, fired)
+                assert np.array_equal(np.where(fired, 0, charged[step].numpy().T), v)
+
+
 def test_without_gradients_the_potentials_take_the_memory_of_one_step():
     numbers, _ = constants(np.random.default_rng(0), 4095, 2048, (5,))
     sums = torch.randint(-500, 500, (4, 2, 5)).float()
