@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,8 +17,8 @@ class Kernel:
 
     Attributes
     ----------
-    weights : integer array, shape (out channels, in channels / groups, height, width)
-        Even integers in [-254, 254].
+    weights : array, shape (out channels, in channels / groups, height, width)
+        Of a program: int32, even, in [-254, 254]; before quantisation: float64.
     input_shape : tuple of int
         (channels, rows, columns) of the source.
     stride, padding, dilation : tuple of int
@@ -26,7 +27,7 @@ class Kernel:
         Blocks of channels that do not see each other.
     """
 
-    weights: NDArray[np.int32]
+    weights: NDArray[Any]
     input_shape: tuple[int, int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)

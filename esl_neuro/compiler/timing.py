@@ -7,9 +7,27 @@ and a connection on a short path holds its spikes back, so that paths that meet 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from esl_neuro.compiler.program import INPUT, Connection, Program
+from esl_neuro.compiler.program import INPUT, Program
+
+
+class Link(Protocol):
+    """What leads from one group to another: a connection of integers or of floating-point numbers."""
+
+    @property
+    def source(self) -> str:
+        """Name of the group, or ``"input"``."""
+
+    @property
+    def target(self) -> str:
+        """Name of the group."""
+
+    @property
+    def delay(self) -> int:
+        """Steps by which spikes are late."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +84,7 @@ def timing(program: Program) -> Timing:
     return Timing(latency, hold, max((each.delay for each in program.connections), default=0))
 
 
-def latencies(groups: list[str], connections: tuple[Connection, ...]) -> dict[str, int]:
+def latencies(groups: list[str], connections: Sequence[Link]) -> dict[str, int]:
     """Longest paths, each connection being worth ``1 - delay`` steps; see :func:`timing`."""
     latency = {INPUT: 0, **dict.fromkeys(groups, 1)}
     before: dict[str, str] = {}
