@@ -72,9 +72,7 @@ def run_lava_batched(
     recording = Recording.of(program, stream, record_potentials)
     with lava_session():
         source = _build(program, plan, stream, stream.deal(inputs), recording)
-        run_network(
-            source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress)
-        )
+        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
     if progress is not None:
         progress(stream.samples, stream.samples)
     return recording.trace("lava-batched", program, inputs, stream)

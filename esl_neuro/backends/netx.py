@@ -1,8 +1,8 @@
-"""Write a program as a ``.net`` file (HDF5) for the network loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
+"""Write a program as a ``.net`` file (HDF5) for the loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
 
-A ``.net`` file is a chain of layers: dense, dense with a recurrent connection of one step, convolution. It knows neither
-an exponent for weights nor one for biases, and the loader shifts, clips and truncates what it reads. So whatever it
-would not bring into Lava as the program means it is refused, by name and all at once.
+A ``.net`` file is a chain of layers: dense, dense with a recurrent connection of one step, convolution. It knows
+neither an exponent for weights nor one for biases, and the loader shifts, clips and truncates what it reads. So
+whatever it would not bring into Lava as the program means it is refused, by name and all at once.
 
 Thresholds that differ are written as an array: Lava's simulator computes them, but a core of a chip has one threshold
 for a population. Fold the thresholds into the weights before the graph is compiled to get one threshold for a layer.
@@ -25,7 +25,7 @@ from esl_neuro.backends.lava_conv import conv_computes
 from esl_neuro.backends.lava_door import lava_dl_session
 from esl_neuro.backends.lava_stream import Recording, Stream, shared
 from esl_neuro.backends.supervise import run_network
-from esl_neuro.backends.trace import Difference, Spikes, Trace, first_difference
+from esl_neuro.backends.trace import Difference, Payloads, Spikes, Trace, first_difference
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.findings import Finding
 from esl_neuro.compiler.kernel import Kernel
@@ -125,7 +125,8 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
         )
     if program.readout != "spikes":
         yield Finding(
-            program.output.name, f"the readout is the {program.readout}, the file ends in spikes; let it fire, or {other}"
+            program.output.name,
+            f"the readout is the {program.readout}, the file ends in spikes; let it fire, or {other}",
         )
     before = INPUT
     for group in program.groups:
@@ -194,19 +195,23 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
     entries = sum(math.prod(part.shape) for part in parts)
     if entries > DENSE_ENTRIES:
         yield Finding(
-            name, f"{entries:,} weights with the zeros, more than {DENSE_ENTRIES:,}; keep it a kernel, or use lava-script"
+            name,
+            f"{entries:,} weights with the zeros, more than {DENSE_ENTRIES:,}; keep it a kernel, or use lava-script",
         )
     if not values.any():
-        yield Finding(name, "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script")
+        yield Finding(
+            name, "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script"
+        )
         return
     scale_bits = _loader_shift(values, has_zeros=np.count_nonzero(values) < entries)
     if scale_bits == 0 and (values % 2 != 0).any():
         yield Finding(
-            name, "odd weights beside some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0"
+            name,
+            "odd weights beside some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0",
         )
-    for part, kind in zip(parts, ("weights", "recurrent weights"), strict=False):
-        smallest = part.data.min(initial=0)
-        if part.data.max(initial=0) <= 0 and smallest * 2.0**scale_bits == -256:
+    for part, kind in zip(stored, ("weights", "recurrent weights"), strict=False):
+        smallest = part.min(initial=0)
+        if part.max(initial=0) <= 0 and smallest * 2.0**scale_bits == -256:
             yield Finding(
                 name,
                 f"{kind} are all negative and the smallest is {smallest:g}: the loader shifts it to -256, Lava makes "
@@ -234,7 +239,7 @@ def _bias_findings(layer: _Layer, before_loop: bool) -> Iterator[Finding]:
         yield Finding(
             layer.group.name,
             f"a bias is {wrong[0]}, the file holds multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
-            f"({wrong.size} of {bias.size} biases); quantise the biases to an exponent of {BIAS_EXP}, or use lava-script",
+            f"({wrong.size} of {bias.size} biases); quantise biases to an exponent of {BIAS_EXP}, or use lava-script",
         )
     if before_loop and (bias > 0).any():
         yield Finding(
@@ -366,7 +371,9 @@ def _read_outline(path: Path) -> tuple[list[str], Shape, bool]:
             layers = [file["layer"][str(index)] for index in range(len(file["layer"]))]
             kinds = [layer["type"][0].decode() for layer in layers]
             names = [
-                str(layer.attrs.get("name", f"layer {index}")) for index, layer in enumerate(layers) if "neuron" in layer
+                str(layer.attrs.get("name", f"layer {index}"))
+                for index, layer in enumerate(layers)
+                if "neuron" in layer
             ]
             shape = tuple(int(size) for size in layers[0]["shape"][()])
     except (OSError, KeyError, ValueError) as error:
@@ -389,7 +396,7 @@ def _run_stream(
     return {name: stream.collect(record) for name, record in recording.spikes.items()}
 
 
-def _load(path: Path, names: list[str], frames: Spikes, steps: int, recording: Recording) -> Any:
+def _load(path: Path, names: list[str], frames: Payloads, steps: int, recording: Recording) -> Any:
     from lava.lib.dl.netx import hdf5
 
     from esl_neuro.backends.lava_processes.spike_sink import SpikeSink

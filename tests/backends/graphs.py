@@ -33,7 +33,9 @@ def oracle(program, inputs):
             for connection, matrix in zip(program.connections, matrices, strict=True):
                 if connection.target == group.name and step >= connection.delay:
                     total = sent[connection.source][:, step - connection.delay] @ matrix.T
-                    a += np.floor_divide(total * 2 ** max(connection.weight_exp, 0), 2 ** max(-connection.weight_exp, 0))
+                    a += np.floor_divide(
+                        total * 2 ** max(connection.weight_exp, 0), 2 ** max(-connection.weight_exp, 0)
+                    )
             before_u, before_v = (state[group.name][:, step - 1] if step else 0 * a for state in (u, v))
             current = truncated(before_u * (4095 - group.du)) + 64 * a
             current = np.where(current > M, current - 2 * M, current)
@@ -92,7 +94,9 @@ def random_graph(rng, steps=None, input_bits=1, kernels=True, loops=True, extrem
 
     def connect(source, target, delay, weights=None):
         if weights is None:
-            weights = random_weights(rng, shapes[target], shapes[source], rng.choice([0.0, 0.2, 0.7], p=[0.1, 0.5, 0.4]))
+            weights = random_weights(
+                rng, shapes[target], shapes[source], rng.choice([0.0, 0.2, 0.7], p=[0.1, 0.5, 0.4])
+            )
         connections.append(Connection(source, target, weights, exponent(), weights.shape[0] * weights.shape[1], delay))
 
     first_kernel = random_kernel(rng) if kernels and rng.random() < 0.7 else None
@@ -132,7 +136,7 @@ def random_graph(rng, steps=None, input_bits=1, kernels=True, loops=True, extrem
 
 
 def joined(programs):
-    """Put programs of equal steps and payload into one, each with its own part of the input and no way to the others."""
+    """Put programs of equal steps and payload into one, where none has a way to another."""
     width, start = sum(program.input_size for program in programs), 0
     connections, groups = [], []
     for program in programs:

@@ -50,17 +50,13 @@ def test_random_graphs(seed):
     assert spikes_of(expected) >= 100
 
 
-@pytest.mark.parametrize(
-    ("weight_exp", "delay", "input_bits", "copies"), [(0, 0, 1, 1), (2, 0, 4, 3), (-3, 2, 1, 2)]
-)
+@pytest.mark.parametrize(("weight_exp", "delay", "input_bits", "copies"), [(0, 0, 1, 1), (2, 0, 4, 3), (-3, 2, 1, 2)])
 def test_convolutions_in_conv(weight_exp, delay, input_bits, copies):
     """Lava's own Conv with groups, strides, dilation, exponents that it ignores, and a path that is held back."""
     rng = np.random.default_rng(10 + weight_exp)
     program = conv_graph(rng, 7, weight_exp, delay, input_bits)
     inputs = random_inputs(rng, program, samples=4)
-    expected = assert_lava_equals_oracle(
-        program, inputs, {"copies": copies, "expand_synapses": 0}, {"batch": 3}
-    )
+    expected = assert_lava_equals_oracle(program, inputs, {"copies": copies, "expand_synapses": 0}, {"batch": 3})
     assert spikes_of(expected) >= 100
 
 

@@ -51,13 +51,17 @@ def kernel(rng, out, input_shape, taps=(3, 3), **geometry):
 
 
 def dense(rng):
-    return chain(rng, [random_weights(rng, 12, 8, 0.5), random_weights(rng, 9, 12, 0.7), random_weights(rng, 4, 9, 1.0)])
+    return chain(
+        rng, [random_weights(rng, 12, 8, 0.5), random_weights(rng, 9, 12, 0.7), random_weights(rng, 4, 9, 1.0)]
+    )
 
 
 def one_threshold(rng):
     weights = [random_weights(rng, 12, 8, 0.5), random_weights(rng, 5, 12, 0.7)]
     program = chain(rng, weights)
-    groups = tuple(replace(group, vth=np.full_like(group.vth, 300), du=np.full_like(group.du, -1)) for group in program.groups)
+    groups = tuple(
+        replace(group, vth=np.full_like(group.vth, 300), du=np.full_like(group.du, -1)) for group in program.groups
+    )
     return replace(program, groups=groups)
 
 
@@ -171,7 +175,11 @@ def test_all_findings_are_in_one_error(tmp_path):
     program = replace(program, groups=(replace(program.groups[0], bias_exp=np.full(6, 1)), program.groups[1]))
     with pytest.raises(BadInput) as caught:
         write_netx(program, tmp_path / "network.net")
-    for sentence in ("layer 0: no synapse is left", "layer 1: with its exponent (-3) a weight is 0.75", "layer 0: a bias"):
+    for sentence in (
+        "layer 0: no synapse is left",
+        "layer 1: with its exponent (-3) a weight is 0.75",
+        "layer 0: a bias",
+    ):
         assert sentence in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -186,7 +194,10 @@ def test_what_a_file_cannot_say():
     assert_refused(replace(program, input_bits=8), "input: payloads of 8 bits", "lava-script")
     assert_refused(replace(program, readout="potential"), "layer 1: the readout is the potential")
     assert_refused(replace(program, connections=(first, second, skip)), "layer 1: is fed by 'layer 0', 'input'")
-    assert_refused(replace(program, connections=(first, replace(second, delay=1))), "layer 1: spikes from 'layer 0' have a delay of 1")
+    assert_refused(
+        replace(program, connections=(first, replace(second, delay=1))),
+        "layer 1: spikes from 'layer 0' have a delay of 1",
+    )
     assert_refused(replace(program, connections=(first, second, loop)), "layer 1: loops of delay 2")
     assert_refused(replace(program, connections=(first, back, second)), "layer 0: is fed by 'input', 'layer 1'")
 
@@ -258,7 +269,7 @@ def test_wrong_files_and_inputs(tmp_path):
     with pytest.raises(BadInput, match=r"none\.net: not a \.net file"):
         run_netx(tmp_path / "none.net", np.zeros((1, 3, 4), np.uint8))
     (tmp_path / "text.net").write_text("no HDF5")
-    with pytest.raises(BadInput, match="not a .net file"):
+    with pytest.raises(BadInput, match=r"not a \.net file"):
         run_netx(tmp_path / "text.net", np.zeros((1, 3, 4), np.uint8))
     program = two_layers(np.random.default_rng(0))
     write_netx(program, tmp_path / "good.net")
