@@ -90,7 +90,7 @@ def test_spikes_are_those_of_the_program(tmp_path, kind):
     program = kind(rng)
     path = tmp_path / "network.net"
     write_netx(program, path)
-    inputs = random_inputs(rng, program, samples=3)
+    inputs = random_inputs(rng, program, samples=3, rate=0.6)
     expected = oracle(program, inputs)
     trace = run_netx(path, inputs, timeout_s=TIMEOUT_S)
     assert trace.backend == "netx"
