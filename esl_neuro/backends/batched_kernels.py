@@ -49,17 +49,17 @@ class Constants(NamedTuple):
 
 
 @compiled_for_one_thread(
-    "void(int32[:,::1], int32[:,::1], int32[:,:], int64[::1], int64[::1], int64[::1], int64[::1], int32[:,::1])"
+    "void(int32[:,::1], int32[:,::1], int32[:,::1], int32[:,:], int64[::1], int64[::1], int64[::1], int64[::1])"
 )
 def advance(
     u: Batch,
     v: Batch,
+    fired: Batch,
     a: Batch,
     keep_u: IntArray,
     keep_v: IntArray,
     bias: IntArray,
     threshold: IntArray,
-    fired: Batch,
 ) -> None:
     """Advance neurons by one step, in place: the equations of :class:`~esl_neuro.compiler.program.Group`.
 
@@ -67,12 +67,12 @@ def advance(
     ----------
     u, v : int32 array, shape (batch, neurons)
         State.
+    fired : int32 array, shape (batch, neurons)
+        Receives 1 where a neuron spikes, else 0.
     a : int32 array, shape (batch, neurons)
         Sum of the arriving weights.
     keep_u, keep_v, bias, threshold : int64 array, shape (neurons,)
         See :class:`Constants`.
-    fired : int32 array, shape (batch, neurons)
-        Receives 1 where a neuron spikes, else 0.
     """
     for sample in range(u.shape[0]):
         for neuron in range(u.shape[1]):
@@ -172,7 +172,7 @@ def _add_kernel(
     scratch: NDArray[np.int32],
     results: NDArray[np.int32],
 ) -> None:
-    groups, per_group, tap_rows, tap_columns, per_target = weights.shape
+    _, per_group, tap_rows, tap_columns, per_target = weights.shape
     out_rows, out_columns, _ = scratch.shape
     stride_y, stride_x = geometry[0, 0], geometry[0, 1]
     pad_y, pad_x = geometry[1, 0], geometry[1, 1]

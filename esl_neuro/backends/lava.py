@@ -142,15 +142,15 @@ class _Network:
         sender = outputs[connection.source]
         if isinstance(kernel, Kernel) and self._runs_as_conv(kernel, connection.weight_exp, payload):
             # Conv knows no delay: the gate holds back.
-            self._conv(connection, kernel, self._gate(connection, hold, hold, sender, where), target, where)
+            self._conv(connection, kernel, self._gate(connection, hold, sender, where), target, where)
             return
         before = hold if hold > LONGEST_HOLD else 0
-        sender = self._gate(connection, before, hold, sender, where)
+        sender = self._gate(connection, before, sender, where)
         synapses = self._sparse(connection, hold - before, where)
         sender.connect(synapses.s_in)
         synapses.a_out.connect(target.a_in)
 
-    def _gate(self, connection: Connection, hold_steps: int, hold: int, sender: Any, where: str) -> Any:
+    def _gate(self, connection: Connection, hold_steps: int, sender: Any, where: str) -> Any:
         """Put a gate behind a sender where spikes could pass from one sample into another, or must be held back."""
         from esl_neuro.backends.lava_processes.spike_gate import SpikeGate
 
@@ -215,14 +215,14 @@ class _Network:
         from esl_neuro.backends.lava_processes.state_sink import StateSink
 
         latency = self.plan.latency[name]
-        rows = self.stream.length
-        record = recording.spikes[name].reshape(rows, -1)
-        sink = SpikeSink(record=record, clock=recording.clock, latency_steps=latency, name=f"spikes of {name}")
+        # A row a time step, the copies side by side.
+        spikes = recording.spikes[name].reshape(self.stream.length, -1)
+        sink = SpikeSink(record=spikes, clock=recording.clock, latency_steps=latency, name=f"spikes of {name}")
         neurons.s_out.connect(sink.a_in)
         for quantity, records in (("u", recording.u), ("v", recording.v)):
             if name in records:
-                record = records[name].reshape(rows, -1)
-                probe = StateSink(record=record, latency_steps=latency, name=f"{quantity} of {name}")
+                state = records[name].reshape(self.stream.length, -1)
+                probe = StateSink(record=state, latency_steps=latency, name=f"{quantity} of {name}")
                 probe.state.connect_var(getattr(neurons, quantity))
 
 

@@ -97,8 +97,8 @@ def _load() -> None:
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         forced = f"; on this Python {here}: {FORCED_INSTALL}" if sys.version_info >= (3, 11) else f" (this is {here})"
         raise MissingDependency(
-            f"the Lava simulator is not installed; install it with: pip install 'esl-neuro[lava]' on Python 3.10{forced}"
-            ", or use --backend integer, which needs no Lava and computes the same"
+            "the Lava simulator is not installed; install it with: pip install 'esl-neuro[lava]' on Python 3.10"
+            f"{forced}, or use --backend integer, which needs no Lava and computes the same"
         )
     chosen = multiprocessing.get_start_method(allow_none=True)
     if chosen not in (None, "fork"):

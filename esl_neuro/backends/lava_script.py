@@ -6,6 +6,7 @@ The script uses Lava's own processes alone, so that it can be read beside Lava's
 from __future__ import annotations
 
 import keyword
+import math
 import re
 import textwrap
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from esl_neuro.compiler.timing import timing
 from esl_neuro.errors import BadInput
 
 # Up to so many integers stand in the script itself, more in a file beside it.
-INLINE_INTEGERS = 2000
+INLINE_INTEGERS = 2500
 LONGEST_HOLD = 63
 
 
@@ -83,6 +84,7 @@ class _Script:
         self.plan = timing(program)
         # Spikes still under way, or a potential that is read at the end, ask for a network of its own for each sample.
         self.afresh = self.plan.flush > 0 or program.readout == "potential"
+        self.inline = self._integers() <= INLINE_INTEGERS
         self.names = _identifiers([group.name for group in program.groups])
         self.arrays: dict[str, NDArray[np.int32]] = {}
         groups = [line for group in program.groups for line in self._group(group)]
@@ -93,7 +95,6 @@ class _Script:
         ]
         self.body = [*groups, *connections]
         self.run = self._run_text(self.names[program.output.name])
-        self.inline = sum(values.size for values in self.arrays.values()) <= INLINE_INTEGERS
 
     def text(self, path: Path) -> str:
         program = self.program
@@ -119,11 +120,25 @@ class _Script:
     def _arrays_text(self, path: Path) -> str:
         if not self.inline:
             return f'ARRAYS = np.load(Path(__file__).with_name("{path.with_suffix(".npz").name}"))'
-        lines = ["ARRAYS = {"]
-        for name, values in self.arrays.items():
-            numbers = textwrap.fill(str(values.tolist()), 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
-            lines.append(f'    "{name}": np.array(\n{numbers},\n        np.int32,\n    ),')
-        return "\n".join([*lines, "}"])
+        entries = [f'    "{name}": {_array_text(values)},' for name, values in self.arrays.items()]
+        return "\n".join(["ARRAYS = {", *entries, "}"])
+
+    def _integers(self) -> int:
+        """How many integers the script would hold at most, weights with their zeros."""
+        sizes = [
+            each.weights.weights.size if self._is_conv(index) else math.prod(each.weights.shape)
+            for index, each in enumerate(self.program.connections)
+        ]
+        return sum(sizes) + 5 * self.program.neurons
+
+    def _is_conv(self, index: int) -> bool:
+        connection = self.program.connections[index]
+        if not isinstance(connection.weights, Kernel) or self.plan.hold[index] or connection.weight_exp < 0:
+            return False
+        return conv_computes(connection.weights, connection.weight_exp, 2 ** self._bits(connection) - 1)
+
+    def _bits(self, connection: Connection) -> int:
+        return self.program.input_bits if connection.source == INPUT else 1
 
     def _array(self, name: str, values: NDArray[Any]) -> str:
         """Return how the script names an array: a number where all values are equal."""
@@ -138,49 +153,53 @@ class _Script:
         steps = "step" if latency == 1 else "steps"
         yield f"# {group.name}: works {latency} {steps} behind the input."
         keys = ["du", "dv", "vth"]
-        keys += [] if self.afresh or not group.bias_mant.any() else ["bias_mant", "bias_exp"]
-        keys += ["bias_exp"] if self.afresh and group.bias_mant.any() else []
-        parameters = ", ".join(f"{key}={self._array(f'{name}_{key}', getattr(group, key))}" for key in keys)
+        if group.bias_mant.any():
+            keys += ["bias_exp"] if self.afresh else ["bias_mant", "bias_exp"]
+        arguments = [f"shape=({group.neurons},)"]
+        arguments += [f"{key}={self._array(f'{name}_{key}', getattr(group, key))}" for key in keys]
         if not self.afresh:
-            parameters += f", reset_interval=STEPS, reset_offset={latency + 1}"
-        yield f"{name} = {'LIF' if self.afresh else 'LIFReset'}(shape=({group.neurons},), {parameters})"
+            arguments += ["reset_interval=STEPS", f"reset_offset={latency + 1}"]
+        yield from _call(name, "LIF" if self.afresh else "LIFReset", arguments)
 
     def _connection(self, index: int, connection: Connection) -> Iterator[str]:
         hold = self.plan.hold[index]
         source = "source" if connection.source == INPUT else self.names[connection.source]
         target = self.names[connection.target]
         name = f"{source}_to_{target}" + (f"_{index}" if self._is_double(connection) else "")
-        bits = self.program.input_bits if connection.source == INPUT else 1
-        largest = 2**bits - 1
-        kernel = connection.weights
+        bits = self._bits(connection)
         yield ""
-        if isinstance(kernel, Kernel) and not hold and connection.weight_exp >= 0:
-            if conv_computes(kernel, connection.weight_exp, largest):
-                yield from self._conv(name, source, target, kernel, connection.weight_exp, bits)
-                return
-        options = f"weight_exp={connection.weight_exp}, num_message_bits={bits}"
+        if self._is_conv(index):
+            yield from self._conv(name, source, target, connection, bits)
+            return
+        arguments = [f"weights={self._matrix(name, connection)}"]
         if hold:
-            yield f"# The spikes are held back for {hold} steps besides the one that every connection takes."
-            yield f"{name} = DelaySparse(weights={self._matrix(name, connection)}, delays={hold}, {options})"
-        else:
-            yield f"{name} = Sparse(weights={self._matrix(name, connection)}, {options})"
+            steps = "step" if hold == 1 else "steps"
+            yield f"# The spikes are held back for {hold} {steps} besides the one that every connection takes."
+            arguments.append(f"delays={hold}")
+        arguments += [f"weight_exp={connection.weight_exp}", f"num_message_bits={bits}"]
+        yield from _call(name, "DelaySparse" if hold else "Sparse", arguments)
         yield f"{source}.s_out.connect({name}.s_in)"
         yield f"{name}.a_out.connect({target}.a_in)"
 
-    def _conv(self, name: str, source: str, target: str, kernel: Kernel, weight_exp: int, bits: int) -> Iterator[str]:
-        arguments = conv_arguments(kernel, weight_exp)
+    def _conv(self, name: str, source: str, target: str, connection: Connection, bits: int) -> Iterator[str]:
+        kernel: Any = connection.weights
+        arguments = conv_arguments(kernel, connection.weight_exp)
         self.arrays[name] = arguments.pop("weight")
-        options = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        options = [f"{key}={value}" for key, value in arguments.items()]
         yield "# Lava's images are (column, row, channel)."
-        yield f'{name} = Conv(weight=ARRAYS["{name}"], {options}, num_message_bits={bits})'
+        yield from _call(name, "Conv", [f'weight=ARRAYS["{name}"]', *options, f"num_message_bits={bits}"])
         yield f"{source}.s_out.reshape({kernel.input_shape}).transpose([2, 1, 0]).connect({name}.s_in)"
         yield f"{name}.a_out.transpose([2, 1, 0]).flatten().connect({target}.a_in)"
 
     def _matrix(self, name: str, connection: Connection) -> str:
         matrix = connection.matrix
+        if self.inline:
+            self.arrays[name] = matrix.toarray().astype(np.int32)
+            return f'csr_matrix(ARRAYS["{name}"])'
         for part in ("data", "indices", "indptr"):
             self.arrays[f"{name}_{part}"] = np.asarray(getattr(matrix, part), dtype=np.int32)
-        return f'matrix("{name}", {matrix.shape})'
+        parts = ", ".join(f'ARRAYS["{name}_{part}"]' for part in ("data", "indices", "indptr"))
+        return f"csr_matrix(({parts}), shape={matrix.shape})"
 
     def _is_double(self, connection: Connection) -> bool:
         ends = (connection.source, connection.target)
@@ -211,9 +230,33 @@ class _Script:
         )
 
 
+def _call(name: str, function: str, arguments: list[str]) -> list[str]:
+    """Lines that call a function, one argument a line where they are too long for one."""
+    line = f"{name} = {function}({', '.join(arguments)})"
+    return [line] if len(line) < 115 else [f"{name} = {function}(", *(f"    {each}," for each in arguments), ")"]
+
+
+def _array_text(values: NDArray[Any]) -> str:
+    """Return an array as Python writes it, a line or more for each row."""
+    if values.ndim > 2:
+        return f"{_array_text(values.reshape(-1, values.shape[-1]))}.reshape({values.shape})"
+    if values.ndim == 2:
+        rows = "\n".join(f"{_wrapped(row)}," for row in values)
+        return f"np.array(\n        [\n{rows}\n        ],\n        np.int32,\n    )"
+    text = str(values.tolist())
+    return (
+        f"np.array({text}, np.int32)" if len(text) < 80 else f"np.array(\n{_wrapped(values)},\n        np.int32,\n    )"
+    )
+
+
+def _wrapped(values: NDArray[Any]) -> str:
+    indent = " " * 12
+    return textwrap.fill(str(values.tolist()), 118, initial_indent=indent, subsequent_indent=indent + " ")
+
+
 def _identifiers(names: list[str]) -> dict[str, str]:
     """Give each group a Python name that resembles its own."""
-    taken = {"source", "sink", "matrix", "network", "spikes", "ARRAYS"}
+    taken = {"source", "sink", "network", "spikes", "ARRAYS"}
     found = {}
     for name in names:
         base = re.sub(r"\W+", "_", name).strip("_") or "group"
@@ -272,11 +315,6 @@ LATENCY = {latency}  # steps by which the output works behind the input: every c
 FIXED_POINT = Loihi2SimCfg(select_tag="fixed_pt")  # without the tag, Lava would compute in floating point
 
 {arrays}
-
-
-def matrix(name, shape):
-    """Weights from one group to another, shape (targets, sources)."""
-    return csr_matrix(tuple(ARRAYS[f"{{name}}_{{part}}"] for part in ("data", "indices", "indptr")), shape=shape)
 
 
 def build(frames):

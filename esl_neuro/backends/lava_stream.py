@@ -55,11 +55,12 @@ class Stream:
         Copies without a sample in the last round get silence.
         """
         lines = spikes.shape[2]
-        frames = np.zeros((self.rounds, self.period, self.copies, lines), spikes.dtype)
+        frames: Any = np.zeros((self.rounds, self.period, self.copies, lines), spikes.dtype)
         for round_, start in enumerate(range(0, self.samples, self.copies)):
             part = spikes[start : start + self.copies]
             frames[round_, : self.steps, : len(part)] = part.transpose(1, 0, 2)
-        return frames.reshape(self.length, self.copies, lines)
+        dealt: Payloads = frames.reshape(self.length, self.copies, lines)
+        return dealt
 
     def collect(self, record: NDArray[Any]) -> NDArray[Any]:
         """Undo :meth:`deal` on a record of shape (length, copies, neurons) or (length, copies * neurons)."""
@@ -110,7 +111,8 @@ class Recording:
 
 def as_payloads(spikes: NDArray[Any], program: Program) -> Payloads:
     """Input spikes in the type of a trace."""
-    return spikes.astype(np.uint8 if program.input_bits == 1 else np.int32, copy=False)
+    payloads: Payloads = spikes.astype(np.int32, copy=False)
+    return spikes.astype(np.uint8, copy=False) if program.input_bits == 1 else payloads
 
 
 def steps_to_run(stream: Stream, plan: Timing) -> int:

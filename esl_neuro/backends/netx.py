@@ -1,8 +1,8 @@
-"""Write a program as a ``.net`` file (HDF5) for the network loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
+"""Write a program as a ``.net`` file (HDF5) for the loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
 
-A ``.net`` file is a chain of layers: dense, dense with a recurrent connection of one step, convolution. It knows neither
-an exponent for weights nor one for biases, and the loader shifts, clips and truncates what it reads. So whatever it
-would not bring into Lava as the program means it is refused, by name and all at once.
+A ``.net`` file is a chain of layers: dense, dense with a recurrent connection of one step, convolution. It knows
+neither an exponent for weights nor one for biases, and the loader shifts, clips and truncates what it reads. So
+whatever it would not bring into Lava as the program means it is refused, by name and all at once.
 
 Thresholds that differ are written as an array: Lava's simulator computes them, but a core of a chip has one threshold
 for a population. Fold the thresholds into the weights before the graph is compiled to get one threshold for a layer.
@@ -25,7 +25,7 @@ from esl_neuro.backends.lava_conv import conv_computes
 from esl_neuro.backends.lava_door import lava_dl_session
 from esl_neuro.backends.lava_stream import Recording, Stream, shared
 from esl_neuro.backends.supervise import run_network
-from esl_neuro.backends.trace import Difference, Spikes, Trace, first_difference
+from esl_neuro.backends.trace import Difference, Payloads, Spikes, Trace, first_difference
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.findings import Finding
 from esl_neuro.compiler.kernel import Kernel
@@ -209,9 +209,9 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
             name,
             "odd weights beside some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0",
         )
-    for part, kind in zip(parts, ("weights", "recurrent weights"), strict=False):
-        smallest = part.data.min(initial=0)
-        if part.data.max(initial=0) <= 0 and smallest * 2.0**scale_bits == -256:
+    for part, kind in zip(stored, ("weights", "recurrent weights"), strict=False):
+        smallest = part.min(initial=0)
+        if part.max(initial=0) <= 0 and smallest * 2.0**scale_bits == -256:
             yield Finding(
                 name,
                 f"{kind} are all negative and the smallest is {smallest:g}: the loader shifts it to -256, Lava makes "
@@ -239,7 +239,7 @@ def _bias_findings(layer: _Layer, before_loop: bool) -> Iterator[Finding]:
         yield Finding(
             layer.group.name,
             f"a bias is {wrong[0]}, the file holds multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
-            f"({wrong.size} of {bias.size} biases); quantise the biases to an exponent of {BIAS_EXP}, or use lava-script",
+            f"({wrong.size} of {bias.size} biases); quantise biases to an exponent of {BIAS_EXP}, or use lava-script",
         )
     if before_loop and (bias > 0).any():
         yield Finding(
@@ -396,7 +396,7 @@ def _run_stream(
     return {name: stream.collect(record) for name, record in recording.spikes.items()}
 
 
-def _load(path: Path, names: list[str], frames: Spikes, steps: int, recording: Recording) -> Any:
+def _load(path: Path, names: list[str], frames: Payloads, steps: int, recording: Recording) -> Any:
     from lava.lib.dl.netx import hdf5
 
     from esl_neuro.backends.lava_processes.spike_sink import SpikeSink

@@ -100,10 +100,10 @@ def _models_found_once() -> Iterator[None]:
     search = ProcGroupDiGraphs._find_proc_models
     found: dict[type, list[Any]] = {}
 
-    def find(process: Any) -> list[Any]:
-        if type(process) not in found:
-            found[type(process)] = search(process)
-        return found[type(process)]
+    def find(proc: Any) -> list[Any]:
+        if type(proc) not in found:
+            found[type(proc)] = search(proc)
+        return found[type(proc)]
 
     ProcGroupDiGraphs._find_proc_models = staticmethod(find)
     try:

@@ -20,7 +20,7 @@ class Trace:
     Attributes
     ----------
     backend : str
-        ``"integer"`` or ``"lava"``.
+        ``"integer"``, ``"lava"``, ``"lava-batched"`` or ``"netx"``.
     input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
         What was fed in: 0 or 1, or the payloads of graded spikes.
     spikes : dict of str to uint8 array, shape (samples, steps, neurons)

@@ -136,7 +136,7 @@ def random_graph(rng, steps=None, input_bits=1, kernels=True, loops=True, extrem
 
 
 def joined(programs):
-    """Put programs of equal steps and payload into one, each with its own part of the input and no way to the others."""
+    """Put programs of equal steps and payload into one, where none has a way to another."""
     width, start = sum(program.input_size for program in programs), 0
     connections, groups = [], []
     for program in programs:

@@ -137,5 +137,5 @@ def test_a_path_that_lava_cannot_hold_back_is_refused(tmp_path):
     group = random_group(rng, "only", 1)
     connection = Connection(INPUT, "only", sp.csr_matrix([[2]]), 0, 1, delay=64)
     program = Program("loihi2", 1, 70, 1e-3, (connection,), (group,))
-    with pytest.raises(BadInput, match="input -> only: spikes are held back for 64 steps.*--backend lava"):
+    with pytest.raises(BadInput, match=r"input -> only: spikes are held back for 64 steps.*--backend lava"):
         write_lava_script(program, tmp_path / "network.py")

@@ -19,7 +19,7 @@ from esl_neuro.backends.batched_kernels import Constants, advance
 
 
 class BatchedNeurons(AbstractProcess):
-    """Lava's ``LIFReset`` for a batch. It forgets, and is silent, in the gap after each sample, and writes what it does.
+    """Lava's ``LIFReset`` for a batch, which is silent in the gap after each sample, and writes down what it does.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class PyBatchedNeurons(PyLoihiProcessModel):
         if 0 <= row < len(self.record) and step < self.steps:
             if step == 0:
                 self.u[:] = self.v[:] = 0
-            advance(self.u, self.v, a, *self.constants, self.fired)
+            advance(self.u, self.v, self.fired, a, *self.constants)
             self.record[row] = self.fired
             for record, state in zip(self.states, (self.u, self.v), strict=True):
                 if record is not None:
