@@ -70,6 +70,7 @@ def _hold_findings(program: Program) -> Iterator[Finding]:
     for connection, hold in zip(program.connections, timing(program).hold, strict=True):
         if hold > LONGEST_HOLD:
             yield Finding(
+                "long-delay",
                 f"{connection.source} -> {connection.target}",
                 f"spikes are held back for {hold} steps, Lava's DelaySparse does up to {LONGEST_HOLD}; "
                 "shorten the delay, or run with --backend lava",

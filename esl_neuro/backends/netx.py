@@ -121,10 +121,13 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
     other = "use --format lava-script, which writes any network"
     if program.input_bits > 1:
         yield Finding(
-            INPUT, f"payloads of {program.input_bits} bits have no place in the file; encode as 0/1 spikes, or {other}"
+            "graded-input",
+            INPUT,
+            f"payloads of {program.input_bits} bits have no place in the file; encode as 0/1 spikes, or {other}",
         )
     if program.readout != "spikes":
         yield Finding(
+            "potential-readout",
             program.output.name,
             f"the readout is the {program.readout}, the file ends in spikes; let it fire, or {other}",
         )
@@ -134,13 +137,19 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
         loops = [each for each in program.incoming(group.name) if each.source == group.name]
         if [each.source for each in forward] != [before]:
             sources = ", ".join(f"'{each.source}'" for each in forward) or "nothing but itself"
-            yield Finding(group.name, f"is fed by {sources}; a layer of the file is fed by '{before}' alone; {other}")
+            yield Finding(
+                "several-sources",
+                group.name,
+                f"is fed by {sources}; a layer of the file is fed by '{before}' alone; {other}",
+            )
         for each in forward:
             if each.delay:
-                yield Finding(group.name, f"spikes from '{each.source}' have a delay of {each.delay}; {other}")
+                yield Finding("delay", group.name, f"spikes from '{each.source}' have a delay of {each.delay}; {other}")
         if len(loops) > 1 or any(each.delay != 1 for each in loops):
             delays = ", ".join(str(each.delay) for each in loops)
-            yield Finding(group.name, f"loops of delay {delays}; the file has one loop a layer, of delay 1; {other}")
+            yield Finding(
+                "loop", group.name, f"loops of delay {delays}; the file has one loop a layer, of delay 1; {other}"
+            )
         before = group.name
     # What a loop gives back to an earlier group is a second source of that group, and is named there.
 
@@ -183,6 +192,7 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
     wrong = values[(values != np.round(values)) | (np.abs(values) > LARGEST_WEIGHT)]
     if wrong.size:
         yield Finding(
+            "fractional-weights",
             name,
             f"with its exponent ({exponents}) a weight is {wrong[0]:g}, the file holds integers from {-LARGEST_WEIGHT} "
             f"to {LARGEST_WEIGHT} ({wrong.size} of {values.size} weights); quantise the layer to weight_exp 0",
@@ -190,22 +200,28 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
         return
     if isinstance(layer.weights, Kernel):
         if (values % 2 != 0).any():
-            yield Finding(name, "odd weights in a kernel, which no core holds; quantise the layer to weight_exp 0")
+            yield Finding(
+                "odd-weights", name, "odd weights in a kernel, which no core holds; quantise the layer to weight_exp 0"
+            )
         return
     entries = sum(math.prod(part.shape) for part in parts)
     if entries > DENSE_ENTRIES:
         yield Finding(
+            "too-large",
             name,
             f"{entries:,} weights with the zeros, more than {DENSE_ENTRIES:,}; keep it a kernel, or use lava-script",
         )
     if not values.any():
         yield Finding(
-            name, "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script"
+            "no-weights-left",
+            name,
+            "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script",
         )
         return
     scale_bits = _loader_shift(values, has_zeros=np.count_nonzero(values) < entries)
     if scale_bits == 0 and (values % 2 != 0).any():
         yield Finding(
+            "odd-weights",
             name,
             "odd weights beside some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0",
         )
@@ -213,6 +229,7 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
         smallest = part.min(initial=0)
         if part.max(initial=0) <= 0 and smallest * 2.0**scale_bits == -256:
             yield Finding(
+                "shifted-weights",
                 name,
                 f"{kind} are all negative and the smallest is {smallest:g}: the loader shifts it to -256, Lava makes "
                 "-255 of that; change the smallest by 2, or use lava-script",
@@ -237,12 +254,14 @@ def _bias_findings(layer: _Layer, before_loop: bool) -> Iterator[Finding]:
     wrong = bias[(bias % 2**BIAS_EXP != 0) | (np.abs(bias) > LARGEST_BIAS_MANT << BIAS_EXP)]
     if wrong.size:
         yield Finding(
+            "bias-format",
             layer.group.name,
             f"a bias is {wrong[0]}, the file holds multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
             f"({wrong.size} of {bias.size} biases); quantise biases to an exponent of {BIAS_EXP}, or use lava-script",
         )
     if before_loop and (bias > 0).any():
         yield Finding(
+            "bias-before-loop",
             layer.group.name,
             "a positive bias in or before a recurrent layer can make it spike before the input arrives, which the loop "
             "brings into the sample; remove the bias, or use lava-script",
