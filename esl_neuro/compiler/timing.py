@@ -65,7 +65,7 @@ class TooFast(Exception):
     """
 
     def __init__(self, groups: tuple[str, ...]) -> None:
-        super().__init__(f"the loop {' -> '.join(groups)} has fewer steps of delay than connections")
+        super().__init__(f"the loop {' -> '.join((*groups, groups[0]))} has fewer steps of delay than connections")
         self.groups = groups
 
 
