@@ -58,10 +58,18 @@ def shifted_convolutions(rng):
     return conv_graph(rng, 4, weight_exp=-2)
 
 
+# Lava's Conv is fed through reshape, with an argument name that numpy has dropped in 2.4; the script says so.
+with_old_numpy = pytest.mark.skipif(
+    tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4), reason="a script with Conv needs numpy before 2.4"
+)
+MARKS = {"convolutions": [with_old_numpy]}
+
 KINDS = [chain, many_integers, graph_with_loops, convolutions, shifted_convolutions]
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=with_lava, id=kind.__name__) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[*with_lava, *MARKS.get(kind.__name__, [])], id=kind.__name__) for kind in KINDS]
+)
 def test_spikes_are_those_of_the_program(tmp_path, kind):
     rng = np.random.default_rng(7)
     program = kind(rng)
