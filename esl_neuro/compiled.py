@@ -20,6 +20,13 @@ def compiled_for_threads(function: Function) -> Function:
     return _compile(function, nogil=True)
 
 
+def part_of_compiled(function: Function) -> Function:
+    """Compile a function into each compiled function that calls it: no time is lost on handing over its arguments."""
+    make: Any = numba.njit
+    result: Function = make(inline="always")(function)
+    return result
+
+
 def _compile(function: Function, **how: bool) -> Function:
     make: Any = numba.njit
     options = {**how, "error_model": "numpy"}
