@@ -155,8 +155,14 @@ def test_what_is_needed_in_the_same_step_comes_first(program):
         assert_refused(
             with_loop, f"'{connection.source}' must come before 'layer 1'; reorder the groups, or give a loop"
         )
-        delayed = replace(connection, delay=1)
-        validate(replace(program, connections=(program.connections[0], delayed, program.connections[1])))
+        loop = 2 if connection is back else 1
+        for delay in range(1, loop + 1):
+            delayed = replace(connection, delay=delay)
+            with_loop = replace(program, connections=(program.connections[0], delayed, program.connections[1]))
+            if delay < loop:
+                assert_refused(with_loop, "layer 1 -> layer 2 has fewer steps of delay than connections")
+            else:
+                validate(with_loop)
 
 
 @pytest.mark.parametrize("seed", range(8))
