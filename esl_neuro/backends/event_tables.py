@@ -1,0 +1,210 @@
+"""A program laid out for the compiled loops: flat arrays, the synapses sorted by their source.
+
+All weights are even and stored halved, so that each fits a byte. A connection that is not very sparse keeps for each
+source a whole row, one byte for every neuron of the target, zeros included: adding rows is several times faster than
+picking neurons. The others keep a list of targets and halved weights. A kernel stays one, its output channels last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from esl_neuro.backends.lif import Neurons
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+
+# The density from which on whole rows take less time, where the processor's cache holds them and where it does not.
+ROWS_FROM = 1 / 64
+CACHED_BYTES = 2**21
+LARGE_ROWS_FROM = 1 / 8
+# Bits of a word; whole rows are as long as full words, which the processor's vectors like as well.
+WORD = 64
+
+
+def _record(*names: str) -> np.dtype[Any]:
+    return np.dtype([(name, np.int64) for name in names])
+
+
+GROUP = _record("first", "neurons", "connections", "connections_end")
+CONNECTION = _record("source", "delay", "exponent", "graded", "lines", "rows", "marks", "kernel")
+KERNEL = _record(
+    *("rows", "columns", "blocks", "block_inputs", "block_outputs", "out_rows", "out_columns"),
+    *("tap_rows", "tap_columns", "stride_row", "stride_column", "pad_row", "pad_column", "step_row", "step_column"),
+    *("start", "taps", "marks"),
+)
+STAGE = _record("group", "group_end")
+
+
+class Tables(NamedTuple):
+    """A program as flat arrays.
+
+    Attributes
+    ----------
+    stages : record array
+        Ranges of groups. Each stage runs all steps of a sample before the next begins; the groups of a loop share one.
+    groups : record array
+        ``first`` neuron and number of ``neurons`` in the arrays below; range of its connections.
+    keep_u, keep_v, bias, threshold : int32 array, shape (neurons of all groups,)
+        As in :class:`~esl_neuro.backends.lif.Neurons`.
+    connections : record array
+        ``source`` group or -1 for the input; where its sources begin in ``synapses`` and ``starts`` (``lines``), its
+        whole rows in ``rows`` and their ``marks``, or its ``kernel`` in ``kernels``; -1 where it has none.
+    synapses : int64 array
+        For each source of each matrix, its number of synapses.
+    starts : uint64 array
+        For each source of each matrix, where its synapses begin in ``targets`` and ``halves``; they end where those of
+        the next one begin.
+    targets, halves : uint32, int8 array
+        Target neurons and halved weights of single synapses.
+    rows : int8 array
+        Halved weights of a source to all neurons of a group, filled up with zeros to a multiple of 64.
+    kernels : record array
+        Shapes, and where weights (``start``), ``taps`` and ``marks`` begin.
+    kernel_halves : int8 array
+        For each input channel and tap the halved weights to the output channels of the same block.
+    tap_synapses : int64 array
+        How many of these are not zero.
+    marks : uint64 array
+        A bit for every weight of rows and taps that is not zero.
+    """
+
+    stages: NDArray[Any]
+    groups: NDArray[Any]
+    keep_u: NDArray[np.int32]
+    keep_v: NDArray[np.int32]
+    bias: NDArray[np.int32]
+    threshold: NDArray[np.int32]
+    connections: NDArray[Any]
+    synapses: NDArray[np.int64]
+    starts: NDArray[np.uint64]
+    targets: NDArray[np.uint32]
+    halves: NDArray[np.int8]
+    rows: NDArray[np.int8]
+    kernels: NDArray[Any]
+    kernel_halves: NDArray[np.int8]
+    tap_synapses: NDArray[np.int64]
+    marks: NDArray[np.uint64]
+
+
+def lay_out(program: Program) -> Tables:
+    """Lay out a valid program."""
+    place = {INPUT: -1, **{group.name: index for index, group in enumerate(program.groups)}}
+    ends = np.cumsum([0, *(group.neurons for group in program.groups)])
+    groups = np.zeros(len(program.groups), GROUP)
+    connections = np.zeros(len(program.connections), CONNECTION)
+    parts = _Parts()
+    for index, group in enumerate(program.groups):
+        of_group = [k for k, connection in enumerate(program.connections) if connection.target == group.name]
+        groups[index] = (ends[index], group.neurons, of_group[0], of_group[-1] + 1)
+    for index, connection in enumerate(program.connections):
+        graded = connection.source == INPUT and program.input_bits > 1
+        source = place[connection.source]
+        where = parts.add(connection)
+        connections[index] = (source, connection.delay, connection.weight_exp, graded, *where)
+    return Tables(
+        stages=np.array(_stages(program.connections, place, len(groups)), STAGE),
+        groups=groups,
+        **_constants(program.groups),
+        connections=connections,
+        **parts.joined(),
+    )
+
+
+def _stages(connections: Sequence[Connection], place: dict[str, int], groups: int) -> list[tuple[int, int]]:
+    """Cut the groups into the smallest ranges such that no connection leads back into an earlier one."""
+    loops = [(place[each.target], place[each.source]) for each in connections]
+    starts = [here for here in range(groups) if not any(first < here <= last for first, last in loops)]
+    return list(zip(starts, [*starts[1:], groups], strict=True))
+
+
+def _constants(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
+    neurons = [Neurons.of(group) for group in groups]
+    names = ("keep_u", "keep_v", "bias", "threshold")
+    return {name: np.concatenate([getattr(each, name) for each in neurons]).ravel().astype(np.int32) for name in names}
+
+
+class _Parts:
+    """The synapses of all connections, piece by piece."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[str, list[NDArray[Any]]] = {
+            "synapses": [np.zeros(0, np.int64)],
+            "starts": [np.zeros(0, np.uint64)],
+            "targets": [np.zeros(0, np.uint32)],
+            "halves": [np.zeros(0, np.int8)],
+            "rows": [np.zeros(0, np.int8)],
+            "kernels": [np.zeros(0, KERNEL)],
+            "kernel_halves": [np.zeros(0, np.int8)],
+            "tap_synapses": [np.zeros(0, np.int64)],
+            "marks": [np.zeros(0, np.uint64)],
+        }
+
+    def joined(self) -> dict[str, NDArray[Any]]:
+        return {name: np.concatenate(pieces) for name, pieces in self.pieces.items()}
+
+    def add(self, connection: Connection) -> tuple[int, int, int, int]:
+        """Take the synapses of a connection, and return its ``lines``, ``rows``, ``marks`` and ``kernel``."""
+        if isinstance(connection.weights, Kernel):
+            self._add_kernel(connection.weights)
+            return -1, -1, -1, self._size("kernels") - 1
+        matrix = sp.csc_matrix(connection.weights, copy=True)  # sorted by source
+        matrix.eliminate_zeros()
+        lines, rows, marks = (self._size(name) for name in ("synapses", "rows", "marks"))
+        halves = (matrix.data // 2).astype(np.int8)
+        synapses = np.diff(matrix.indptr)
+        if _whole_rows_pay(matrix):
+            block = np.zeros((matrix.shape[1], -(-matrix.shape[0] // WORD) * WORD), np.int8)
+            block[np.repeat(np.arange(matrix.shape[1]), synapses), matrix.indices] = halves
+            starts = np.zeros(matrix.shape[1] + 1)
+            self._append(synapses=np.append(synapses, 0), starts=starts, rows=block, marks=_pack(block != 0))
+            return lines, rows, marks, -1
+        starts = self._size("targets") + matrix.indptr.astype(np.int64)
+        self._append(synapses=np.append(synapses, 0), starts=starts, targets=matrix.indices, halves=halves)
+        return lines, -1, -1, -1
+
+    def _add_kernel(self, kernel: Kernel) -> None:
+        out, block_inputs, tap_rows, tap_columns = kernel.weights.shape
+        # (block, output, input, row, column) -> (block, input, row, column, output)
+        blocks = kernel.weights.reshape(kernel.groups, -1, block_inputs, tap_rows, tap_columns)
+        halves = (blocks.transpose(0, 2, 3, 4, 1) // 2).astype(np.int8).reshape(-1, out // kernel.groups)
+        entry = np.array(
+            [
+                (
+                    *(*kernel.input_shape[1:], kernel.groups, block_inputs, halves.shape[1], *kernel.output_shape[1:]),
+                    *(tap_rows, tap_columns, *kernel.stride, *kernel.padding, *kernel.dilation),
+                    *(self._size("kernel_halves"), self._size("tap_synapses"), self._size("marks")),
+                )
+            ],
+            KERNEL,
+        )
+        self._append(
+            kernels=entry,
+            kernel_halves=halves,
+            tap_synapses=np.count_nonzero(halves, axis=1),
+            marks=_pack(halves != 0),
+        )
+
+    def _size(self, name: str) -> int:
+        return sum(piece.size for piece in self.pieces[name])
+
+    def _append(self, **pieces: NDArray[Any]) -> None:
+        for name, piece in pieces.items():
+            self.pieces[name].append(piece.ravel().astype(self.pieces[name][0].dtype, copy=False))
+
+
+def _whole_rows_pay(matrix: sp.csc_matrix) -> bool:
+    size = matrix.shape[0] * matrix.shape[1]
+    return bool(matrix.nnz >= size * (ROWS_FROM if size <= CACHED_BYTES else LARGE_ROWS_FROM))
+
+
+def _pack(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Pack each row of marks into whole words, lowest bit first."""
+    rows, width = marks.shape
+    padded = np.zeros((rows, -(-width // WORD) * WORD), np.bool_)
+    padded[:, :width] = marks
+    return np.packbits(padded, axis=1, bitorder="little").view(np.uint64)

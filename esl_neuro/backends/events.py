@@ -1,0 +1,485 @@
+"""The loops of the integer simulator, compiled: spikes meet their synapses, neurons step, operations are counted.
+
+A spike costs as much as it has synapses, a neuron the same in every step. All sums are int32, which
+:func:`~esl_neuro.backends.validate.validate` has proven to be enough; they hold halved weights, see
+:mod:`~esl_neuro.backends.event_tables`.
+
+The functions stand in one file because numba keeps compiled code until the file of the outermost one changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.backends.event_tables import WORD, Tables
+from esl_neuro.compiled import compiled_for_threads, part_of_compiled
+
+HALF_RANGE = np.int32(2**23)
+WHOLE_RANGE = np.int32(2**24)
+# So many whole rows can be added in int16: 128 * 256 = 2**15.
+BATCH = 256
+
+
+class Records(NamedTuple):
+    """What a run leaves behind; every array is filled by the samples that it belongs to.
+
+    Attributes
+    ----------
+    spikes : uint8 array
+        Group after group, each (samples, steps, neurons).
+    u, v : int64 array
+        The same for the groups whose potentials are kept.
+    spikes_at, potentials_at : int64 array, shape (groups,)
+        Where each group begins in these; -1 if its potentials are not kept.
+    potential : int64 array, shape (samples, output neurons)
+        ``v`` of the last group after the last step.
+    counting : bool
+        Whether to count.
+    events, operations, touched : int64 array, shape (connections, samples)
+        Spikes that arrive, synapses that they meet, and neurons x steps that at least one of them reaches.
+    """
+
+    spikes: NDArray[np.uint8]
+    u: NDArray[np.int64]
+    v: NDArray[np.int64]
+    spikes_at: NDArray[np.int64]
+    potentials_at: NDArray[np.int64]
+    potential: NDArray[np.int64]
+    counting: bool
+    events: NDArray[np.int64]
+    operations: NDArray[np.int64]
+    touched: NDArray[np.int64]
+
+
+class Scratch(NamedTuple):
+    """Memory of one thread.
+
+    Attributes
+    ----------
+    u, v : int32 array, shape (neurons of all groups,)
+        State.
+    drive : int32 array, shape (neurons of the largest group,)
+        What the connections bring to a group; all 0 between groups.
+    sums : int32 array, of the same shape
+        Halved weights that one connection brings; all 0 between connections.
+    short_sums : int16 array, of the same shape
+        The same for up to 256 whole rows; all 0 between them.
+    marks : uint64 array
+        A bit for each neuron that a whole row or a tap reaches; all 0 between connections.
+    hits, eight_hits : uint8, uint64 array
+        1 for each neuron that a single synapse reaches, the same memory twice; all 0 between connections.
+    lines, payloads : uint32, int32 array, shape (lines of the largest source,)
+        The spikes that arrive.
+    """
+
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+    drive: NDArray[np.int32]
+    sums: NDArray[np.int32]
+    short_sums: NDArray[np.int16]
+    marks: NDArray[np.uint64]
+    hits: NDArray[np.uint8]
+    eight_hits: NDArray[np.uint64]
+    lines: NDArray[np.uint32]
+    payloads: NDArray[np.int32]
+
+
+@compiled_for_threads
+def run_samples(
+    first: int,
+    last: int,
+    tables: Tables,
+    spikes_in: NDArray[Any],
+    payloads_in: NDArray[Any],
+    steps: int,
+    records: Records,
+    scratch: Scratch,
+) -> None:
+    """Run samples ``first`` to ``last - 1``, one after the other, each through one stage after the other."""
+    for sample in range(first, last):
+        scratch.u[:] = 0
+        scratch.v[:] = 0
+        for stage in tables.stages:
+            for step in range(steps):
+                for index in range(stage.group, stage.group_end):
+                    group = tables.groups[index]
+                    neurons = group.neurons
+                    for which in range(group.connections, group.connections_end):
+                        if tables.connections[which].delay <= step:
+                            _carry(
+                                which, sample, step, neurons, tables, spikes_in, payloads_in, steps, records, scratch
+                            )
+                    _advance(index, sample, step, steps, tables, records, scratch)
+        output = tables.groups[len(tables.groups) - 1]
+        records.potential[sample] = scratch.v[output.first : output.first + output.neurons]
+
+
+@part_of_compiled
+def _carry(
+    which: int,
+    sample: int,
+    step: int,
+    neurons: int,
+    tables: Tables,
+    spikes_in: NDArray[Any],
+    payloads_in: NDArray[Any],
+    steps: int,
+    records: Records,
+    scratch: Scratch,
+) -> None:
+    """Add to ``drive`` what one connection brings in one step."""
+    connection = tables.connections[which]
+    when = step - connection.delay
+    if connection.graded:
+        count = _find_payloads(payloads_in[sample, when], scratch.lines, scratch.payloads)
+    elif connection.source < 0:
+        count = _find_spikes(spikes_in[sample, when], scratch.lines)
+    else:
+        source = tables.groups[connection.source]
+        start = records.spikes_at[connection.source] + (sample * steps + when) * source.neurons
+        count = _find_spikes(records.spikes[start : start + source.neurons], scratch.lines)
+    if count == 0:
+        return
+    if connection.kernel >= 0:
+        kernel = tables.kernels[connection.kernel]
+        words = kernel.out_rows * kernel.out_columns * kernel.blocks * ((kernel.block_outputs + WORD - 1) // WORD)
+        operations = _spread(
+            count,
+            connection.graded,
+            kernel,
+            scratch.lines,
+            scratch.payloads,
+            tables.kernel_halves,
+            tables.tap_synapses,
+            scratch.sums,
+            records.counting,
+            tables.marks,
+            scratch.marks,
+        )
+        channels = kernel.blocks * kernel.block_outputs
+        _shift_channels(channels, neurons // channels, connection.exponent, scratch.sums, scratch.drive)
+    else:
+        words = (neurons + WORD - 1) // WORD
+        operations = _deliver(count, words, connection, tables, records.counting, scratch)
+        _shift(neurons, connection.exponent, scratch.sums, scratch.drive)
+    if records.counting:
+        records.events[which, sample] += count
+        records.operations[which, sample] += operations
+        records.touched[which, sample] += _count_marks(scratch.marks[:words])
+
+
+@compiled_for_threads
+def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.uint32]) -> int:
+    """List the lines that spike, and return how many do."""
+    count = 0
+    for line in range(spikes.size):
+        lines[count] = line  # written in any case: a branch here is a coin that the processor cannot guess
+        count += spikes[line]
+    return count
+
+
+@compiled_for_threads
+def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.uint32], payloads: NDArray[np.int32]) -> int:
+    """List the lines and payloads that are not zero, and return how many there are."""
+    count = 0
+    for line in range(spikes.size):
+        if spikes[line] != 0:
+            lines[count], payloads[count] = line, spikes[line]
+            count += 1
+    return count
+
+
+@part_of_compiled
+def _deliver(count: int, words: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch) -> int:
+    """Add up in ``sums`` what the spikes bring through a matrix; return the number of synapses."""
+    lines, payloads, sums = scratch.lines, scratch.payloads, scratch.sums
+    first, graded = connection.lines, connection.graded
+    if connection.rows >= 0:
+        rows, width = np.uint64(connection.rows), np.uint64(words * WORD)
+        if graded:
+            _add_graded_rows(count, lines, payloads, rows, width, tables.rows, sums)
+        else:
+            _add_rows(count, lines, rows, width, tables.rows, scratch.short_sums, sums)
+        if counting:
+            _mark_rows(count, lines, np.uint64(connection.marks), np.uint64(words), tables.marks, scratch.marks)
+    else:
+        _add_singles(count, lines, payloads, first, graded, tables.starts, tables.targets, tables.halves, sums)
+        if counting:
+            _hit(count, lines, first, tables.starts, tables.targets, scratch.hits)
+            _mark_hits(words, scratch.eight_hits, scratch.marks)
+    return _count_synapses(count, lines, first, tables.synapses) if counting else 0
+
+
+@compiled_for_threads
+def _add_rows(
+    count: int,
+    lines: NDArray[np.uint32],
+    first: Any,
+    width: Any,
+    rows: NDArray[np.int8],
+    short_sums: NDArray[np.int16],
+    sums: NDArray[np.int32],
+) -> None:
+    """Add up whole rows: four at a time, which saves reading and writing the sums, the last ones one by one."""
+    for begin in range(0, count, BATCH):
+        end = min(begin + BATCH, count)
+        fours = begin + (end - begin) // 4 * 4
+        for event in range(begin, fours, 4):
+            a, b = first + lines[event] * width, first + lines[event + 1] * width
+            c, d = first + lines[event + 2] * width, first + lines[event + 3] * width
+            for target in range(width):
+                short_sums[target] += np.int16(
+                    np.int16(rows[a + target] + rows[b + target]) + np.int16(rows[c + target] + rows[d + target])
+                )
+        for event in range(fours, end):
+            a = first + lines[event] * width
+            for target in range(width):
+                short_sums[target] += rows[a + target]
+        for target in range(width):
+            sums[target] += short_sums[target]
+            short_sums[target] = 0
+
+
+@compiled_for_threads
+def _add_graded_rows(
+    count: int,
+    lines: NDArray[np.uint32],
+    payloads: NDArray[np.int32],
+    first: Any,
+    width: Any,
+    rows: NDArray[np.int8],
+    sums: NDArray[np.int32],
+) -> None:
+    for event in range(count):
+        start, payload = first + lines[event] * width, payloads[event]
+        for target in range(width):
+            sums[target] += np.int32(payload * rows[start + target])
+
+
+@compiled_for_threads
+def _mark_rows(
+    count: int, lines: NDArray[np.uint32], first: Any, words: Any, bits: NDArray[np.uint64], marks: NDArray[np.uint64]
+) -> None:
+    """Mark the neurons that whole rows reach, four rows at a time."""
+    fours = count // 4 * 4
+    for event in range(0, fours, 4):
+        a, b = first + lines[event] * words, first + lines[event + 1] * words
+        c, d = first + lines[event + 2] * words, first + lines[event + 3] * words
+        for word in range(words):
+            marks[word] |= (bits[a + word] | bits[b + word]) | (bits[c + word] | bits[d + word])
+    for event in range(fours, count):
+        a = first + lines[event] * words
+        for word in range(words):
+            marks[word] |= bits[a + word]
+
+
+@compiled_for_threads
+def _add_singles(
+    count: int,
+    lines: NDArray[np.uint32],
+    payloads: NDArray[np.int32],
+    first: int,
+    graded: int,
+    starts: NDArray[np.uint64],
+    targets: NDArray[np.uint32],
+    halves: NDArray[np.int8],
+    sums: NDArray[np.int32],
+) -> None:
+    for event in range(count):
+        line = first + int(lines[event])
+        payload = payloads[event] if graded else np.int32(1)
+        for synapse in range(starts[line], starts[line + 1]):
+            sums[targets[synapse]] += payload * halves[synapse]
+
+
+@compiled_for_threads
+def _hit(
+    count: int,
+    lines: NDArray[np.uint32],
+    first: int,
+    starts: NDArray[np.uint64],
+    targets: NDArray[np.uint32],
+    hits: NDArray[np.uint8],
+) -> None:
+    for event in range(count):
+        line = first + int(lines[event])
+        for synapse in range(starts[line], starts[line + 1]):
+            hits[targets[synapse]] = 1
+
+
+@compiled_for_threads
+def _count_synapses(count: int, lines: NDArray[np.uint32], first: int, synapses: NDArray[np.int64]) -> int:
+    total = 0
+    for event in range(count):
+        total += synapses[first + int(lines[event])]
+    return total
+
+
+@compiled_for_threads
+def _spread(
+    count: int,
+    graded: int,
+    kernel: Any,
+    lines: NDArray[np.uint32],
+    payloads: NDArray[np.int32],
+    halves: NDArray[np.int8],
+    tap_synapses: NDArray[np.int64],
+    sums: NDArray[np.int32],
+    counting: bool,
+    bits: NDArray[np.uint64],
+    marks: NDArray[np.uint64],
+) -> int:
+    """Add up in ``sums``, output channels last, what the spikes bring through a kernel; return the synapses."""
+    plane, outputs = kernel.rows * kernel.columns, kernel.block_outputs
+    words = (outputs + WORD - 1) // WORD
+    operations = 0
+    for event in range(count):
+        line = int(lines[event])
+        payload = payloads[event] if graded else np.int32(1)
+        channel, row, column = line // plane, line % plane // kernel.columns, line % kernel.columns
+        block = channel // kernel.block_inputs
+        for tap_row in range(kernel.tap_rows):
+            out_row = _position(row, tap_row, kernel.step_row, kernel.pad_row, kernel.stride_row, kernel.out_rows)
+            if out_row < 0:
+                continue
+            for tap_column in range(kernel.tap_columns):
+                out_column = _position(
+                    column, tap_column, kernel.step_column, kernel.pad_column, kernel.stride_column, kernel.out_columns
+                )
+                if out_column < 0:
+                    continue
+                tap = (channel * kernel.tap_rows + tap_row) * kernel.tap_columns + tap_column
+                place = (out_row * kernel.out_columns + out_column) * kernel.blocks + block
+                start, first = np.uint64(kernel.start + tap * outputs), np.uint64(place * outputs)
+                for output in range(np.uint64(outputs)):
+                    sums[first + output] += np.int32(payload * halves[start + output])
+                operations += tap_synapses[kernel.taps + tap]
+                if counting:
+                    start, first = np.uint64(kernel.marks + tap * words), np.uint64(place * words)
+                    for word in range(np.uint64(words)):
+                        marks[first + word] |= bits[start + word]
+    return operations
+
+
+@compiled_for_threads
+def _position(source: int, tap: int, step: int, pad: int, stride: int, size: int) -> int:
+    """Where a tap carries a spike, -1 if to nowhere: ``target * stride = source + pad - tap * step``."""
+    moved = source + pad - tap * step
+    if moved < 0 or moved % stride != 0 or moved // stride >= size:
+        return -1
+    return moved // stride
+
+
+@compiled_for_threads
+def _mark_hits(words: int, eight_hits: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
+    """Mark the neurons that were hit, and clear the hits."""
+    for word in range(words):
+        for byte in range(8):
+            # Eight bytes, 0 or 1 each, become eight neighbouring bits.
+            bits = (eight_hits[8 * word + byte] * np.uint64(0x0102040810204080)) >> np.uint64(56)
+            marks[word] |= bits << np.uint64(8 * byte)
+            eight_hits[8 * word + byte] = 0
+
+
+@compiled_for_threads
+def _count_marks(marks: NDArray[np.uint64]) -> int:
+    """Count the marked neurons, and clear the marks."""
+    count = 0
+    for word in range(marks.size):
+        x = marks[word]  # add up neighbouring bits, pairs, fours and eights
+        x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        count += int((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        marks[word] = 0
+    return count
+
+
+@compiled_for_threads
+def _shift(neurons: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[np.int32]) -> None:
+    """Shift the sums of a connection, rounding down, add them to the drive, and clear them."""
+    for neuron in range(neurons):
+        drive[neuron] += _shifted(sums[neuron], exponent)
+        sums[neuron] = 0
+
+
+@compiled_for_threads
+def _shift_channels(
+    channels: int, positions: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[np.int32]
+) -> None:
+    """Do the same for sums whose channels stand last; those of the drive stand first."""
+    for position in range(positions):
+        for channel in range(channels):
+            place = position * channels + channel
+            drive[channel * positions + position] += _shifted(sums[place], exponent)
+            sums[place] = 0
+
+
+@compiled_for_threads
+def _shifted(half: Any, exponent: int) -> Any:
+    """``2 * half`` shifted left by the exponent, right by a negative one."""
+    return np.int32(half << (exponent + 1)) if exponent >= -1 else np.int32(half >> (-exponent - 1))
+
+
+@part_of_compiled
+def _advance(
+    index: int, sample: int, step: int, steps: int, tables: Tables, records: Records, scratch: Scratch
+) -> None:
+    """Let the neurons of a group take one step, see :func:`~esl_neuro.backends.lif.lif_step`."""
+    group = tables.groups[index]
+    first, last, neurons = group.first, group.first + group.neurons, group.neurons
+    u, v = scratch.u[first:last], scratch.v[first:last]
+    start = (sample * steps + step) * neurons
+    fired = records.spikes[records.spikes_at[index] + start :][:neurons]
+    _step(
+        u,
+        v,
+        scratch.drive[:neurons],
+        tables.keep_u[first:last],
+        tables.keep_v[first:last],
+        tables.bias[first:last],
+        tables.threshold[first:last],
+        fired,
+    )
+    if records.potentials_at[index] >= 0:
+        start += records.potentials_at[index]
+        records.u[start : start + neurons] = u
+        records.v[start : start + neurons] = v
+
+
+@compiled_for_threads
+def _step(
+    u: NDArray[np.int32],
+    v: NDArray[np.int32],
+    drive: NDArray[np.int32],
+    keep_u: NDArray[np.int32],
+    keep_v: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    threshold: NDArray[np.int32],
+    fired: NDArray[np.uint8],
+) -> None:
+    for n in range(u.size):
+        current = np.int32(_decay(u[n], keep_u[n]) + np.int32(drive[n] << 6))
+        if current > HALF_RANGE:
+            current = np.int32(current - WHOLE_RANGE)
+        elif current <= -HALF_RANGE:
+            current = np.int32(current + WHOLE_RANGE)
+        potential = np.int32(np.int32(_decay(v[n], keep_v[n]) + current) + bias[n])
+        potential = min(max(potential, np.int32(1 - HALF_RANGE)), np.int32(HALF_RANGE - 1))
+        spike = potential > threshold[n]
+        u[n] = current
+        v[n] = np.int32(0) if spike else potential
+        fired[n] = spike
+        drive[n] = 0
+
+
+@compiled_for_threads
+def _decay(x: Any, keep: Any) -> Any:
+    """``x * keep / 4096`` rounded toward zero, within 32 bits: the high part of ``x`` divides evenly."""
+    size = np.int32(abs(x))
+    high, low = np.int32(size >> 12), np.int32(size & 4095)
+    kept = np.int32(np.int32(high * keep) + np.int32(np.int32(low * keep) >> 12))
+    return kept if x >= 0 else np.int32(-kept)
