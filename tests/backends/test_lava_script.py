@@ -142,8 +142,9 @@ def test_names_of_groups_become_names_of_python(tmp_path):
 
 def test_a_path_that_lava_cannot_hold_back_is_refused(tmp_path):
     rng = np.random.default_rng(5)
-    group = random_group(rng, "only", 1)
-    connection = Connection(INPUT, "only", sp.csr_matrix([[2]]), 0, 1, delay=64)
-    program = Program("loihi2", 1, 70, 1e-3, (connection,), (group,))
-    with pytest.raises(BadInput, match=r"input -> only: spikes are held back for 64 steps.*--backend lava"):
+    groups = tuple(random_group(rng, name, 1) for name in ("first", "last"))
+    ends = [(INPUT, "first", 0), ("first", "last", 0), (INPUT, "last", 63)]
+    connections = tuple(Connection(s, t, sp.csr_matrix([[2]]), 0, 1, delay=delay) for s, t, delay in ends)
+    program = Program("loihi2", 1, 70, 1e-3, connections, groups)
+    with pytest.raises(BadInput, match=r"input -> last: spikes are held back for 64 steps.*--backend lava"):
         write_lava_script(program, tmp_path / "network.py")
