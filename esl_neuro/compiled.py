@@ -20,13 +20,25 @@ def compiled_for_threads(function: Function) -> Function:
     return _compile(function, nogil=True)
 
 
-def _compile(function: Function, **how: bool) -> Function:
+def part_of_compiled(function: Function) -> Function:
+    """Compile a function into each compiled function that calls it: no time is lost on handing over its arguments."""
+    make: Any = numba.njit
+    result: Function = make(inline="always")(function)
+    return result
+
+
+def compiled_for_forks(signature: str) -> Callable[[Function], Function]:
+    """Compile a function at once, for arguments of these types: processes forked later find it compiled."""
+    return lambda function: _compile(function, signature)
+
+
+def _compile(function: Function, *signature: str, **how: bool) -> Function:
     make: Any = numba.njit
     options = {**how, "error_model": "numpy"}
     try:
-        result: Function = make(cache=True, **options)(function)
+        result: Function = make(*signature, cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        result = make(**options)(function)
+        result = make(*signature, **options)(function)
     return result
 
 
@@ -34,23 +46,6 @@ def most_threads() -> int:
     """One for each processor of this process, or what ``NUMBA_NUM_THREADS`` says."""
     limits: Any = numba.config
     return int(limits.NUMBA_NUM_THREADS)
-
-
-def compiled_for_one_thread(signature: str) -> Callable[[Function], Function]:
-    """Compile a function now, for arguments of these types and without threads, which processes forked later can use.
-
-    Threads do not survive a fork.
-    """
-    make: Any = numba.njit
-
-    def decorate(function: Function) -> Function:
-        try:
-            result: Function = make(signature, cache=True)(function)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            result = make(signature)(function)
-        return result
-
-    return decorate
 
 
 def use_threads(count: int) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.compiled import compiled_for_one_thread
+from esl_neuro.compiled import compiled_for_forks
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, Group, IntArray
 
@@ -48,7 +48,7 @@ class Constants(NamedTuple):
         return cls(4096 - (du + 1), 4096 - dv, mantissa << exponent, vth << 6)
 
 
-@compiled_for_one_thread(
+@compiled_for_forks(
     "void(int32[:,::1], int32[:,::1], int32[:,::1], int32[:,:], int64[::1], int64[::1], int64[::1], int64[::1])"
 )
 def advance(
@@ -151,7 +151,7 @@ class KernelSynapses:
         _add_kernel(images, self._weights, self._geometry, self._scratch, results)
 
 
-@compiled_for_one_thread("void(int32[:,:], int64[::1], int32[::1], int32[::1], int32[:,::1])")
+@compiled_for_forks("void(int32[:,:], int64[::1], int32[::1], int32[::1], int32[:,::1])")
 def _add_columns(
     spikes: Batch, starts: IntArray, targets: NDArray[np.int32], weights: NDArray[np.int32], sums: Batch
 ) -> None:
@@ -164,7 +164,7 @@ def _add_columns(
                     sums[sample, targets[index]] += payload * weights[index]
 
 
-@compiled_for_one_thread("void(int32[:,:,:,:], int32[:,:,:,:,::1], int64[:,::1], int32[:,:,::1], int32[:,:,:,::1])")
+@compiled_for_forks("void(int32[:,:,:,:], int32[:,:,:,:,::1], int64[:,::1], int32[:,:,::1], int32[:,:,:,::1])")
 def _add_kernel(
     images: NDArray[np.int32],
     weights: NDArray[np.int32],

@@ -1,8 +1,8 @@
 """A program laid out for the compiled loops: flat arrays, the synapses sorted by their source.
 
-All weights are even and stored halved, so that each fits a byte. A source that reaches many of a group's neurons keeps
-one byte for every neuron, zeros included: adding whole rows is several times faster than picking neurons. The other
-sources keep a list of target and half weight. A kernel stays a kernel, its output channels last.
+All weights are even and stored halved, so that each fits a byte. A connection that is not very sparse keeps for each
+source a whole row, one byte for every neuron of the target, zeros included: adding rows is several times faster than
+picking neurons. The others keep a list of targets and halved weights. A kernel stays one, its output channels last.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from esl_neuro.backends.lif import Neurons
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 
-# A source is stored as a whole row if it reaches at least one in so many neurons: there, both ways take equal time.
-WHOLE_ROW_FROM = 24
-# Neurons that one bit each of a word stands for.
+# The density from which on whole rows take less time, where the processor's cache holds them and where it does not.
+ROWS_FROM = 1 / 64
+CACHED_BYTES = 2**21
+LARGE_ROWS_FROM = 1 / 8
+# Bits of a word; whole rows are as long as full words, which the processor's vectors like as well.
 WORD = 64
 
 
@@ -29,12 +31,11 @@ def _record(*names: str) -> np.dtype[Any]:
 
 
 GROUP = _record("first", "neurons", "connections", "connections_end")
-CONNECTION = _record("source", "delay", "exponent", "graded", "lines", "kernel")
-LINE = _record("start", "synapses", "bits")
+CONNECTION = _record("source", "delay", "exponent", "graded", "lines", "rows", "marks", "kernel")
 KERNEL = _record(
     *("rows", "columns", "blocks", "block_inputs", "block_outputs", "out_rows", "out_columns"),
     *("tap_rows", "tap_columns", "stride_row", "stride_column", "pad_row", "pad_column", "step_row", "step_column"),
-    *("start", "taps", "bits"),
+    *("start", "taps", "marks"),
 )
 STAGE = _record("group", "group_end")
 
@@ -51,25 +52,25 @@ class Tables(NamedTuple):
     keep_u, keep_v, bias, threshold : int32 array, shape (neurons of all groups,)
         As in :class:`~esl_neuro.backends.lif.Neurons`.
     connections : record array
-        ``source`` group or -1 for the input; ``lines`` is where its sources begin in ``lines``, ``kernel`` its place in
-        ``kernels`` or -1.
-    lines : record array
-        For each source of each matrix: number of ``synapses``; where they ``start`` in ``targets`` and ``halves``, or,
-        if ``bits`` is not -1, in ``whole_rows``, and there ``bits`` is where the marks of non-zero weights are.
-    targets : uint16 or uint32 array
-        Target neurons of single synapses.
-    halves : int8 array
-        Their halved weights.
-    whole_rows : int8 array
-        Halved weights to all neurons of a group.
+        ``source`` group or -1 for the input; where its sources begin in ``synapses`` and ``starts`` (``lines``), its
+        whole rows in ``rows`` and their ``marks``, or its ``kernel`` in ``kernels``; -1 where it has none.
+    synapses : int64 array
+        For each source of each matrix, its number of synapses.
+    starts : uint64 array
+        For each source of each matrix, where its synapses begin in ``targets`` and ``halves``; they end where those of
+        the next one begin.
+    targets, halves : uint32, int8 array
+        Target neurons and halved weights of single synapses.
+    rows : int8 array
+        Halved weights of a source to all neurons of a group, filled up with zeros to a multiple of 64.
     kernels : record array
-        Shapes, and where weights (``start``), ``taps`` and marks (``bits``) begin.
+        Shapes, and where weights (``start``), ``taps`` and ``marks`` begin.
     kernel_halves : int8 array
         For each input channel and tap the halved weights to the output channels of the same block.
     tap_synapses : int64 array
         How many of these are not zero.
     marks : uint64 array
-        A bit for every weight of whole rows and taps that is not zero.
+        A bit for every weight of rows and taps that is not zero.
     """
 
     stages: NDArray[Any]
@@ -79,10 +80,11 @@ class Tables(NamedTuple):
     bias: NDArray[np.int32]
     threshold: NDArray[np.int32]
     connections: NDArray[Any]
-    lines: NDArray[Any]
-    targets: NDArray[np.uint16] | NDArray[np.uint32]
+    synapses: NDArray[np.int64]
+    starts: NDArray[np.uint64]
+    targets: NDArray[np.uint32]
     halves: NDArray[np.int8]
-    whole_rows: NDArray[np.int8]
+    rows: NDArray[np.int8]
     kernels: NDArray[Any]
     kernel_halves: NDArray[np.int8]
     tap_synapses: NDArray[np.int64]
@@ -95,7 +97,7 @@ def lay_out(program: Program) -> Tables:
     ends = np.cumsum([0, *(group.neurons for group in program.groups)])
     groups = np.zeros(len(program.groups), GROUP)
     connections = np.zeros(len(program.connections), CONNECTION)
-    parts = _Parts(np.uint16 if max(group.neurons for group in program.groups) <= 2**16 else np.uint32)
+    parts = _Parts()
     for index, group in enumerate(program.groups):
         of_group = [k for k, connection in enumerate(program.connections) if connection.target == group.name]
         groups[index] = (ends[index], group.neurons, of_group[0], of_group[-1] + 1)
@@ -129,12 +131,13 @@ def _constants(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
 class _Parts:
     """The synapses of all connections, piece by piece."""
 
-    def __init__(self, target_type: type[np.uint16] | type[np.uint32]) -> None:
+    def __init__(self) -> None:
         self.pieces: dict[str, list[NDArray[Any]]] = {
-            "lines": [np.zeros(0, LINE)],
-            "targets": [np.zeros(0, target_type)],
+            "synapses": [np.zeros(0, np.int64)],
+            "starts": [np.zeros(0, np.uint64)],
+            "targets": [np.zeros(0, np.uint32)],
             "halves": [np.zeros(0, np.int8)],
-            "whole_rows": [np.zeros(0, np.int8)],
+            "rows": [np.zeros(0, np.int8)],
             "kernels": [np.zeros(0, KERNEL)],
             "kernel_halves": [np.zeros(0, np.int8)],
             "tap_synapses": [np.zeros(0, np.int64)],
@@ -144,36 +147,25 @@ class _Parts:
     def joined(self) -> dict[str, NDArray[Any]]:
         return {name: np.concatenate(pieces) for name, pieces in self.pieces.items()}
 
-    def add(self, connection: Connection) -> tuple[int, int]:
-        """Take the synapses of a connection, and return its ``lines`` and ``kernel``."""
+    def add(self, connection: Connection) -> tuple[int, int, int, int]:
+        """Take the synapses of a connection, and return its ``lines``, ``rows``, ``marks`` and ``kernel``."""
         if isinstance(connection.weights, Kernel):
             self._add_kernel(connection.weights)
-            return -1, self._size("kernels") - 1
-        lines = self._size("lines")
-        self._add_matrix(connection.weights)
-        return lines, -1
-
-    def _add_matrix(self, weights: sp.csr_matrix) -> None:
-        matrix = sp.csc_matrix(weights)  # a copy, sorted by source
+            return -1, -1, -1, self._size("kernels") - 1
+        matrix = sp.csc_matrix(connection.weights, copy=True)  # sorted by source
         matrix.eliminate_zeros()
-        matrix.sort_indices()
+        lines, rows, marks = (self._size(name) for name in ("synapses", "rows", "marks"))
         halves = (matrix.data // 2).astype(np.int8)
-        synapses = np.diff(matrix.indptr).astype(np.int64)
-        whole = synapses * WHOLE_ROW_FROM >= matrix.shape[0]
-        single = np.repeat(~whole, synapses)
-        starts = np.cumsum(np.where(whole, 0, synapses)) - np.where(whole, 0, synapses)
-
-        rows = np.zeros((np.count_nonzero(whole), matrix.shape[0]), np.int8)
-        row = np.repeat(np.cumsum(whole) - 1, synapses)
-        rows[row[~single], matrix.indices[~single]] = halves[~single]
-        marks = _pack(rows != 0)
-
-        lines = np.zeros(matrix.shape[1], LINE)
-        lines["synapses"], lines["bits"] = synapses, -1
-        lines["start"] = self._size("targets") + starts
-        lines["start"][whole] = self._size("whole_rows") + np.arange(len(rows)) * rows.shape[1]
-        lines["bits"][whole] = self._size("marks") + np.arange(len(rows)) * marks.shape[1]
-        self._append(lines=lines, targets=matrix.indices[single], halves=halves[single], whole_rows=rows, marks=marks)
+        synapses = np.diff(matrix.indptr)
+        if _whole_rows_pay(matrix):
+            block = np.zeros((matrix.shape[1], -(-matrix.shape[0] // WORD) * WORD), np.int8)
+            block[np.repeat(np.arange(matrix.shape[1]), synapses), matrix.indices] = halves
+            starts = np.zeros(matrix.shape[1] + 1)
+            self._append(synapses=np.append(synapses, 0), starts=starts, rows=block, marks=_pack(block != 0))
+            return lines, rows, marks, -1
+        starts = self._size("targets") + matrix.indptr.astype(np.int64)
+        self._append(synapses=np.append(synapses, 0), starts=starts, targets=matrix.indices, halves=halves)
+        return lines, -1, -1, -1
 
     def _add_kernel(self, kernel: Kernel) -> None:
         out, block_inputs, tap_rows, tap_columns = kernel.weights.shape
@@ -203,6 +195,11 @@ class _Parts:
     def _append(self, **pieces: NDArray[Any]) -> None:
         for name, piece in pieces.items():
             self.pieces[name].append(piece.ravel().astype(self.pieces[name][0].dtype, copy=False))
+
+
+def _whole_rows_pay(matrix: sp.csc_matrix) -> bool:
+    size = matrix.shape[0] * matrix.shape[1]
+    return bool(matrix.nnz >= size * (ROWS_FROM if size <= CACHED_BYTES else LARGE_ROWS_FROM))
 
 
 def _pack(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:

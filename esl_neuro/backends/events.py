@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.event_tables import Tables
-from esl_neuro.compiled import compiled_for_threads
+from esl_neuro.backends.event_tables import WORD, Tables
+from esl_neuro.compiled import compiled_for_threads, part_of_compiled
 
 HALF_RANGE = np.int32(2**23)
 WHOLE_RANGE = np.int32(2**24)
@@ -62,19 +62,17 @@ class Scratch(NamedTuple):
     u, v : int32 array, shape (neurons of all groups,)
         State.
     drive : int32 array, shape (neurons of the largest group,)
-        What the connections bring to a group.
+        What the connections bring to a group; all 0 between groups.
     sums : int32 array, of the same shape
         Halved weights that one connection brings; all 0 between connections.
     short_sums : int16 array, of the same shape
         The same for up to 256 whole rows; all 0 between them.
     marks : uint64 array
         A bit for each neuron that a whole row or a tap reaches; all 0 between connections.
-    hits : uint8 array, shape (neurons of the largest group,)
-        1 for each neuron that a single synapse reaches; all 0 between connections.
-    lines, payloads : int64, int32 array, shape (lines of the largest source,)
+    hits, eight_hits : uint8, uint64 array
+        1 for each neuron that a single synapse reaches, the same memory twice; all 0 between connections.
+    lines, payloads : uint32, int32 array, shape (lines of the largest source,)
         The spikes that arrive.
-    whole : int64 array, of the same shape
-        Which of them have a whole row.
     """
 
     u: NDArray[np.int32]
@@ -84,9 +82,9 @@ class Scratch(NamedTuple):
     short_sums: NDArray[np.int16]
     marks: NDArray[np.uint64]
     hits: NDArray[np.uint8]
-    lines: NDArray[np.int64]
+    eight_hits: NDArray[np.uint64]
+    lines: NDArray[np.uint32]
     payloads: NDArray[np.int32]
-    whole: NDArray[np.int64]
 
 
 @compiled_for_threads
@@ -109,7 +107,6 @@ def run_samples(
                 for index in range(stage.group, stage.group_end):
                     group = tables.groups[index]
                     neurons = group.neurons
-                    scratch.drive[:neurons] = 0
                     for which in range(group.connections, group.connections_end):
                         if tables.connections[which].delay <= step:
                             _carry(
@@ -120,7 +117,7 @@ def run_samples(
         records.potential[sample] = scratch.v[output.first : output.first + output.neurons]
 
 
-@compiled_for_threads
+@part_of_compiled
 def _carry(
     which: int,
     sample: int,
@@ -148,22 +145,34 @@ def _carry(
         return
     if connection.kernel >= 0:
         kernel = tables.kernels[connection.kernel]
-        words = kernel.out_rows * kernel.out_columns * kernel.blocks * ((kernel.block_outputs + 63) // 64)
-        operations = _spread(count, connection.graded, kernel, tables, records.counting, scratch)
+        words = kernel.out_rows * kernel.out_columns * kernel.blocks * ((kernel.block_outputs + WORD - 1) // WORD)
+        operations = _spread(
+            count,
+            connection.graded,
+            kernel,
+            scratch.lines,
+            scratch.payloads,
+            tables.kernel_halves,
+            tables.tap_synapses,
+            scratch.sums,
+            records.counting,
+            tables.marks,
+            scratch.marks,
+        )
         channels = kernel.blocks * kernel.block_outputs
         _shift_channels(channels, neurons // channels, connection.exponent, scratch.sums, scratch.drive)
     else:
-        words = (neurons + 63) // 64
-        operations = _deliver(count, neurons, connection, tables, records.counting, scratch)
+        words = (neurons + WORD - 1) // WORD
+        operations = _deliver(count, words, connection, tables, records.counting, scratch)
         _shift(neurons, connection.exponent, scratch.sums, scratch.drive)
     if records.counting:
         records.events[which, sample] += count
         records.operations[which, sample] += operations
-        records.touched[which, sample] += _count_reached(scratch.marks[:words], scratch.hits[:neurons])
+        records.touched[which, sample] += _count_marks(scratch.marks[:words])
 
 
 @compiled_for_threads
-def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.int64]) -> int:
+def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.uint32]) -> int:
     """List the lines that spike, and return how many do."""
     count = 0
     for line in range(spikes.size):
@@ -173,7 +182,7 @@ def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.int64]) -> int:
 
 
 @compiled_for_threads
-def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.int64], payloads: NDArray[np.int32]) -> int:
+def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.uint32], payloads: NDArray[np.int32]) -> int:
     """List the lines and payloads that are not zero, and return how many there are."""
     count = 0
     for line in range(spikes.size):
@@ -183,83 +192,153 @@ def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.int64], payloads
     return count
 
 
-@compiled_for_threads
-def _deliver(count: int, neurons: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch) -> int:
+@part_of_compiled
+def _deliver(count: int, words: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch) -> int:
     """Add up in ``sums`` what the spikes bring through a matrix; return the number of synapses."""
-    words = (neurons + 63) // 64
-    whole = operations = 0
-    for event in range(count):
-        line = tables.lines[connection.lines + scratch.lines[event]]
-        start, end = line.start, line.start + line.synapses
-        operations += line.synapses
-        if line.bits >= 0:
-            scratch.whole[whole] = start
-            scratch.payloads[whole] = scratch.payloads[event]
-            whole += 1
-            if counting:
-                _mark(words, tables.marks[line.bits : line.bits + words], scratch.marks)
+    lines, payloads, sums = scratch.lines, scratch.payloads, scratch.sums
+    first, graded = connection.lines, connection.graded
+    if connection.rows >= 0:
+        rows, width = np.uint64(connection.rows), np.uint64(words * WORD)
+        if graded:
+            _add_graded_rows(count, lines, payloads, rows, width, tables.rows, sums)
         else:
-            payload = scratch.payloads[event] if connection.graded else np.int32(1)
-            _add_single(tables.targets[start:end], tables.halves[start:end], payload, scratch.sums)
-            if counting:
-                _hit(tables.targets[start:end], scratch.hits)
-    if connection.graded:
-        for event in range(whole):
-            start = scratch.whole[event]
-            _add_graded(tables.whole_rows[start : start + neurons], scratch.payloads[event], scratch.sums)
+            _add_rows(count, lines, rows, width, tables.rows, scratch.short_sums, sums)
+        if counting:
+            _mark_rows(count, lines, np.uint64(connection.marks), np.uint64(words), tables.marks, scratch.marks)
     else:
-        for first in range(0, whole, BATCH):
-            _add_batch(scratch.whole[first : min(first + BATCH, whole)], neurons, tables.whole_rows, scratch)
-    return operations
+        _add_singles(count, lines, payloads, first, graded, tables.starts, tables.targets, tables.halves, sums)
+        if counting:
+            _hit(count, lines, first, tables.starts, tables.targets, scratch.hits)
+            _mark_hits(words, scratch.eight_hits, scratch.marks)
+    return _count_synapses(count, lines, first, tables.synapses) if counting else 0
 
 
 @compiled_for_threads
-def _add_single(targets: NDArray[Any], halves: NDArray[np.int8], payload: Any, sums: NDArray[np.int32]) -> None:
-    for synapse in range(targets.size):
-        sums[targets[synapse]] += payload * halves[synapse]
-
-
-@compiled_for_threads
-def _hit(targets: NDArray[Any], hits: NDArray[np.uint8]) -> None:
-    for target in targets:
-        hits[target] = 1
-
-
-@compiled_for_threads
-def _add_graded(row: NDArray[np.int8], payload: Any, sums: NDArray[np.int32]) -> None:
-    for target in range(row.size):
-        sums[target] += np.int32(payload * row[target])
-
-
-@compiled_for_threads
-def _add_batch(starts: NDArray[np.int64], neurons: int, rows: NDArray[np.int8], scratch: Scratch) -> None:
+def _add_rows(
+    count: int,
+    lines: NDArray[np.uint32],
+    first: Any,
+    width: Any,
+    rows: NDArray[np.int8],
+    short_sums: NDArray[np.int16],
+    sums: NDArray[np.int32],
+) -> None:
     """Add up whole rows: four at a time, which saves reading and writing the sums, the last ones one by one."""
-    short = scratch.short_sums[:neurons]
-    fours = len(starts) // 4 * 4
-    for event in range(0, fours, 4):
-        a, b = rows[starts[event] :][:neurons], rows[starts[event + 1] :][:neurons]
-        c, d = rows[starts[event + 2] :][:neurons], rows[starts[event + 3] :][:neurons]
-        for target in range(neurons):
-            short[target] += np.int16(np.int16(a[target] + b[target]) + np.int16(c[target] + d[target]))
-    for event in range(fours, len(starts)):
-        a = rows[starts[event] :][:neurons]
-        for target in range(neurons):
-            short[target] += a[target]
-    sums = scratch.sums[:neurons]
-    for target in range(neurons):
-        sums[target] += short[target]
-        short[target] = 0
+    for begin in range(0, count, BATCH):
+        end = min(begin + BATCH, count)
+        fours = begin + (end - begin) // 4 * 4
+        for event in range(begin, fours, 4):
+            a, b = first + lines[event] * width, first + lines[event + 1] * width
+            c, d = first + lines[event + 2] * width, first + lines[event + 3] * width
+            for target in range(width):
+                short_sums[target] += np.int16(
+                    np.int16(rows[a + target] + rows[b + target]) + np.int16(rows[c + target] + rows[d + target])
+                )
+        for event in range(fours, end):
+            a = first + lines[event] * width
+            for target in range(width):
+                short_sums[target] += rows[a + target]
+        for target in range(width):
+            sums[target] += short_sums[target]
+            short_sums[target] = 0
 
 
 @compiled_for_threads
-def _spread(count: int, graded: int, kernel: Any, tables: Tables, counting: bool, scratch: Scratch) -> int:
+def _add_graded_rows(
+    count: int,
+    lines: NDArray[np.uint32],
+    payloads: NDArray[np.int32],
+    first: Any,
+    width: Any,
+    rows: NDArray[np.int8],
+    sums: NDArray[np.int32],
+) -> None:
+    for event in range(count):
+        start, payload = first + lines[event] * width, payloads[event]
+        for target in range(width):
+            sums[target] += np.int32(payload * rows[start + target])
+
+
+@compiled_for_threads
+def _mark_rows(
+    count: int, lines: NDArray[np.uint32], first: Any, words: Any, bits: NDArray[np.uint64], marks: NDArray[np.uint64]
+) -> None:
+    """Mark the neurons that whole rows reach, four rows at a time."""
+    fours = count // 4 * 4
+    for event in range(0, fours, 4):
+        a, b = first + lines[event] * words, first + lines[event + 1] * words
+        c, d = first + lines[event + 2] * words, first + lines[event + 3] * words
+        for word in range(words):
+            marks[word] |= (bits[a + word] | bits[b + word]) | (bits[c + word] | bits[d + word])
+    for event in range(fours, count):
+        a = first + lines[event] * words
+        for word in range(words):
+            marks[word] |= bits[a + word]
+
+
+@compiled_for_threads
+def _add_singles(
+    count: int,
+    lines: NDArray[np.uint32],
+    payloads: NDArray[np.int32],
+    first: int,
+    graded: int,
+    starts: NDArray[np.uint64],
+    targets: NDArray[np.uint32],
+    halves: NDArray[np.int8],
+    sums: NDArray[np.int32],
+) -> None:
+    for event in range(count):
+        line = first + int(lines[event])
+        payload = payloads[event] if graded else np.int32(1)
+        for synapse in range(starts[line], starts[line + 1]):
+            sums[targets[synapse]] += payload * halves[synapse]
+
+
+@compiled_for_threads
+def _hit(
+    count: int,
+    lines: NDArray[np.uint32],
+    first: int,
+    starts: NDArray[np.uint64],
+    targets: NDArray[np.uint32],
+    hits: NDArray[np.uint8],
+) -> None:
+    for event in range(count):
+        line = first + int(lines[event])
+        for synapse in range(starts[line], starts[line + 1]):
+            hits[targets[synapse]] = 1
+
+
+@compiled_for_threads
+def _count_synapses(count: int, lines: NDArray[np.uint32], first: int, synapses: NDArray[np.int64]) -> int:
+    total = 0
+    for event in range(count):
+        total += synapses[first + int(lines[event])]
+    return total
+
+
+@compiled_for_threads
+def _spread(
+    count: int,
+    graded: int,
+    kernel: Any,
+    lines: NDArray[np.uint32],
+    payloads: NDArray[np.int32],
+    halves: NDArray[np.int8],
+    tap_synapses: NDArray[np.int64],
+    sums: NDArray[np.int32],
+    counting: bool,
+    bits: NDArray[np.uint64],
+    marks: NDArray[np.uint64],
+) -> int:
     """Add up in ``sums``, output channels last, what the spikes bring through a kernel; return the synapses."""
     plane, outputs = kernel.rows * kernel.columns, kernel.block_outputs
-    words = (outputs + 63) // 64
+    words = (outputs + WORD - 1) // WORD
     operations = 0
     for event in range(count):
-        line = scratch.lines[event]
-        payload = scratch.payloads[event] if graded else np.int32(1)
+        line = int(lines[event])
+        payload = payloads[event] if graded else np.int32(1)
         channel, row, column = line // plane, line % plane // kernel.columns, line % kernel.columns
         block = channel // kernel.block_inputs
         for tap_row in range(kernel.tap_rows):
@@ -274,16 +353,14 @@ def _spread(count: int, graded: int, kernel: Any, tables: Tables, counting: bool
                     continue
                 tap = (channel * kernel.tap_rows + tap_row) * kernel.tap_columns + tap_column
                 place = (out_row * kernel.out_columns + out_column) * kernel.blocks + block
-                weights = kernel.start + tap * outputs
-                _add_graded(
-                    tables.kernel_halves[weights : weights + outputs],
-                    payload,
-                    scratch.sums[place * outputs : (place + 1) * outputs],
-                )
-                operations += tables.tap_synapses[kernel.taps + tap]
+                start, first = np.uint64(kernel.start + tap * outputs), np.uint64(place * outputs)
+                for output in range(np.uint64(outputs)):
+                    sums[first + output] += np.int32(payload * halves[start + output])
+                operations += tap_synapses[kernel.taps + tap]
                 if counting:
-                    bits = kernel.bits + tap * words
-                    _mark(words, tables.marks[bits : bits + words], scratch.marks[place * words :])
+                    start, first = np.uint64(kernel.marks + tap * words), np.uint64(place * words)
+                    for word in range(np.uint64(words)):
+                        marks[first + word] |= bits[start + word]
     return operations
 
 
@@ -297,19 +374,20 @@ def _position(source: int, tap: int, step: int, pad: int, stride: int, size: int
 
 
 @compiled_for_threads
-def _mark(words: int, bits: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
+def _mark_hits(words: int, eight_hits: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
+    """Mark the neurons that were hit, and clear the hits."""
     for word in range(words):
-        marks[word] |= bits[word]
+        for byte in range(8):
+            # Eight bytes, 0 or 1 each, become eight neighbouring bits.
+            bits = (eight_hits[8 * word + byte] * np.uint64(0x0102040810204080)) >> np.uint64(56)
+            marks[word] |= bits << np.uint64(8 * byte)
+            eight_hits[8 * word + byte] = 0
 
 
 @compiled_for_threads
-def _count_reached(marks: NDArray[np.uint64], hits: NDArray[np.uint8]) -> int:
-    """Count the neurons that are marked or hit, and clear both."""
+def _count_marks(marks: NDArray[np.uint64]) -> int:
+    """Count the marked neurons, and clear the marks."""
     count = 0
-    for neuron in range(hits.size):
-        if hits[neuron] != 0:
-            marks[neuron // 64] |= np.uint64(1) << np.uint64(neuron % 64)
-            hits[neuron] = 0
     for word in range(marks.size):
         x = marks[word]  # add up neighbouring bits, pairs, fours and eights
         x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
@@ -346,7 +424,7 @@ def _shifted(half: Any, exponent: int) -> Any:
     return np.int32(half << (exponent + 1)) if exponent >= -1 else np.int32(half >> (-exponent - 1))
 
 
-@compiled_for_threads
+@part_of_compiled
 def _advance(
     index: int, sample: int, step: int, steps: int, tables: Tables, records: Records, scratch: Scratch
 ) -> None:
@@ -395,6 +473,7 @@ def _step(
         u[n] = current
         v[n] = np.int32(0) if spike else potential
         fired[n] = spike
+        drive[n] = 0
 
 
 @compiled_for_threads

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.event_tables import Tables, lay_out
+from esl_neuro.backends.event_tables import WORD, Tables, lay_out
 from esl_neuro.backends.events import Records, Scratch, run_samples
 from esl_neuro.backends.lif import HALF_RANGE, Neurons, lif_step
 from esl_neuro.backends.trace import Payloads, Trace
@@ -213,15 +213,16 @@ def _run_in_threads(program: Program, tables: Tables, arriving: Payloads, record
 def _scratch(program: Program) -> Scratch:
     largest = max(group.neurons for group in program.groups)
     lines = max(program.input_size, largest) + 1
+    hits = np.zeros(largest + WORD, np.uint8)
     return Scratch(
         u=np.zeros(program.neurons, np.int32),
         v=np.zeros(program.neurons, np.int32),
         drive=np.zeros(largest, np.int32),
-        sums=np.zeros(largest, np.int32),
-        short_sums=np.zeros(largest, np.int16),
+        sums=np.zeros(largest + WORD, np.int32),
+        short_sums=np.zeros(largest + WORD, np.int16),
         marks=np.zeros(largest, np.uint64),
-        hits=np.zeros(largest, np.uint8),
-        lines=np.zeros(lines, np.int64),
+        hits=hits,
+        eight_hits=hits[: len(hits) // 8 * 8].view(np.uint64),
+        lines=np.zeros(lines, np.uint32),
         payloads=np.zeros(lines, np.int32),
-        whole=np.zeros(lines, np.int64),
     )

@@ -111,6 +111,18 @@ def _load() -> None:
         with _hashable_encoders():
             import_module(_DEFINES_ENCODERS)
         import_module(_CHOOSES_START_METHOD)
+        _reshape_with_any_numpy()
+
+
+def _reshape_with_any_numpy() -> None:
+    """Replace Lava's two calls of ``numpy.reshape``, which use an argument name that numpy has dropped in 2.4."""
+    ports = import_module("lava.magma.core.process.ports.ports").ReshapePort
+    ports.get_transform_func_fwd = lambda port: partial(_reshaped, shape=port.shape)
+    ports.get_transform_func_bwd = lambda port: partial(_reshaped, shape=port.old_shape)
+
+
+def _reshaped(data: Any, shape: tuple[int, ...]) -> Any:
+    return data.reshape(shape)
 
 
 @contextmanager

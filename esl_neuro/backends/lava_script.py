@@ -277,7 +277,8 @@ TEMPLATE = '''"""A spiking network on Lava: {title}.
     python {script} inputs.npz --out output.npz
 
 Needs lava-nc 0.10.0. Its metadata refuses Python 3.11 and later, where it runs all the same:
-pip install --ignore-requires-python --no-deps lava-nc==0.10.0 && pip install 'asteval<0.10' 'networkx<=2.8.7'
+pip install --ignore-requires-python --no-deps lava-nc==0.10.0
+pip install 'asteval<0.10' 'networkx<=2.8.7' 'numpy<2.4'
 """
 
 import argparse

@@ -51,9 +51,8 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
     BadInput
         With every finding in one message: the place, the quantity, the value, the allowed range.
     """
-    findings = [*_program_findings(program), *_order_findings(program)]
-    if not findings:
-        findings += _timing_findings(program)
+    structure = [*_program_findings(program), *_order_findings(program)]
+    findings = structure or [*_timing_findings(program)]
     sizes = {INPUT: program.input_size, **{group.name: group.neurons for group in program.groups}}
     for group in program.groups:
         incoming = [each for each in program.incoming(group.name) if each.source in sizes]
@@ -65,13 +64,6 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
         findings += _input_findings(program, input_spikes)
     if findings:
         raise BadInput("the program cannot run:\n" + "\n".join(f"- {finding}" for finding in findings))
-
-
-def _timing_findings(program: Program) -> Iterator[str]:
-    try:
-        timing(program)
-    except TooFast as error:
-        yield f"{error}; give its connections more delay"
 
 
 def largest_sum(weights: Weights) -> NDArray[np.int64]:
@@ -123,6 +115,13 @@ def _order_findings(program: Program) -> Iterator[str]:
     for group in program.groups:
         if not program.incoming(group.name):
             yield f"layer '{group.name}': nothing feeds it; give it a connection"
+
+
+def _timing_findings(program: Program) -> Iterator[str]:
+    try:
+        timing(program)
+    except TooFast as error:
+        yield f"{error}; give its connections more delay"
 
 
 def _group_findings(group: Group) -> Iterator[str]:
@@ -239,7 +238,7 @@ def _input_findings(program: Program, spikes: NDArray[Any]) -> Iterator[str]:
     high = 2**program.input_bits - 1
     # Looking at the ends first is several times faster than at every value.
     if spikes.dtype.kind != "b" and spikes.size and (spikes.max() > high or spikes.min() < 0):
-        allowed = "0 or 1" if program.input_bits == 1 else f"from 0 to {high}"
+        allowed = "0 or 1" if program.input_bits == 1 else f"from 0 to {high} ({program.input_bits} bits)"
         yield from _outside("input spikes", spikes, (spikes < 0) | (spikes > high), allowed)
 
 

@@ -123,6 +123,7 @@ def random_graph(rng, steps=None, input_bits=1, kernels=True, loops=True, extrem
             connect(name, name, int(rng.integers(1, 4)))
     if loops and rng.random() < 0.6:
         connect(groups[-1].name, groups[0].name, count + int(rng.integers(0, 3)))
+    connections.sort(key=lambda connection: [group.name for group in groups].index(connection.target))
     return Program(
         "loihi2",
         input_size,

@@ -58,10 +58,18 @@ def shifted_convolutions(rng):
     return conv_graph(rng, 4, weight_exp=-2)
 
 
+# Lava's Conv is fed through reshape, with an argument name that numpy has dropped in 2.4; the script says so.
+with_old_numpy = pytest.mark.skipif(
+    tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4), reason="a script with Conv needs numpy before 2.4"
+)
+MARKS = {"convolutions": [with_old_numpy]}
+
 KINDS = [chain, many_integers, graph_with_loops, convolutions, shifted_convolutions]
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=with_lava, id=kind.__name__) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[*with_lava, *MARKS.get(kind.__name__, [])], id=kind.__name__) for kind in KINDS]
+)
 def test_spikes_are_those_of_the_program(tmp_path, kind):
     rng = np.random.default_rng(7)
     program = kind(rng)
@@ -134,8 +142,9 @@ def test_names_of_groups_become_names_of_python(tmp_path):
 
 def test_a_path_that_lava_cannot_hold_back_is_refused(tmp_path):
     rng = np.random.default_rng(5)
-    group = random_group(rng, "only", 1)
-    connection = Connection(INPUT, "only", sp.csr_matrix([[2]]), 0, 1, delay=64)
-    program = Program("loihi2", 1, 70, 1e-3, (connection,), (group,))
-    with pytest.raises(BadInput, match=r"input -> only: spikes are held back for 64 steps.*--backend lava"):
+    groups = tuple(random_group(rng, name, 1) for name in ("first", "last"))
+    ends = [(INPUT, "first", 0), ("first", "last", 0), (INPUT, "last", 63)]
+    connections = tuple(Connection(s, t, sp.csr_matrix([[2]]), 0, 1, delay=delay) for s, t, delay in ends)
+    program = Program("loihi2", 1, 70, 1e-3, connections, groups)
+    with pytest.raises(BadInput, match=r"input -> last: spikes are held back for 64 steps.*--backend lava"):
         write_lava_script(program, tmp_path / "network.py")

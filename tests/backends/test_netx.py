@@ -32,7 +32,7 @@ def chain(rng, weights, steps=6, loops=(), **parameters):
     names = [f"layer {k}" for k in range(len(weights))]
     groups, connections, source = [], [], INPUT
     for k, (name, part) in enumerate(zip(names, weights, strict=True)):
-        group = random_group(rng, name, part.shape[0], 600)
+        group = random_group(rng, name, part.shape[0], 300)
         before_loop = k <= max(loops, default=-1)
         bias = -np.abs(group.bias_mant) // 64 if before_loop else group.bias_mant // 8
         group = replace(group, bias_mant=bias, bias_exp=np.full(part.shape[0], 6), **parameters)

@@ -155,15 +155,14 @@ def test_what_is_needed_in_the_same_step_comes_first(program):
         assert_refused(
             with_loop, f"'{connection.source}' must come before 'layer 1'; reorder the groups, or give a loop"
         )
-        delayed = replace(connection, delay=2)
-        validate(replace(program, connections=(program.connections[0], delayed, program.connections[1])))
-
-
-def test_a_loop_has_as_many_steps_of_delay_as_connections(program):
-    neurons = [group.neurons for group in program.groups]
-    back = Connection("layer 2", "layer 1", random_weights(np.random.default_rng(0), *neurons, 0.5), 0, 0, delay=1)
-    with_loop = replace(program, connections=(program.connections[0], back, program.connections[1]))
-    assert_refused(with_loop, "has fewer steps of delay than connections; give its connections more delay")
+        loop = 2 if connection is back else 1
+        for delay in range(1, loop + 1):
+            delayed = replace(connection, delay=delay)
+            with_loop = replace(program, connections=(program.connections[0], delayed, program.connections[1]))
+            if delay < loop:
+                assert_refused(with_loop, "layer 1 -> layer 2 has fewer steps of delay than connections")
+            else:
+                validate(with_loop)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,0 +1,28 @@
+"""70 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
+
+``python tests/backends/parity.py`` does the same for 1,000.
+"""
+
+from __future__ import annotations
+
+import parity
+import pytest
+from random_programs import KINDS
+
+from esl_neuro.backends.lava_door import lava_installed
+
+pytestmark = [
+    pytest.mark.lava,
+    pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed"),
+]
+
+
+@pytest.mark.parametrize("batch", range(len(KINDS)), ids=KINDS)
+def test_random_networks(batch):
+    # Every other batch of a kind is extreme: with 7 kinds, those from 7 on.
+    result = parity.run_batch(seed=0, batch=batch + len(KINDS) * (batch % 2))
+    assert result["differences"] == 0
+    assert result["networks"] == parity.NETWORKS
+    assert result["firing"] >= parity.NETWORKS // 2
+    if batch % 2:
+        assert min(result["wrapping"], result["saturating"]) > 0
