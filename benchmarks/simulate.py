@@ -5,7 +5,8 @@
 
 The same random network runs in each simulator, and the output spikes are compared. ``float products`` is no simulator
 but a limit for those that multiply matrices: the float32 products of all steps at once, nothing else. Every figure is
-the best of several runs, without the start that any number of samples shares, except where it says "with start".
+the best of several runs, without the start that any number of samples shares, except where it says "with start"; the
+scaling is in processor time of one thread.
 Prints JSON; ``simulate.json`` beside this file is what it printed last.
 """
 
@@ -19,6 +20,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,24 +75,32 @@ def spikes_for(program: Program, samples: int, rate: float, rng: np.random.Gener
     return (rng.random((samples, program.steps, program.input_size), dtype=np.float32) < rate).astype(np.uint8)
 
 
-def seconds(run: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Best of several runs."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
+@dataclass(frozen=True)
+class Time:
+    """Best of several runs, in seconds: of the clock on the wall, and of the processors."""
+
+    wall: float
+    processors: float
+
+
+def seconds(run: Callable[[], Any]) -> Time:
+    walls, processors = [], []
+    for _ in range(REPEATS):
+        wall, processor = time.perf_counter(), time.process_time()
         run()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return Time(min(walls), min(processors))
 
 
-def seconds_per_sample(run: Callable[[NDArray[np.uint8]], Any], inputs: NDArray[np.uint8]) -> float:
+def seconds_per_sample(run: Callable[[NDArray[np.uint8]], Any], inputs: NDArray[np.uint8]) -> Time:
     """Time of all samples minus the time of one of them, so that what comes before the first does not count."""
-    rest = seconds(lambda: run(inputs)) - seconds(lambda: run(inputs[:1]))
-    return rest / (len(inputs) - 1)
+    every, one, rest = seconds(lambda: run(inputs)), seconds(lambda: run(inputs[:1])), len(inputs) - 1
+    return Time((every.wall - one.wall) / rest, (every.processors - one.processors) / rest)
 
 
-def float_products(program: Program, inputs: NDArray[np.uint8], hidden: NDArray[np.uint8]) -> float:
-    """Seconds per sample of the products that any simulator with dense float matrices has to do."""
+def float_products(program: Program, inputs: NDArray[np.uint8], hidden: NDArray[np.uint8]) -> Time:
+    """Time per sample of the products that any simulator with dense float matrices has to do."""
     pairs = [
         (
             spikes.reshape(-1, spikes.shape[2]).astype(np.float32),
@@ -98,7 +108,8 @@ def float_products(program: Program, inputs: NDArray[np.uint8], hidden: NDArray[
         )
         for spikes, connection in zip((inputs, hidden), program.connections, strict=True)
     ]
-    return seconds(lambda: [spikes @ weights for spikes, weights in pairs]) / len(inputs)
+    every = seconds(lambda: [spikes @ weights for spikes, weights in pairs])
+    return Time(every.wall / len(inputs), every.processors / len(inputs))
 
 
 def stock_lava(program: Program, inputs: NDArray[np.uint8]) -> tuple[float, NDArray[np.int64]]:
@@ -147,14 +158,19 @@ def simulators(samples: int, rng: np.random.Generator) -> dict[str, Any]:
         row: dict[str, Any] = {
             "synaptic operations per sample": sum(int(each.sop_effective.sum()) for each in counts.connections)
             / samples,
-            "integer, samples/s": 1 / integer,
-            "integer with start, samples/s": samples / seconds(lambda p=program, i=inputs: run_integer(p, i)),
-            "integer and counting, samples/s": 1 / counting,
-            "float products, samples/s": 1 / products,
-            "integer / float products": products / integer,
+            "integer, samples/s": 1 / integer.wall,
+            "integer with start, samples/s": samples / seconds(lambda p=program, i=inputs: run_integer(p, i)).wall,
+            "integer and counting, samples/s": 1 / counting.wall,
+            "float products, samples/s": 1 / products.wall,
+            "integer / float products": products.wall / integer.wall,
+            # These hardly depend on what else the machine does.
+            "integer, processor microseconds per sample": 1e6 * integer.processors,
+            "integer and counting, processor microseconds per sample": 1e6 * counting.processors,
+            "float products, processor microseconds per sample": 1e6 * products.processors,
+            "integer / float products, by processor time": products.processors / integer.processors,
         }
         if density == DENSITIES[0]:
-            row |= in_lava(program, inputs, trace.output_spikes, integer)
+            row |= in_lava(program, inputs, trace.output_spikes, integer.wall)
         result[f"density {density}"] = row
     return result
 
@@ -190,8 +206,8 @@ def in_lava(program: Program, inputs: NDArray[np.uint8], expected: NDArray[np.ui
 
 
 def measured(program: Program, inputs: NDArray[np.uint8], **labels: float) -> dict[str, float]:
-    """Time of one thread and what it did, per sample."""
-    taken = seconds_per_sample(lambda given: run_integer(program, given, threads=1), inputs)
+    """Processor time of one thread and what it did, per sample."""
+    taken = seconds_per_sample(lambda given: run_integer(program, given, threads=1), inputs).processors
     _, counts = count_integer(program, inputs)
     operations = sum(int(each.sop_effective.sum()) for each in counts.connections) / len(inputs)
     updates = program.neurons * program.steps
