@@ -23,18 +23,18 @@ from random_programs import KINDS, random_networks, random_plan, random_spikes, 
 from esl_neuro.backends.integer import run_integer
 
 BACKENDS = ("lava", "lava-batched")
-NETWORKS = 10  # of a batch
+NETWORKS = 20  # of a batch
 SAMPLES = 3
 TIMEOUT_S = 300.0
 COUNTED = ("networks", "wrapping", "saturating", "firing", "spikes", "values", "differences")
 
 
-def run_batch(seed, batch, backend="lava"):
+def run_batch(seed, batch, backend="lava", networks=NETWORKS):
     """Run the networks of one batch in both simulators; return what was compared and what differs."""
     rng = np.random.default_rng([seed, batch])
     kind, extreme = KINDS[batch % len(KINDS)], batch // len(KINDS) % 2 == 1
     plan = random_plan(rng, kind, extreme, steps=int(rng.integers(2, 17)))
-    programs = random_networks(rng, plan, NETWORKS)
+    programs = random_networks(rng, plan, networks)
     inputs = [random_spikes(rng, program, SAMPLES, rate=rng.choice([0.1, 0.3, 0.6])) for program in programs]
     ours = [
         run_integer(program, spikes, record_potentials=True) for program, spikes in zip(programs, inputs, strict=True)

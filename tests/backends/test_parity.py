@@ -1,4 +1,4 @@
-"""70 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
+"""56 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
 
 ``python tests/backends/parity.py`` does the same for 1,000.
 """
@@ -20,9 +20,9 @@ pytestmark = [
 @pytest.mark.parametrize("batch", range(len(KINDS)), ids=KINDS)
 def test_random_networks(batch):
     # Every other batch of a kind is extreme: with 7 kinds, those from 7 on.
-    result = parity.run_batch(seed=0, batch=batch + len(KINDS) * (batch % 2))
+    result = parity.run_batch(seed=0, batch=batch + len(KINDS) * (batch % 2), networks=8)
     assert result["differences"] == 0
-    assert result["networks"] == parity.NETWORKS
-    assert result["firing"] >= parity.NETWORKS // 2
+    assert result["networks"] == 8
+    assert result["firing"] >= 4
     if batch % 2:
         assert min(result["wrapping"], result["saturating"]) > 0

@@ -20,8 +20,12 @@ RUN_AS_JSON = ("esl-neuro quickstart", "esl-neuro train --seed 0 --seed 1")
 # Results that take hours on all of Fashion-MNIST: the same commands, on a few images in the same files.
 BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --set training.threads=1"
 FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
-TIMED = "python benchmarks/train_step.py"  # and a benchmark that repeats itself for the sake of its figures
-NEEDS_LAVA = re.compile(r"--backend lava|verify|energy report(?!.*(--backend integer|--preset))|benchmarks/simulators")
+# And benchmarks that repeat themselves for the sake of their figures.
+BRIEFLY = {
+    "python benchmarks/train_step.py": "--repeat 2 --iterations 100",
+    "python benchmarks/simulate.py": "--samples 32 --largest 1000",
+}
+NEEDS_LAVA = re.compile(r"--backend lava|verify|energy report(?!.*(--backend integer|--preset))")
 
 
 def commands() -> list[str]:
@@ -58,8 +62,7 @@ def test_command_of_the_documents(workspace, command):
     line = re.sub(r"benchmarks/\w+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
     if FULL_DATA.match(command):
         line = f"{line} {BUDGET}"
-    if command == TIMED:
-        line = f"{line} --repeat 2 --iterations 100"
+    line = f"{line} {BRIEFLY.get(command, '')}"
     done = workspace.once(f"{line} --json" if command in RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
     assert done.returncode == (3 if without_lava else 0), done.stderr
