@@ -77,7 +77,7 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     with TemporaryDirectory() as scratch:
         # What is compiled is what was written: the file, read back. An earlier export stays until this one compiles.
         written = Path(scratch) / "model.nir"
-        nir.write(written, to_nir(network, recipe.data.steps))
+        nir.write(written, to_nir(network, recipe.data.steps, shape=dataset.shape))
         compilation = compile_graph(read_graph(written), chip, recipe.data.steps)
         begin_bundle(folder)
         shutil.copyfile(written, folder / "model.nir")
