@@ -98,7 +98,7 @@ def export_run(run: Path, target: str, out: Path | None, formats: tuple[str, ...
     with TemporaryDirectory() as scratch:
         # What is compiled is what was written: the file, read back. An earlier export stays until this one compiles.
         written = Path(scratch) / "model.nir"
-        nir.write(written, to_nir(network, recipe.data.steps))
+        nir.write(written, to_nir(network, recipe.data.steps, shape=dataset.shape))
         compilation = compile_graph(read_graph(written), chip, recipe.data.steps)
         write_formats(compilation.program, Path(scratch), formats)
         begin_bundle(folder)

@@ -10,7 +10,7 @@ import nir
 from esl_neuro.errors import BadInput, did_you_mean
 
 COMPATIBILITY = ("current", "1.0.4")
-"""``1.0.4`` is the last version before ``v_reset``, a field at which older readers (sinabs, Rockpool) fail."""
+"""``1.0.4`` is the last version before ``v_reset`` and notes on nodes, at which sinabs and Rockpool fail."""
 
 
 def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -> None:
@@ -23,8 +23,9 @@ def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -
     graph : nir.NIRGraph
         The network.
     compatibility : {"current", "1.0.4"}
-        ``1.0.4`` leaves ``v_reset`` away, which is zero in every network of this project. Such a file can be opened
-        by sinabs 3.1 and Rockpool 3.1; that they integrate and reset in ways of their own it does not change.
+        ``1.0.4`` leaves away ``v_reset``, which is zero in every network of this project, and notes on nodes. Such a
+        file can be opened by sinabs 3.1 and Rockpool 3.1; that they integrate and reset in ways of their own it does
+        not change.
 
     Raises
     ------
@@ -46,8 +47,9 @@ def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -
     if compatibility != "current":
         with h5py.File(path, "r+") as file:
             for node in file["node/nodes"].values():
-                if "v_reset" in node:
-                    del node["v_reset"]
+                for later in ("v_reset", "metadata"):
+                    if later in node:
+                        del node[later]
             del file["version"]
             file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
 

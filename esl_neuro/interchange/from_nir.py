@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import nir
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange.graphs import Order, flat, order, time_step
+from esl_neuro.interchange.making import Discrete, Make, discretise
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
 from esl_neuro.interchange.reference import signal_shapes
-from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten, Linear, SynapticFilter
-from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+from esl_neuro.snn.layers import Flatten
 
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FILTERS = (nir.LI, nir.I, nir.CubaLI)
@@ -41,18 +37,17 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, layers: dict[str, nn.Module], sources: dict[str, list[str]]) -> None:
         super().__init__()
-        self.sources = sources
-        self.order = tuple(layers)
+        self._order, self._sources = tuple(layers), sources
         for name, layer in layers.items():
             self.add_module(name, layer)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Map (steps, batch, ...) to (steps, batch, ...)."""
         signals = {"input": signal}
-        for name in self.order:
-            arriving = functools.reduce(operator.add, [signals[source] for source in self.sources[name]])
+        for name in self._order:
+            arriving = functools.reduce(operator.add, [signals[source] for source in self._sources[name]])
             signals[name] = self.get_submodule(name)(arriving)
-        return functools.reduce(operator.add, [signals[source] for source in self.sources["output"]])
+        return functools.reduce(operator.add, [signals[source] for source in self._sources["output"]])
 
 
 def from_nir(
@@ -105,7 +100,7 @@ def from_nir(
     refuse(reader.findings)
     reader.read()
     refuse(reader.plan.findings)
-    make = _Make(surrogate, surrogate_width, learn_threshold)
+    make = Make(surrogate, surrogate_width, learn_threshold)
     layers, sources = reader.layers(make)
     chain = ["input", *layers, "output"]
     if all(sources[after] == [before] for before, after in itertools.pairwise(chain)):
@@ -123,22 +118,11 @@ def refuse(findings: Iterable[str]) -> None:
         raise BadInput(f"the NIR graph cannot become a network: {'; '.join(found)}")
 
 
-@dataclass(frozen=True)
-class _Discrete:
-    """A neuron or filter node after forward Euler; decays and thresholds have the shape of its signal."""
-
-    gain: Floats
-    tau: Floats
-    tau_syn: Floats
-    drive: Floats
-    threshold: Floats | None
-
-
 class _Reader:
     def __init__(self, graph: nir.NIRGraph, ordered: Order, dt_s: float) -> None:
         self.graph, self.order, self.dt_s = graph, ordered, dt_s
         self.plan = Plan()
-        self.discrete: dict[str, _Discrete] = {}
+        self.discrete: dict[str, Discrete] = {}
         self.feedback: dict[str, str] = {}  # neurons -> connection back to them
         self.findings = [found for name, node in graph.nodes.items() if (found := _unknown(name, node))]
         self.findings += [
@@ -192,7 +176,7 @@ class _Reader:
             node: Any = self.graph.nodes[name]
             shape, gain = self.shapes[name], np.ones(())
             if isinstance(node, (*SPIKING, *FILTERS)):
-                self.discrete[name] = _discretise(node, self.dt_s, shape)
+                self.discrete[name] = discretise(node, self.dt_s, shape)
                 gain = self.discrete[name].gain
             sources = [source for source, target in self.graph.edges if target == name]
             factors = {leaving.get(source, 1.0) for source in sources}
@@ -240,9 +224,10 @@ class _Reader:
             f"'{name}': v_leak is not 0 and there is no bias before it to hold it; give it an Affine of its own"
         )
 
-    def layers(self, make: _Make) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
+    def layers(self, make: Make) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
         """Return the layers in order of execution, and what each of them takes."""
-        plan, layers, sources = self.plan, {}, {}
+        plan, sources = self.plan, {}
+        layers: dict[str, nn.Module] = {}
         silent = {*self.feedback.values(), self.order.input, self.order.output}
         first = {self.order.input: ["input"]}
         for name in self._in_order():
@@ -257,7 +242,7 @@ class _Reader:
                 first[name] = before
                 continue
             layer = self._layer(name, make)
-            safe = name.replace(".", "_")
+            safe = _layer_name(name, layers)
             layers[safe], sources[safe], first[name] = layer, before, [safe]
         return layers, sources
 
@@ -282,87 +267,28 @@ class _Reader:
         matrix = node.weight.reshape(len(node.weight), -1)
         return bool(np.allclose(matrix, np.eye(len(matrix)), rtol=0, atol=1e-6))
 
-    def _layer(self, name: str, make: _Make) -> nn.Module:
+    def _layer(self, name: str, make: Make) -> nn.Module:
         node: Any = self.plan.nodes[name]
         if isinstance(node, nir.Affine):
             return make.linear(node)
         if isinstance(node, nir.Conv2d):
             return make.conv(node)
         if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-            kernel, stride, padding = (_ints(value) for value in (node.kernel_size, node.stride, node.padding))
-            return AvgPool2d(kernel, stride, padding)
+            return make.pool(node)
         if isinstance(node, nir.Flatten):
             return Flatten()
         discrete = self.discrete[name]
         if name in self.feedback:
             return make.recurrent(discrete, self.plan.nodes[self.feedback[name]])
-        return make.filter(discrete) if discrete.threshold is None else make.neurons(discrete)
+        return make.neurons(discrete) if isinstance(node, SPIKING) else make.filter(discrete)
 
 
-@dataclass(frozen=True)
-class _Make:
-    """Makes layers with given numbers."""
-
-    surrogate: str
-    width: float
-    learn: bool
-
-    def linear(self, node: Any) -> Linear:
-        layer = Linear(node.weight.shape[1], node.weight.shape[0], bias=bool(np.any(node.bias)))
-        _fill(layer, node.weight, node.bias)
-        return layer
-
-    def conv(self, node: Any) -> Conv2d:
-        weight, groups = _grouped(node)
-        padding: Any = node.padding if isinstance(node.padding, str) else _ints(node.padding)
-        layer = Conv2d(
-            weight.shape[1] * groups,
-            len(weight),
-            (weight.shape[2], weight.shape[3]),
-            _ints(node.stride),
-            padding,
-            _ints(node.dilation),
-            groups,
-            bias=bool(np.any(node.bias)),
-        )
-        _fill(layer, weight, node.bias)
-        return layer
-
-    def neurons(self, discrete: _Discrete) -> LIF:
-        threshold = _narrow(discrete.threshold)
-        tau, tau_syn = self.decay(discrete.tau), self.decay(discrete.tau_syn)
-        layer = (
-            LIF(threshold.shape, tau, 1.0, self.surrogate, self.width, self.learn)
-            if isinstance(tau_syn, float) and tau_syn == 0
-            else CubaLIF(threshold.shape, tau, tau_syn, 1.0, self.surrogate, self.width, self.learn)
-        )
-        return _with_thresholds(layer, threshold)
-
-    def recurrent(self, discrete: _Discrete, feedback: Any) -> LIF:
-        threshold = _narrow(discrete.threshold)
-        tau, tau_syn = self.decay(discrete.tau), self.decay(discrete.tau_syn)
-        layer = RecurrentLIF(len(threshold), tau, 1.0, self.surrogate, self.width, self.learn, tau_syn)
-        _fill(layer.recurrent, feedback.weight, feedback.bias)
-        return _with_thresholds(layer, threshold)
-
-    def filter(self, discrete: _Discrete) -> nn.Module:
-        membrane = SynapticFilter(self.decay(discrete.tau))
-        return (
-            nn.Sequential(SynapticFilter(self.decay(discrete.tau_syn)), membrane)
-            if discrete.tau_syn.any()
-            else membrane
-        )
-
-    def decay(self, values: Floats) -> float | Tensor:
-        """Return one number where all are equal, without what division by the time step has left in the last digits."""
-        values = np.array(values)
-        for digits in (11, 9, 6, 3):
-            rounded = np.round(values, digits)
-            values = np.where(np.abs(rounded - values) < 2e-12, rounded, values)
-        narrow = _narrow(values)
-        if np.all(narrow == narrow.flat[0]):
-            return float(narrow.flat[0])
-        return torch.from_numpy(narrow.astype(np.float32))
+def _layer_name(node: str, taken: Iterable[str]) -> str:
+    """Return the name of a node, as torch allows it."""
+    name = node.replace(".", "_")
+    while name in ("input", "output", *taken) or hasattr(nn.Sequential, name):
+        name += "_"
+    return name
 
 
 def _unknown(name: str, node: Any) -> str | None:
@@ -389,75 +315,3 @@ def _odd(name: str, node: Any, dt_s: float) -> str | None:
     if isinstance(node, nir.CubaLIF | nir.CubaLI | nir.LI) and np.any(node.v_leak):
         reasons.append("v_leak is not 0; use an LIF, or shift v_threshold by it")
     return f"'{name}' ({type(node).__name__}): {', '.join(reasons)}" if reasons else None
-
-
-def _discretise(node: Any, dt_s: float, shape: tuple[int, ...]) -> _Discrete:
-    def full(value: ArrayLike) -> Floats:
-        return np.broadcast_to(np.asarray(value, dtype=np.float64), shape)
-
-    threshold = getattr(node, "v_threshold", getattr(node, "threshold", None))
-    limits = None if threshold is None else full(threshold)
-    zero, one = full(0), full(1)
-    if isinstance(node, nir.Threshold):
-        return _Discrete(one, zero, zero, zero, limits)
-    if isinstance(node, nir.IF | nir.I):
-        return _Discrete(full(dt_s * np.asarray(node.r)), one, zero, zero, limits)
-    if isinstance(node, nir.LIF | nir.LI):
-        leak = np.minimum(full(dt_s / np.asarray(node.tau)), 1)
-        return _Discrete(leak * node.r, one - leak, zero, leak * node.v_leak, limits)
-    leak_syn, leak = (np.minimum(full(dt_s / np.asarray(tau)), 1) for tau in (node.tau_syn, node.tau_mem))
-    return _Discrete(leak_syn * node.w_in * leak * node.r, one - leak, one - leak_syn, zero, limits)
-
-
-def _grouped(node: Any) -> tuple[NDArray[Any], int]:
-    """Return the weights of a convolution, in the groups that it had before it was written out with zeros."""
-    groups = int(node.metadata.get("groups", 1))
-    fan_out, fan_in = node.weight.shape[:2]
-    if int(node.groups) > 1 or groups == 1 or fan_out % groups or fan_in % groups:
-        return node.weight, int(node.groups)
-    blocks = node.weight.reshape(groups, fan_out // groups, groups, fan_in // groups, *node.weight.shape[2:])
-    inside = np.stack([blocks[group, :, group] for group in range(groups)])
-    if np.count_nonzero(inside) != np.count_nonzero(node.weight):
-        return node.weight, 1
-    return inside.reshape(fan_out, fan_in // groups, *node.weight.shape[2:]), groups
-
-
-def _narrow(values: Floats | None) -> Floats:
-    """Return one value a channel, shape (channels, 1, 1), where those of an image do not depend on the position."""
-    assert values is not None
-    channels = per_channel(values.shape, values) if values.ndim == 3 else None
-    return np.array(values) if channels is None else channels[:, None, None]
-
-
-def _fill(layer: Any, weight: NDArray[Any], bias: NDArray[Any]) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(np.asarray(weight, dtype=np.float32)))
-        if layer.bias is not None:
-            layer.bias.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float32)))
-
-
-def _with_thresholds(layer: LIF, threshold: Floats) -> LIF:
-    with torch.no_grad():
-        layer.raw_threshold.copy_(raw_threshold(threshold))
-    return layer
-
-
-def raw_threshold(threshold: Floats) -> Tensor:
-    """Return the parameters whose softplus is the threshold in single precision.
-
-    Small thresholds are not all within reach, because softplus is flat there. The parameter is then the one just
-    above: potentials on any grid coarser than 1e-6 of the threshold fire as they should.
-    """
-    wanted = torch.from_numpy(threshold.astype(np.float32))
-    exact = (threshold + np.log(-np.expm1(-threshold))).astype(np.float32)
-    step = np.maximum(np.spacing(np.abs(exact)), np.spacing(threshold.astype(np.float32)) / 2)
-    candidates = torch.from_numpy(np.stack([exact + np.float32(k) * step for k in range(-4, 9)]))
-    # One by one: in the last place, softplus depends on where in a tensor a number stands.
-    reached = torch.stack([nn.functional.softplus(candidate.clone()) for candidate in candidates])
-    surplus = torch.where(reached >= wanted, reached - wanted, torch.full_like(reached, math.inf))
-    return candidates.gather(0, surplus.argmin(0, keepdim=True))[0]
-
-
-def _ints(value: Any) -> tuple[int, int]:
-    first, second = (int(side) for side in np.broadcast_to(value, 2))
-    return first, second

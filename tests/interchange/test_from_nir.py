@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import nir
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange import from_nir, read_nir, to_nir, write_nir
-from esl_neuro.interchange.from_nir import raw_threshold
+from esl_neuro.interchange.making import raw_threshold
 from esl_neuro.interchange.reference import simulate
 from esl_neuro.snn import neuron_layers, weighted_layers
 
@@ -141,6 +143,15 @@ def test_gains_biases_scales_and_leak_potentials_of_foreign_graphs_are_kept():
     for name in ("cells", "end"):
         assert np.array_equal(spikes[name], run.spikes[name])
         assert 0 < spikes[name].mean() < 1
+
+
+def test_names_that_torch_does_not_allow_are_changed():
+    names = ["in put", "train", "a.b", "a_b"]
+    nodes = {name: nir.Affine(np.eye(3) * 2, np.ones(3)) for name in names}
+    path = ["input", *names, "output"]
+    network = from_nir(foreign(nodes, list(pairwise(path))))
+    assert [name for name, _ in network.named_children()] == ["in put", "train_", "a_b", "a_b_"]
+    assert network(torch.ones(1, 1, 3)).tolist() == [[[31, 31, 31]]]
 
 
 def test_nested_graphs_are_dissolved():

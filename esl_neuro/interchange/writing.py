@@ -1,0 +1,321 @@
+"""The NIR nodes of each kind of layer, and what stays on the edges between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from esl_neuro.interchange.nodes import STEPS_WITHOUT_LEAK, cuba_lif_node
+from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, convolution, per_channel
+from esl_neuro.interchange.tracing import INPUT, Call, Trace
+from esl_neuro.snn import layers
+from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+
+OUTPUT, READOUT = "output", "readout"
+
+Thresholds = Literal["native", "folded"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A sum of outputs of nodes, each times a factor."""
+
+    terms: tuple[tuple[str, float], ...]
+
+    def times(self, factor: float) -> Signal:
+        """Multiply by a factor."""
+        return Signal(tuple((name, factor * own) for name, own in self.terms))
+
+
+@dataclass
+class Writer:
+    """Turns call after call into nodes; what goes on between nodes waits in the signals and on the edges.
+
+    Attributes
+    ----------
+    dt_s : float
+        Time step in seconds.
+    thresholds : {"native", "folded"}
+        Where thresholds go.
+    plan : Plan
+        The nodes so far.
+    signals : dict of str to Signal
+        Output of each call.
+    original_thresholds : dict of str to array
+        Those that were folded.
+    """
+
+    dt_s: float
+    thresholds: Thresholds
+    plan: Plan = field(default_factory=Plan)
+    signals: dict[str, Signal] = field(default_factory=dict)
+    original_thresholds: dict[str, Floats] = field(default_factory=dict)
+
+    def write(self, traced: Trace) -> None:
+        """Write all calls, and what ends the graph."""
+        self.traced = traced
+        self.shapes = {call.name: call.shape for call in traced.calls}
+        self.plan.add(INPUT, nir.Input({INPUT: np.array(traced.shape)}), traced.shape)
+        self.signals[INPUT] = Signal(((INPUT, 1.0),))
+        for call in traced.calls:
+            if call.layer is None:
+                terms = tuple(term for name in call.inputs for term in self.signals[name].terms)
+                self.signals[call.name] = Signal(terms).times(call.factor)
+            else:
+                self.signals[call.name] = WRITERS[type(call.layer)](self, call, call.layer)
+        self._finish(self.signals[traced.output], self.shapes.get(traced.output, traced.shape))
+
+    def node(
+        self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], factor: Any = 1.0, suffix: str = ""
+    ) -> Signal:
+        """Add a node that takes the inputs of a call, times a factor."""
+        name = call.name + suffix
+        self.plan.add(name, node, shape)
+        for source, own in self.signals[call.inputs[0]].terms:
+            self.plan.connect(source, name, own * np.asarray(factor, np.float64))
+        return Signal(((name, 1.0),))
+
+    def summed(self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], suffix: str = "") -> Signal:
+        """Add a node without weights, which lets a factor pass."""
+        signal = self.signals[call.inputs[0]]
+        common = signal.terms[0][1]
+        return self.node(call, node, shape, 1 / common, suffix).times(common)
+
+    def input_shape(self, call: Call) -> tuple[int, ...]:
+        """Return the shape of what a call takes, without steps and batch."""
+        return self.shapes.get(call.inputs[0], self.traced.shape)
+
+    def refuse(self, call: Call, reason: str) -> Signal:
+        """Note that a call has no NIR form, and go on to find others."""
+        self.plan.findings.append(f"'{call.name}' ({type(call.layer).__name__}): {reason}")
+        return self.signals[call.inputs[0]]
+
+    def _finish(self, signal: Signal, shape: tuple[int, ...]) -> None:
+        source = signal.terms[0][0]
+        ends = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.I)
+        if not (signal.terms == ((source, 1.0),) and isinstance(self.plan.nodes[source], ends)):
+            self.plan.add(READOUT, nir.I(r=np.full(shape, 1 / self.dt_s)), shape)
+            for name, factor in signal.terms:
+                self.plan.connect(name, READOUT, factor)
+            source = READOUT
+        self.plan.add(OUTPUT, nir.Output({OUTPUT: np.array(shape)}), shape)
+        self.plan.connect(source, OUTPUT)
+
+
+def _linear(writer: Writer, call: Call, layer: Any) -> Signal:
+    if len(writer.input_shape(call)) != 1:
+        return writer.refuse(call, "its input has height and width; put a Flatten before it")
+    node = nir.Affine(weight=_array(layer.weight), bias=_bias(layer, layer.out_features))
+    return writer.node(call, node, call.shape)
+
+
+def _conv(writer: Writer, call: Call, layer: Any) -> Signal:
+    if layer.padding_mode != "zeros":
+        return writer.refuse(call, f"padding_mode '{layer.padding_mode}' has no NIR form; use 'zeros'")
+    kernel, dilation = layer.kernel_size, layer.dilation
+    if kernel[0] != kernel[1]:
+        side = max(kernel)
+        return writer.refuse(
+            call,
+            f"NIR derives shapes from one side of the kernel, so {kernel[0]}x{kernel[1]} cannot be read back; "
+            f"use {side}x{side}, with zeros at the border",
+        )
+    padding = layer.padding
+    if isinstance(padding, str):
+        reach = dilation[0] * (kernel[0] - 1)
+        if padding == "same" and reach % 2:
+            return writer.refuse(call, f"padding 'same' of an even kernel ({kernel[0]}) differs from side to side")
+        padding = (reach // 2,) * 2 if padding == "same" else (0, 0)
+    weight = _without_groups(_array(layer.weight), layer.groups)
+    bias = _bias(layer, layer.out_channels)
+    node = convolution(weight, bias, writer.input_shape(call)[1:], layer.stride, padding, dilation)
+    if layer.groups > 1:
+        node.metadata = {"groups": layer.groups}  # so that from_nir can make the groups again
+    return writer.node(call, node, call.shape)
+
+
+def _without_groups(weight: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
+    if groups == 1:
+        return weight
+    fan_out, fan_in, *kernel = weight.shape
+    whole = np.zeros((groups, fan_out // groups, groups, fan_in, *kernel), weight.dtype)
+    for group, part in enumerate(weight.reshape(groups, fan_out // groups, fan_in, *kernel)):
+        whole[group, :, group] = part
+    return whole.reshape(fan_out, groups * fan_in, *kernel)
+
+
+def _batch_norm(writer: Writer, call: Call, layer: Any) -> Signal:
+    """Fold ``gamma (x - mean) / sqrt(var + eps) + beta`` into the connection before it."""
+    signal = writer.signals[call.inputs[0]]
+    name, factor = signal.terms[0]
+    node: Any = writer.plan.nodes[name]
+    alone = len(signal.terms) == 1 and writer.traced.users(call.inputs[0]) == 1 and writer.traced.users(name) == 1
+    if not (alone and factor == 1 and isinstance(node, WEIGHTED)):
+        return writer.refuse(call, "can only be folded into a convolution before it that feeds nothing else")
+    if layer.running_mean is None:
+        return writer.refuse(call, "has no running statistics; train with track_running_stats=True")
+    gamma, beta = (1.0, 0.0) if layer.weight is None else (_double(layer.weight), _double(layer.bias))
+    scale = gamma / np.sqrt(_double(layer.running_var) + layer.eps)
+    node.weight = (node.weight * scale[:, None, None, None]).astype(np.float32)
+    node.bias = ((node.bias - _double(layer.running_mean)) * scale + beta).astype(np.float32)
+    return signal
+
+
+def _pool(writer: Writer, call: Call, layer: Any) -> Signal:
+    kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
+    stride = _pair(layer.stride if layer.stride is not None else layer.kernel_size)
+    channels, *sides = writer.input_shape(call)
+    size = [(side + 2 * p - k) // s + 1 for side, p, k, s in zip(sides, padding, kernel, stride, strict=True)]
+    if (channels, *size) != call.shape:
+        return writer.refuse(call, "ceil_mode has no NIR form here; pad the signal instead")
+    if any(padding) and not layer.count_include_pad:
+        return writer.refuse(call, "count_include_pad=False divides by another number at the border; use True")
+    divisor = layer.divisor_override or math.prod(kernel)
+    node = nir.SumPool2d(np.array(kernel), np.array(stride), np.array(padding))
+    return writer.summed(call, node, call.shape).times(1 / divisor)
+
+
+def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+    channels, *sides = writer.input_shape(call)
+    pooled = writer.summed(
+        call, nir.SumPool2d(np.array(sides), np.array(sides), np.zeros(2, np.int64)), (channels, 1, 1)
+    )
+    flat = f"{call.name}_flatten"
+    writer.plan.add(flat, _flatten_node((channels, 1, 1)), (channels,))
+    writer.plan.connect(call.name, flat)
+    return Signal(((flat, pooled.terms[0][1] / math.prod(sides)),))
+
+
+def _max_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+    return writer.refuse(
+        call, "NIR has no maximum pooling; train with average pooling (AP2) or a strided convolution (64C3S2)"
+    )
+
+
+def _flatten(writer: Writer, call: Call, layer: Any) -> Signal:
+    if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (2, -1):
+        return writer.refuse(call, "must keep steps and batch: use start_dim=2, end_dim=-1")
+    shape = writer.input_shape(call)
+    if len(shape) == 1:
+        return writer.signals[call.inputs[0]]
+    if call.inputs[0] == INPUT and writer.traced.users(INPUT) == 1:
+        writer.plan.add(INPUT, nir.Input({INPUT: np.array(call.shape)}), call.shape)
+        return writer.signals[INPUT]
+    return writer.summed(call, _flatten_node(shape), call.shape)
+
+
+def _flatten_node(shape: tuple[int, ...]) -> nir.Flatten:
+    # Dimensions from behind: some readers count the batch, some do not.
+    return nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
+
+
+def _vote(writer: Writer, call: Call, layer: Any) -> Signal:
+    (classes,) = call.shape
+    mean = np.kron(np.eye(classes), np.full((1, layer.group), 1 / layer.group)).astype(np.float32)
+    return writer.node(call, nir.Affine(weight=mean, bias=np.zeros(classes, np.float32)), call.shape)
+
+
+def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+    return writer.signals[call.inputs[0]]
+
+
+def _lif(writer: Writer, call: Call, layer: Any) -> Signal:
+    leak = 1 - _decays(layer.tau, call.shape)
+    threshold, scale = _thresholds(writer, call, layer)
+    parameters = {"v_threshold": threshold, "v_reset": np.zeros(call.shape)}
+    if not leak.any():
+        return writer.node(call, nir.IF(r=np.full(call.shape, 1 / writer.dt_s), **parameters), call.shape, scale)
+    leak = np.maximum(leak, 1 / STEPS_WITHOUT_LEAK)
+    node = nir.LIF(tau=writer.dt_s / leak, r=np.ones(call.shape), v_leak=np.zeros(call.shape), **parameters)
+    return writer.node(call, node, call.shape, scale / leak)  # r = 1, because some readers ignore it
+
+
+def _cuba_lif(writer: Writer, call: Call, layer: Any) -> Signal:
+    return _behind_synapses(writer, call, layer, layer.synapses.tau_syn)
+
+
+def _behind_synapses(writer: Writer, call: Call, layer: Any, tau_syn: float | Tensor) -> Signal:
+    threshold, scale = _thresholds(writer, call, layer)
+    node = cuba_lif_node(_decays(tau_syn, call.shape), _decays(layer.tau, call.shape), threshold, writer.dt_s)
+    return writer.node(call, node, call.shape, scale)
+
+
+def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> Signal:
+    behind_synapses = _decays(layer.tau_syn, call.shape).any()
+    signal = _behind_synapses(writer, call, layer, layer.tau_syn) if behind_synapses else _lif(writer, call, layer)
+    source, own = writer.signals[call.inputs[0]].terms[0]
+    gain = writer.plan.edges[source, call.name] / own
+    feedback, size = f"{call.name}_recurrent", call.shape[0]
+    node = nir.Affine(weight=_array(layer.recurrent.weight), bias=np.zeros(size, np.float32))
+    writer.plan.add(feedback, node, call.shape)
+    writer.plan.connect(call.name, feedback)
+    writer.plan.connect(feedback, call.name, gain)
+    return signal
+
+
+def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> Signal:
+    leak = 1 - _decays(layer.tau_syn, call.shape)
+    if not leak.any():
+        return writer.node(call, nir.I(r=np.full(call.shape, 1 / writer.dt_s)), call.shape)
+    leak = np.maximum(leak, 1 / STEPS_WITHOUT_LEAK)
+    node = nir.LI(tau=writer.dt_s / leak, r=np.ones(call.shape), v_leak=np.zeros(call.shape))
+    return writer.node(call, node, call.shape, 1 / leak)
+
+
+def _thresholds(writer: Writer, call: Call, layer: LIF) -> tuple[NDArray[np.float32], Floats]:
+    """Return thresholds as they stand in the node, and the factor for the input."""
+    threshold = np.broadcast_to(_array(layer.threshold), call.shape)
+    if writer.thresholds == "native":
+        return np.array(threshold), np.ones(())
+    shared = per_channel(call.shape, threshold.astype(np.float64)) if len(call.shape) == 3 else threshold
+    writer.original_thresholds[call.name] = np.array(threshold if shared is None else shared)
+    return np.ones(call.shape, np.float32), 1 / threshold.astype(np.float64)
+
+
+def _decays(tau: float | Tensor, shape: tuple[int, ...]) -> Floats:
+    # float64: the ratio dt / tau must give back the decay
+    return np.broadcast_to(_double(tau) if isinstance(tau, Tensor) else np.float64(tau), shape)
+
+
+def _bias(layer: Any, size: int) -> NDArray[np.float32]:
+    return np.zeros(size, np.float32) if layer.bias is None else _array(layer.bias)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.array(tensor.detach().cpu(), dtype=np.float32)
+
+
+def _double(tensor: Tensor) -> Floats:
+    return np.array(tensor.detach().cpu(), dtype=np.float64)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+PASSED_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
+WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], Signal]] = {
+    nn.Linear: _linear,
+    layers.Linear: _linear,
+    layers.Conv2d: _conv,
+    layers.BatchNorm2d: _batch_norm,
+    layers.AvgPool2d: _pool,
+    layers.GlobalAvgPool2d: _global_pool,
+    layers.MaxPool2d: _max_pool,
+    layers.Flatten: _flatten,
+    nn.Flatten: _flatten,
+    layers.Vote: _vote,
+    layers.SynapticFilter: _synaptic_filter,
+    LIF: _lif,
+    CubaLIF: _cuba_lif,
+    RecurrentLIF: _recurrent_lif,
+    **dict.fromkeys(PASSED_ON, _pass_on),
+}
+KNOWN = tuple(WRITERS)
