@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_neuro.errors import CheckFailed
 from esl_neuro.sparsity.masks import places_of_true
 
 SAMPLE_EVERY = 64
@@ -33,6 +34,11 @@ def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
     -------
     int64 Tensor, shape (count,)
         Different flat indices; which ones of equal scores is not said.
+
+    Raises
+    ------
+    CheckFailed
+        If scores are infinite, so that fewer places than ``count`` can be told from the others.
     """
     eligible = torch.where(places, scores, -torch.inf).flatten()
     sample = eligible[::SAMPLE_EVERY]
@@ -42,7 +48,10 @@ def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
         few = places_of_true(eligible >= bound)
         if few.numel() >= count:
             return few[torch.topk(eligible[few], count, sorted=False).indices]
-    return torch.topk(eligible, count, sorted=False).indices
+    chosen = torch.topk(eligible, count, sorted=False).indices
+    if not places.flatten()[chosen].all():  # scores of minus infinity lose to places where nothing may be chosen
+        raise CheckFailed("connections cannot be ranked: weights are infinite, training has diverged; learn slower")
+    return chosen
 
 
 def draw(places: Tensor, count: int, rng: np.random.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch.optim import Optimizer
 
+from esl_neuro.errors import CheckFailed
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.masks import SparseLayer
 from esl_neuro.sparsity.moments import normalised_momentum
@@ -30,11 +31,20 @@ def momentum(
     """Share all births by the mean momentum of each layer's connections (Dettmers & Zettlemoyer 2019).
 
     What a full layer cannot take goes to the others in the same proportions.
+
+    Raises
+    ------
+    CheckFailed
+        If the momentum of a layer is not finite.
     """
     weights = []
     for layer in layers:
         sizes = normalised_momentum(optimizer, layer)[layer.mask]
         weights.append(float(sizes.mean()) if sizes.numel() else 0.0)
+        if not math.isfinite(weights[-1]):
+            raise CheckFailed(
+                f"layer '{layer.name}': mean momentum is {weights[-1]}, training has diverged; learn slower"
+            )
     return apportion(weights, sum(deaths), room)
 
 

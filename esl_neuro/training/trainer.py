@@ -21,7 +21,7 @@ from torch.amp.grad_scaler import GradScaler
 from esl_neuro.data import Dataset, Split, prepare
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.random_streams import stream
 from esl_neuro.recipe import Recipe
 from esl_neuro.sections import DataSection, TrainingSection
@@ -210,6 +210,8 @@ class Trainer:
         ------
         KeyboardInterrupt
             On Ctrl-C, after the state was saved; :meth:`resume` continues from there.
+        CheckFailed
+            If the loss is not finite.
         """
         started = time.perf_counter() - self.seconds
         with _threads(self.recipe.training.threads), _interrupt_after_batch() as interrupted:
@@ -253,10 +255,15 @@ class Trainer:
         self.stabiliser.limit_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        batch_loss = loss.item()
+        if not math.isfinite(batch_loss):
+            raise CheckFailed(
+                f"{self.folder.path}: loss is {batch_loss} in batch {self.batch + 1} of epoch {self.epoch + 1}, "
+                f"training has diverged; lower training.learning_rate ({self.recipe.training.learning_rate:g})"
+            )
         updates = self.learner.step()
         for update in updates:
             self.folder.append_structure(update.to_dict())
-        batch_loss = loss.item()
         self.sums.loss += batch_loss * len(indices)
         self.sums.correct += int((activity.predictions() == labels).sum())
         self.sums.spikes += _count(activity.spikes)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_neuro.errors import CheckFailed
 from esl_neuro.sparsity.choice import SAMPLE_EVERY, draw, largest
 
 
@@ -33,6 +34,12 @@ def test_a_sample_that_misleads_changes_nothing(misleading):
     scores[::SAMPLE_EVERY] += 100 * misleading  # all that the sample sees is too large, or too small
     chosen = largest(scores, torch.ones_like(scores, dtype=torch.bool), 900)
     assert set(chosen.tolist()) == set(torch.topk(scores, 900).indices.tolist())
+
+
+def test_infinite_scores_are_refused_and_not_mistaken_for_other_places():
+    scores, places = torch.full((8,), -torch.inf), torch.tensor([False, True] * 4)
+    with pytest.raises(CheckFailed, match="weights are infinite, training has diverged"):
+        largest(scores, places, 4)
 
 
 def test_shape_does_not_matter():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_problem import WITH_MOMENTUM, ToyProblem
 
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.sparsity import Rewirer
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, apportion, exchange_quotas
 
@@ -116,6 +116,15 @@ def test_total_is_exact_after_every_update(density, distribution, alpha, prune, 
         assert sum(layer.connections for layer in rewirer.layers) == total
         for layer in rewirer.layers:
             assert (layer.weight[~layer.mask] == 0).all()
+
+
+def test_momentum_that_is_not_finite_is_refused():
+    task = ToyProblem("SGD")
+    rewirer = Rewirer(task.model, task.optimizer, density=0.4, layers="all", end=100, redistribution="momentum")
+    task.learn()
+    task.optimizer.state[rewirer.layers[1].weight]["momentum_buffer"].fill_(torch.nan)
+    with pytest.raises(CheckFailed, match="layer 'fc1': mean momentum is nan, training has diverged"):
+        REDISTRIBUTIONS["momentum"](rewirer.layers, [1, 1, 1], [9, 9, 9], task.optimizer)
 
 
 def test_densities_of_layers_move_apart():

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from esl_neuro.data import Split, load_dataset
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.recipe import load_recipe
 from esl_neuro.snn import neuron_layers, observe, weighted_layers
 from esl_neuro.sparsity import LEARNERS
@@ -643,6 +643,15 @@ def test_impossible_recipe_leaves_no_folder(tmp_path, override):
     with pytest.raises(BadInput):
         start(tmp_path, override)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["esl", "sparse_momentum", "grad_r"])
+def test_training_that_diverges_ends_there_with_the_fix(tmp_path, name):
+    with pytest.raises(CheckFailed) as caught:
+        train(tmp_path, *with_learner(name), "network.readout=accumulate", "training.learning_rate=1e36")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'mlp-digits-001'}: loss is ")
+    assert "of epoch 1, training has diverged; lower training.learning_rate (1e+36)" in message
 
 
 def test_growth_by_a_momentum_that_is_not_kept_is_refused_before_a_folder_is_made(tmp_path):
