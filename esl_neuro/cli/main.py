@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from esl_neuro import __version__
+from esl_neuro.cli.check import check
 from esl_neuro.cli.commands import ExampleGroup
 from esl_neuro.cli.energy import energy
 from esl_neuro.cli.evaluate import evaluate
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sweep, evaluate, export, run, verify, energy, quickstart):
+for command in (train, sweep, evaluate, export, check, run, verify, energy, quickstart):
     cli.add_command(command)
 
 

@@ -27,7 +27,7 @@ RUN = 64  # synapses of an axon that share a header
 HEADER_BITS = 10
 WORD_BITS = 64
 
-PER_CORE = ("neurons", "synaptic_memory", "input_axons", "output_axons")
+PER_CORE = ("neurons", "synapses", "synaptic_memory", "input_axons", "output_axons")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Placement:
     core_of_neuron : dict of str to int64 array, shape (neurons,)
         Core of each neuron of each group; core ``c`` is on chip ``c // cores_per_chip``. Input lines are on none.
     used : dict of str to int64 array, shape (cores,)
-        ``"neurons"``, ``"synaptic_memory"`` (bits), ``"input_axons"`` (sources of a connection that reach the core) and
-        ``"output_axons"`` (for each neuron of the core and each connection, the cores that it reaches).
+        ``"neurons"``, ``"synapses"``, ``"synaptic_memory"`` (bits), ``"input_axons"`` (sources of a connection that
+        reach the core) and ``"output_axons"`` (for each neuron and connection that leaves it, the cores reached).
     """
 
     core_of_neuron: dict[str, IntArray]
@@ -97,7 +97,7 @@ def place(program: Program, target: HardwareTarget) -> Placement:
         first += splits[group.name].blocks
     used = {
         name: np.concatenate([splits[group.name].used[name] for group in program.groups])
-        for name in ("neurons", "synaptic_memory", "input_axons")
+        for name in ("neurons", "synapses", "synaptic_memory", "input_axons")
     }
     outgoing = [np.add.reduceat(axons[group.name], splits[group.name].starts) for group in program.groups]
     return Placement(cores, used | {"output_axons": np.concatenate(outgoing)})
@@ -161,6 +161,7 @@ def _check_cores(program: Program, placement: Placement, target: HardwareTarget)
 def _change(name: str) -> str:
     return {
         "neurons": "reduce the neurons of a core",
+        "synapses": "lower the density of what feeds it, and so its synapses,",
         "synaptic_memory": "lower the density of what feeds it, and so its bits,",
         "input_axons": "reduce the sources that feed one neuron",
         "output_axons": "reduce the cores that its neurons reach",
@@ -244,29 +245,27 @@ def _measure(shape: tuple[int, int, int], size: int, incoming: Sequence[tuple[Co
     starts = (np.arange(0, channels * rows * columns, whole)[:, None] + np.arange(0, whole, size)).ravel()
     ends = np.append(starts[1:], channels * rows * columns)
     sizes = ends - starts
-    memory, arriving = np.zeros((2, starts.size), dtype=np.int64)
+    used = {name: np.zeros(starts.size, dtype=np.int64) for name in ("synapses", "synaptic_memory", "input_axons")}
     reached = []
     for connection, delay_bits in incoming:
-        bits, axons, reach = _arrivals(connection, shape, starts, sizes, delay_bits)
-        memory += bits
-        arriving += axons
+        reach = np.zeros(connection.weights.shape[1], dtype=np.int64)
+        for block, sources, counts in _arrivals(connection, shape, starts, sizes):
+            used["synapses"][block] += counts.sum()
+            used["synaptic_memory"][block] += memory_bits(np.bincount(counts), int(sizes[block]), delay_bits)
+            used["input_axons"][block] += sources.size
+            reach[sources] += 1
         reached.append((connection, reach))
-    return _Split(starts, sizes, {"neurons": sizes, "synaptic_memory": memory, "input_axons": arriving}, reached)
+    return _Split(starts, sizes, used | {"neurons": sizes}, reached)
 
 
 def _arrivals(
-    connection: Connection, shape: tuple[int, int, int], starts: IntArray, sizes: IntArray, delay_bits: int
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Return synaptic memory and input axons of each block, and for each source the blocks that it reaches."""
-    memory, axons = np.zeros((2, starts.size), dtype=np.int64)
+    connection: Connection, shape: tuple[int, int, int], starts: IntArray, sizes: IntArray
+) -> Iterator[tuple[int, IntArray, IntArray]]:
+    """For each block, yield the sources that reach it, and how many synapses each of them has there."""
     if isinstance(connection.weights, Kernel) and connection.weights.output_shape == shape:
-        reached = np.zeros(connection.weights.shape[1], dtype=np.int64)
         for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            sources, counts = _kernel_counts(connection.weights, start, size)
-            memory[block] = memory_bits(np.bincount(counts), size, delay_bits)
-            axons[block] = sources.size
-            reached[sources] += 1
-        return memory, axons, reached
+            yield block, *_kernel_counts(connection.weights, start, size)
+        return
     entries = connection.matrix.tocoo()
     block_of_row = np.repeat(np.arange(starts.size), sizes)
     counted = sp.csr_matrix(
@@ -274,10 +273,8 @@ def _arrivals(
         shape=(starts.size, connection.weights.shape[1]),
     )
     for block in range(starts.size):
-        counts = counted.data[counted.indptr[block] : counted.indptr[block + 1]]
-        memory[block] = memory_bits(np.bincount(counts), int(sizes[block]), delay_bits)
-    reached = np.bincount(counted.indices, minlength=connection.weights.shape[1])
-    return memory, np.diff(counted.indptr).astype(np.int64), reached.astype(np.int64)
+        part = slice(counted.indptr[block], counted.indptr[block + 1])
+        yield block, counted.indices[part], counted.data[part]
 
 
 def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
