@@ -41,7 +41,7 @@ def compiled(graph, payload=Payload(), scalings=None):  # noqa: B008 (frozen)
     return network, program, errors
 
 
-def layered(rng, readout=False, threshold=40.0):
+def layered(rng, readout=False):
     """Two layers whose formula is coarse: thresholds far above the weights, but a few large weights."""
     weights = rng.normal(0, 1, (12, 20))
     weights[0, 0] = 30

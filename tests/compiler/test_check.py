@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 
 import nir
 import numpy as np
@@ -14,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
-from esl_neuro.backends.integer import run_integer
+from esl_neuro.cli.main import main
 from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.resources import find_resource
 
 LOIHI2 = load_target("loihi2")
 VALUES = (np.nan, np.inf, 0, -1, 1e300, 1e-300, 0.5, None, "text", b"same", [], [1, 2, 3, 4, 5], object(), 10**30, True)
@@ -91,12 +90,6 @@ def test_an_undamaged_graph_compiles():
         assert check_graph(random_graph(np.random.default_rng(seed)), LOIHI2).compiles
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "esl_neuro.cli.main", "check", *map(str, arguments)], capture_output=True, text=True
-    )
-
-
 def small(size=2, threshold=1.0):
     neurons = {name: np.full(size, value) for name, value in (("tau", 2e-3), ("r", 1.0), ("v_leak", 0.0))}
     nodes = {
@@ -108,47 +101,31 @@ def small(size=2, threshold=1.0):
     return nir.NIRGraph(nodes, [("input", "fc"), ("fc", "lif"), ("lif", "output")], metadata={})
 
 
-def test_exit_codes_and_documents(tmp_path):
-    nir.write(tmp_path / "good.nir", small())
-    nir.write(tmp_path / "bad.nir", small(threshold=-1.0))
-    (tmp_path / "text.nir").write_text("no HDF5")
-    tiny = tmp_path / "tiny.toml"
-    good, bad = tmp_path / "good.nir", tmp_path / "bad.nir"
+def test_exit_codes_and_documents(tmp_path, capsys):
+    good, bad, text, tiny = (tmp_path / name for name in ("good.nir", "bad.nir", "text.nir", "tiny.toml"))
+    nir.write(good, small())
+    nir.write(bad, small(threshold=-1.0))
+    text.write_text("no HDF5")
+    chip = find_resource("hw_targets", "loihi2").read_text(encoding="utf-8")
+    tiny.write_text(chip.replace("value = 1048576", "value = 1"))
 
-    done = command(good, "--dt", "1e-3", "--json")
-    document = json.loads(done.stdout)
-    assert (done.returncode, document["compiles"], document["fits"], document["findings"]) == (0, True, True, [])
+    def command(*arguments):
+        return main(["check", *map(str, arguments)]), capsys.readouterr().out
+
+    code, out = command(good, "--dt", "1e-3", "--json")
+    document = json.loads(out)
+    assert (code, document["compiles"], document["fits"], document["findings"]) == (0, True, True, [])
     assert {row["resource"]: row["used"] for row in document["utilisation"]}["neurons_per_chip"] == 2
 
-    done = command(bad, "--json")
-    document = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert [(finding["kind"], finding["severity"]) for finding in document["findings"]] == [
+    code, out = command(bad, "--json")
+    assert code == 1
+    assert [(finding["kind"], finding["severity"]) for finding in json.loads(out)["findings"]] == [
         ("no-time-step", "error"),
         ("threshold", "error"),
     ]
-    done = command(bad)
-    assert "threshold" in done.stdout
-    assert "every threshold must be positive" in done.stdout
+    assert "every threshold must be positive" in command(bad)[1]
+    assert command(text) == command(tmp_path / "nowhere.nir") == (2, "")
 
-    assert command(tmp_path / "text.nir").returncode == 2
-    assert command(tmp_path / "nowhere.nir").returncode == 2
-
-    source = (resource := find()).read_text(encoding="utf-8")
-    assert resource.name == "loihi2.toml"
-    tiny.write_text(source.replace("value = 1048576", "value = 1"))
-    done = command(good, "--dt", "1e-3", "--target", tiny)
-    assert done.returncode == 4
-    assert "needs 2 of 1" in done.stdout
-
-
-def find():
-    from esl_neuro.resources import find_resource
-
-    return find_resource("hw_targets", "loihi2")
-
-
-def test_what_a_graph_of_convolutions_and_loops_compiles_to_runs():
-    """Programs of kinds that the simulator already runs: a chain."""
-    program = compile_any_size(small(), LOIHI2, 4, 1e-3).program
-    assert run_integer(program, np.ones((2, 4, 3), dtype=np.uint8)).spikes["lif"].any()
+    code, out = command(good, "--dt", "1e-3", "--target", tiny)
+    assert code == 4
+    assert "needs 2 of 1" in out

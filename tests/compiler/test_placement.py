@@ -106,7 +106,7 @@ def brute_force(program, placement):
     return used
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     limits=st.fixed_dictionaries(
