@@ -249,22 +249,32 @@ def _measure(shape: tuple[int, int, int], size: int, incoming: Sequence[tuple[Co
     reached = []
     for connection, delay_bits in incoming:
         reach = np.zeros(connection.weights.shape[1], dtype=np.int64)
-        for block, sources, counts in _arrivals(connection, shape, starts, sizes):
-            used["synapses"][block] += counts.sum()
-            used["synaptic_memory"][block] += memory_bits(np.bincount(counts), int(sizes[block]), delay_bits)
-            used["input_axons"][block] += sources.size
+        for block, sources, load in _arrivals(connection, shape, starts, sizes, delay_bits):
+            for name, amount in load.items():
+                used[name][block] += amount
             reach[sources] += 1
         reached.append((connection, reach))
     return _Split(starts, sizes, used | {"neurons": sizes}, reached)
 
 
+Load = dict[str, int]
+
+
+def _load(counts: IntArray, neurons: int, delay_bits: int) -> Load:
+    """Return what axons with so many synapses each take of a core."""
+    return {
+        "synapses": int(counts.sum()),
+        "synaptic_memory": memory_bits(np.bincount(counts), neurons, delay_bits),
+        "input_axons": counts.size,
+    }
+
+
 def _arrivals(
-    connection: Connection, shape: tuple[int, int, int], starts: IntArray, sizes: IntArray
-) -> Iterator[tuple[int, IntArray, IntArray]]:
-    """For each block, yield the sources that reach it, and how many synapses each of them has there."""
+    connection: Connection, shape: tuple[int, int, int], starts: IntArray, sizes: IntArray, delay_bits: int
+) -> Iterator[tuple[int, IntArray, Load]]:
+    """For each block, yield the sources that reach it, and what they take of its core."""
     if isinstance(connection.weights, Kernel) and connection.weights.output_shape == shape:
-        for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            yield block, *_kernel_counts(connection.weights, start, size)
+        yield from _kernel_arrivals(connection.weights, starts, sizes, delay_bits)
         return
     entries = connection.matrix.tocoo()
     block_of_row = np.repeat(np.arange(starts.size), sizes)
@@ -274,7 +284,7 @@ def _arrivals(
     )
     for block in range(starts.size):
         part = slice(counted.indptr[block], counted.indptr[block + 1])
-        yield block, counted.indices[part], counted.data[part]
+        yield block, counted.indices[part], _load(counted.data[part], int(sizes[block]), delay_bits)
 
 
 def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
@@ -314,23 +324,37 @@ def _words(bits: IntArray) -> IntArray:
     return -(-bits // WORD_BITS) * WORD_BITS
 
 
-def _kernel_counts(kernel: Kernel, start: int, size: int) -> tuple[IntArray, IntArray]:
-    """Return the sources with synapses into consecutive targets, and the number of these synapses of each."""
+def _kernel_arrivals(
+    kernel: Kernel, starts: IntArray, sizes: IntArray, delay_bits: int
+) -> Iterator[tuple[int, IntArray, Load]]:
+    """Do what :func:`_arrivals` does; blocks that see their part of the image alike are counted once."""
+    _, source_rows, source_columns = kernel.input_shape
+    known: dict[tuple[int, int, int, bytes, bytes], tuple[IntArray, Load]] = {}
+    for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+        channels, rows, columns = _extent(kernel, start, size)
+        row_of_tap, top = _seen(kernel, 0, rows)
+        column_of_tap, left = _seen(kernel, 1, columns)
+        key = (size, *channels, row_of_tap.tobytes(), column_of_tap.tobytes())
+        if key not in known:
+            taps = _taps(kernel, *channels)
+            counts = np.matmul(row_of_tap, np.matmul(taps, column_of_tap.T))  # (in channels, rows, columns seen)
+            channel, row, column = np.nonzero(counts)
+            offsets = (channel * source_rows + row) * source_columns + column
+            known[key] = offsets, _load(counts[channel, row, column].astype(np.int64), size, delay_bits)
+        offsets, load = known[key]
+        yield block, offsets + (top * source_columns + left), load
+
+
+def _extent(kernel: Kernel, start: int, size: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return the (first, one past the last) channel, row and column of consecutive targets."""
     _, rows, columns = kernel.output_shape
     first, last = start // (rows * columns), (start + size - 1) // (rows * columns)
+    top, bottom = (place % (rows * columns) // columns for place in (start, start + size - 1))
     if first < last:
-        row_range, column_range = (0, rows), (0, columns)
-    else:
-        top, bottom = start % (rows * columns) // columns, (start + size - 1) % (rows * columns) // columns
-        row_range = (top, bottom + 1)
-        column_range = (0, columns) if top < bottom else (start % columns, (start + size - 1) % columns + 1)
-    taps = _taps(kernel, first, last + 1)
-    row_of_tap, top = _seen(kernel, 0, row_range)
-    column_of_tap, left = _seen(kernel, 1, column_range)
-    counts = np.matmul(row_of_tap, np.matmul(taps, column_of_tap.T))  # (in channels, rows seen, columns seen)
-    channel, row, column = np.nonzero(counts)
-    sources = (channel * kernel.input_shape[1] + row + top) * kernel.input_shape[2] + column + left
-    return sources, counts[channel, row, column].astype(np.int64)
+        return (first, last + 1), (0, rows), (0, columns)
+    if top < bottom:
+        return (first, last + 1), (top, bottom + 1), (0, columns)
+    return (first, last + 1), (top, bottom + 1), (start % columns, (start + size - 1) % columns + 1)
 
 
 def _taps(kernel: Kernel, first: int, last: int) -> IntArray:
