@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from esl_neuro import __version__
+from esl_neuro.cli.check import check
 from esl_neuro.cli.commands import ExampleGroup
 from esl_neuro.cli.diff import diff
 from esl_neuro.cli.energy import energy
@@ -47,7 +48,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sweep, evaluate, export, run, verify, diff, energy, targets, quickstart):
+for command in (train, sweep, evaluate, export, check, run, verify, diff, energy, targets, quickstart):
     cli.add_command(command)
 
 

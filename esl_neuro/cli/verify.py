@@ -55,7 +55,13 @@ def recompile(folder: Path) -> list[str]:
 
     bundle = read_bundle(folder)
     stored = bundle.program
-    again = compile_graph(read_graph(bundle.graph_path), load_target(stored.target), stored.steps).program
+    again = compile_graph(
+        read_graph(bundle.graph_path),
+        load_target(stored.target),
+        stored.steps,
+        input_bits=stored.input_bits,
+        input_scale=stored.input_scale,
+    ).program
     return differences(stored, again)
 
 

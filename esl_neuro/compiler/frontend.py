@@ -213,7 +213,7 @@ def _declared_shape(node: Any, side: str) -> Shape:
         sizes = np.asarray(declared[side], dtype=np.float64).ravel()  # type: ignore[index]
         shape = tuple(int(size) for size in sizes)
         good = bool(np.all(sizes == np.rint(sizes)))
-    except (TypeError, ValueError, KeyError, OverflowError):
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         shape, good = (), False
     if not good or not shape or min(shape) < 1 or math.prod(shape) > LARGEST_SIGNAL:
         raise Unsupported(

@@ -166,11 +166,8 @@ def _delay(node: Any, shape: Shape, dt_s: float) -> LinearNode:
 
 
 def _flatten(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
-    try:
-        start, end = (int(getattr(node, name)) for name in ("start_dim", "end_dim"))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise Unsupported("malformed", "start_dim and end_dim must be whole numbers") from error
     count = len(shape)
+    (start,), (end,) = (whole_numbers(node, name, 1, -count) for name in ("start_dim", "end_dim"))
     first, last = (dim + count if dim < 0 else dim for dim in (start, end))
     if not 0 <= first <= last < count:
         raise Unsupported("shape-mismatch", f"flattens dimensions {start} to {end}, what arrives has shape {shape}")

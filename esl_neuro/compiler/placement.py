@@ -27,7 +27,7 @@ RUN = 64  # synapses of an axon that share a header
 HEADER_BITS = 10
 WORD_BITS = 64
 
-PER_CORE = ("neurons", "synaptic_memory", "input_axons", "output_axons")
+PER_CORE = ("neurons", "synapses", "synaptic_memory", "input_axons", "output_axons")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Placement:
     core_of_neuron : dict of str to int64 array, shape (neurons,)
         Core of each neuron of each group; core ``c`` is on chip ``c // cores_per_chip``. Input lines are on none.
     used : dict of str to int64 array, shape (cores,)
-        ``"neurons"``, ``"synaptic_memory"`` (bits), ``"input_axons"`` (sources of a connection that reach the core) and
-        ``"output_axons"`` (for each neuron of the core and each connection, the cores that it reaches).
+        ``"neurons"``, ``"synapses"``, ``"synaptic_memory"`` (bits), ``"input_axons"`` (sources of a connection that
+        reach the core) and ``"output_axons"`` (for each neuron and connection that leaves it, the cores reached).
     """
 
     core_of_neuron: dict[str, IntArray]
@@ -97,7 +97,7 @@ def place(program: Program, target: HardwareTarget) -> Placement:
         first += splits[group.name].blocks
     used = {
         name: np.concatenate([splits[group.name].used[name] for group in program.groups])
-        for name in ("neurons", "synaptic_memory", "input_axons")
+        for name in ("neurons", "synapses", "synaptic_memory", "input_axons")
     }
     outgoing = [np.add.reduceat(axons[group.name], splits[group.name].starts) for group in program.groups]
     return Placement(cores, used | {"output_axons": np.concatenate(outgoing)})
@@ -161,6 +161,7 @@ def _check_cores(program: Program, placement: Placement, target: HardwareTarget)
 def _change(name: str) -> str:
     return {
         "neurons": "reduce the neurons of a core",
+        "synapses": "lower the density of what feeds it, and so its synapses,",
         "synaptic_memory": "lower the density of what feeds it, and so its bits,",
         "input_axons": "reduce the sources that feed one neuron",
         "output_axons": "reduce the cores that its neurons reach",
@@ -244,29 +245,37 @@ def _measure(shape: tuple[int, int, int], size: int, incoming: Sequence[tuple[Co
     starts = (np.arange(0, channels * rows * columns, whole)[:, None] + np.arange(0, whole, size)).ravel()
     ends = np.append(starts[1:], channels * rows * columns)
     sizes = ends - starts
-    memory, arriving = np.zeros((2, starts.size), dtype=np.int64)
+    used = {name: np.zeros(starts.size, dtype=np.int64) for name in ("synapses", "synaptic_memory", "input_axons")}
     reached = []
     for connection, delay_bits in incoming:
-        bits, axons, reach = _arrivals(connection, shape, starts, sizes, delay_bits)
-        memory += bits
-        arriving += axons
+        reach = np.zeros(connection.weights.shape[1], dtype=np.int64)
+        for block, sources, load in _arrivals(connection, shape, starts, sizes, delay_bits):
+            for name, amount in load.items():
+                used[name][block] += amount
+            reach[sources] += 1
         reached.append((connection, reach))
-    return _Split(starts, sizes, {"neurons": sizes, "synaptic_memory": memory, "input_axons": arriving}, reached)
+    return _Split(starts, sizes, used | {"neurons": sizes}, reached)
+
+
+Load = dict[str, int]
+
+
+def _load(counts: IntArray, neurons: int, delay_bits: int) -> Load:
+    """Return what axons with so many synapses each take of a core."""
+    return {
+        "synapses": int(counts.sum()),
+        "synaptic_memory": memory_bits(np.bincount(counts), neurons, delay_bits),
+        "input_axons": counts.size,
+    }
 
 
 def _arrivals(
     connection: Connection, shape: tuple[int, int, int], starts: IntArray, sizes: IntArray, delay_bits: int
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Return synaptic memory and input axons of each block, and for each source the blocks that it reaches."""
-    memory, axons = np.zeros((2, starts.size), dtype=np.int64)
+) -> Iterator[tuple[int, IntArray, Load]]:
+    """For each block, yield the sources that reach it, and what they take of its core."""
     if isinstance(connection.weights, Kernel) and connection.weights.output_shape == shape:
-        reached = np.zeros(connection.weights.shape[1], dtype=np.int64)
-        for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-            sources, counts = _kernel_counts(connection.weights, start, size)
-            memory[block] = memory_bits(np.bincount(counts), size, delay_bits)
-            axons[block] = sources.size
-            reached[sources] += 1
-        return memory, axons, reached
+        yield from _kernel_arrivals(connection.weights, starts, sizes, delay_bits)
+        return
     entries = connection.matrix.tocoo()
     block_of_row = np.repeat(np.arange(starts.size), sizes)
     counted = sp.csr_matrix(
@@ -274,10 +283,8 @@ def _arrivals(
         shape=(starts.size, connection.weights.shape[1]),
     )
     for block in range(starts.size):
-        counts = counted.data[counted.indptr[block] : counted.indptr[block + 1]]
-        memory[block] = memory_bits(np.bincount(counts), int(sizes[block]), delay_bits)
-    reached = np.bincount(counted.indices, minlength=connection.weights.shape[1])
-    return memory, np.diff(counted.indptr).astype(np.int64), reached.astype(np.int64)
+        part = slice(counted.indptr[block], counted.indptr[block + 1])
+        yield block, counted.indices[part], _load(counted.data[part], int(sizes[block]), delay_bits)
 
 
 def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
@@ -317,23 +324,37 @@ def _words(bits: IntArray) -> IntArray:
     return -(-bits // WORD_BITS) * WORD_BITS
 
 
-def _kernel_counts(kernel: Kernel, start: int, size: int) -> tuple[IntArray, IntArray]:
-    """Return the sources with synapses into consecutive targets, and the number of these synapses of each."""
+def _kernel_arrivals(
+    kernel: Kernel, starts: IntArray, sizes: IntArray, delay_bits: int
+) -> Iterator[tuple[int, IntArray, Load]]:
+    """Do what :func:`_arrivals` does; blocks that see their part of the image alike are counted once."""
+    _, source_rows, source_columns = kernel.input_shape
+    known: dict[tuple[int, int, int, bytes, bytes], tuple[IntArray, Load]] = {}
+    for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+        channels, rows, columns = _extent(kernel, start, size)
+        row_of_tap, top = _seen(kernel, 0, rows)
+        column_of_tap, left = _seen(kernel, 1, columns)
+        key = (size, *channels, row_of_tap.tobytes(), column_of_tap.tobytes())
+        if key not in known:
+            taps = _taps(kernel, *channels)
+            counts = np.matmul(row_of_tap, np.matmul(taps, column_of_tap.T))  # (in channels, rows, columns seen)
+            channel, row, column = np.nonzero(counts)
+            offsets = (channel * source_rows + row) * source_columns + column
+            known[key] = offsets, _load(counts[channel, row, column].astype(np.int64), size, delay_bits)
+        offsets, load = known[key]
+        yield block, offsets + (top * source_columns + left), load
+
+
+def _extent(kernel: Kernel, start: int, size: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return the (first, one past the last) channel, row and column of consecutive targets."""
     _, rows, columns = kernel.output_shape
     first, last = start // (rows * columns), (start + size - 1) // (rows * columns)
+    top, bottom = (place % (rows * columns) // columns for place in (start, start + size - 1))
     if first < last:
-        row_range, column_range = (0, rows), (0, columns)
-    else:
-        top, bottom = start % (rows * columns) // columns, (start + size - 1) % (rows * columns) // columns
-        row_range = (top, bottom + 1)
-        column_range = (0, columns) if top < bottom else (start % columns, (start + size - 1) % columns + 1)
-    taps = _taps(kernel, first, last + 1)
-    row_of_tap, top = _seen(kernel, 0, row_range)
-    column_of_tap, left = _seen(kernel, 1, column_range)
-    counts = np.matmul(row_of_tap, np.matmul(taps, column_of_tap.T))  # (in channels, rows seen, columns seen)
-    channel, row, column = np.nonzero(counts)
-    sources = (channel * kernel.input_shape[1] + row + top) * kernel.input_shape[2] + column + left
-    return sources, counts[channel, row, column].astype(np.int64)
+        return (first, last + 1), (0, rows), (0, columns)
+    if top < bottom:
+        return (first, last + 1), (top, bottom + 1), (0, columns)
+    return (first, last + 1), (top, bottom + 1), (start % columns, (start + size - 1) % columns + 1)
 
 
 def _taps(kernel: Kernel, first: int, last: int) -> IntArray:

@@ -1,0 +1,94 @@
+"""``esl-neuro check``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option
+from esl_neuro.errors import CheckFailed, LimitExceeded
+
+
+@click.command(
+    cls=ExampleCommand,
+    short_help="Say all that keeps a NIR file from a chip.",
+    examples=(
+        ("esl-neuro check model.nir --target loihi2", "any NIR file, of any program"),
+        ("esl-neuro check model.nir --target loihi2 --dt 1e-4", "one without a time step in its metadata"),
+        ("esl-neuro check model.nir --target loihi --json", "for a program to read"),
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--target", default="loihi2", show_default=True, help="Chip: a name, or the path of a TOML file.")
+@click.option("--dt", "dt_s", type=float, help="Time step in seconds.  [default: 'dt_s' of the file's metadata]")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Time steps per sample, which a readout collects.  [default: 'steps' of the file's metadata, or 100]",
+)
+@json_option
+def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_json: bool) -> None:
+    """Check whether FILE can be compiled for a chip and fits on it, and how much of the chip it needs.
+
+    Exit codes: 0 it does, 1 something in it has no integer form, 2 FILE cannot be read, 4 it does not fit.
+    """
+    document = check_file(file, target, dt_s, steps)
+    emit(document, render(document), as_json)
+    wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
+    if wrong and not document["compiles"]:
+        raise CheckFailed(f"{file}: {len(wrong)} findings keep it from {target}")
+    if wrong:
+        raise LimitExceeded(f"{file}: does not fit on one {target}")
+
+
+def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -> dict[str, Any]:
+    """Return the findings and, if the file compiles, what it uses of the chip.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, or the target compiles nothing.
+    """
+    from esl_neuro.compiler.check import check_graph
+    from esl_neuro.compiler.frontend import read_graph
+    from esl_neuro.hardware import load_target
+
+    chip = load_target(target)
+    checked = check_graph(read_graph(file), chip, steps, dt_s)
+    return {"file": str(file), "target": chip.name, **asdict(checked)}
+
+
+def render(document: dict[str, Any]) -> str:
+    """Write findings and utilisation as text."""
+    from esl_neuro.report.tables import table
+
+    parts = []
+    if document["findings"]:
+        rows = [
+            (finding["severity"], finding["kind"], finding["place"], finding["message"])
+            for finding in document["findings"]
+        ]
+        parts.append(table(("severity", "kind", "where", "what"), rows, left=4))
+    if document["compiles"]:
+        uses = [
+            (row["resource"], f"{row['used']:,}", f"{row['mean']:,.1f}", _limit(row), _share(row), row["unit"])
+            for row in document["utilisation"]
+        ]
+        parts.append(
+            f"Of one {document['target']} (per core: the fullest one)\n"
+            + table(("resource", "used", "mean", "limit", "share", "unit"), uses)
+        )
+    verdict = "compiles" if document["compiles"] else "cannot be compiled"
+    fits = " and fits" if document["fits"] else " but does not fit" if document["compiles"] else ""
+    return "\n\n".join([f"{document['file']} {verdict}{fits} ({document['target']})", *parts])
+
+
+def _limit(row: dict[str, Any]) -> str:
+    return "unknown" if row["limit"] is None else f"{row['limit']:,}"
+
+
+def _share(row: dict[str, Any]) -> str:
+    return "" if not row["limit"] else f"{100 * row['used'] / row['limit']:.1f} %"

@@ -1,0 +1,262 @@
+"""Choose scales on data, and find what rounding did to a network that runs.
+
+The simulator is given as a function, so that any backend may be it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.compiler.compile import quantise_network
+from esl_neuro.compiler.findings import WARNING, Finding
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.linear_maps import apply
+from esl_neuro.compiler.network import FloatGroup, FloatNetwork
+from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, Weights
+from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, DECAY_ONE, POTENTIAL_SHIFT, Payload, Scaling
+from esl_neuro.compiler.reference import FloatTrace, simulate
+from esl_neuro.hardware import Arithmetic
+
+
+class Ran(Protocol):
+    """What a simulator returns, as :class:`esl_neuro.backends.trace.Trace`.
+
+    Spikes, currents and potentials have shape (samples, steps, neurons); ``u`` and ``v`` are those after each step.
+    """
+
+    @property
+    def spikes(self) -> Mapping[str, NDArray[np.uint8]]:
+        """Spikes of each group."""
+
+    @property
+    def u(self) -> Mapping[str, IntArray]:
+        """Synaptic currents."""
+
+    @property
+    def v(self) -> Mapping[str, IntArray]:
+        """Membrane potentials."""
+
+    @property
+    def potential(self) -> IntArray | None:
+        """Last potentials of the output, shape (samples, neurons), if the program reads them."""
+
+
+Runner = Callable[[Program, NDArray[Any]], Ran]
+
+# First the formula, then finer and coarser ones. A factor of 2 with a shift of 1 leaves the weights and halves the
+# error of the threshold; a factor without it clips the largest weights for the sake of the others.
+CANDIDATES = (
+    BY_FORMULA,
+    *(Scaling(2.0**shift, shift) for shift in (1, 2, 3, 4, -1)),
+    *(Scaling(factor) for factor in (0.5, 0.71, 0.84, 1.19, 1.41, 2.0)),
+)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration chose for one group.
+
+    Attributes
+    ----------
+    group : str
+    scaling : Scaling
+    error, error_by_formula : float
+        See :func:`group_error`: with the chosen scaling, and with the formula.
+    """
+
+    group: str
+    scaling: Scaling
+    error: float
+    error_by_formula: float
+
+
+def payloads(inputs: NDArray[Any], payload: Payload) -> NDArray[np.int32]:
+    """Write inputs in units of the network as what input spikes carry, rounded and clipped to the payload."""
+    scaled = np.rint(np.asarray(inputs, dtype=np.float64) * payload.scale)
+    integers: NDArray[np.int32] = np.clip(scaled, 0, payload.largest).astype(np.int32)
+    return integers
+
+
+def search_scalings(
+    network: FloatNetwork,
+    arithmetic: Arithmetic,
+    steps: int,
+    inputs: NDArray[Any],
+    run: Runner,
+    payload: Payload = BINARY,
+    candidates: Sequence[Scaling] = CANDIDATES,
+) -> tuple[Calibration, ...]:
+    """Choose for each group, from input to output, the scaling with the least error on data.
+
+    Each group is judged with those before it as chosen already, so that it makes up for what they do. Among equals the
+    first candidate wins: the formula stands unless another one is better.
+
+    Parameters
+    ----------
+    network : FloatNetwork
+        The network.
+    arithmetic : Arithmetic
+        Integer formats of the chip.
+    steps : int
+        Time steps per sample.
+    inputs : array, shape (samples, steps, input lines)
+        Calibration data in units of the network.
+    run : callable
+        Simulates a program on payloads.
+    payload : Payload
+        What input spikes carry.
+    candidates : sequence of Scaling
+        What to try; the first one is the default.
+    """
+    wanted, fed = simulate(network, inputs), payloads(inputs, payload)
+    chosen: dict[str, Scaling] = {}
+    results = []
+    for group in network.groups:
+        tried = []
+        for candidate in candidates:
+            program, _ = quantise_network(network, "", arithmetic, steps, payload, {**chosen, group.name: candidate})
+            tried.append(group_error(wanted, run(program, fed), program, group.name))
+        best = int(np.argmin(tried))
+        chosen[group.name] = candidates[best]
+        results.append(Calibration(group.name, candidates[best], tried[best], tried[0]))
+    return tuple(results)
+
+
+def group_error(wanted: FloatTrace, got: Ran, program: Program, name: str) -> float:
+    """Measure how far a group is from the float network.
+
+    Of a group that fires: the share of entries (sample, step, neuron) whose spikes differ. Of one that is read: the
+    root mean square error of its last potentials over their standard deviation.
+    """
+    if name != program.output.name or got.potential is None:
+        return float(np.mean(got.spikes[name] != wanted.spikes[name]))
+    expected = wanted.v[name][:, -1]
+    potential = got.potential / (program.output.scale * (1 << POTENTIAL_SHIFT))
+    spread = float(expected.std()) or 1.0
+    return float(np.sqrt(np.mean((potential - expected) ** 2))) / spread
+
+
+def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Finding]:
+    """Warn of layers that are silent, currents that wrapped and potentials that saturated, on data.
+
+    Parameters
+    ----------
+    program : Program
+        What ran.
+    inputs : integer array, shape (samples, steps, input lines)
+        The payloads that it ran on.
+    got : Ran
+        Spikes, ``u`` and ``v`` of every group.
+    """
+    findings = []
+    signals: dict[str, NDArray[Any]] = {INPUT: np.asarray(inputs, dtype=np.int64), **got.spikes}
+    for group in program.groups:
+        place = f"layer '{group.name}'"
+        reads = group.name == program.output.name and program.readout == "potential"
+        silent = np.mean(got.spikes[group.name].sum(axis=(0, 1)) == 0)
+        if reads and silent < 1:
+            message = "is read and yet fired: its potential reached the threshold and was reset; scale it down"
+            findings.append(Finding("readout-fires", place, message, WARNING))
+        if not reads and silent == 1:
+            message = "no neuron fires on these data; its thresholds are too far above its inputs"
+            findings.append(Finding("silent-layer", place, message, WARNING))
+        wrapped = int(np.count_nonzero(wraps(program, group, signals, got.u[group.name])))
+        if wrapped:
+            message = f"the synaptic current wrapped {wrapped:,} times; scale the layer down"
+            findings.append(Finding("current-wraps", place, message, WARNING))
+        saturated = int(np.count_nonzero(np.abs(got.v[group.name]) >= 2**23 - 1))
+        if saturated:
+            message = f"the potential saturated {saturated:,} times; scale the layer down"
+            findings.append(Finding("potential-saturates", place, message, WARNING))
+    return findings
+
+
+def wraps(program: Program, group: Group, signals: Mapping[str, NDArray[Any]], u: IntArray) -> NDArray[np.bool_]:
+    """Tell where the synaptic current left its 24 bits: where ``u`` is not what decay and input make of the last one.
+
+    Parameters
+    ----------
+    program, group : Program, Group
+        The group, and the program that it is of.
+    signals : mapping of str to array, shape (samples, steps, neurons)
+        Spikes of all groups, payloads of the input.
+    u : int64 array, shape (samples, steps, neurons)
+        Currents after each step.
+    """
+    arriving = np.zeros(u.shape, dtype=np.int64)
+    for connection in program.incoming(group.name):
+        sent = signals[connection.source]
+        steps = u.shape[1] - connection.delay
+        if steps <= 0:
+            continue
+        columns = sent[:, :steps].reshape(-1, sent.shape[2]).T.astype(np.float64)
+        sums = np.rint(apply(connection.weights, columns)).astype(np.int64).T.reshape(u.shape[0], steps, -1)
+        shift = connection.weight_exp
+        arriving[:, connection.delay :] += sums << shift if shift >= 0 else sums >> -shift
+    before = np.concatenate([np.zeros_like(u[:, :1]), u[:, :-1]], axis=1)
+    kept = before * (DECAY_ONE - (group.du + 1))
+    expected = np.sign(kept) * (np.abs(kept) >> 12) + (arriving << POTENTIAL_SHIFT)
+    return np.asarray(expected != u)
+
+
+def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) -> dict[str, tuple[float, float]]:
+    """Say how much accuracy each layer costs.
+
+    Parameters
+    ----------
+    groups : iterable of str
+        The layers.
+    accuracy : callable
+        Accuracy of the network with this set of layers in integers, the others in floating point.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        For each layer: what is lost when it alone is rounded, and what comes back when all but it are.
+    """
+    names = tuple(groups)
+    everything = frozenset(names)
+    exact, rounded = accuracy(frozenset()), accuracy(everything)
+    return {name: (exact - accuracy(frozenset({name})), accuracy(everything - {name}) - rounded) for name in names}
+
+
+def rounded_network(network: FloatNetwork, program: Program, layers: frozenset[str]) -> FloatNetwork:
+    """Return the network with the numbers of some layers as they are in the program, the others as they were.
+
+    Run by :func:`~esl_neuro.compiler.reference.simulate` this is what :func:`blame` compares: rounding of weights,
+    thresholds, decays and biases, without that of ``u`` and ``v``.
+    """
+    scales = {group.name: group.scale for group in program.groups}
+    groups = tuple(
+        _rounded_group(group, next(each for each in program.groups if each.name == group.name))
+        if group.name in layers
+        else group
+        for group in network.groups
+    )
+    connections = tuple(
+        replace(each, weights=_unscaled(got, scales[got.target], program)) if each.target in layers else each
+        for each, got in zip(network.connections, program.connections, strict=True)
+    )
+    return replace(network, groups=groups, connections=connections)
+
+
+def _rounded_group(group: FloatGroup, got: Group) -> FloatGroup:
+    return replace(
+        group,
+        bias=(got.bias_mant << got.bias_exp) / (got.scale * (1 << POTENTIAL_SHIFT)),
+        du=(got.du + 1) / DECAY_ONE,
+        dv=got.dv / DECAY_ONE,
+        threshold=got.vth / got.scale if group.fires else group.threshold,
+    )
+
+
+def _unscaled(connection: Connection, scale: float, program: Program) -> Weights:
+    unit = 2.0**connection.weight_exp / scale * (program.input_scale if connection.source == INPUT else 1)
+    if isinstance(connection.weights, Kernel):
+        return replace(connection.weights, weights=connection.weights.weights * unit)
+    return connection.weights.astype(np.float64) * unit

@@ -1,0 +1,80 @@
+"""Whether a graph can be compiled and fits, without ever failing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+
+from esl_neuro.compiler.compile import arithmetic_of, check_rounding, input_payload, quantise_network
+from esl_neuro.compiler.findings import Finding, errors
+from esl_neuro.compiler.frontend import analyse
+from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
+from esl_neuro.hardware import HardwareTarget
+
+STEPS = 100  # where neither the caller nor the graph says
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The verdict on a graph.
+
+    Attributes
+    ----------
+    compiles, fits : bool
+        Whether it has an integer form, and whether that fits on one chip.
+    findings : tuple of Finding
+        Errors and warnings.
+    utilisation : tuple of Utilisation
+        What it uses of one chip; empty if it does not compile.
+    """
+
+    compiles: bool
+    fits: bool
+    findings: tuple[Finding, ...]
+    utilisation: tuple[Utilisation, ...] = ()
+
+
+def check_graph(
+    graph: nir.NIRGraph, target: HardwareTarget, steps: int | None = None, dt_s: float | None = None
+) -> Checked:
+    """Say everything that keeps a graph from a chip, and what it uses of it. Raises for no graph.
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph
+        The network.
+    target : HardwareTarget
+        The chip.
+    steps : int, optional
+        Time steps per sample; without it the ``steps`` of the graph's metadata, or 100.
+    dt_s : float, optional
+        Time step in seconds, if the graph has none in its metadata.
+
+    Raises
+    ------
+    BadInput
+        If the target declares no integer arithmetic.
+    """
+    arithmetic = arithmetic_of(target)
+    network, findings = analyse(graph, dt_s)
+    if network is None:
+        return Checked(compiles=False, fits=False, findings=tuple(findings))
+    count = steps if steps is not None else _steps(graph.metadata.get("steps"))
+    program, rounding = quantise_network(network, target.name, arithmetic, count, input_payload(1))
+    placement = place(program, target)
+    too_large = check_limits(program, placement, target)
+    return Checked(
+        compiles=True,
+        fits=not errors(too_large),
+        findings=(*findings, *check_rounding(rounding), *too_large),
+        utilisation=tuple(utilisation(program, placement, target)),
+    )
+
+
+def _steps(value: Any) -> int:
+    try:
+        return max(1, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return STEPS

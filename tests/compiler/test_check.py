@@ -1,0 +1,131 @@
+"""The check of a graph is total: whatever is in it, there is a verdict, and an error has a name."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import nir
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import random_graph
+
+from esl_neuro.cli.main import main
+from esl_neuro.compiler.check import check_graph
+from esl_neuro.compiler.compile import compile_any_size
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
+from esl_neuro.resources import find_resource
+
+LOIHI2 = load_target("loihi2")
+VALUES = (np.nan, np.inf, 0, -1, 1e300, 1e-300, 0.5, None, "text", b"same", [], [1, 2, 3, 4, 5], object(), 10**30, True)
+SHAPES = ((0,), (1,), (7,), (2, 3), (1, 1, 1), (2, 2, 2, 2))
+
+
+def damage(rng, graph):
+    """Break one thing somewhere."""
+    name = str(rng.choice(list(graph.nodes)))
+    node = graph.nodes[name]
+    fields = [key for key in vars(node) if key != "metadata"]
+    field = str(rng.choice(fields))
+    kind = rng.integers(12)
+    if isinstance(node, nir.NIRGraph):  # the library reads no graph without nodes and edges
+        kind = rng.integers(5)
+    if kind == 0:
+        del graph.nodes[name]
+    elif kind == 1:
+        graph.edges.append((name, str(rng.choice(["nobody", *graph.nodes]))))
+    elif kind == 2 and graph.edges:
+        graph.edges.pop(int(rng.integers(len(graph.edges))))
+    elif kind == 3:
+        graph.nodes[name] = nir.Input({"input": rng.choice([None, 3])})
+    elif kind == 4:
+        graph.nodes[name] = graph if rng.random() < 0.1 else copy.deepcopy(graph)
+        if graph.nodes[name] is graph:
+            graph.nodes[name] = nir.NIRGraph({}, [], metadata={}, type_check=False)
+    elif kind == 5:
+        setattr(node, field, VALUES[rng.integers(len(VALUES))])
+    elif kind == 6:
+        setattr(node, field, np.full(SHAPES[rng.integers(len(SHAPES))], rng.choice([1.0, -1.0, np.nan, 3.0])))
+    elif kind == 7 and isinstance(getattr(node, field), np.ndarray) and getattr(node, field).size:
+        value = getattr(node, field)
+        broken = np.array(value, dtype=rng.choice([float, complex, object, "U8"]), copy=True)
+        broken.flat[int(rng.integers(broken.size))] = rng.choice([0, -1, 7])
+        setattr(node, field, broken)
+    elif kind == 8:
+        delattr(node, field)
+    elif kind == 9:
+        node.metadata = VALUES[rng.integers(len(VALUES))]
+    elif kind == 10:
+        graph.metadata = {"dt_s": VALUES[rng.integers(len(VALUES))], "steps": VALUES[rng.integers(len(VALUES))]}
+    else:
+        graph.edges.append(VALUES[rng.integers(len(VALUES))])
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9), times=st.integers(0, 4), dt_s=st.sampled_from([None, 1e-3, 3e-4, 1.0]))
+def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    for _ in range(times):
+        if graph.nodes:
+            damage(rng, graph)
+    checked = check_graph(graph, LOIHI2, None, dt_s)
+    wrong = [finding for finding in checked.findings if finding.severity == "error"]
+    assert checked.fits == (not wrong)
+    assert checked.compiles == bool(checked.utilisation)
+    assert all(finding.kind and finding.place and "\n" not in str(finding) for finding in checked.findings)
+    if checked.compiles:
+        compile_any_size(graph, LOIHI2, 3, dt_s)
+    else:
+        with pytest.raises(BadInput) as caught:
+            compile_any_size(graph, LOIHI2, 3, dt_s)
+        assert all(str(finding) in str(caught.value) for finding in wrong)
+
+
+def test_an_undamaged_graph_compiles():
+    for seed in range(10):
+        assert check_graph(random_graph(np.random.default_rng(seed)), LOIHI2).compiles
+
+
+def small(size=2, threshold=1.0):
+    neurons = {name: np.full(size, value) for name, value in (("tau", 2e-3), ("r", 1.0), ("v_leak", 0.0))}
+    nodes = {
+        "input": nir.Input({"input": np.array([3])}),
+        "fc": nir.Linear(np.ones((size, 3))),
+        "lif": nir.LIF(**neurons, v_threshold=np.full(size, threshold)),
+        "output": nir.Output({"output": np.array([size])}),
+    }
+    return nir.NIRGraph(nodes, [("input", "fc"), ("fc", "lif"), ("lif", "output")], metadata={})
+
+
+def test_exit_codes_and_documents(tmp_path, capsys):
+    good, bad, text, tiny = (tmp_path / name for name in ("good.nir", "bad.nir", "text.nir", "tiny.toml"))
+    nir.write(good, small())
+    nir.write(bad, small(threshold=-1.0))
+    text.write_text("no HDF5")
+    chip = find_resource("hw_targets", "loihi2").read_text(encoding="utf-8")
+    tiny.write_text(chip.replace("value = 1048576", "value = 1"))
+
+    def command(*arguments):
+        return main(["check", *map(str, arguments)]), capsys.readouterr().out
+
+    code, out = command(good, "--dt", "1e-3", "--json")
+    document = json.loads(out)
+    assert (code, document["compiles"], document["fits"], document["findings"]) == (0, True, True, [])
+    assert {row["resource"]: row["used"] for row in document["utilisation"]}["neurons_per_chip"] == 2
+
+    code, out = command(bad, "--json")
+    assert code == 1
+    assert [(finding["kind"], finding["severity"]) for finding in json.loads(out)["findings"]] == [
+        ("no-time-step", "error"),
+        ("threshold", "error"),
+    ]
+    assert "every threshold must be positive" in command(bad)[1]
+    assert command(text) == command(tmp_path / "nowhere.nir") == (2, "")
+
+    code, out = command(good, "--dt", "1e-3", "--target", tiny)
+    assert code == 4
+    assert "needs 2 of 1" in out
