@@ -76,10 +76,10 @@ def render_validation(points: Iterable[Point]) -> str:
             str(number),
             point.target,
             point.what,
-            f"{point.measured:.4g}",
+            f"{point.measured:.4g} {point.unit}",
             f"{point.predicted:.4g}",
             f"{point.residual:+.1%}",
-            f"{point.low:.4g} - {point.high:.4g} {point.unit}",
+            f"{point.low:.4g} - {point.high:.4g}",
             "fitted" if point.fitted else "",
         )
         for number, point in enumerate(points, 1)

@@ -64,6 +64,8 @@ def test_a_window_takes_the_load_and_leaves_the_rest(log):
     start = clock("2019-03-25_00:22:33.750")
     inside = window(times, watts, start, None)
     assert measure(*inside, 1, "loihi", "log").energy_j_per_sample == pytest.approx(0.055)
+    # A load that begins and ends between readings keeps their mean power for as long as it takes.
+    assert measure(*inside, 1, "loihi", "log", duration_s=0.6).energy_j_per_sample == pytest.approx(0.066)
     with pytest.raises(BadInput, match="1 readings of power lie in the window"):
         window(times, watts, clock("2019-03-25_00:22:34.000"), None)
 
