@@ -155,14 +155,14 @@ def _loihi() -> Iterator[Point]:
         "part of what was measured; input and output over the board and the processors on the chip are in no model"
     )
     waiting = (
-        f"every connection in each of {steps} steps, more than can have happened, beside what the power logs show above "
-        "the same program waiting for input"
+        f"every connection in each of {steps} steps, more than can have happened, beside what the power logs show "
+        "above the same program waiting for input"
     )
     dynamic, active = chip.constant("val_kws").nominal, chip.constant("val_kws_active").nominal
     for model in ("silicon", "table2"):
         estimate = PRICE_MODELS[model](counts, chip, 1e-3)
-        yield _point(estimate, f"KWS above waiting, at most ({model})", active, "mJ", False, waiting)
-        yield _point(estimate, f"KWS above idle, at most ({model})", dynamic, "mJ", False, remark)
+        yield _point(estimate, f"KWS above waiting, bound ({model})", active, "mJ", False, waiting)
+        yield _point(estimate, f"KWS above idle, bound ({model})", dynamic, "mJ", False, remark)
 
 
 def _loihi2() -> Iterator[Point]:
