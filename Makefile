@@ -12,8 +12,8 @@ setup: ## make .venv: Python 3.10 with everything requirements.lock pins
 quickstart: setup ## the main job end to end on the embedded data set
 	@.venv/bin/esl-neuro quickstart $(ARGS)
 
-test: setup ## run the tests
-	@.venv/bin/python -m pytest $(ARGS)
+test: setup ## run the tests, one process a core
+	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 
 check: setup ## formatting, lint and types
 	@.venv/bin/ruff format --check .

@@ -23,6 +23,7 @@ from esl_neuro.sections import (
 
 SINGLE_SPIKE_ENCODING = "binary_single_spike"
 SINGLE_SPIKE_LOSS = "first_spike"
+FIXED_STRUCTURE = ("dense", "static")  # learners that never change a connection
 
 
 class Recipe(Section):
@@ -50,6 +51,34 @@ class Recipe(Section):
             raise ValueError(
                 f"training.loss = '{SINGLE_SPIKE_LOSS}' and network.neuron = 'single_spike' need each other; found "
                 f"'{self.training.loss}' and '{self.network.neuron}'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _structure_learns_by_weights(self) -> Recipe:
+        """Refuse to change the connections of weights that are frozen: a new one would stay zero for ever."""
+        frozen = getattr(self.network, "mode", None) == "tl"
+        if frozen and self.sparsity.learner not in FIXED_STRUCTURE:
+            raise ValueError(
+                f"network.mode = 'tl' freezes the weights, so '{self.sparsity.learner}' cannot learn a structure; "
+                f"allowed for sparsity.learner: {', '.join(FIXED_STRUCTURE)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _integers_need_whole_numbers(self) -> Recipe:
+        """Refuse the integers of a chip where spike times are exact, or products are rounded."""
+        if self.training.quantize is None:
+            return self
+        if isinstance(self.network, SingleSpikeSection):
+            raise ValueError(
+                "training.quantize: network.neuron = 'single_spike' has no time steps, so no integer form; "
+                "allowed: lif, cuba_lif, if"
+            )
+        if self.training.precision != "float32":
+            raise ValueError(
+                f"training.quantize needs products that are exact: training.precision = 'float32', not "
+                f"'{self.training.precision}'"
             )
         return self
 

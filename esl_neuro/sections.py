@@ -117,6 +117,9 @@ class EslSection(LearnerSection):
     learner: Literal["esl"] = "esl"
     density: Density | None = Field(default=None, description="share of connections in each masked layer")
     epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
+    densities: dict[str, Density] | None = Field(
+        default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
+    )
     distribution: str = "erdos_renyi"
     end: Share = Field(default=0.75, description="share of all iterations after which the structure stays (T_end)")
     alpha: Share = Field(default=0.3, description="share of connections replaced at the first update (eq. 2)")
@@ -142,6 +145,9 @@ class StaticSection(LearnerSection):
     learner: Literal["static"]
     density: Density | None = None
     epsilon: Positive | None = None
+    densities: dict[str, Density] | None = Field(
+        default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
+    )
     distribution: str = "erdos_renyi"
 
 
@@ -174,6 +180,7 @@ class SparseMomentumSection(LearnerSection):
     density: Density = 0.05
     distribution: str = "uniform"
     alpha: Share = 0.5
+    schedule: str = "cosine"
     update_every: Count = 600
     end: Share = 1.0
 
@@ -184,6 +191,9 @@ class DeepRSection(LearnerSection):
     learner: Literal["deep_r"]
     density: Density | None = None
     epsilon: Positive | None = None
+    densities: dict[str, Density] | None = Field(
+        default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
+    )
     distribution: str = "erdos_renyi"
     l1: NonNegative = 1e-5
     noise: NonNegative = 1e-5
@@ -195,6 +205,9 @@ class SoftDeepRSection(LearnerSection):
     learner: Literal["soft_deep_r"]
     density: Density | None = None
     epsilon: Positive | None = None
+    densities: dict[str, Density] | None = Field(
+        default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
+    )
     distribution: str = "erdos_renyi"
     l1: Positive = 1e-5
     noise: Positive = 1e-5
@@ -249,6 +262,16 @@ class TrainingSection(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of products; potentials, weights and moments stay float32"
+    )
+    start_from: str | None = Field(
+        default=None,
+        description="folder of a finished run whose best weights, connections and thresholds are the start",
+    )
+    quantize: str | None = Field(
+        default=None, description="hardware target whose integers the forward pass computes with"
+    )
+    input_bits: Annotated[int, Field(ge=2, le=16)] = Field(
+        default=8, description="payload bits of graded input, used by quantize"
     )
 
 

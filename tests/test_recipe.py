@@ -349,6 +349,18 @@ def test_single_spikes_and_their_loss_need_each_other(document):
     assert "training.loss = 'first_spike' and network.neuron = 'single_spike' need each other" in refusal(document)
 
 
+@pytest.mark.parametrize("learner", sorted(KINDS["sparsity"][1]))
+def test_frozen_weights_keep_their_structure(learner):
+    document = copy.deepcopy(DOCUMENT) | {"sparsity": {"learner": learner, "layers": ["fc1"]}}
+    document["network"] |= {"mode": "tl"}
+    if learner in ("dense", "static"):
+        assert parse_recipe(document, "here").network.mode == "tl"
+    else:
+        message = refusal(document)
+        assert f"network.mode = 'tl' freezes the weights, so '{learner}' cannot learn a structure" in message
+        assert "allowed for sparsity.learner: dense, static" in message
+
+
 def test_the_input_of_single_spikes_is_open_to_all_neurons():
     parse_recipe(single_spike_recipe(loss="tet", network=DOCUMENT["network"]), "here")
 
@@ -415,6 +427,8 @@ def documents(draw, neuron, learner):
         document["training"]["loss"] = "first_spike"
     elif document["training"].get("loss") == "first_spike":
         del document["training"]["loss"]
+    if learner not in ("dense", "static") and document["network"].get("mode") == "tl":
+        document["network"]["mode"] = "sl"
     for name, model in (("expected", ExpectedSection), ("published", PublishedSection)):
         if draw(st.booleans()):
             document[name] = draw(sections(model))

@@ -1,201 +1,227 @@
-"""Run a program in numpy: the arithmetic of Lava 0.10.0 ``fixed_pt``, bit for bit, without Lava.
+"""Run a program without Lava, bit for bit as Lava 0.10.0 ``fixed_pt`` runs it, and count what it does.
 
-The equations are those of the processes ``Sparse`` and ``LIFReset`` of lava-nc 0.10.0 (``lava/proc/sparse/models.py``,
-``lava/proc/lif/models.py``). Equality with that simulator is tested; equality with silicon is not claimed.
+Only spikes cost work at synapses (:mod:`~esl_neuro.backends.events`). Samples do not know of each other, so threads
+share them out. Step ``t`` of a group takes the spikes of step ``t - delay`` of its sources, however long the paths are:
+what a chip does about its latencies (:mod:`~esl_neuro.compiler.timing`) has no counterpart here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.trace import Potentials, Spikes, Trace
-from esl_neuro.backends.validate import largest_sum, validate
-from esl_neuro.compiler.program import Connection, Group, IntArray, Program
+from esl_neuro.backends.event_tables import Tables, lay_out
+from esl_neuro.backends.events import Records, Scratch, run_samples
+from esl_neuro.backends.lif import HALF_RANGE, Neurons, lif_step
+from esl_neuro.backends.trace import Payloads, Trace
+from esl_neuro.backends.validate import validate
+from esl_neuro.compiled import most_threads
+from esl_neuro.compiler.program import IntArray, Program
+from esl_neuro.errors import BadInput, did_you_mean
 
-HALF_RANGE = 2**23
-# Bytes of the largest int64 array of a chunk of samples: small enough for the processor's cache to help.
-CHUNK_BYTES = 2**24
-# From this density on, a dense matrix product is faster than a sparse one; up to this size it is worth the memory.
-DENSE_FROM = 0.03
-DENSE_ENTRIES = 2**23
+__all__ = ["HALF_RANGE", "ConnectionCounts", "Neurons", "RunCounts", "count_integer", "lif_step", "run_integer"]
+
+# Shares of the samples per thread: with several, a thread that has quiet samples takes over from one that has not.
+SHARES = 4
 
 
 @dataclass(frozen=True)
-class Neurons:
-    """The constants of a group as the step needs them, int64, shape (neurons, 1).
+class ConnectionCounts:
+    """What happened at the synapses between two groups, exactly.
 
     Attributes
     ----------
-    keep_u, keep_v : int64 array
-        What remains of ``u`` and ``v`` after a step, in 1/4096: ``4096 - (du + 1)`` and ``4096 - dv``.
-    bias : int64 array
-        ``bias_mant << bias_exp``; a negative exponent shifts right, rounding down.
-    threshold : int64 array
-        ``vth << 6``.
+    source, target : str
+        Names of the groups, as in the program.
+    spikes_in : int64 array, shape (samples,)
+        Spikes (or payloads other than 0) that arrive, before fan-out.
+    sop_effective : int64 array, shape (samples,)
+        Spikes x non-zero weights that they meet.
+    neuron_updates_touched, neuron_updates_idle : int64 array, shape (samples,)
+        Neurons of the target x steps, split by whether one of these spikes met a synapse of the neuron in that step.
     """
 
-    keep_u: IntArray
-    keep_v: IntArray
-    bias: IntArray
-    threshold: IntArray
-
-    @classmethod
-    def of(cls, group: Group) -> Neurons:
-        """Take the constants from a group; like Lava, store the bias mantissa in 16 bits."""
-        du, dv, vth, exponent = (
-            np.asarray(values, dtype=np.int64)[:, None] for values in (group.du, group.dv, group.vth, group.bias_exp)
-        )
-        mantissa = np.asarray(group.bias_mant).astype(np.int16).astype(np.int64)[:, None]
-        bias = (mantissa << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
-        return cls(keep_u=4096 - (du + 1), keep_v=4096 - dv, bias=bias, threshold=vth << 6)
+    source: str
+    target: str
+    spikes_in: IntArray
+    sop_effective: IntArray
+    neuron_updates_touched: IntArray
+    neuron_updates_idle: IntArray
 
 
-def lif_step(u: IntArray, v: IntArray, a: IntArray, neurons: Neurons) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
-    """Advance neurons by one time step.
+@dataclass(frozen=True)
+class RunCounts:
+    """Counts of a run.
 
-    With ``M = 2**23``, and ``trunc0`` rounding toward zero::
-
-        u = trunc0(u * keep_u / 4096) + (a << 6)
-        u = u - 2M  where u > M;   u = u + 2M  where u <= -M       (once: not a modulo)
-        v = clip(trunc0(v * keep_v / 4096) + u + bias, -(M - 1), M - 1)
-        spike = v > threshold;  v = 0 where it spikes;  u stays
-
-    Parameters
+    Attributes
     ----------
-    u, v : int64 array, shape (neurons, samples)
-        Synaptic current and membrane potential after the previous step.
-    a : int64 array, shape (neurons, samples)
-        Weighted sum of the arriving spikes, see :func:`synaptic_input`.
-    neurons : Neurons
-        Constants of the group.
-
-    Returns
-    -------
-    u, v : int64 array, shape (neurons, samples)
-        State after the step.
-    spikes : bool array, shape (neurons, samples)
-        Which neurons spike.
+    connections : tuple of ConnectionCounts
+        In the order of the program.
+    spikes_out : dict of str to int64 array, shape (samples,)
+        Spikes that each group emits.
     """
-    u = _decay(u, neurons.keep_u)
-    u += a << 6
-    if u.max(initial=0) > HALF_RANGE or u.min(initial=0) <= -HALF_RANGE:  # rare, so looked for before it is done
-        u = np.where(u > HALF_RANGE, u - 2 * HALF_RANGE, np.where(u <= -HALF_RANGE, u + 2 * HALF_RANGE, u))
-    v = _decay(v, neurons.keep_v)
-    v += u
-    v += neurons.bias
-    np.clip(v, -(HALF_RANGE - 1), HALF_RANGE - 1, out=v)
-    spikes = v > neurons.threshold
-    v *= ~spikes
-    return u, v, spikes
+
+    connections: tuple[ConnectionCounts, ...]
+    spikes_out: dict[str, IntArray]
 
 
-def synaptic_input(connection: Connection, spikes: NDArray[np.uint8]) -> IntArray:
-    """Sum the weights of the arriving spikes, and shift the sum by the weight exponent.
-
-    ``a = (W @ s) << weight_exp``; a negative exponent shifts the sum right, rounding down.
-
-    Parameters
-    ----------
-    connection : Connection
-        Weights W, shape (targets, sources), integers.
-    spikes : uint8 array, shape (sources, columns)
-        0 or 1; a column is one time step of one sample.
-
-    Returns
-    -------
-    int64 array, shape (targets, columns)
-
-    Notes
-    -----
-    The product runs in floating point, which numpy does far faster than integers, and is exact: no partial sum, in
-    whatever order, exceeds the sum of the magnitudes of a row, and integers up to 2**24 are exact in float32, up to
-    2**53 in float64.
-    """
-    weights = connection.weights
-    exact = np.float32 if largest_sum(weights).max(initial=0) <= 2**24 else np.float64
-    matrix = weights.astype(exact)
-    entries = matrix.shape[0] * matrix.shape[1]
-    if DENSE_FROM * entries <= matrix.nnz and entries <= DENSE_ENTRIES:
-        matrix = matrix.toarray()
-    sums = (matrix @ spikes.astype(exact)).astype(np.int64)
-    shift = connection.weight_exp
-    shifted: IntArray = sums << shift if shift >= 0 else sums >> -shift
-    return shifted
-
-
-def run_integer(program: Program, input_spikes: Spikes, record_potentials: bool = False) -> Trace:
+def run_integer(
+    program: Program,
+    input_spikes: NDArray[Any],
+    record_potentials: bool | Collection[str] = False,
+    threads: int | None = None,
+) -> Trace:
     """Run a program on samples, each from ``u = v = 0``.
 
     Parameters
     ----------
     program : Program
         What :mod:`esl_neuro.compiler` made.
-    input_spikes : uint8 array, shape (samples, steps, input lines)
-        0 or 1.
-    record_potentials : bool
-        Also keep ``u`` and ``v`` of every neuron after every step: 16 bytes each.
+    input_spikes : integer or bool array, shape (samples, steps, input lines)
+        0 or 1, or payloads up to ``2**input_bits - 1``.
+    record_potentials : bool or names of groups
+        Also keep ``u`` and ``v`` of every neuron (of these groups) after every step: 16 bytes each.
+    threads : int, optional
+        Threads that share out the samples; one for each processor if not given. The result does not depend on it.
 
     Returns
     -------
     Trace
-        Spikes of every layer; step ``t`` of every layer belongs to input step ``t``.
+        Spikes of every group; step ``t`` of every group belongs to input step ``t``.
 
     Raises
     ------
     BadInput
-        If the program or the input is not what :func:`~esl_neuro.backends.validate.validate` allows.
+        If the program or the input is not what :func:`~esl_neuro.backends.validate.validate` allows, or there is no
+        group of a given name.
     """
-    validate(program, input_spikes)
-    spikes_in = np.asarray(input_spikes, dtype=np.uint8)
-    samples, steps, _ = spikes_in.shape
-    shapes = {group.name: (samples, steps, group.neurons) for group in program.groups}
-    potentials = shapes if record_potentials else {}
-    trace = Trace(
-        "integer",
-        spikes_in,
-        spikes={name: np.empty(shape, np.uint8) for name, shape in shapes.items()},
-        u={name: np.empty(shape, np.int64) for name, shape in potentials.items()},
-        v={name: np.empty(shape, np.int64) for name, shape in potentials.items()},
+    return _run(program, input_spikes, record_potentials, threads, counting=False)[0]
+
+
+def count_integer(program: Program, input_spikes: NDArray[Any], threads: int | None = None) -> tuple[Trace, RunCounts]:
+    """Run a program like :func:`run_integer`, and count the operations on the way."""
+    trace, records = _run(program, input_spikes, False, threads, counting=True)
+    sizes = {group.name: group.neurons for group in program.groups}
+    connections = tuple(
+        ConnectionCounts(
+            source=connection.source,
+            target=connection.target,
+            spikes_in=events,
+            sop_effective=operations,
+            neuron_updates_touched=touched,
+            neuron_updates_idle=sizes[connection.target] * program.steps - touched,
+        )
+        for connection, events, operations, touched in zip(
+            program.connections, records.events, records.operations, records.touched, strict=True
+        )
     )
-    for part in _chunks(program, samples):
-        # Inside, neurons stand first and samples last: a step of all samples is one block, ready for the next product.
-        spikes = np.ascontiguousarray(spikes_in[part].transpose(2, 1, 0))
-        for connection, group in program.layers():
-            columns = synaptic_input(connection, spikes.reshape(spikes.shape[0], -1))
-            a = columns.reshape(group.neurons, steps, -1)
-            u, v = (record[group.name][part] if record_potentials else None for record in (trace.u, trace.v))
-            spikes = _run_group(group, a, u, v)
-            trace.spikes[group.name][part] = spikes.transpose(2, 1, 0)
-    return trace
+    spikes_out = {name: spikes.sum(axis=(1, 2), dtype=np.int64) for name, spikes in trace.spikes.items()}
+    return trace, RunCounts(connections, spikes_out)
 
 
-def _run_group(group: Group, a: IntArray, u_record: Potentials | None, v_record: Potentials | None) -> Spikes:
-    """Run all steps of one group; ``a`` and the spikes have shape (neurons, steps, samples)."""
-    neurons = Neurons.of(group)
-    u = v = np.zeros((a.shape[0], a.shape[2]), dtype=np.int64)
-    spikes = np.empty(a.shape, dtype=np.uint8)
-    for step in range(a.shape[1]):
-        u, v, spikes[:, step] = lif_step(u, v, a[:, step], neurons)
-        if u_record is not None and v_record is not None:
-            u_record[:, step], v_record[:, step] = u.T, v.T
-    return spikes
+def _run(
+    program: Program,
+    input_spikes: NDArray[Any],
+    record_potentials: bool | Collection[str],
+    threads: int | None,
+    counting: bool,
+) -> tuple[Trace, Records]:
+    validate(program, input_spikes)
+    names = [group.name for group in program.groups]
+    recorded = _recorded(names, record_potentials)
+    arriving: Any = np.ascontiguousarray(input_spikes, dtype=np.uint8 if program.input_bits == 1 else np.int32)
+    tables = lay_out(program)
+    records, spikes, u, v = _records(program, len(arriving), recorded, counting)
+    _run_in_threads(program, tables, arriving, records, threads or most_threads())
+    potential = records.potential if program.readout == "potential" else None
+    return Trace("integer", arriving, spikes, u, v, potential), records
 
 
-def _chunks(program: Program, samples: int) -> Iterator[slice]:
-    widest = max(program.input_size, *(group.neurons for group in program.groups))
-    size = max(1, CHUNK_BYTES // (8 * widest * program.steps))
-    return (slice(start, start + size) for start in range(0, samples, size))
+def _recorded(names: list[str], record_potentials: bool | Collection[str]) -> list[str]:
+    if isinstance(record_potentials, bool):
+        return names if record_potentials else []
+    unknown = [name for name in record_potentials if name not in names]
+    if unknown:
+        raise BadInput(f"there is no group '{unknown[0]}' to record; {did_you_mean(unknown[0], names)}")
+    return [name for name in names if name in record_potentials]
 
 
-def _decay(x: IntArray, keep: IntArray) -> IntArray:
-    """``x * keep / 4096`` rounded toward zero: the shift rounds down, so negative products get 4095 first."""
-    product = x * keep
-    lift = product >> 63
-    lift &= 4095
-    product += lift
-    product >>= 12
-    return product
+def _records(
+    program: Program, samples: int, recorded: list[str], counting: bool
+) -> tuple[Records, dict[str, NDArray[np.uint8]], dict[str, IntArray], dict[str, IntArray]]:
+    """Make room for what a run leaves behind, and say what belongs to which group."""
+    shapes = {group.name: (samples, program.steps, group.neurons) for group in program.groups}
+    spikes_at, length = _places(shapes)
+    potentials_at, potentials_length = _places({name: shapes[name] for name in recorded})
+    spikes = np.empty(length, np.uint8)
+    u, v = (np.empty(potentials_length, np.int64) for _ in range(2))
+    events, operations, touched = (np.zeros((len(program.connections), samples), np.int64) for _ in range(3))
+    records = Records(
+        spikes=spikes,
+        u=u,
+        v=v,
+        spikes_at=np.array(list(spikes_at.values())),
+        potentials_at=np.array([potentials_at.get(name, -1) for name in shapes]),
+        potential=np.empty((samples, program.output.neurons), np.int64),
+        counting=counting,
+        events=events,
+        operations=operations,
+        touched=touched,
+    )
+    parts: list[dict[str, Any]] = [
+        {name: flat[at : at + math.prod(shapes[name])].reshape(shapes[name]) for name, at in places.items()}
+        for flat, places in ((spikes, spikes_at), (u, potentials_at), (v, potentials_at))
+    ]
+    return records, parts[0], parts[1], parts[2]
+
+
+def _places(shapes: dict[str, tuple[int, int, int]]) -> tuple[dict[str, int], int]:
+    """Where each array begins if they lie one after the other, and the length of all."""
+    places, length = {}, 0
+    for name, shape in shapes.items():
+        places[name] = length
+        length += math.prod(shape)
+    return places, length
+
+
+def _run_in_threads(program: Program, tables: Tables, arriving: Payloads, records: Records, threads: int) -> None:
+    samples = len(arriving)
+    nothing = (0, program.steps, program.input_size)
+    spikes_in = arriving if program.input_bits == 1 else np.zeros(nothing, np.uint8)
+    payloads_in = arriving if program.input_bits > 1 else np.zeros(nothing, np.int32)
+
+    def run(share: tuple[int, int]) -> None:
+        run_samples(*share, tables, spikes_in, payloads_in, program.steps, records, _scratch(program))
+
+    parts = max(1, min(samples, SHARES * threads if threads > 1 else 1))
+    edges = [samples * part // parts for part in range(parts + 1)]
+    shares = list(itertools.pairwise(edges))
+    if parts == 1:
+        run(shares[0])
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, shares))
+
+
+def _scratch(program: Program) -> Scratch:
+    largest = max(group.neurons for group in program.groups)
+    lines = max(program.input_size, largest) + 1
+    return Scratch(
+        u=np.zeros(program.neurons, np.int32),
+        v=np.zeros(program.neurons, np.int32),
+        drive=np.zeros(largest, np.int32),
+        sums=np.zeros(largest, np.int32),
+        short_sums=np.zeros(largest, np.int16),
+        marks=np.zeros(largest, np.uint64),
+        hits=np.zeros(largest, np.uint8),
+        lines=np.zeros(lines, np.int64),
+        payloads=np.zeros(lines, np.int32),
+        whole=np.zeros(lines, np.int64),
+    )

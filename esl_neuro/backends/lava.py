@@ -1,53 +1,50 @@
-"""Run a program in Lava's CPU simulator, with Lava's own synapses (``Sparse``) and neurons (``LIFReset``).
+"""Run a program in Lava's CPU simulator, with Lava's own synapses and neurons: the oracle of the other backends.
 
 Most of Lava's time goes into messages between its processes, not into arithmetic. So several copies of the network
 run side by side in one Lava network, each with its own samples: a block-diagonal weight matrix, and the neurons'
 parameters once per copy. The copies share no synapse and cannot influence each other.
 
-In each copy the samples follow each other without a gap. Layer ``k`` (from 1) works ``k`` steps behind the input, so
-its state is reset ``k`` steps later, and the first ``k`` steps of its record are left out.
+In each copy the samples follow each other. A group works ``latency`` steps behind the input, so its state is reset
+that much later, and the first ``latency`` steps of its record are left out. Where connections have delay, spikes of one
+sample would arrive in the next, and spikes that a bias causes before the first step of a group would count: a gap
+between the samples and a gate before each connection with delay keep both away.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import DTypeLike, NDArray
 
+from esl_neuro.backends.lava_conv import conv_arguments, conv_computes
 from esl_neuro.backends.lava_door import lava_session
+from esl_neuro.backends.lava_stream import Recording, Stream, as_payloads, sample_counter, steps_to_run
 from esl_neuro.backends.supervise import run_network
-from esl_neuro.backends.trace import Spikes, Trace
+from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.backends.validate import validate
-from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.compiler.timing import Timing, timing
 
 # More copies than these sizes cost more in arithmetic than they save in messages.
 COPIES_NEURONS = 2**15
 COPIES_SYNAPSES = 2**21
-
-
-@dataclass
-class _Network:
-    """A Lava network and the shared memory in which its records appear."""
-
-    source: Any
-    clock: NDArray[np.int64]
-    spikes: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    u: dict[str, NDArray[np.int32]] = field(default_factory=dict)
-    v: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+# A kernel with more synapses than this is not written out one by one.
+EXPAND_SYNAPSES = 2**24
+# Lava's DelaySparse holds spikes back for up to this many steps.
+LONGEST_HOLD = 63
 
 
 def run_lava(
     program: Program,
-    input_spikes: Spikes,
+    input_spikes: Payloads,
     record_potentials: bool = False,
     progress: Callable[[int, int], None] | None = None,
     timeout_s: float | None = None,
     copies: int | None = None,
+    expand_synapses: int = EXPAND_SYNAPSES,
 ) -> Trace:
     """Run a program on samples in the Lava simulator, each from ``u = v = 0``.
 
@@ -55,8 +52,8 @@ def run_lava(
     ----------
     program : Program
         What :mod:`esl_neuro.compiler` made.
-    input_spikes : uint8 array, shape (samples, steps, input lines)
-        0 or 1.
+    input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
+        0 or 1, or payloads of ``program.input_bits`` bits.
     record_potentials : bool
         Also keep ``u`` and ``v`` of every neuron after every step; slower, meant for small networks.
     progress : callable, optional
@@ -65,6 +62,9 @@ def run_lava(
         Seconds after which the run is given up.
     copies : int, optional
         Copies of the network that run side by side; as many as pay if not given. The result does not depend on it.
+    expand_synapses : int, optional
+        Kernels with more synapses run in Lava's ``Conv``, smaller ones as ``Sparse``; 0 asks for ``Conv`` always. A
+        kernel that ``Conv`` would compute wrongly (24-bit sums, 8-bit sizes) is expanded in any case.
 
     Returns
     -------
@@ -81,126 +81,151 @@ def run_lava(
         If a process of Lava fails, or the time is over.
     """
     validate(program, input_spikes)
-    spikes_in = np.asarray(input_spikes, dtype=np.uint8)
-    samples, steps, _ = spikes_in.shape
-    copies = min(samples, copies or _copies_that_pay(program))
-    frames = _side_by_side(spikes_in, copies)
+    inputs = as_payloads(np.asarray(input_spikes), program)
+    plan = timing(program)
+    copies = min(len(inputs), copies or _copies_that_pay(program))
+    stream = Stream(len(inputs), program.steps, plan.flush, copies)
+    recording = Recording.of(program, stream, record_potentials)
     with lava_session():
-        network = _build(program, frames, copies, record_potentials)
-        run_network(
-            network.source,
-            steps=len(frames) + len(program.groups),
-            timeout_s=timeout_s,
-            on_poll=_sample_counter(network.clock, samples, steps, copies, progress),
-        )
+        network = _Network(program, plan, stream, expand_synapses)
+        source = network.build(stream.deal(inputs), recording)
+        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
     if progress is not None:
-        progress(samples, samples)
-    spikes, u, v = (
-        {name: _one_by_one(record, samples, steps, copies) for name, record in records.items()}
-        for records in (network.spikes, network.u, network.v)
-    )
-    potentials = ({name: values.astype(np.int64) for name, values in state.items()} for state in (u, v))
-    return Trace("lava", spikes_in, spikes, *potentials)
+        progress(stream.samples, stream.samples)
+    return recording.trace("lava", program, inputs, stream)
 
 
-def _build(program: Program, frames: Spikes, copies: int, record_potentials: bool) -> _Network:
-    from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
-    from esl_neuro.backends.lava_processes.spike_source import SpikeSource
-    from esl_neuro.backends.lava_processes.state_sink import StateSink
+class _Network:
+    """Builds the Lava processes of a program."""
 
-    source = SpikeSource(frames=frames, name="input")
-    network = _Network(source, clock=_shared((1,), np.int64))
-    upstream = source.s_out
-    for depth, (connection, group) in enumerate(program.layers(), start=1):
-        synapses, neurons = _layer(connection, group, copies, program.steps, depth)
-        upstream.connect(synapses.s_in)
-        synapses.a_out.connect(neurons.a_in)
-        upstream = neurons.s_out
-        shape = (len(frames), copies * group.neurons)
-        network.spikes[group.name] = record = _shared(shape, np.uint8)
-        sink = SpikeSink(record=record, clock=network.clock, latency_steps=depth, name=f"spikes of {group.name}")
+    def __init__(self, program: Program, plan: Timing, stream: Stream, expand_synapses: int) -> None:
+        self.program = program
+        self.plan = plan
+        self.stream = stream
+        self.expand_synapses = expand_synapses
+
+    def build(self, frames: Payloads, recording: Recording) -> Any:
+        """Make and connect all processes; return one of them."""
+        from esl_neuro.backends.lava_processes.spike_source import SpikeSource
+
+        source = SpikeSource(frames=frames.reshape(len(frames), -1), name=INPUT)
+        neurons = {group.name: self._neurons(group) for group in self.program.groups}
+        outputs = {INPUT: source.s_out, **{name: process.s_out for name, process in neurons.items()}}
+        for index in range(len(self.program.connections)):
+            target = neurons[self.program.connections[index].target]
+            self._connect(index, outputs, target)
+        for name, process in neurons.items():
+            self._record(name, process, recording)
+        return source
+
+    def _neurons(self, group: Group) -> Any:
+        from lava.proc.lif.process import LIFReset
+
+        per_copy = {
+            key: np.tile(np.asarray(getattr(group, key), dtype=np.int32), self.stream.copies)
+            for key in ("du", "dv", "vth", "bias_mant", "bias_exp")
+        }
+        return LIFReset(
+            shape=(self.stream.copies * group.neurons,),
+            reset_interval=self.stream.period,
+            # Lava counts steps from 1, and resets before the step.
+            reset_offset=self.plan.latency[group.name] + 1,
+            name=f"neurons of {group.name}",
+            **per_copy,
+        )
+
+    def _connect(self, index: int, outputs: dict[str, Any], target: Any) -> None:
+        connection, hold = self.program.connections[index], self.plan.hold[index]
+        where = f"{connection.source} to {connection.target}"
+        kernel = connection.weights
+        payload = 2**self.program.input_bits - 1 if connection.source == INPUT else 1
+        sender = outputs[connection.source]
+        if isinstance(kernel, Kernel) and self._runs_as_conv(kernel, connection.weight_exp, payload):
+            # Conv knows no delay: the gate holds back.
+            self._conv(connection, kernel, self._gate(connection, hold, sender, where), target, where)
+            return
+        before = hold if hold > LONGEST_HOLD else 0
+        sender = self._gate(connection, before, sender, where)
+        synapses = self._sparse(connection, hold - before, where)
+        sender.connect(synapses.s_in)
+        synapses.a_out.connect(target.a_in)
+
+    def _gate(self, connection: Connection, hold_steps: int, sender: Any, where: str) -> Any:
+        """Put a gate behind a sender where spikes could pass from one sample into another, or must be held back."""
+        from esl_neuro.backends.lava_processes.spike_gate import SpikeGate
+
+        if hold_steps == 0 and (connection.delay == 0 or connection.source == INPUT):
+            return sender
+        gate = SpikeGate(
+            size=int(np.prod(sender.shape)),
+            latency_steps=self.plan.latency[connection.source],
+            steps=self.stream.steps,
+            period=self.stream.period,
+            hold_steps=hold_steps,
+            name=f"gate from {where}",
+        )
+        sender.connect(gate.s_in)
+        return gate.s_out
+
+    def _sparse(self, connection: Connection, hold: int, where: str) -> Any:
+        from lava.proc.sparse.process import DelaySparse, Sparse
+
+        copies = sp.identity(self.stream.copies, dtype=np.int32)
+        weights = sp.kron(copies, connection.matrix.astype(np.int32), format="csr")
+        weights.eliminate_zeros()
+        # Message bits are not 0: with 0 Lava slices the matrix in every step, which takes two to three times as long.
+        options = {
+            "weights": weights,
+            "weight_exp": connection.weight_exp,
+            "num_message_bits": self.program.input_bits if connection.source == INPUT else 1,
+            "name": f"weights from {where}",
+        }
+        if hold == 0:
+            return Sparse(**options)
+        return DelaySparse(delays=hold, **options)
+
+    def _runs_as_conv(self, kernel: Kernel, weight_exp: int, payload: int) -> bool:
+        """Whether a kernel is asked or too large to be expanded, and Conv computes it as the program means it."""
+        return kernel.nnz > self.expand_synapses and conv_computes(kernel, weight_exp, payload, self.stream.copies)
+
+    def _conv(self, connection: Connection, kernel: Kernel, sender: Any, target: Any, where: str) -> None:
+        """Connect through Lava's Conv, the copies being groups of channels."""
+        from lava.proc.conv.process import Conv
+
+        from esl_neuro.backends.lava_processes.right_shift import RightShift
+
+        copies = self.stream.copies
+        channels, rows, columns = kernel.input_shape
+        conv = Conv(
+            num_message_bits=self.program.input_bits if connection.source == INPUT else 1,
+            name=f"kernel from {where}",
+            **conv_arguments(kernel, connection.weight_exp, copies),
+        )
+        sender.reshape((copies * channels, rows, columns)).transpose([2, 1, 0]).connect(conv.s_in)
+        sums = conv.a_out.transpose([2, 1, 0]).flatten()
+        if connection.weight_exp >= 0:
+            sums.connect(target.a_in)
+            return
+        shift = RightShift(size=copies * kernel.shape[0], bits=-connection.weight_exp, name=f"shift from {where}")
+        sums.connect(shift.a_in)
+        shift.a_out.connect(target.a_in)
+
+    def _record(self, name: str, neurons: Any, recording: Recording) -> None:
+        from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
+        from esl_neuro.backends.lava_processes.state_sink import StateSink
+
+        latency = self.plan.latency[name]
+        # A row a time step, the copies side by side.
+        spikes = recording.spikes[name].reshape(self.stream.length, -1)
+        sink = SpikeSink(record=spikes, clock=recording.clock, latency_steps=latency, name=f"spikes of {name}")
         neurons.s_out.connect(sink.a_in)
-        if record_potentials:
-            for quantity, records in (("u", network.u), ("v", network.v)):
-                records[group.name] = state = _shared(shape, np.int32)
-                probe = StateSink(record=state, latency_steps=depth, name=f"{quantity} of {group.name}")
+        for quantity, records in (("u", recording.u), ("v", recording.v)):
+            if name in records:
+                state = records[name].reshape(self.stream.length, -1)
+                probe = StateSink(record=state, latency_steps=latency, name=f"{quantity} of {name}")
                 probe.state.connect_var(getattr(neurons, quantity))
-    return network
-
-
-def _layer(connection: Connection, group: Group, copies: int, steps: int, depth: int) -> tuple[Any, Any]:
-    """Lava's processes for one layer."""
-    from lava.proc.lif.process import LIFReset
-    from lava.proc.sparse.process import Sparse
-
-    weights = sp.kron(sp.identity(copies, dtype=np.int32), connection.weights.astype(np.int32), format="csr")
-    weights.eliminate_zeros()
-    synapses = Sparse(
-        weights=weights,
-        weight_exp=connection.weight_exp,
-        # Not 0: with 0 Lava slices the matrix in every step, which takes two to three times as long.
-        num_message_bits=1,
-        name=f"weights of {group.name}",
-    )
-    per_copy = {
-        key: np.tile(np.asarray(getattr(group, key), dtype=np.int32), copies)
-        for key in ("du", "dv", "vth", "bias_mant", "bias_exp")
-    }
-    neurons = LIFReset(
-        shape=(copies * group.neurons,),
-        reset_interval=steps,
-        # Lava counts steps from 1, and resets before the step.
-        reset_offset=depth + 1,
-        name=f"neurons of {group.name}",
-        **per_copy,
-    )
-    return synapses, neurons
 
 
 def _copies_that_pay(program: Program) -> int:
     widest = max(program.input_size, *(group.neurons for group in program.groups))
     return max(1, min(COPIES_NEURONS // widest, COPIES_SYNAPSES // max(1, program.synapses)))
-
-
-def _side_by_side(spikes: Spikes, copies: int) -> Spikes:
-    """Deal samples out to copies: (samples, steps, lines) -> (rounds * steps, copies * lines), silence at the end.
-
-    Sample ``i`` runs in copy ``i % copies``, in round ``i // copies``.
-    """
-    samples, steps, lines = spikes.shape
-    rounds = -(-samples // copies)
-    padded = np.zeros((rounds * copies, steps, lines), np.uint8)
-    padded[:samples] = spikes
-    dealt = padded.reshape(rounds, copies, steps, lines).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(dealt).reshape(rounds * steps, copies * lines)
-
-
-def _one_by_one(record: NDArray[Any], samples: int, steps: int, copies: int) -> NDArray[Any]:
-    """Undo :func:`_side_by_side` on a record."""
-    rounds = len(record) // steps
-    dealt = record.reshape(rounds, steps, copies, -1).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(dealt).reshape(rounds * copies, steps, -1)[:samples]
-
-
-def _sample_counter(
-    clock: NDArray[np.int64], samples: int, steps: int, copies: int, progress: Callable[[int, int], None] | None
-) -> Callable[[], None] | None:
-    """Make the function that reports samples when a further round of them is done."""
-    if progress is None:
-        return None
-    reported = 0
-
-    def report() -> None:
-        nonlocal reported
-        done = min(samples, int(clock[0]) // steps * copies)
-        if done > reported:
-            reported = done
-            progress(done, samples)
-
-    return report
-
-
-def _shared(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Zeros in anonymous memory that forked children share; it needs no room in /dev/shm and no clean-up."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer(mmap.mmap(-1, size), dtype=dtype).reshape(shape)

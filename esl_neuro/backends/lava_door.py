@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import multiprocessing
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from esl_neuro.errors import MissingDependency
 
 # Lava chooses the start method when this module is loaded, and fails if one has been chosen before.
 _CHOOSES_START_METHOD = "lava.magma.runtime.message_infrastructure.multiprocessing"
+_DEFINES_ENCODERS = "lava.magma.compiler.var_model"
+# lava-nc 0.10.0 is the last release. Its metadata refuses Python 3.11 and later, where it runs all the same.
+FORCED_INSTALL = (
+    "pip install --ignore-requires-python --no-deps lava-nc==0.10.0 && pip install 'asteval<0.10' 'networkx<=2.8.7'"
+)
 
 
 def lava_installed() -> bool:
@@ -26,13 +36,21 @@ def lava_installed() -> bool:
         return False
 
 
+def lava_dl_installed() -> bool:
+    """Say whether lava-dl, which loads ``.net`` files, is installed, without loading it."""
+    try:
+        return lava_installed() and find_spec("lava.lib.dl.netx") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 @contextmanager
 def lava_session() -> Iterator[None]:
     """Use Lava inside this block: build the processes, run them, read the results.
 
     Standard output stays free of Lava and its child processes: what they print goes to standard error. Lava gives the
     root logger a handler for each process, and keeps every process and variable, with their data, for ever; both are
-    undone at the end.
+    undone at the end. Warnings about how its ``DelaySparse`` handles matrices are silenced.
 
     Raises
     ------
@@ -42,11 +60,13 @@ def lava_session() -> Iterator[None]:
     _load()
     from lava.magma.core.process.process import ProcessServer
     from lava.magma.core.process.variable import VarServer
+    from scipy.sparse import SparseEfficiencyWarning
 
     root = logging.getLogger()
     handlers, processes, variables = root.handlers[:], ProcessServer().processes[:], VarServer().vars[:]
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SparseEfficiencyWarning)
             yield
     finally:
         root.handlers[:] = handlers
@@ -54,12 +74,31 @@ def lava_session() -> Iterator[None]:
         VarServer().vars[:] = variables
 
 
+@contextmanager
+def lava_dl_session() -> Iterator[None]:
+    """Use Lava and lava-dl inside this block, as :func:`lava_session`.
+
+    Raises
+    ------
+    MissingDependency
+        If lava-dl is not installed, or Lava cannot be used.
+    """
+    if not lava_dl_installed():
+        raise MissingDependency(
+            "lava-dl, which loads .net files, is not installed; install it with: pip install 'esl-neuro[lava]' on "
+            "Python 3.10 (it needs torch 2.3, which later ones do not have); writing .net files needs no Lava"
+        )
+    with lava_session():
+        yield
+
+
 def _load() -> None:
     if not lava_installed():
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        forced = f"; on this Python {here}: {FORCED_INSTALL}" if sys.version_info >= (3, 11) else f" (this is {here})"
         raise MissingDependency(
-            "the Lava simulator is not installed; install it with: pip install 'esl-neuro[lava]' on Python 3.10 "
-            f"(this is {here}), or use --backend integer, which needs no Lava and computes the same"
+            "the Lava simulator is not installed; install it with: pip install 'esl-neuro[lava]' on Python 3.10"
+            f"{forced}, or use --backend integer, which needs no Lava and computes the same"
         )
     chosen = multiprocessing.get_start_method(allow_none=True)
     if chosen not in (None, "fork"):
@@ -69,4 +108,32 @@ def _load() -> None:
         )
     if _CHOOSES_START_METHOD not in sys.modules:
         multiprocessing.set_start_method(None, force=True)
-        __import__(_CHOOSES_START_METHOD)
+        with _hashable_encoders():
+            import_module(_DEFINES_ENCODERS)
+        import_module(_CHOOSES_START_METHOD)
+
+
+@contextmanager
+def _hashable_encoders() -> Iterator[None]:
+    """Let Lava define its dataclasses on Python 3.11 and later.
+
+    Some of their fields have an instance of another one, an "encoder", as default, which must be hashable since Python
+    3.11. While the module that defines them is imported, these classes get the hash that Python gives on request.
+    """
+    if sys.version_info < (3, 11):
+        yield
+        return
+    original: Any = dataclasses.dataclass
+
+    def dataclass(cls: Any = None, /, **options: Any) -> Any:
+        if cls is None:
+            return partial(dataclass, **options)
+        if cls.__module__ == _DEFINES_ENCODERS and cls.__name__.endswith("Encoder"):
+            options["unsafe_hash"] = True
+        return original(cls, **options)
+
+    dataclasses.dataclass = dataclass
+    try:
+        yield
+    finally:
+        dataclasses.dataclass = original

@@ -85,10 +85,31 @@ def _compile(process: Any) -> Any:
 
     try:
         # Without the tag Lava would choose its floating-point models.
-        executable = process.compile(Loihi2SimCfg(select_tag="fixed_pt"), {"pypy_channel_size": CHANNEL_MESSAGES})
+        with _models_found_once():
+            executable = process.compile(Loihi2SimCfg(select_tag="fixed_pt"), {"pypy_channel_size": CHANNEL_MESSAGES})
         return Runtime(executable, ActorType.MultiProcessing)
     except Exception as error:
         raise LavaError(f"Lava cannot build the network: {error}\n{traceback.format_exc()}") from error
+
+
+@contextmanager
+def _models_found_once() -> Iterator[None]:
+    """Look for the models of each class of processes once: Lava executes a folder of files for every single process."""
+    from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
+
+    search = ProcGroupDiGraphs._find_proc_models
+    found: dict[type, list[Any]] = {}
+
+    def find(proc: Any) -> list[Any]:
+        if type(proc) not in found:
+            found[type(proc)] = search(proc)
+        return found[type(proc)]
+
+    ProcGroupDiGraphs._find_proc_models = staticmethod(find)
+    try:
+        yield
+    finally:
+        ProcGroupDiGraphs._find_proc_models = staticmethod(search)
 
 
 def _start_children(runtime: Any) -> None:

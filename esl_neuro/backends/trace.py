@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Spikes = NDArray[np.uint8]
+Payloads: TypeAlias = "NDArray[np.uint8] | NDArray[np.int32]"
 Potentials = NDArray[np.int64]
 
 
@@ -18,20 +20,23 @@ class Trace:
     Attributes
     ----------
     backend : str
-        ``"integer"`` or ``"lava"``.
-    input_spikes : uint8 array, shape (samples, steps, input lines)
-        What was fed in, 0 or 1.
+        ``"integer"``, ``"lava"``, ``"lava-batched"`` or ``"netx"``.
+    input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
+        What was fed in: 0 or 1, or the payloads of graded spikes.
     spikes : dict of str to uint8 array, shape (samples, steps, neurons)
         Spikes of each group, in order from input to output. Step ``t`` of every layer belongs to input step ``t``.
     u, v : dict of str to int64 array, shape (samples, steps, neurons)
         Synaptic current and membrane potential after each step (after the reset), where they were asked for.
+    potential : int64 array, shape (samples, output neurons), optional
+        Membrane potential of the output after the last step, for programs whose readout is the potential.
     """
 
     backend: str
-    input_spikes: Spikes
+    input_spikes: Payloads
     spikes: dict[str, Spikes]
     u: dict[str, Potentials] = field(default_factory=dict)
     v: dict[str, Potentials] = field(default_factory=dict)
+    potential: Potentials | None = None
 
     @property
     def samples(self) -> int:
@@ -49,9 +54,13 @@ class Trace:
         return next(reversed(self.spikes.values()))
 
     def predictions(self) -> NDArray[np.int64]:
-        """Class of each sample: the output neuron with the most spikes, the lowest index among equals."""
-        counts = self.output_spikes.sum(axis=1, dtype=np.int64)
-        return np.asarray(counts.argmax(axis=1), dtype=np.int64)
+        """Class of each sample, the lowest among equals.
+
+        The output neuron with the highest potential after the last step where the program reads the potential, else the
+        one with the most spikes.
+        """
+        scores = self.output_spikes.sum(axis=1, dtype=np.int64) if self.potential is None else self.potential
+        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Check that a program and its input are what both backends compute alike, before either of them starts.
+"""Check that a program and its input are what all backends compute alike, before any of them starts.
 
 Lava checks no range: a weight that is too large is clipped, a mantissa wraps at 16 bits, a float threshold stops the
 simulator without a word. What passes here has none of these cases, and no sum can leave Lava's 32-bit integers.
@@ -13,8 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.program import INPUT, Connection, Group, Program
-from esl_neuro.errors import BadInput
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import INPUT, READOUTS, Connection, Group, Program, Weights
+from esl_neuro.compiler.timing import TooFast, timing
+from esl_neuro.errors import BadInput, did_you_mean
 
 # Registers of Loihi, smallest and largest value. du = -1 is a synaptic current without decay: no 12-bit value, but
 # Lava computes it, and it is what Lava's own file format writes for that case.
@@ -27,8 +29,11 @@ GROUP_RANGES = {
 }
 LARGEST_WEIGHT = 254
 WEIGHT_EXP_RANGE = (-8, 7)
+DELAY_RANGE = (0, 63)
+INPUT_BITS_RANGE = (1, 24)  # what the ports of Lava's processes carry
 # Lava keeps u, v and their intermediate sums in int32. Of its range, 2**25 is set aside for v and the bias.
 LARGEST_CURRENT = 2**31 - 2**25
+LARGEST_SUM = 2**31 - 1
 
 
 def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None:
@@ -39,51 +44,85 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
     program : Program
         The program that shall run.
     input_spikes : array, shape (samples, steps, input lines), optional
-        Integers or booleans, 0 or 1.
+        Integers or booleans from 0 to ``2**input_bits - 1``.
 
     Raises
     ------
     BadInput
-        With every finding in one message: the layer, the quantity, the value, the allowed range.
+        With every finding in one message: the place, the quantity, the value, the allowed range.
     """
-    findings = [*_chain_findings(program)]
-    for (connection, group), source_size in zip(program.layers(), _source_sizes(program), strict=True):
-        layer_findings = [*_group_findings(group), *_connection_findings(connection, group, source_size)]
-        findings += layer_findings or _current_findings(connection, group, program.steps)
+    findings = [*_program_findings(program), *_order_findings(program)]
+    if not findings:
+        findings += _timing_findings(program)
+    sizes = {INPUT: program.input_size, **{group.name: group.neurons for group in program.groups}}
+    for group in program.groups:
+        incoming = [each for each in program.incoming(group.name) if each.source in sizes]
+        of_group = [*_group_findings(group)]
+        for connection in incoming:
+            of_group += _connection_findings(connection, (group.neurons, sizes[connection.source]))
+        findings += of_group or _current_findings(program, group, incoming)
     if input_spikes is not None:
         findings += _input_findings(program, input_spikes)
     if findings:
         raise BadInput("the program cannot run:\n" + "\n".join(f"- {finding}" for finding in findings))
 
 
-def largest_sum(weights: sp.csr_matrix) -> NDArray[np.int64]:
+def _timing_findings(program: Program) -> Iterator[str]:
+    try:
+        timing(program)
+    except TooFast as error:
+        yield f"{error}; give its connections more delay"
+
+
+def largest_sum(weights: Weights) -> NDArray[np.int64]:
     """Return a bound, per target neuron, on every partial sum of its weights: the sum of their magnitudes."""
+    if isinstance(weights, Kernel):
+        _, rows, columns = weights.output_shape
+        per_channel = np.abs(weights.weights.astype(np.int64)).sum(axis=(1, 2, 3))
+        return np.repeat(per_channel, rows * columns)
     return np.asarray(abs(weights).sum(axis=1), dtype=np.int64).ravel()
 
 
-def _chain_findings(program: Program) -> Iterator[str]:
-    if not program.groups or len(program.groups) != len(program.connections):
+def _program_findings(program: Program) -> Iterator[str]:
+    if not program.groups or not program.connections:
         raise BadInput(
-            f"the program has {len(program.connections)} connections and {len(program.groups)} groups; "
-            "a chain has one connection for each group, and at least one"
+            f"the program has {len(program.groups)} groups and {len(program.connections)} connections; "
+            "it needs at least one of each"
         )
     for quantity, value in (("steps", program.steps), ("input_size", program.input_size)):
         if value < 1:
             raise BadInput(f"the program's {quantity} is {value}; it must be at least 1")
+    low, high = INPUT_BITS_RANGE
+    if not low <= program.input_bits <= high:
+        yield f"input_bits is {program.input_bits}; allowed: from {low} to {high}"
+    if program.readout not in READOUTS:
+        yield f"readout is '{program.readout}'; {did_you_mean(program.readout, READOUTS)}"
     names = [group.name for group in program.groups]
-    if len(set(names)) < len(names):
-        yield f"groups are named {', '.join(names)}; each needs its own name"
-    ends = zip([INPUT, *names], names, strict=False)
-    for connection, (source, target) in zip(program.connections, ends, strict=True):
-        if (connection.source, connection.target) != (source, target):
-            yield (
-                f"connection '{connection.source}' -> '{connection.target}' stands where the chain needs "
-                f"'{source}' -> '{target}'"
-            )
+    if len(set(names)) < len(names) or INPUT in names:
+        yield f"groups are named {', '.join(names)}; each needs its own name, other than '{INPUT}'"
 
 
-def _source_sizes(program: Program) -> list[int]:
-    return [program.input_size, *(group.neurons for group in program.groups[:-1])]
+def _order_findings(program: Program) -> Iterator[str]:
+    """Check that everything a group needs in a step is there when its turn comes."""
+    place = {INPUT: -1, **{group.name: index for index, group in enumerate(program.groups)}}
+    known = []
+    for connection in program.connections:
+        where = _place(connection)
+        for end in (connection.source, connection.target):
+            if end not in place or (end == INPUT and end == connection.target):
+                yield f"{where}: there is no group '{end}'; {did_you_mean(end, place)}"
+        if connection.source in place and connection.target in place:
+            known.append(place[connection.target])
+            if connection.delay == 0 and place[connection.source] >= place[connection.target]:
+                yield (
+                    f"{where} has no delay, so '{connection.source}' must come before '{connection.target}'; "
+                    "reorder the groups, or give a loop a delay of at least 1"
+                )
+    if known != sorted(known):
+        yield "connections must be in the order of the groups that they feed"
+    for group in program.groups:
+        if not program.incoming(group.name):
+            yield f"layer '{group.name}': nothing feeds it; give it a connection"
 
 
 def _group_findings(group: Group) -> Iterator[str]:
@@ -100,26 +139,55 @@ def _group_findings(group: Group) -> Iterator[str]:
             yield from _outside(where, values, (values < low) | (values > high), f"from {low} to {high}")
 
 
-def _connection_findings(connection: Connection, group: Group, source_size: int) -> Iterator[str]:
-    weights = connection.weights
-    where = f"layer '{group.name}': weights"
-    low, high = WEIGHT_EXP_RANGE
-    if not low <= connection.weight_exp <= high:
-        yield f"layer '{group.name}': weight_exp is {connection.weight_exp}; allowed: from {low} to {high}"
+def _connection_findings(connection: Connection, shape: tuple[int, int]) -> Iterator[str]:
+    weights, where = connection.weights, _place(connection)
+    ranges = {"weight_exp": WEIGHT_EXP_RANGE, "delay": DELAY_RANGE}
+    for quantity, (low, high) in ranges.items():
+        value = getattr(connection, quantity)
+        if not low <= value <= high:
+            yield f"{where}: {quantity} is {value}; allowed: from {low} to {high}"
     # Lava takes the matrix class, not scipy's newer csr_array.
-    if not isinstance(weights, sp.csr_matrix):
-        yield f"{where} are a {type(weights).__name__}; a scipy.sparse.csr_matrix is needed"
+    if not isinstance(weights, (sp.csr_matrix, Kernel)):
+        yield f"{where}: weights are a {type(weights).__name__}; a scipy.sparse.csr_matrix or a Kernel is needed"
         return
-    if weights.shape != (group.neurons, source_size):
-        yield f"{where} have shape {weights.shape}; (targets, sources) must be {(group.neurons, source_size)}"
-    if weights.dtype.kind not in "iu":
-        yield f"{where} have type {weights.dtype}; only integers are allowed"
+    values = weights.weights if isinstance(weights, Kernel) else weights.data
+    if isinstance(weights, Kernel):
+        problems = [*_kernel_findings(weights, where)]
+        if problems:
+            yield from problems
+            return
+    if weights.shape != shape:
+        yield f"{where}: weights have shape {weights.shape}; (targets, sources) must be {shape}"
+    if values.dtype.kind not in "iu":
+        yield f"{where}: weights have type {values.dtype}; only integers are allowed"
         return
-    values = weights.data.astype(np.int64)
-    wrong = (np.abs(values) > LARGEST_WEIGHT) | (values % 2 != 0)
-    yield from _outside(where, values, wrong, f"even, from {-LARGEST_WEIGHT} to {LARGEST_WEIGHT}")
-    if not weights.has_canonical_format and _has_duplicates(weights):
-        yield f"{where} store a synapse twice; call sum_duplicates() on them"
+    wrong = (values > LARGEST_WEIGHT) | (values < -LARGEST_WEIGHT) | (values % 2 != 0)
+    yield from _outside(f"{where}: weights", values, wrong, f"even, from {-LARGEST_WEIGHT} to {LARGEST_WEIGHT}")
+    if isinstance(weights, sp.csr_matrix) and not weights.has_canonical_format and _has_duplicates(weights):
+        yield f"{where}: weights store a synapse twice; call sum_duplicates() on them"
+
+
+def _kernel_findings(kernel: Kernel, where: str) -> Iterator[str]:
+    if kernel.weights.ndim != 4 or 0 in kernel.weights.shape:
+        yield (
+            f"{where}: kernel weights have shape {kernel.weights.shape}; "
+            "(out channels, in channels / groups, height, width) is needed"
+        )
+        return
+    for quantity, smallest in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        value = getattr(kernel, quantity)
+        if len(value) != 2 or min(value) < smallest:
+            yield f"{where}: {quantity} is {value}; (rows, columns), each at least {smallest}, is needed"
+            return
+    out, per_group = kernel.weights.shape[:2]
+    channels = kernel.input_shape[0]
+    if kernel.groups < 1 or out % kernel.groups or per_group * kernel.groups != channels:
+        yield (
+            f"{where}: {kernel.groups} groups of {per_group} input channels do not fit "
+            f"{channels} input and {out} output channels"
+        )
+    if min(kernel.output_shape) < 1:
+        yield f"{where}: kernel {kernel.weights.shape[2:]} is larger than its padded input {kernel.input_shape[1:]}"
 
 
 def _has_duplicates(weights: sp.csr_matrix) -> bool:
@@ -128,21 +196,34 @@ def _has_duplicates(weights: sp.csr_matrix) -> bool:
     return bool(merged.nnz < weights.nnz)
 
 
-def _current_findings(connection: Connection, group: Group, steps: int) -> Iterator[str]:
-    """Refuse weights whose synaptic current could leave int32, where Lava would wrap a second time.
+def _current_findings(program: Program, group: Group, incoming: list[Connection]) -> Iterator[str]:
+    """Refuse weights whose sums or synaptic current could leave int32, where Lava would wrap a second time.
 
-    A step adds at most ``drive`` to ``u``, and from beyond ``2**23`` the wrap takes ``2**24`` off again. So what a step
-    leaves to the next grows by at most ``drive - 2**24`` and shrinks by ``keep``: a geometric series.
+    No partial sum of a connection exceeds the magnitudes of its weights times the largest payload, and this must hold
+    before the shift. Together, a step adds at most ``drive`` to ``u``, and from beyond ``2**23`` the wrap takes
+    ``2**24`` off again. So what a step leaves to the next grows by at most ``drive - 2**24`` and shrinks by ``keep``:
+    a geometric series.
     """
-    drive = largest_sum(connection.weights).astype(np.float64) * 2.0 ** max(connection.weight_exp, 0) * 64
+    drive = np.zeros(group.neurons)
+    for connection in incoming:
+        payload = 2**program.input_bits - 1 if connection.source == INPUT else 1
+        sums = largest_sum(connection.weights).astype(np.float64) * payload
+        if sums.max() > LARGEST_SUM:
+            yield (
+                f"{_place(connection)}: the weighted sum of neuron {int(np.argmax(sums))} can reach {sums.max():.3g}; "
+                f"Lava's 32-bit sums hold {LARGEST_SUM:.3g}; lower input_bits ({program.input_bits}) or the weights"
+            )
+        # Rounding down makes a negative sum larger by less than 1.
+        drive += 64 * (sums * 2.0**connection.weight_exp + (connection.weight_exp < 0))
     keep = (4096 - (group.du + 1)) / 4096
-    series = np.where(keep < 1, (1 - keep ** (steps - 1)) / np.where(keep < 1, 1 - keep, 1), steps - 1)
+    series = np.where(keep < 1, (1 - keep ** (program.steps - 1)) / np.where(keep < 1, 1 - keep, 1), program.steps - 1)
     current = drive + np.maximum(drive - 2**24, 0) * series
     worst = int(np.argmax(current))
     if current[worst] > LARGEST_CURRENT:
+        exponents = ", ".join(str(connection.weight_exp) for connection in incoming)
         yield (
             f"layer '{group.name}': the synaptic current of neuron {worst} can reach {current[worst]:.3g} within "
-            f"{steps} steps; Lava's 32-bit sums hold {LARGEST_CURRENT:.3g}; lower weight_exp ({connection.weight_exp})"
+            f"{program.steps} steps; Lava's 32-bit sums hold {LARGEST_CURRENT:.3g}; lower weight_exp ({exponents})"
         )
 
 
@@ -154,8 +235,16 @@ def _input_findings(program: Program, spikes: NDArray[Any]) -> Iterator[str]:
         )
     if spikes.dtype.kind not in "iub":
         yield f"input spikes have type {spikes.dtype}; only integers or booleans are allowed"
-    else:
-        yield from _outside("input spikes", spikes, (spikes != 0) & (spikes != 1), "0 or 1")
+        return
+    high = 2**program.input_bits - 1
+    # Looking at the ends first is several times faster than at every value.
+    if spikes.dtype.kind != "b" and spikes.size and (spikes.max() > high or spikes.min() < 0):
+        allowed = "0 or 1" if program.input_bits == 1 else f"from 0 to {high}"
+        yield from _outside("input spikes", spikes, (spikes < 0) | (spikes > high), allowed)
+
+
+def _place(connection: Connection) -> str:
+    return f"connection '{connection.source}' -> '{connection.target}'"
 
 
 def _outside(where: str, values: NDArray[Any], wrong: NDArray[np.bool_], allowed: str) -> Iterator[str]:

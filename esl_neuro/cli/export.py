@@ -6,13 +6,19 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option
 from esl_neuro.cli.workspace import latest_run
 from esl_neuro.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from esl_neuro.compiler.program import Program
+
+# What an export can hold besides the NIR graph and the integer program, and the file that it is written to.
+FORMATS = {"netx": "network.net", "lava-script": "network.py"}
 
 
 @click.command(
@@ -22,6 +28,7 @@ from esl_neuro.errors import CheckFailed
         ("esl-neuro export", "the latest run, for Loihi 2"),
         ("esl-neuro export runs/mlp-digits-001 --target loihi2", "a certain run"),
         ("esl-neuro export --out somewhere", "into another folder"),
+        ("esl-neuro export --format netx --format lava-script", "also for lava-dl, and as a script for Lava"),
     ),
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
@@ -34,15 +41,30 @@ from esl_neuro.errors import CheckFailed
     show_default=True,
     help="Points of test accuracy that quantisation may cost before the export fails.",
 )
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(FORMATS)),
+    multiple=True,
+    help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
+)
 @data_option
 @runs_option
 @json_option
-def export(run: Path | None, target: str, out: Path | None, max_loss: float, runs: Path, as_json: bool) -> None:
+def export(
+    run: Path | None,
+    target: str,
+    out: Path | None,
+    max_loss: float,
+    formats: tuple[str, ...],
+    runs: Path,
+    as_json: bool,
+) -> None:
     """Export RUN (the latest one if not given) as a NIR graph and an integer program.
 
     Prints the quantisation error of each layer and the test accuracy before and after.
     """
-    document = export_run(run or latest_run(runs), target, out)
+    document = export_run(run or latest_run(runs), target, out, formats)
     emit(document, render(document), as_json)
     loss = 100 * (document["accuracy"]["float"] - document["accuracy"]["integer"])
     if loss > max_loss:
@@ -52,8 +74,8 @@ def export(run: Path | None, target: str, out: Path | None, max_loss: float, run
         )
 
 
-def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
-    """Export a run and return what ``export.json`` holds, with the folder."""
+def export_run(run: Path, target: str, out: Path | None, formats: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Export a run, also in other formats; return what ``export.json`` holds, with the folder."""
     from esl_neuro.data import prepare
     from esl_neuro.hardware import load_target
     from esl_neuro.training.run_folder import RunFolder, environment
@@ -64,7 +86,7 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     import nir
 
     from esl_neuro.backends.integer import run_integer
-    from esl_neuro.compiler.bundle import begin_bundle, spike_inputs, write_bundle
+    from esl_neuro.compiler.bundle import begin_bundle, program_inputs, write_bundle
     from esl_neuro.compiler.compile import compile_graph
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.interchange import to_nir
@@ -72,17 +94,21 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
 
     dataset = prepare(recipe.data)
     network = load_network(source, dataset)
-    spikes = spike_inputs(dataset, recipe.data)
     folder = out or run / chip.name
     with TemporaryDirectory() as scratch:
         # What is compiled is what was written: the file, read back. An earlier export stays until this one compiles.
         written = Path(scratch) / "model.nir"
         nir.write(written, to_nir(network, recipe.data.steps))
         compilation = compile_graph(read_graph(written), chip, recipe.data.steps)
+        write_formats(compilation.program, Path(scratch), formats)
         begin_bundle(folder)
-        shutil.copyfile(written, folder / "model.nir")
+        for name in (*FORMATS.values(), "network.npz"):  # those of an earlier export hold another network
+            (folder / name).unlink(missing_ok=True)
+        for path in Path(scratch).iterdir():
+            shutil.copyfile(path, folder / path.name)
     test = dataset.test
-    predictions = run_integer(compilation.program, spikes).predictions()
+    inputs = program_inputs(dataset, recipe.data, compilation.program)
+    predictions = run_integer(compilation.program, inputs).predictions()
     document = {
         "recipe": recipe.name,
         "run": str(run),
@@ -97,6 +123,17 @@ def export_run(run: Path, target: str, out: Path | None) -> dict[str, Any]:
     }
     bundle = write_bundle(folder, compilation.program, recipe.data, document)
     return {"folder": str(folder), **bundle.document}
+
+
+def write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> None:
+    """Write a program into a folder in each of the formats, see :data:`FORMATS`."""
+    from esl_neuro.backends.lava_script import write_lava_script
+    from esl_neuro.backends.netx import write_netx
+
+    if "netx" in formats:
+        write_netx(program, folder / FORMATS["netx"])
+    if "lava-script" in formats:
+        write_lava_script(program, folder / FORMATS["lava-script"])
 
 
 def render(document: dict[str, Any]) -> str:

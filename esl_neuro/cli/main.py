@@ -12,6 +12,7 @@ import click
 
 from esl_neuro import __version__
 from esl_neuro.cli.commands import ExampleGroup
+from esl_neuro.cli.diff import diff
 from esl_neuro.cli.energy import energy
 from esl_neuro.cli.evaluate import evaluate
 from esl_neuro.cli.export import export
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sweep, evaluate, export, run, verify, energy, targets, quickstart):
+for command in (train, sweep, evaluate, export, run, verify, diff, energy, targets, quickstart):
     cli.add_command(command)
 
 

@@ -14,13 +14,10 @@ from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import CheckFailed
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from esl_neuro.backends.trace import Trace
+    from esl_neuro.backends.trace import Payloads, Trace
     from esl_neuro.compiler.program import Program
 
-BACKENDS = ("integer", "lava")
+BACKENDS = ("integer", "lava", "lava-batched")
 
 
 @click.command(
@@ -29,30 +26,55 @@ BACKENDS = ("integer", "lava")
     examples=(
         ("esl-neuro run", "the latest export in the integer simulator"),
         ("esl-neuro run --backend lava", "in Lava, every spike compared with the integer simulator"),
+        ("esl-neuro run --backend lava-batched", "in Lava with batched processes, many times faster"),
         ("esl-neuro run --samples 200 --spikes spikes.npz", "keep the spikes"),
+        ("esl-neuro run --samples 8 --trace golden.h5", "keep spikes and potentials as NIRData, for 'esl-neuro diff'"),
     ),
 )
 @click.argument("export", required=False, type=click.Path(path_type=Path))
 @click.option("--backend", type=click.Choice(BACKENDS), default="integer", show_default=True, help="Simulator.")
 @click.option("--spikes", type=click.Path(dir_okay=False, path_type=Path), help="Write all spikes to this .npz file.")
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write spikes, currents and potentials to this NIRData file.",
+)
 @samples_option
 @data_option
 @runs_option
 @json_option
-def run(export: Path | None, backend: str, spikes: Path | None, samples: int | None, runs: Path, as_json: bool) -> None:
+def run(
+    export: Path | None,
+    backend: str,
+    spikes: Path | None,
+    trace_file: Path | None,
+    samples: int | None,
+    runs: Path,
+    as_json: bool,
+) -> None:
     """Run EXPORT (the latest one if not given) on its test set.
 
-    With --backend lava every spike of every layer is compared with the integer simulator; a difference ends with exit
-    code 1 and names layer, neuron and step.
+    With --backend lava (Lava's own synapses and neurons) and lava-batched (ours, for many samples at once) every spike
+    of every layer is compared with the integer simulator; a difference ends with exit code 1 and names layer, neuron
+    and step.
     """
-    document, trace = run_export(export or latest_export(runs), backend, samples)
+    folder = export or latest_export(runs)
+    document, trace = run_export(folder, backend, samples, record_potentials=trace_file is not None)
     if spikes is not None:
         save_spikes(trace, spikes)
+    if trace_file is not None:
+        from esl_neuro.backends.golden import write_trace
+        from esl_neuro.compiler.program import Program
+
+        write_trace(trace_file, trace, Program.load(folder).dt_s)
     emit(document, render(document), as_json)
     refuse_difference(document)
 
 
-def run_export(folder: Path, backend: str, samples: int | None) -> tuple[dict[str, Any], Trace]:
+def run_export(
+    folder: Path, backend: str, samples: int | None, record_potentials: bool = False
+) -> tuple[dict[str, Any], Trace]:
     """Run an export; return the result, which is also kept beside the export, and the trace."""
     from esl_neuro.backends.trace import first_difference
     from esl_neuro.compiler.bundle import read_bundle
@@ -60,7 +82,7 @@ def run_export(folder: Path, backend: str, samples: int | None) -> tuple[dict[st
     bundle = read_bundle(folder)
     inputs, labels = bundle.test_inputs(samples)
     started = time.perf_counter()
-    trace = simulate(bundle.program, inputs, backend)
+    trace = simulate(bundle.program, inputs, backend, record_potentials)
     seconds = time.perf_counter() - started
     document: dict[str, Any] = {
         "export": str(folder),
@@ -84,17 +106,19 @@ def run_export(folder: Path, backend: str, samples: int | None) -> tuple[dict[st
     return document, trace
 
 
-def simulate(program: Program, inputs: NDArray[np.uint8], backend: str) -> Trace:
+def simulate(program: Program, inputs: Payloads, backend: str, record_potentials: bool = False) -> Trace:
     """Run a program in one of the simulators, with a progress bar where there is a terminal."""
     if backend == "integer":
         from esl_neuro.backends.integer import run_integer
 
-        return run_integer(program, inputs)
+        return run_integer(program, inputs, record_potentials)
     from esl_neuro.backends.lava import run_lava
+    from esl_neuro.backends.lava_batched import run_lava_batched
     from esl_neuro.cli.progress import samples_bar
 
+    run_in_lava = run_lava_batched if backend == "lava-batched" else run_lava
     with samples_bar("Lava") as progress:
-        return run_lava(program, inputs, progress=progress)
+        return run_in_lava(program, inputs, record_potentials, progress=progress)
 
 
 def refuse_difference(document: dict[str, Any]) -> None:

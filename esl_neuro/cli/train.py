@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,28 +26,46 @@ RECIPE = "mlp-digits"
         ('esl-neuro train --set \'sparsity={learner="rigl", layers=["fc1"]}\'', "another structure learner"),
         ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
         ("esl-neuro train --resume runs/mlp-digits-001", "continue an interrupted run"),
+        (
+            "esl-neuro train --from runs/mlp-digits-001 --quantize loihi2 --set training.epochs=5 "
+            "--set training.learning_rate=1e-3 --set sparsity.end=0",
+            "fine-tune on the chip's integers, connections as they are",
+        ),
     ),
 )
-@click.argument("recipe", default=RECIPE)
+@click.argument("recipe", required=False)
 @click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; give several for several runs.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Start from the best weights, thresholds and connections of a finished run, by its recipe if none is given.",
+)
+@click.option(
+    "--quantize",
+    metavar="TARGET",
+    help="Compute forwards with the integers of this chip, every spike as in its simulator, and learn in float units.",
+)
 @click.option("--download", is_flag=True, help="Download what is not in the folder of the data sets.")
 @click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too, into the run's folder.")
 @data_option
 @runs_option
 @json_option
 def train(
-    recipe: str,
+    recipe: str | None,
     seeds: tuple[int, ...],
     overrides: tuple[str, ...],
     resume: Path | None,
+    source: Path | None,
+    quantize: str | None,
     download: bool,
     tensorboard: bool,
     runs: Path,
     as_json: bool,
 ) -> None:
-    """Train RECIPE: a name, or the path of a TOML file such as the config.toml of an earlier run.
+    """Train RECIPE (mlp-digits if none is given): a name, or a TOML file such as the config.toml of an earlier run.
 
     The network is sparse from the first step: connections are pruned and regrown while it trains, their number never
     changes, and every neuron learns its own threshold. Ctrl-C saves the state.
@@ -54,9 +73,14 @@ def train(
     if tensorboard:
         _require_tensorboard()
     if resume is None:
-        documents = train_recipe(recipe, seeds, overrides, runs, download=download, tensorboard=tensorboard)
+        chosen = recipe or (RECIPE if source is None else _recipe_of(source))
+        changes = (*_changes(source, quantize), *overrides)
+        documents = train_recipe(chosen, seeds, changes, runs, download=download, tensorboard=tensorboard)
     else:
-        _refuse_with_resume(recipe, seeds, overrides)
+        if recipe or seeds or overrides or source or quantize:
+            raise click.UsageError(
+                "--resume continues a run as it was started; leave RECIPE, --seed, --set, --from and --quantize away"
+            )
         documents = [resume_run(resume, tensorboard=tensorboard)]
     from statistics import mean, stdev
 
@@ -134,9 +158,18 @@ def _tensorboards(folder: Path) -> list[Any]:
     return [TensorBoard(folder)]
 
 
-def _refuse_with_resume(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...]) -> None:
-    if recipe != RECIPE or seeds or overrides:
-        raise click.UsageError("--resume continues a run as it was started; leave RECIPE, --seed and --set away")
+def _recipe_of(run: Path) -> str:
+    from esl_neuro.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.recipe()  # so that a folder that is no run is told so
+    return str(folder.config)
+
+
+def _changes(source: Path | None, quantize: str | None) -> tuple[str, ...]:
+    """Return what the options change in the recipe."""
+    given = {"start_from": source, "quantize": quantize}
+    return tuple(f"training.{field}={json.dumps(str(value))}" for field, value in given.items() if value is not None)
 
 
 def render(summary: dict[str, Any]) -> str:

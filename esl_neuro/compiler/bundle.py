@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Program
 from esl_neuro.data import Dataset, prepare
-from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.sections import DataSection
@@ -47,8 +46,8 @@ class Bundle:
         """Path of the NIR graph."""
         return self.folder / "model.nir"
 
-    def test_inputs(self, samples: int | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Input spikes and labels of the first test samples (of all if ``samples`` is None).
+    def test_inputs(self, samples: int | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Inputs and labels of the first test samples (of all if ``samples`` is None).
 
         Raises
         ------
@@ -59,24 +58,42 @@ class Bundle:
         test = dataset.test
         if samples is not None and samples > len(test):
             raise BadInput(f"--samples {samples}: the test set of '{self.data.name}' has {len(test)} samples")
-        return spike_inputs(dataset, self.data)[:samples], test.labels[:samples]
+        return program_inputs(dataset, self.data, self.program)[:samples], test.labels[:samples]
 
 
-def spike_inputs(dataset: Dataset, data: DataSection) -> NDArray[np.uint8]:
-    """Input spikes of the whole test part, uint8, shape (samples, steps, input lines).
+def program_inputs(dataset: Dataset, data: DataSection, program: Program) -> NDArray[Any]:
+    """Return the inputs of the whole test part as the program takes them.
+
+    Returns
+    -------
+    uint8 or int32 array, shape (samples, steps, input lines)
+        0 or 1; for a graded encoding the payloads ``round(input_scale * value)``.
 
     Raises
     ------
     BadInput
-        If the encoding gives graded values, which a program cannot take yet.
+        If a value is negative or too large for the payload of the program's input.
     """
-    if ENCODINGS[data.encoding].signal != "spikes":
-        allowed = [name for name in ENCODINGS.names() if ENCODINGS[name].signal == "spikes"]
+    values = evaluation_inputs(dataset, dataset.test, data.encoding, data.steps)
+    return payloads(values.reshape(*values.shape[:2], -1), program)
+
+
+def payloads(values: NDArray[Any], program: Program) -> NDArray[Any]:
+    """Round graded values to the payloads of a program's input; 0/1 spikes stay as they are.
+
+    Raises
+    ------
+    BadInput
+        If a value is negative or too large for the payload.
+    """
+    largest = 2**program.input_bits - 1
+    rounded = np.rint(values * program.input_scale) if program.input_bits > 1 else values
+    if rounded.size and not (rounded.min() >= 0 and rounded.max() <= largest):
         raise BadInput(
-            f"data.encoding: '{data.encoding}' is graded and has no integer form yet; spikes: {', '.join(allowed)}"
+            f"inputs reach from {values.min():g} to {values.max():g}; with input_scale {program.input_scale:g} the "
+            f"payload of {program.input_bits} bits holds 0 to {largest / program.input_scale:g}"
         )
-    spikes = evaluation_inputs(dataset, dataset.test, data.encoding, data.steps)
-    return spikes.reshape(*spikes.shape[:2], -1)
+    return rounded.astype(np.uint8 if largest <= 255 else np.int32)
 
 
 def begin_bundle(folder: Path) -> None:

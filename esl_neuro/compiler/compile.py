@@ -1,17 +1,22 @@
-"""The whole compiler: NIR graph in, integer program and its quantisation errors out."""
+"""The whole compiler: NIR graph in; integer program, its quantisation errors and its places on the chip out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import nir
 
-from esl_neuro.compiler.findings import Finding, refuse_too_large
-from esl_neuro.compiler.frontend import discretise, time_step
-from esl_neuro.compiler.program import INPUT, Program
-from esl_neuro.compiler.quantise import QuantisationError, quantise
+from esl_neuro.compiler.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
+from esl_neuro.compiler.frontend import analyse
+from esl_neuro.compiler.network import FloatNetwork
+from esl_neuro.compiler.placement import Placement, check_limits, place
+from esl_neuro.compiler.program import Program
+from esl_neuro.compiler.quantise import BY_FORMULA, Payload, QuantisationError, Scaling, quantise
 from esl_neuro.errors import BadInput
-from esl_neuro.hardware import HardwareTarget
+from esl_neuro.hardware import Arithmetic, HardwareTarget
+
+LARGEST_PAYLOAD_BITS = 16  # so that a weighted sum stays within Lava's 32-bit integers
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,28 @@ class Compilation:
         Ready for a backend.
     errors : tuple of QuantisationError
         One per layer, input to output.
+    findings : tuple of Finding
+        Warnings; of :func:`compile_any_size` also what does not fit.
+    placement : Placement
+        Where on the chip each neuron is.
     """
 
     program: Program
     errors: tuple[QuantisationError, ...]
+    findings: tuple[Finding, ...]
+    placement: Placement
 
 
-def compile_graph(graph: nir.NIRGraph, target: HardwareTarget, steps: int, dt_s: float | None = None) -> Compilation:
+def compile_graph(
+    graph: nir.NIRGraph,
+    target: HardwareTarget,
+    steps: int,
+    dt_s: float | None = None,
+    *,
+    input_bits: int = 1,
+    input_scale: float | None = None,
+    scalings: Mapping[str, Scaling] | None = None,
+) -> Compilation:
     """Compile a NIR graph for a chip.
 
     Parameters
@@ -43,6 +63,12 @@ def compile_graph(graph: nir.NIRGraph, target: HardwareTarget, steps: int, dt_s:
         Time steps per sample.
     dt_s : float, optional
         Time step in seconds, if the graph has none in its metadata.
+    input_bits : int
+        Payload of an input spike: 1 for 0/1 spikes, else unsigned integers of so many bits.
+    input_scale : float, optional
+        Payload per unit of the graph's input. Without it, 1 is the largest value that a graded input takes.
+    scalings : mapping of str to Scaling, optional
+        For some groups, what :func:`~esl_neuro.compiler.calibrate.search_scalings` found.
 
     Raises
     ------
@@ -51,35 +77,104 @@ def compile_graph(graph: nir.NIRGraph, target: HardwareTarget, steps: int, dt_s:
     LimitExceeded
         If the network does not fit on the chip.
     """
-    arithmetic = target.arithmetic
-    if arithmetic is None:
-        raise BadInput(f"hardware target '{target.name}' has no [arithmetic]; nothing can be compiled for it")
-    layers = discretise(graph, dt_s)
-    sources = [INPUT, *(layer.name for layer in layers)]
-    parts = [quantise(layer, source, arithmetic) for layer, source in zip(layers, sources, strict=False)]
-    program = Program(
-        target=target.name,
-        input_size=int(layers[0].weights.shape[1]),
-        steps=steps,
-        dt_s=time_step(graph, dt_s),
-        connections=tuple(connection for connection, _, _ in parts),
-        groups=tuple(group for _, group, _ in parts),
+    compilation = compile_any_size(
+        graph, target, steps, dt_s, input_bits=input_bits, input_scale=input_scale, scalings=scalings
     )
-    refuse_too_large(check_limits(program, target))
-    return Compilation(program, tuple(error for _, _, error in parts))
+    refuse_too_large(compilation.findings)
+    return compilation
 
 
-def check_limits(program: Program, target: HardwareTarget) -> list[Finding]:
-    """Compare what a program needs with what one chip has; limits that nobody published are not checked."""
-    needs = {"neurons_per_chip": program.neurons, "synapses_per_chip": program.synapses}
+def compile_any_size(
+    graph: nir.NIRGraph,
+    target: HardwareTarget,
+    steps: int,
+    dt_s: float | None = None,
+    *,
+    input_bits: int = 1,
+    input_scale: float | None = None,
+    scalings: Mapping[str, Scaling] | None = None,
+) -> Compilation:
+    """Compile a graph as :func:`compile_graph` does, for simulation also where it does not fit on one chip.
+
+    What does not fit is in the findings.
+    """
+    arithmetic = arithmetic_of(target)
+    payload = input_payload(input_bits, input_scale)
+    network, findings = analyse(graph, dt_s)
+    refuse_unsupported(findings)
+    assert network is not None  # analyse returns one unless it found an error
+    program, errors = quantise_network(network, target.name, arithmetic, steps, payload, scalings)
+    placement = place(program, target)
+    findings += [*check_rounding(errors), *check_limits(program, placement, target)]
+    return Compilation(program, errors, tuple(findings), placement)
+
+
+def arithmetic_of(target: HardwareTarget) -> Arithmetic:
+    """Return the integer formats of a target.
+
+    Raises
+    ------
+    BadInput
+        If it declares none.
+    """
+    if target.arithmetic is None:
+        raise BadInput(f"hardware target '{target.name}' has no [arithmetic]; nothing can be compiled for it")
+    return target.arithmetic
+
+
+def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:
+    """Return what an input spike carries.
+
+    Raises
+    ------
+    BadInput
+        If the bits or the scale are out of range.
+    """
+    if not 1 <= input_bits <= LARGEST_PAYLOAD_BITS:
+        raise BadInput(f"input_bits is {input_bits}; allowed: 1 to {LARGEST_PAYLOAD_BITS}")
+    if input_scale is not None and not 0 < input_scale < float("inf"):
+        raise BadInput(f"input_scale is {input_scale}; it must be positive")
+    payload = Payload(input_bits)
+    return replace(payload, scale=float(payload.largest) if input_scale is None else input_scale)
+
+
+def quantise_network(
+    network: FloatNetwork,
+    target: str,
+    arithmetic: Arithmetic,
+    steps: int,
+    payload: Payload,
+    scalings: Mapping[str, Scaling] | None = None,
+) -> tuple[Program, tuple[QuantisationError, ...]]:
+    """Round every group of a network to integers; see :func:`~esl_neuro.compiler.quantise.quantise`."""
+    chosen = scalings or {}
+    parts = [
+        quantise(group, network.incoming(group.name), arithmetic, steps, payload, chosen.get(group.name, BY_FORMULA))
+        for group in network.groups
+    ]
+    program = Program(
+        target=target,
+        input_size=network.input_size,
+        steps=steps,
+        dt_s=network.dt_s,
+        connections=tuple(connection for connections, _, _ in parts for connection in connections),
+        groups=tuple(group for _, group, _ in parts),
+        readout=network.readout,
+        input_bits=payload.bits,
+        input_scale=payload.scale,
+    )
+    return program, tuple(error for _, _, error in parts)
+
+
+def check_rounding(errors: tuple[QuantisationError, ...]) -> list[Finding]:
+    """Warn of layers that rounding may have broken."""
     findings = []
-    for name, needed in needs.items():
-        limit = target.limits.get(name)
-        if limit is not None and limit.value is not None and needed > limit.value:
-            findings.append(
-                Finding(
-                    f"{target.name} {name}",
-                    f"needs {needed:,} of {limit.value:,} ({limit.source}); take away {needed - limit.value:,.0f}",
-                )
-            )
+    for error in errors:
+        place = f"layer '{error.layer}'"
+        if error.declared and error.lost == error.declared:
+            message = f"all {error.declared:,} connections were rounded to zero; thresholds are too far above weights"
+            findings.append(Finding("no-weights-left", place, message, WARNING))
+        if error.bias_error > 0.5:
+            message = f"a bias was clipped and is wrong by {error.bias_error:.2g} thresholds; scale the layer down"
+            findings.append(Finding("clipped-bias", place, message, WARNING))
     return findings

@@ -6,25 +6,28 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.errors import BadInput
 
 IntArray = NDArray[np.int64]
+Weights: TypeAlias = "sp.csr_matrix | Kernel"
 
-SCHEMA = 1
+SCHEMA = 2
 INPUT = "input"
+READOUTS = ("spikes", "potential")
 
 
 @dataclass(frozen=True)
 class Group:
     """A population of integer CUBA-LIF neurons, every parameter per neuron.
 
-    One step, all integers (Lava 0.10.0 ``fixed_pt``; ``a`` is the sum of the arriving weights)::
+    One step, all integers (Lava 0.10.0 ``fixed_pt``; ``a`` is the sum of what all connections bring)::
 
         u = trunc0(u * (4096 - (du + 1)) / 4096) + (a << 6)         wraps at +-2**23
         v = trunc0(v * (4096 - dv) / 4096) + u + (bias_mant << bias_exp)   saturates at +-(2**23 - 1)
@@ -60,48 +63,65 @@ class Group:
 
 @dataclass(frozen=True)
 class Connection:
-    """The synapses from one group (or the input) to another.
+    """The synapses from one group (or the input) to another; a group may have several.
 
     Attributes
     ----------
     source, target : str
-        Names of the groups; the source of the first connection is ``"input"``.
-    weights : scipy.sparse.csr_matrix, shape (target neurons, source neurons)
-        Even integers in [-254, 254]; only non-zero weights are stored.
+        Names of the groups; ``"input"`` is the input. They may be the same group.
+    weights : scipy.sparse.csr_matrix or Kernel, shape (target neurons, source neurons)
+        Even integers in [-254, 254]; of a matrix only non-zero weights are stored.
     weight_exp : int
-        The weighted sum is shifted left by this many bits.
+        The weighted sum is shifted left by this many bits; a negative one shifts right, rounding down.
     declared : int
         Connections of the float network; ``declared - stored`` were rounded to zero.
+    delay : int
+        Spikes of step ``t`` arrive in step ``t + delay``. At least 1 around a loop; those that would arrive after the
+        last step of their sample are lost.
     """
 
     source: str
     target: str
-    weights: sp.csr_matrix
+    weights: Weights
     weight_exp: int
     declared: int
+    delay: int = 0
 
     @property
     def stored(self) -> int:
-        """Number of stored (non-zero) synapses."""
+        """Number of stored (non-zero) synapses; those of a kernel are counted at every position."""
         return int(self.weights.nnz)
+
+    @property
+    def matrix(self) -> sp.csr_matrix:
+        """The weights as a sparse matrix; large for a kernel."""
+        return self.weights.matrix() if isinstance(self.weights, Kernel) else self.weights
 
 
 @dataclass(frozen=True)
 class Program:
-    """A feed-forward chain of connections and groups, ready for a backend.
+    """Groups of neurons and the connections between them, ready for a backend.
 
     Attributes
     ----------
     target : str
         Hardware target, a name of ``hw_targets/``.
     input_size : int
-        Number of input lines, each carrying 0/1 spikes.
+        Number of input lines.
     steps : int
         Time steps per sample; the state is reset between samples.
     dt_s : float
         Duration of a time step of the NIR graph, in seconds.
-    connections, groups : tuple
-        ``connections[k]`` feeds ``groups[k]``.
+    connections : tuple of Connection
+        In the order of the groups that they feed.
+    groups : tuple of Group
+        No group comes before one that feeds it without delay; the last one is the output.
+    readout : str
+        What tells the class: the most ``"spikes"`` of an output neuron, or its ``"potential"`` after the last step.
+    input_bits : int
+        Payload of an input spike: 1 for 0/1 spikes, else the values reach from 0 to ``2**input_bits - 1``.
+    input_scale : float
+        Payload per unit of the float network's input; 1 for 0/1 spikes.
     """
 
     target: str
@@ -110,10 +130,23 @@ class Program:
     dt_s: float
     connections: tuple[Connection, ...]
     groups: tuple[Group, ...]
+    readout: str = "spikes"
+    input_bits: int = 1
+    input_scale: float = 1.0
 
     def layers(self) -> Iterator[tuple[Connection, Group]]:
-        """Each connection with the group that it feeds, from input to output."""
-        return zip(self.connections, self.groups, strict=True)
+        """Each connection with the group that it feeds."""
+        groups = {group.name: group for group in self.groups}
+        return ((connection, groups[connection.target]) for connection in self.connections)
+
+    def incoming(self, name: str) -> tuple[Connection, ...]:
+        """Return the connections that feed a group."""
+        return tuple(connection for connection in self.connections if connection.target == name)
+
+    @property
+    def output(self) -> Group:
+        """The group that is read."""
+        return self.groups[-1]
 
     @property
     def neurons(self) -> int:
@@ -129,32 +162,29 @@ class Program:
         """Write ``program.json`` (structure) and ``program.safetensors`` (integers) into a folder."""
         from safetensors.numpy import save_file
 
-        arrays: dict[str, NDArray[Any]] = {}
-        layers: list[dict[str, Any]] = []
-        for connection, group in self.layers():
-            layers.append(
-                {
-                    "source": connection.source,
-                    "target": connection.target,
-                    "weight_exp": connection.weight_exp,
-                    "declared": connection.declared,
-                    "stored": connection.stored,
-                    "neurons": group.neurons,
-                    "scale": group.scale,
-                }
-            )
-            arrays |= {f"{group.name}/{key}": getattr(group, key) for key in _GROUP_ARRAYS}
+        arrays: dict[str, NDArray[Any]] = {
+            f"groups/{group.name}/{key}": np.ascontiguousarray(getattr(group, key))
+            for group in self.groups
+            for key in _GROUP_ARRAYS
+        }
+        connections: list[dict[str, Any]] = []
+        for index, connection in enumerate(self.connections):
+            entry = {name: getattr(connection, name) for name in _CONNECTION_FIELDS}
+            weights = connection.weights
+            if isinstance(weights, Kernel):
+                entry["kernel"] = {name: getattr(weights, name) for name in _KERNEL_FIELDS}
+                parts = {"weights": weights.weights}
+            else:
+                parts = {key: getattr(weights, key) for key in _MATRIX_ARRAYS}
             arrays |= {
-                f"{group.name}/weights/{key}": getattr(connection.weights, key).astype(np.int32)
-                for key in _WEIGHT_ARRAYS
+                f"connections/{index}/{key}": np.ascontiguousarray(part, dtype=np.int32) for key, part in parts.items()
             }
+            connections.append(entry)
         document = {
             "schema": SCHEMA,
-            "target": self.target,
-            "input_size": self.input_size,
-            "steps": self.steps,
-            "dt_s": self.dt_s,
-            "layers": layers,
+            **{name: getattr(self, name) for name in _PROGRAM_FIELDS},
+            "groups": [{"name": group.name, "neurons": group.neurons, "scale": group.scale} for group in self.groups],
+            "connections": connections,
         }
         (folder / "program.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         save_file(arrays, str(folder / "program.safetensors"))
@@ -182,57 +212,73 @@ class Program:
                     f"{folder}: schema of the program is {schema}, this version reads {SCHEMA}; export again"
                 )
             arrays = load_file(str(folder / "program.safetensors"))
-            layers = [_read_layer(entry, arrays, document["input_size"]) for entry in document["layers"]]
-            return cls(
-                target=document["target"],
-                input_size=document["input_size"],
-                steps=document["steps"],
-                dt_s=document["dt_s"],
-                connections=tuple(connection for connection, _ in layers),
-                groups=tuple(group for _, group in layers),
+            groups = tuple(_read_group(entry, arrays) for entry in document["groups"])
+            sizes = {INPUT: document["input_size"], **{group.name: group.neurons for group in groups}}
+            connections = tuple(
+                _read_connection(index, entry, arrays, sizes) for index, entry in enumerate(document["connections"])
             )
+            fields = {name: document[name] for name in _PROGRAM_FIELDS}
+            return cls(connections=connections, groups=groups, **fields)
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, BadInput):
                 raise
             raise BadInput(f"{folder}: the program is damaged ({error!r}); export again") from error
 
 
+_PROGRAM_FIELDS = ("target", "input_size", "steps", "dt_s", "readout", "input_bits", "input_scale")
+_CONNECTION_FIELDS = ("source", "target", "weight_exp", "declared", "delay")
+_KERNEL_FIELDS = ("input_shape", "stride", "padding", "dilation", "groups")
 _GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
-_WEIGHT_ARRAYS = ("data", "indices", "indptr")
+_MATRIX_ARRAYS = ("data", "indices", "indptr")
 
 
-def _read_layer(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], input_size: int) -> tuple[Connection, Group]:
-    name = entry["target"]
-    source_size = arrays[f"{entry['source']}/vth"].size if entry["source"] != INPUT else input_size
-    data, indices, indptr = (arrays[f"{name}/weights/{key}"] for key in _WEIGHT_ARRAYS)
-    weights = sp.csr_matrix((data, indices, indptr), shape=(entry["neurons"], source_size))
-    connection = Connection(entry["source"], name, weights, entry["weight_exp"], entry["declared"])
-    parameters: dict[str, IntArray] = {key: arrays[f"{name}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS}
-    group = Group(name=name, scale=entry["scale"], **parameters)
-    return connection, group
+def _read_group(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Group:
+    parameters: dict[str, IntArray] = {
+        key: arrays[f"groups/{entry['name']}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS
+    }
+    return Group(name=entry["name"], scale=entry["scale"], **parameters)
+
+
+def _read_connection(
+    index: int, entry: dict[str, Any], arrays: dict[str, NDArray[Any]], sizes: dict[str, int]
+) -> Connection:
+    weights: Weights
+    if "kernel" in entry:
+        kernel: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in entry["kernel"].items()
+        }
+        weights = Kernel(arrays[f"connections/{index}/weights"], **kernel)
+    else:
+        parts = tuple(arrays[f"connections/{index}/{key}"] for key in _MATRIX_ARRAYS)
+        weights = sp.csr_matrix(parts, shape=(sizes[entry["target"]], sizes[entry["source"]]))
+    return Connection(weights=weights, **{name: entry[name] for name in _CONNECTION_FIELDS})
 
 
 def differences(first: Program, second: Program) -> list[str]:
     """Names of everything that differs between two programs, compared with ``==``; empty if they are equal."""
-    found = [
-        name for name in ("target", "input_size", "steps", "dt_s") if getattr(first, name) != getattr(second, name)
-    ]
-    if len(first.groups) != len(second.groups):
-        return [*found, "groups"]
-    for (connection, group), (other_connection, other_group) in zip(first.layers(), second.layers(), strict=True):
-        found += [
-            f"{group.name}.{name}" for name in ("name", "scale") if getattr(group, name) != getattr(other_group, name)
-        ]
+    found = [name for name in _PROGRAM_FIELDS if getattr(first, name) != getattr(second, name)]
+    for part in ("groups", "connections"):
+        if len(getattr(first, part)) != len(getattr(second, part)):
+            return [*found, part]
+    for group, other in zip(first.groups, second.groups, strict=True):
+        found += [f"{group.name}.{name}" for name in ("name", "scale") if getattr(group, name) != getattr(other, name)]
         found += [
             f"{group.name}.{name}"
             for name in _GROUP_ARRAYS
-            if not np.array_equal(getattr(group, name), getattr(other_group, name))
+            if not np.array_equal(getattr(group, name), getattr(other, name))
         ]
-        found += [
-            f"{group.name}.{name}"
-            for name in ("source", "target", "weight_exp", "declared")
-            if getattr(connection, name) != getattr(other_connection, name)
-        ]
-        if not np.array_equal(connection.weights.toarray(), other_connection.weights.toarray()):
-            found.append(f"{group.name}.weights")
+    for one, two in zip(first.connections, second.connections, strict=True):
+        place = f"{one.source} -> {one.target}"
+        found += [f"{place}.{name}" for name in _CONNECTION_FIELDS if getattr(one, name) != getattr(two, name)]
+        if not _equal_weights(one.weights, two.weights):
+            found.append(f"{place}.weights")
     return found
+
+
+def _equal_weights(first: Weights, second: Weights) -> bool:
+    if isinstance(first, Kernel) and isinstance(second, Kernel):
+        same = all(getattr(first, name) == getattr(second, name) for name in _KERNEL_FIELDS)
+        return same and np.array_equal(first.weights, second.weights)
+    if isinstance(first, Kernel) or isinstance(second, Kernel) or first.shape != second.shape:
+        return False
+    return bool((first != second).nnz == 0)

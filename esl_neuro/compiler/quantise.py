@@ -1,18 +1,31 @@
-"""Floating-point layers to integers that the chip can hold."""
+"""Floating-point groups to integers that the chip can hold."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from esl_neuro.compiler.frontend import FloatLayer, Floats
-from esl_neuro.compiler.program import Connection, Group, IntArray
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.network import FloatConnection, FloatGroup, Floats
+from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
 from esl_neuro.hardware import Arithmetic
+from esl_neuro.rounding import (
+    DECAY_ONE,
+    POTENTIAL_SHIFT,
+    bias_format,
+    round_current_decay,
+    round_potential_decay,
+    round_thresholds,
+    round_weights,
+)
 
-DECAY_ONE = 4096  # decays are multiples of 1 / 4096
-POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
+EXPONENTS = (-8, 7)  # 4-bit weight exponent
+RANGE_USED = 0.95  # of the range of u or v where a bound must hold; rounding may take the rest
 
 
 @dataclass(frozen=True)
@@ -28,11 +41,12 @@ class QuantisationError:
     weight_error : float
         Root mean square weight error over the root mean square weight, connections only.
     threshold_error : float
-        Largest relative threshold error.
+        Largest relative threshold error; 0 for a layer that never fires.
     decay_error : float
         Largest absolute error of a decay per step.
     bias_error : float
-        Largest bias error over the threshold of its neuron; large where a bias had to be clipped.
+        Largest bias error over the threshold of its neuron (of a layer that never fires: over the largest potential
+        that it holds); large where a bias had to be clipped.
     declared, lost : int
         Connections of the float network, and those that were rounded to zero.
     headroom : float
@@ -50,93 +64,236 @@ class QuantisationError:
     headroom: float
 
 
-def quantise(layer: FloatLayer, source: str, arithmetic: Arithmetic) -> tuple[Connection, Group, QuantisationError]:
-    """Round one layer to integers.
+@dataclass(frozen=True)
+class Scaling:
+    """How a group is scaled, relative to the formula of :func:`scale_and_exponents`.
 
-    The scale makes the largest weight use the whole weight range, unless a threshold would then not fit::
+    Attributes
+    ----------
+    factor : float
+        Multiplies the scale; above 1 the largest weights are clipped unless ``shift`` makes room.
+    shift : int
+        Added to the exponents of all connections.
+    """
 
-        S = min(254 / max|W|, (2**17 - 1) / max(threshold))
-        W_int = 2 round(S W / 2);  vth = round(S threshold);  du = round(4096 du) - 1;  dv = round(4096 dv)
+    factor: float = 1.0
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What an input spike carries.
+
+    Attributes
+    ----------
+    bits : int
+        1 for 0/1 spikes, else the payloads are unsigned integers of so many bits.
+    scale : float
+        Payload per unit of the float network's input.
+    """
+
+    bits: int = 1
+    scale: float = 1.0
+
+    @property
+    def largest(self) -> int:
+        """Largest payload."""
+        return int(2**self.bits - 1)
+
+
+BINARY = Payload()
+BY_FORMULA = Scaling()
+
+
+def quantise(
+    group: FloatGroup,
+    incoming: Sequence[FloatConnection],
+    arithmetic: Arithmetic,
+    steps: int = 1,
+    payload: Payload = BINARY,
+    scaling: Scaling = BY_FORMULA,
+) -> tuple[tuple[Connection, ...], Group, QuantisationError]:
+    """Round one group and the connections that feed it to integers.
+
+    With the scale ``S`` and the exponents ``e`` of :func:`scale_and_exponents`::
+
+        W_int = 2 round(S W / 2**e / 2);  vth = round(S threshold);  du = round(4096 du) - 1;  dv = round(4096 dv)
 
     Even weights pass through the chip's 8-bit formats unchanged whatever their signs are.
 
     Parameters
     ----------
-    layer : FloatLayer
-        The layer.
-    source : str
-        Name of the group that feeds it.
+    group : FloatGroup
+        The neurons.
+    incoming : sequence of FloatConnection
+        All connections that feed them.
     arithmetic : Arithmetic
         Integer formats of the chip.
+    steps : int
+        Time steps per sample: how long a group that is read, and never reset, collects.
+    payload : Payload
+        What the spikes of the input carry.
+    scaling : Scaling
+        Departure from the formula.
     """
-    scale = layer_scale(layer, arithmetic)
-    step = arithmetic.weight_step
-    weights = (step * np.rint(layer.weights * scale / step)).astype(np.int32)
-    bias_mant, bias_exp = bias_format(layer.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
-    group = Group(
-        name=layer.name,
-        du=np.rint(layer.du * DECAY_ONE).astype(np.int64) - 1,
-        dv=np.minimum(np.rint(layer.dv * DECAY_ONE), DECAY_ONE - 1).astype(np.int64),
-        vth=np.rint(layer.threshold * scale).astype(np.int64),
-        bias_mant=bias_mant,
-        bias_exp=bias_exp,
+    wanted = tuple(_per_payload(connection, payload) for connection in incoming)
+    scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload)
+    scale *= scaling.factor
+    exponents = [min(max(exponent + scaling.shift, EXPONENTS[0]), EXPONENTS[1]) for exponent in exponents]
+    integers = [
+        round_weights(_values(each.weights), scale / 2.0**exponent, arithmetic).astype(np.int32)
+        for each, exponent in zip(wanted, exponents, strict=True)
+    ]
+    connections = tuple(
+        Connection(each.source, each.target, _with_values(each.weights, values), exponent, each.declared, each.delay)
+        for each, values, exponent in zip(wanted, integers, exponents, strict=True)
+    )
+    got = [values * 2.0**exponent / scale for values, exponent in zip(integers, exponents, strict=True)]
+    pairs = [(_values(each.weights), values) for each, values in zip(wanted, got, strict=True)]
+    bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
+    rounded = Group(
+        name=group.name,
+        du=round_current_decay(group.du).astype(np.int64),
+        dv=round_potential_decay(group.dv).astype(np.int64),
+        vth=round_thresholds(group.threshold, scale, arithmetic).astype(np.int64),
+        bias_mant=bias_mant.astype(np.int64),
+        bias_exp=bias_exp.astype(np.int64),
         scale=scale,
     )
-    declared = int(np.count_nonzero(layer.weights))
-    connection = Connection(source, layer.name, sp.csr_matrix(weights), 0, declared)
-    return connection, group, measure_error(layer, connection, group, arithmetic)
+    return connections, rounded, measure_error(group, pairs, connections, rounded, arithmetic, payload)
 
 
-def layer_scale(layer: FloatLayer, arithmetic: Arithmetic) -> float:
-    """Return integer units per float unit; see :func:`quantise`."""
-    largest_weight = float(np.abs(layer.weights).max(initial=0))
-    by_threshold = float(2**arithmetic.threshold_bits - 1) / float(layer.threshold.max())
-    return min(arithmetic.weight_max / largest_weight, by_threshold) if largest_weight else by_threshold
+def scale_and_exponents(
+    group: FloatGroup, incoming: Sequence[FloatConnection], arithmetic: Arithmetic, steps: int, payload: Payload
+) -> tuple[float, list[int]]:
+    """Return integer units per float unit, and the weight exponent of each connection.
 
+    The largest weight uses the whole weight range, unless a threshold would then not fit::
 
-def bias_format(bias: Floats, arithmetic: Arithmetic) -> tuple[IntArray, IntArray]:
-    """Write biases as ``mantissa << exponent``, each with the smallest exponent that holds it.
+        S = min(254 / max|W|, (2**17 - 1) / max(threshold))
 
-    Parameters
-    ----------
-    bias : float64 array, shape (neurons,)
-        Biases in units of ``v``. One that is too large for any exponent is clipped.
+    All connections of a group share the scale. One whose largest weight is smaller by a power of two gets that power
+    as a negative exponent, so that its weights use the whole range too. Graded spikes and groups that are read would
+    leave the range of ``u`` or ``v``; there the scale is bounded by the largest potential that can occur, and negative
+    exponents keep the weights fine.
     """
-    largest = 2 ** (arithmetic.bias_mantissa_bits - 1) - 1
-    exponents = np.zeros(bias.shape, dtype=np.int64)
-    for _ in range(2**arithmetic.bias_exponent_bits - 1):
-        exponents += np.abs(np.rint(bias / 2.0**exponents)) > largest
-    mantissa = np.clip(np.rint(bias / 2.0**exponents), -largest, largest).astype(np.int64)
-    return mantissa, exponents
+    largest = [float(np.abs(_values(each.weights)).max(initial=0)) for each in incoming]
+    strongest = max(largest, default=0.0)
+    threshold = float(group.threshold.max()) if group.fires else 0.0
+    largest_threshold = 2**arithmetic.threshold_bits - 1
+    graded = payload.bits > 1 and any(each.source == INPUT for each in incoming)
+    bounds = [arithmetic.weight_max / strongest] if strongest and not graded else []
+    if threshold:
+        bounds.append(largest_threshold / threshold)
+    if graded or not group.fires:
+        current, potential = _largest_potential(group, incoming, steps, payload)
+        reached = current if group.fires else potential
+        bounds += [RANGE_USED * largest_threshold / reached] if reached > 0 else []
+    if not strongest and np.any(group.bias != 0):  # nothing to lose but the bias
+        largest_bias = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
+        bounds.append(largest_bias / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))
+    scale = min(bounds, default=1.0)
+    whole_range = strongest if group.fires and not graded else arithmetic.weight_max / scale
+    return scale, [_exponent(value / whole_range) if value else 0 for value in largest]
 
 
-def measure_error(layer: FloatLayer, connection: Connection, group: Group, arithmetic: Arithmetic) -> QuantisationError:
-    """Compare a rounded layer with the one it was made from."""
-    wanted, got = layer.weights, connection.weights.toarray() / group.scale
-    there = wanted != 0
-    size = float(np.sqrt(np.mean(wanted[there] ** 2))) if there.any() else 1.0
-    weight_error = float(np.sqrt(np.mean((got - wanted)[there] ** 2))) / size if there.any() else 0.0
-    bias = (group.bias_mant << group.bias_exp) / 2.0**POTENTIAL_SHIFT
-    decays = [(group.du + 1) / DECAY_ONE - layer.du, group.dv / DECAY_ONE - layer.dv]
+def _exponent(ratio: float) -> int:
+    """Return the smallest exponent whose power of two is not below a ratio, within what the chip has."""
+    exponent = math.ceil(math.log2(ratio) - 1e-9)
+    return min(max(exponent, EXPONENTS[0]), EXPONENTS[1])
+
+
+def _largest_potential(
+    group: FloatGroup, incoming: Sequence[FloatConnection], steps: int, payload: Payload
+) -> tuple[float, float]:
+    """Bound the synaptic current and, for a group that is never reset, the potential, in float units."""
+    per_step = sum(
+        (_largest_sum(each.weights) * (payload.largest if each.source == INPUT else 1) for each in incoming),
+        np.zeros(group.neurons),
+    )
+    current = per_step * _steps_kept(group.du, steps)
+    potential = (current + np.abs(group.bias)) * _steps_kept(group.dv, steps)
+    return float(current.max(initial=0)), float(potential.max(initial=0))
+
+
+def _steps_kept(decay: Floats, steps: int) -> Floats:
+    """Sum of what remains of a constant input after ``steps`` steps: ``(1 - (1 - decay)**steps) / decay``."""
+    small = decay < 1e-9
+    return np.where(small, steps, (1 - (1 - decay) ** steps) / np.where(small, 1, decay))
+
+
+def _largest_sum(weights: Weights) -> Floats:
+    """Bound ``|W s|`` of each target for 0/1 spikes, shape (targets,); of a kernel, away from the border."""
+    if isinstance(weights, Kernel):
+        sums = [part.sum(axis=(1, 2, 3)) for part in (np.maximum(weights.weights, 0), np.maximum(-weights.weights, 0))]
+        _, rows, columns = weights.output_shape
+        return np.repeat(np.maximum(*sums), rows * columns).astype(np.float64)
+    positive, negative = weights.maximum(0).sum(axis=1), -weights.minimum(0).sum(axis=1)
+    return np.maximum(np.asarray(positive), np.asarray(negative)).ravel().astype(np.float64)
+
+
+def _values(weights: Weights) -> Floats:
+    values = weights.weights if isinstance(weights, Kernel) else weights.data
+    return np.asarray(values, dtype=np.float64)
+
+
+def _per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
+    """Write the weights of the input per unit of payload."""
+    if connection.source != INPUT or payload.scale == 1:
+        return connection
+    weights = connection.weights
+    if isinstance(weights, Kernel):
+        return replace(connection, weights=replace(weights, weights=weights.weights / payload.scale))
+    return replace(connection, weights=weights / payload.scale)
+
+
+def _with_values(weights: Weights, values: NDArray[np.int32]) -> Weights:
+    if isinstance(weights, Kernel):
+        return replace(weights, weights=values)
+    matrix = sp.csr_matrix((values, weights.indices, weights.indptr), shape=weights.shape, copy=True)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def measure_error(
+    group: FloatGroup,
+    pairs: Sequence[tuple[Floats, Floats]],
+    connections: Sequence[Connection],
+    rounded: Group,
+    arithmetic: Arithmetic,
+    payload: Payload,
+) -> QuantisationError:
+    """Compare a rounded group with the one it was made from; ``pairs`` are the weights before and after."""
+    squares = sum(float(np.sum(values**2)) for values, _ in pairs)
+    missed = sum(float(np.sum((got - values)[values != 0] ** 2)) for values, got in pairs)
+    bias = (rounded.bias_mant << rounded.bias_exp) / 2.0**POTENTIAL_SHIFT
+    largest = (2**arithmetic.threshold_bits - 1) / rounded.scale
+    thresholds = group.threshold if group.fires else np.full(group.neurons, largest)
+    decays = [(rounded.du + 1) / DECAY_ONE - group.du, rounded.dv / DECAY_ONE - group.dv]
+    declared = sum(each.declared for each in connections)
     return QuantisationError(
-        layer=layer.name,
-        scale=group.scale,
-        weight_error=weight_error,
-        threshold_error=float(np.max(np.abs(group.vth / group.scale / layer.threshold - 1))),
+        layer=group.name,
+        scale=rounded.scale,
+        weight_error=math.sqrt(missed / squares) if squares else 0.0,
+        threshold_error=float(np.max(np.abs(rounded.vth / rounded.scale / thresholds - 1))) if group.fires else 0.0,
         decay_error=float(max(np.max(np.abs(decay)) for decay in decays)),
-        bias_error=float(np.max(np.abs(bias / group.scale - layer.bias) / layer.threshold)),
-        declared=connection.declared,
-        lost=connection.declared - connection.stored,
-        headroom=largest_current(connection, group) / 2 ** (arithmetic.potential_bits - 1),
+        bias_error=float(np.max(np.abs(bias / rounded.scale - group.bias) / thresholds)),
+        declared=declared,
+        lost=declared - sum(each.stored for each in connections),
+        headroom=largest_current(connections, rounded, payload) / 2 ** (arithmetic.potential_bits - 1),
     )
 
 
-def largest_current(connection: Connection, group: Group) -> float:
+def largest_current(connections: Sequence[Connection], group: Group, payload: Payload) -> float:
     """Bound the synaptic current ``|u|``: every source fires at every step for ever."""
-    positive = connection.weights.maximum(0).sum(axis=1)
-    negative = -connection.weights.minimum(0).sum(axis=1)
-    arriving = np.maximum(np.asarray(positive), np.asarray(negative)).ravel().astype(np.float64)
-    kept = 1 - (group.du + 1) / DECAY_ONE
+    arriving = sum(
+        (
+            _largest_sum(each.weights) * 2.0**each.weight_exp * (payload.largest if each.source == INPUT else 1)
+            for each in connections
+        ),
+        np.zeros(group.neurons),
+    )
+    lost = (group.du + 1) / DECAY_ONE
     with np.errstate(divide="ignore", invalid="ignore"):
-        bound = np.where(arriving > 0, arriving * 2.0 ** (connection.weight_exp + POTENTIAL_SHIFT) / (1 - kept), 0)
+        bound = np.where(arriving > 0, arriving * 2.0**POTENTIAL_SHIFT / lost, 0)
     return float(bound.max(initial=0))

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.backends.trace import Spikes, Trace
+from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
 from esl_neuro.energy.placement import Placement, message_fans
 from esl_neuro.energy.tally import tally, touched
@@ -225,7 +225,7 @@ def count(
     BadInput
         If the trace is not one of this program, or what is declared as spikes is neither 0 nor 1.
     """
-    spikes = {INPUT: trace.input_spikes, **trace.spikes}
+    spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
     kinds = dict.fromkeys(spikes, "spike") | dict(signals or {})
     _check_matches(program, trace, spikes)
     for name, array in spikes.items():
@@ -279,7 +279,7 @@ def _binary(values: NDArray[Any]) -> bool:
     return bool(np.all((values == 0) | (values == 1)))
 
 
-def _check_matches(program: Program, trace: Trace, spikes: dict[str, Spikes]) -> None:
+def _check_matches(program: Program, trace: Trace, spikes: dict[str, Payloads]) -> None:
     names = [group.name for group in program.groups]
     if list(trace.spikes) != names:
         raise BadInput(f"the trace has layers {list(trace.spikes)}, the program {names}; run this program again")
@@ -293,13 +293,13 @@ def _check_matches(program: Program, trace: Trace, spikes: dict[str, Spikes]) ->
 def _count_layer(
     connection: Connection,
     group: Group,
-    arriving: Spikes,
-    emitted: Spikes,
+    arriving: Payloads,
+    emitted: Payloads,
     kinds: Mapping[str, str],
     placement: Placement | None,
 ) -> LayerCounts:
     """Count one connection and its neurons."""
-    weights = connection.weights
+    weights = connection.matrix
     pattern = nonzero_pattern(weights)
     samples, steps, inputs = arriving.shape
     rows = arriving.reshape(samples * steps, inputs)

@@ -282,4 +282,4 @@ def _fan_in_warnings(program: Program, chips: Sequence[HardwareTarget]) -> Itera
 
 def largest_fan_in(connection: Connection) -> int:
     """Most stored weights of any neuron."""
-    return int(np.diff(connection.weights.indptr).max(initial=0))
+    return int(np.diff(connection.matrix.indptr).max(initial=0))

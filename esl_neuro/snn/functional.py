@@ -64,7 +64,7 @@ def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) 
     return spikes, charged, charged * (1 - spikes)
 
 
-def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
+def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
     """Run :func:`lif_step` over time from rest, differentiable through a surrogate slope.
 
     With ``h = surrogate(u - threshold, width)`` in place of the derivative of the step, the errors run backwards in
@@ -78,8 +78,8 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     ----------
     currents : Tensor, shape (steps, batch, ...)
         ``I``.
-    tau : float
-        Membrane decay factor in [0, 1].
+    tau : float or Tensor
+        Membrane decay factor in [0, 1]; one each, as a tensor that broadcasts with a step, where neurons differ.
     threshold : Tensor
         Positive thresholds, of a shape that broadcasts with that of a step.
     surrogate : callable
@@ -92,6 +92,8 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     Tensor, shape (steps, batch, ...)
         Spikes, 0 or 1.
     """
+    if isinstance(tau, Tensor):
+        return recurrent_lif(currents, tau, 0.0, threshold, surrogate, width)
     if surrogate in FUSED and kernels.fits(currents):
         spikes: Tensor = kernels.FusedLIF.apply(  # type: ignore[no-untyped-call]
             currents, tau, threshold, FUSED[surrogate], width
@@ -99,6 +101,71 @@ def lif(currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, w
     else:
         spikes = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
     return spikes
+
+
+def recurrent_lif(
+    currents: Tensor,
+    tau: float | Tensor,
+    tau_syn: float | Tensor,
+    threshold: Tensor,
+    surrogate: Surrogate,
+    width: float,
+    feedback: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Run LIF neurons step by step, so that they can hear their own spikes of the step before.
+
+    ::
+
+        i[t] = tau_syn i[t-1] + I[t] + feedback(o[t-1])
+        u[t] = tau v[t-1] + i[t];   o[t] = 1 if u[t] > threshold else 0;   v[t] = u[t] (1 - o[t])
+
+    The gradient is that of :func:`lif`, through the feedback too.
+
+    Parameters
+    ----------
+    currents : Tensor, shape (steps, batch, ...)
+        ``I``.
+    tau, tau_syn : float or Tensor
+        Decay factors of membrane and synaptic current, in [0, 1]; tensors broadcast with a step.
+    threshold : Tensor
+        Positive thresholds, of a shape that broadcasts with that of a step.
+    surrogate : callable
+        Slope of the step, one of :data:`SURROGATES`.
+    width : float
+        Width of the surrogate, in units of potential.
+    feedback : callable, optional
+        Maps spikes of shape (batch, ...) to currents of the same shape.
+
+    Returns
+    -------
+    Tensor, shape (steps, batch, ...)
+        Spikes, 0 or 1.
+    """
+    spikes = []
+    synaptic, potential = torch.zeros_like(currents[0]), torch.zeros_like(currents[0])
+    fired = torch.zeros_like(currents[0])
+    for arriving in currents.unbind(0):
+        arriving = arriving if feedback is None else arriving + feedback(fired)
+        synaptic = tau_syn * synaptic + arriving
+        charged = tau * potential + synaptic
+        fired = _Spike.apply(charged, threshold, surrogate, width)  # type: ignore[no-untyped-call]
+        potential = charged * (1 - fired)
+        spikes.append(fired)
+    return torch.stack(spikes)
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, charged: Tensor, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
+        ctx.save_for_backward(charged, threshold)
+        ctx.surrogate, ctx.width = surrogate, width
+        return (charged > threshold).to(charged.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        charged, threshold = ctx.saved_tensors
+        error = ctx.surrogate(charged - threshold, ctx.width) * grads[0]
+        return error, -error.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None, None, None
 
 
 class _LIF(torch.autograd.Function):
@@ -123,15 +190,46 @@ class _LIF(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:
         charged, threshold = ctx.saved_tensors
-        learned = ctx.needs_input_grad[2]
-        error_u = torch.empty_like(charged)
-        error_threshold, later = torch.zeros_like(charged[0]), torch.zeros_like(charged[0])
-        scratch, through_spike = torch.empty_like(later), torch.empty_like(later)
-        for step in range(len(charged) - 1, -1, -1):
-            slope = ctx.surrogate(torch.sub(charged[step], threshold, out=scratch), ctx.width)
-            torch.addcmul(grads[0][step], charged[step], later, value=-ctx.tau, out=through_spike).mul_(slope)
-            kept = torch.le(charged[step], threshold, out=scratch)
-            later = torch.addcmul(through_spike, kept, later, value=ctx.tau, out=error_u[step])
-            if learned:
-                error_threshold -= through_spike
-        return error_u, None, error_threshold.sum(0).sum_to_size(threshold.shape) if learned else None, None, None
+        error_u, error_threshold = _errors(charged, threshold, grads[0], ctx.tau, ctx.surrogate, ctx.width)
+        return error_u, None, error_threshold if ctx.needs_input_grad[2] else None, None, None
+
+
+def lif_errors(
+    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float
+) -> tuple[Tensor, Tensor]:
+    """Run the errors of :func:`lif` backwards in time.
+
+    Parameters
+    ----------
+    charged : Tensor, shape (steps, batch, ...)
+        ``u``, the potentials before the reset.
+    threshold, tau, surrogate, width
+        As in :func:`lif`.
+    error_o : Tensor, shape (steps, batch, ...)
+        ``dL/do``.
+
+    Returns
+    -------
+    error_u : Tensor, shape (steps, batch, ...)
+        ``e_u``.
+    error_threshold : Tensor, shape of the threshold
+        ``dL/dthreshold``.
+    """
+    if surrogate in FUSED and kernels.fits(charged):
+        return kernels.lif_errors(charged, threshold, error_o, tau, FUSED[surrogate], width)
+    return _errors(charged, threshold, error_o, tau, surrogate, width)
+
+
+def _errors(
+    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float
+) -> tuple[Tensor, Tensor]:
+    error_u = torch.empty_like(charged)
+    error_threshold, later = torch.zeros_like(charged[0]), torch.zeros_like(charged[0])
+    scratch, through_spike = torch.empty_like(later), torch.empty_like(later)
+    for step in range(len(charged) - 1, -1, -1):
+        slope = surrogate(torch.sub(charged[step], threshold, out=scratch), width)
+        torch.addcmul(error_o[step], charged[step], later, value=-tau, out=through_spike).mul_(slope)
+        kept = torch.le(charged[step], threshold, out=scratch)
+        later = torch.addcmul(through_spike, kept, later, value=tau, out=error_u[step])
+        error_threshold -= through_spike
+    return error_u, error_threshold.sum(0).sum_to_size(threshold.shape)

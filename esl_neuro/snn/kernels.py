@@ -86,7 +86,7 @@ class FusedLIF(torch.autograd.Function):
         charged = currents.new_empty((steps if any(ctx.needs_input_grad) else min(steps, 1), batch, *shape))
         levels = threshold.detach().expand(shape).contiguous()
         use_threads(torch.get_num_threads())
-        _forward(_rows(once), _scalar(tau, currents), levels.numpy().ravel(), _rows(spikes), _rows(charged))
+        _forward(rows(once), _scalar(tau, currents), levels.numpy().ravel(), rows(spikes), rows(charged))
         ctx.save_for_backward(charged, levels)
         ctx.tau, ctx.surrogate, ctx.width, ctx.threshold_shape = tau, surrogate, width, threshold.shape
         return spikes
@@ -95,14 +95,22 @@ class FusedLIF(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:
         """Return the errors of currents and thresholds."""
         charged, levels = ctx.saved_tensors
-        error_u, error_threshold = torch.empty_like(charged), torch.zeros_like(charged[0])
-        width = math.pi / ctx.width if ctx.surrogate == ARCTAN else ctx.width
-        tau, scale = (_scalar(value, charged) for value in (ctx.tau, width))
-        arrays = _rows(error_u), _rows(error_threshold[None])[0]
-        use_threads(torch.get_num_threads())
-        _backward(_rows(charged), levels.numpy().ravel(), _rows(grads[0]), tau, ctx.surrogate, scale, *arrays)
-        learned = error_threshold.sum(0).sum_to_size(ctx.threshold_shape) if ctx.needs_input_grad[2] else None
+        error_u, error_threshold = lif_errors(charged, levels, grads[0], ctx.tau, ctx.surrogate, ctx.width)
+        learned = error_threshold.sum_to_size(ctx.threshold_shape) if ctx.needs_input_grad[2] else None
         return error_u, None, learned, None, None
+
+
+def lif_errors(
+    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: int, width: float
+) -> tuple[Tensor, Tensor]:
+    """Return the errors of currents and thresholds; see :func:`esl_neuro.snn.functional.lif_errors`."""
+    error_u, error_threshold = torch.empty_like(charged), torch.zeros_like(charged[0])
+    levels = threshold.detach().expand(charged.shape[2:]).contiguous()
+    decay, scale = _scalar(tau, charged), _scalar(math.pi / width if surrogate == ARCTAN else width, charged)
+    arrays = rows(error_u), rows(error_threshold[None])[0]
+    use_threads(torch.get_num_threads())
+    _backward(rows(charged), levels.numpy().ravel(), rows(error_o), decay, surrogate, scale, *arrays)
+    return error_u, error_threshold.sum(0).sum_to_size(threshold.shape)
 
 
 def fits(currents: Tensor) -> bool:
@@ -110,7 +118,7 @@ def fits(currents: Tensor) -> bool:
     return currents.device.type == "cpu" and currents.dtype in (torch.float32, torch.float64)
 
 
-def _rows(signal: Tensor) -> NDArray[Any]:
+def rows(signal: Tensor) -> NDArray[Any]:
     """Return an array of shape (steps, batch, neurons)."""
     steps, batch, *shape = signal.shape
     rows: NDArray[Any] = signal.detach().contiguous().view(steps, batch, math.prod(shape)).numpy()

@@ -92,18 +92,31 @@ class SynapticFilter(nn.Module):
 
     Parameters
     ----------
-    tau_syn : float
-        Factor by which the synaptic current decays per step, in [0, 1).
+    tau_syn : float or Tensor
+        Factor by which the synaptic current decays per step, in [0, 1); a tensor, which broadcasts with a step, where
+        synapses differ.
     """
 
-    def __init__(self, tau_syn: float) -> None:
+    def __init__(self, tau_syn: float | Tensor) -> None:
         super().__init__()
-        self.tau_syn = tau_syn
+        self.tau_syn: float | Tensor
+        keep_decay(self, "tau_syn", tau_syn)
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return the filtered currents, shape (steps, batch, ...), from rest."""
         filtered, current = [], torch.zeros_like(currents[0])
         for arriving in currents.unbind(0):
-            current = torch.add(arriving, current, alpha=self.tau_syn)
+            if isinstance(self.tau_syn, Tensor):
+                current = torch.addcmul(arriving, current, self.tau_syn)
+            else:
+                current = torch.add(arriving, current, alpha=self.tau_syn)
             filtered.append(current)
         return torch.stack(filtered)
+
+
+def keep_decay(module: nn.Module, name: str, decay: float | Tensor) -> None:
+    """Keep decays of single neurons with the module's state, one for all as the plain number that it is."""
+    if isinstance(decay, Tensor):
+        module.register_buffer(name, decay)
+    else:
+        setattr(module, name, decay)

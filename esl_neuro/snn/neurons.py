@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from esl_neuro.snn.functional import SURROGATES, lif
-from esl_neuro.snn.layers import SynapticFilter
+from esl_neuro.snn.functional import SURROGATES, lif, recurrent_lif
+from esl_neuro.snn.layers import SynapticFilter, keep_decay
 
 # Makes the neurons of a layer whose signals have the given shape: (neurons,) or (channels, height, width).
 Neurons = Callable[[tuple[int, ...]], nn.Module]
@@ -26,8 +26,8 @@ class LIF(nn.Module):
     neurons : int or tuple of int
         Shape of the thresholds: the number of neurons, or a shape that the signal's broadcasts with, such as
         (channels, 1, 1) for one threshold per channel of a convolution.
-    tau : float
-        Membrane decay factor (the papers' tau), in [0, 1].
+    tau : float or Tensor
+        Membrane decay factor (the papers' tau), in [0, 1]; a tensor of the thresholds' shape where neurons differ.
     threshold : float
         Initial threshold, positive.
     surrogate : str
@@ -41,14 +41,15 @@ class LIF(nn.Module):
     def __init__(
         self,
         neurons: int | tuple[int, ...],
-        tau: float,
+        tau: float | Tensor,
         threshold: float,
         surrogate: str,
         surrogate_width: float,
         learn_threshold: bool,
     ) -> None:
         super().__init__()
-        self.tau = tau
+        self.tau: float | Tensor
+        keep_decay(self, "tau", tau)
         self.surrogate = SURROGATES[surrogate]
         self.surrogate_width = surrogate_width
         inverse_softplus = threshold + math.log(-math.expm1(-threshold))  # of softplus; no overflow for large ones
@@ -73,15 +74,15 @@ class CubaLIF(LIF):
 
     Parameters
     ----------
-    tau_syn : float
-        Factor by which the synaptic current decays per step, in [0, 1).
+    tau_syn : float or Tensor
+        Factor by which the synaptic current decays per step, in [0, 1); a tensor where neurons differ.
     """
 
     def __init__(
         self,
         neurons: int | tuple[int, ...],
-        tau: float,
-        tau_syn: float,
+        tau: float | Tensor,
+        tau_syn: float | Tensor,
         threshold: float,
         surrogate: str,
         surrogate_width: float,
@@ -93,6 +94,44 @@ class CubaLIF(LIF):
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes, shape (steps, batch, ...), starting from rest."""
         return super().forward(self.synapses(currents))
+
+
+class RecurrentLIF(LIF):
+    """LIF neurons that hear all neurons of their layer one step later, through weights of their own.
+
+    ``i[t] = tau_syn i[t-1] + I[t] + W_rec o[t-1]`` is the current of the LIF; the other parameters are those of
+    :class:`LIF`. The weights are a linear layer named ``recurrent``, which structure learning can mask like any other.
+
+    Parameters
+    ----------
+    neurons : int
+        Number of neurons.
+    tau_syn : float or Tensor
+        Factor by which the synaptic current decays per step, in [0, 1); 0 for neurons without synapses.
+    """
+
+    def __init__(
+        self,
+        neurons: int,
+        tau: float | Tensor,
+        threshold: float,
+        surrogate: str,
+        surrogate_width: float,
+        learn_threshold: bool,
+        tau_syn: float | Tensor = 0.0,
+    ) -> None:
+        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        self.tau_syn: float | Tensor
+        keep_decay(self, "tau_syn", tau_syn)
+        self.recurrent = nn.Linear(neurons, neurons, bias=False)
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Return spikes, shape (steps, batch, neurons), starting from rest."""
+        if currents.dtype in (torch.float16, torch.bfloat16):
+            currents = currents.float()  # as in LIF
+        return recurrent_lif(
+            currents, self.tau, self.tau_syn, self.threshold, self.surrogate, self.surrogate_width, self.recurrent
+        )
 
 
 def _shape(neurons: int | tuple[int, ...]) -> tuple[int, ...]:

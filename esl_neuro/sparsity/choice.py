@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_neuro.sparsity.masks import places_of_true
+
 SAMPLE_EVERY = 64
 
 
@@ -37,7 +39,7 @@ def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
     reached = count // SAMPLE_EVERY + int(count**0.5) // 4 + 1  # about four standard deviations more than needed
     if reached < sample.numel():
         bound = torch.topk(sample, reached, sorted=False).values.min()
-        few = torch.nonzero(eligible >= bound).squeeze(1)
+        few = places_of_true(eligible >= bound)
         if few.numel() >= count:
             return few[torch.topk(eligible[few], count, sorted=False).indices]
     return torch.topk(eligible, count, sorted=False).indices
@@ -60,6 +62,6 @@ def draw(places: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     int64 Tensor, shape (count,)
         Flat indices.
     """
-    flat = torch.nonzero(places.flatten()).squeeze(1)
+    flat = places_of_true(places)
     chosen = rng.choice(flat.numel(), count, replace=False, shuffle=False)
     return flat[torch.from_numpy(chosen).to(flat.device)]

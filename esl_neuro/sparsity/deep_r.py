@@ -133,18 +133,27 @@ def deep_r(
     seed: int = 0,
     density: Density | None = None,
     epsilon: Positive | None = None,
+    densities: dict[str, Density] | None = None,
     distribution: str = "erdos_renyi",
     l1: NonNegative = 1e-5,
     noise: NonNegative = 1e-5,
 ) -> DeepR:
     """Deep R with exact budget; see :class:`DeepR`.
 
-    Published (MNIST, 784-300-100-10): densities 0.01, 0.03 and 0.3 of the three layers, of which the first is the
-    default here; ``l1`` and ``noise`` 1e-5, SGD with rate 0.5 that falls to 0.8 of itself each epoch, batch 10.
+    Published (MNIST, 784-300-100-10): ``densities`` 0.01, 0.03 and 0.3 of the three layers, of which the first is
+    the default for all; ``l1`` and ``noise`` 1e-5, SGD with rate 0.5 that falls to 0.8 of itself each epoch, batch 10.
     """
-    if density is None and epsilon is None:
+    if density is None and epsilon is None and densities is None:
         density = 0.01
-    masked = sparse_layers(model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed)
+    masked = sparse_layers(
+        model,
+        layers,
+        density=density,
+        epsilon=epsilon,
+        densities=densities,
+        distribution=distribution,
+        seed=seed,
+    )
     return DeepR(optimizer, masked, l1=l1, noise=noise, seed=seed)
 
 
@@ -158,16 +167,25 @@ def soft_deep_r(
     seed: int = 0,
     density: Density | None = None,
     epsilon: Positive | None = None,
+    densities: dict[str, Density] | None = None,
     distribution: str = "erdos_renyi",
     l1: Positive = 1e-5,
     noise: Positive = 1e-5,
 ) -> SoftDeepR:
     """Soft Deep R; see :class:`SoftDeepR`.
 
-    Published (MNIST, 784-300-100-10): densities 0.005, 0.005 and 0.1 of the three layers, of which the first is the
-    default here; ``l1`` and ``noise`` 1e-5, SGD with rate 0.05, batch 10.
+    Published (MNIST, 784-300-100-10): ``densities`` 0.005, 0.005 and 0.1 of the three layers, of which the first
+    is the default for all; ``l1`` and ``noise`` 1e-5, SGD with rate 0.05, batch 10.
     """
-    if density is None and epsilon is None:
+    if density is None and epsilon is None and densities is None:
         density = 0.005
-    masked = sparse_layers(model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed)
+    masked = sparse_layers(
+        model,
+        layers,
+        density=density,
+        epsilon=epsilon,
+        densities=densities,
+        distribution=distribution,
+        seed=seed,
+    )
     return SoftDeepR(optimizer, masked, l1=l1, noise=noise, seed=seed)

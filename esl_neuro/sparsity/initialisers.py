@@ -7,11 +7,11 @@ so each is an Erdos-Renyi graph; the distributions differ in how many connection
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.random_streams import stream
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.masks import SparseLayer, erdos_renyi_probability, sparse_layer
@@ -104,16 +104,45 @@ def sparse_layers(
     epsilon: float | None,
     distribution: str,
     seed: int,
+    densities: Mapping[str, float] | None = None,
 ) -> list[SparseLayer]:
-    """Mask the named layers of a model; see :func:`layer_densities` for the parameters."""
+    """Mask the named layers of a model; see :func:`layer_densities` for the parameters.
+
+    Parameters
+    ----------
+    densities : mapping of str to float, optional
+        Density of each layer by its name, instead of the other parameters.
+
+    Raises
+    ------
+    BadInput
+        If a parameter is out of range, or the densities are not exactly one for each layer.
+    """
     weights = named_weights(model, layers)
-    densities = layer_densities(
-        [tuple(weight.shape) for weight in weights.values()],
-        density=density,
-        epsilon=epsilon,
-        distribution=distribution,
-    )
+    if densities is None:
+        shapes = [tuple(weight.shape) for weight in weights.values()]
+        shares = layer_densities(shapes, density=density, epsilon=epsilon, distribution=distribution)
+    else:
+        if density is not None or epsilon is not None or distribution != "erdos_renyi":
+            raise BadInput("sparsity.densities: exclude density, epsilon and distribution; give one of them")
+        shares = _one_each(densities, list(weights))
     return [
         sparse_layer(name, weight, share, stream(seed, f"mask {name}"))
-        for (name, weight), share in zip(weights.items(), densities, strict=True)
+        for (name, weight), share in zip(weights.items(), shares, strict=True)
     ]
+
+
+def _one_each(densities: Mapping[str, float], layers: list[str]) -> list[float]:
+    """Return the densities in the order of the layers."""
+    findings = [
+        f"'{name}' is no masked layer; {did_you_mean(name, layers)}" for name in densities if name not in layers
+    ]
+    findings += [f"none for '{name}'; give one for every masked layer" for name in layers if name not in densities]
+    findings += [
+        f"{share} for '{name}' is out of range; allowed: above 0 up to 1"
+        for name, share in densities.items()
+        if not 0 < share <= 1
+    ]
+    if findings:
+        raise BadInput("sparsity.densities: " + "; ".join(findings))
+    return [densities[name] for name in layers]

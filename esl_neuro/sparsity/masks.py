@@ -75,6 +75,13 @@ def count_true(mask: Tensor) -> int:
     return int(np.count_nonzero(mask.numpy())) if mask.device.type == "cpu" else int(mask.sum())
 
 
+def places_of_true(mask: Tensor) -> Tensor:
+    """Return the flat indices of the True entries, in order; on the processor numpy takes half of torch's time."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return torch.nonzero(mask.flatten()).squeeze(1)
+
+
 def overall_density(layers: list[SparseLayer]) -> float:
     """Return the connections of all layers as a share of all that are possible there."""
     return sum(layer.connections for layer in layers) / sum(layer.mask.numel() for layer in layers)

@@ -7,6 +7,7 @@ belongs to the whole weight and stays, so the first steps of a newborn are not b
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -51,7 +52,29 @@ def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:
     if state.get("momentum_buffer") is not None:
         buffer: Tensor = state["momentum_buffer"].abs()
         return buffer
-    raise BadInput(
+    raise _no_momentum(optimizer, layer)
+
+
+def require_momentum(optimizer: Optimizer, layers: Sequence[SparseLayer]) -> None:
+    """Refuse, before anything is trained, to read the momentum of an optimiser that will not keep any.
+
+    Raises
+    ------
+    BadInput
+        If it does not train one of the layers, or trains it by plain gradient descent.
+    """
+    for layer in layers:
+        if without_momentum(group_of(optimizer, layer)):
+            raise _no_momentum(optimizer, layer)
+
+
+def without_momentum(group: Mapping[str, Any]) -> bool:
+    """Whether a parameter group is trained by plain gradient descent, which remembers nothing."""
+    return group.get("momentum") == 0 and "betas" not in group
+
+
+def _no_momentum(optimizer: Optimizer, layer: SparseLayer) -> BadInput:
+    return BadInput(
         f"growth rule 'momentum': {type(optimizer).__name__} keeps no momentum for layer '{layer.name}'; "
         "use Adam, AdamW, SGD with momentum, or another growth rule"
     )

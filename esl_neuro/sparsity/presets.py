@@ -24,6 +24,7 @@ def esl(
     seed: int = 0,
     density: Density | None = None,
     epsilon: Positive | None = None,
+    densities: dict[str, Density] | None = None,
     distribution: str = "erdos_renyi",
     end: Share = 0.75,
     alpha: Share = 0.3,
@@ -39,8 +40,8 @@ def esl(
     Published: ``epsilon`` 60 on the 784-800-10 network. The paper does not tell its interval, end and share; the
     defaults here are ours. ``end`` is a share of the iterations; the others are those of :class:`Rewirer`.
     """
-    if density is None and epsilon is None:
-        epsilon = 60.0 if distribution == "erdos_renyi" else None
+    if density is None and epsilon is None and densities is None and distribution == "erdos_renyi":
+        epsilon = 60.0
     return Rewirer(
         model,
         optimizer,
@@ -49,6 +50,7 @@ def esl(
         seed=seed,
         density=density,
         epsilon=epsilon,
+        densities=densities,
         distribution=distribution,
         alpha=alpha,
         schedule=schedule,
@@ -83,13 +85,14 @@ def static(
     seed: int = 0,
     density: Density | None = None,
     epsilon: Positive | None = None,
+    densities: dict[str, Density] | None = None,
     distribution: str = "erdos_renyi",
 ) -> Rewirer:
     """Draw the connections once and keep them, for comparison (static Erdos-Renyi graph of eq. 1).
 
-    Neither density nor epsilon given: ``epsilon`` 60, the network of ESL-SNNs Table 1.
+    Neither density nor epsilon nor densities given: ``epsilon`` 60, the network of ESL-SNNs Table 1.
     """
-    if density is None and epsilon is None and distribution == "erdos_renyi":
+    if density is None and epsilon is None and densities is None and distribution == "erdos_renyi":
         epsilon = 60.0
     return Rewirer(
         model,
@@ -99,6 +102,7 @@ def static(
         seed=seed,
         density=density,
         epsilon=epsilon,
+        densities=densities,
         distribution=distribution,
     )
 
@@ -187,13 +191,15 @@ def sparse_momentum(
     density: Density = 0.05,
     distribution: str = "uniform",
     alpha: Share = 0.5,
+    schedule: str = "cosine",
     update_every: Count = 600,
     end: Share = 1.0,
 ) -> Rewirer:
     """Sparse momentum (Dettmers & Zettlemoyer 2019): grow by momentum, layers exchange connections by momentum.
 
-    Published: density 0.05, half of the connections at first with cosine annealing to 0.005 (here to 0), an update
-    after every epoch (600 iterations: MNIST with batch 100), SGD with rate 0.1, momentum 0.9, weight decay 5e-4.
+    Published: density 0.05, half of the connections at first with cosine annealing to 0.005 (``"cosine_floor"``; the
+    default goes to 0), an update after every epoch (600 iterations: MNIST with batch 100), SGD with rate 0.1,
+    momentum 0.9, weight decay 5e-4.
     """
     return Rewirer(
         model,
@@ -204,6 +210,7 @@ def sparse_momentum(
         density=density,
         distribution=distribution,
         alpha=alpha,
+        schedule=schedule,
         update_every=update_every,
         redistribution="momentum",
     )

@@ -13,8 +13,9 @@ from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.initialisers import sparse_layers
+from esl_neuro.sparsity.masked_adam import keep_sparse
 from esl_neuro.sparsity.masks import SparseLayer, overall_density
-from esl_neuro.sparsity.moments import forget_moments
+from esl_neuro.sparsity.moments import forget_moments, require_momentum
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
@@ -42,11 +43,14 @@ class Rewirer:
     model : nn.Module
         Holds the layers.
     optimizer : torch.optim.Optimizer
-        Updates the weights; read by momentum growth.
+        Updates the weights; read by momentum growth. :class:`~esl_neuro.sparsity.MaskedAdam` and ``MaskedAdamW`` write
+        the zeros of missing connections themselves, after any other this is done here.
     density : float, optional
         Share of connections in every masked layer, in (0, 1]; with ``"erk"``, in all of them together.
     epsilon : float, optional
         Parameter of eq. 1, instead of the density.
+    densities : mapping of str to float, optional
+        Share of connections of each masked layer by its name, instead of one density for all.
     distribution : str
         How the connections are spread over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
     layers : sequence of str, or "all"
@@ -56,7 +60,7 @@ class Rewirer:
     alpha : float
         Share of the connections replaced at the start (eq. 2), in [0, 1].
     schedule : str
-        How the share falls until the end: ``"cosine"`` (eq. 2), ``"constant"`` or ``"linear"``.
+        How the share falls until the end: ``"cosine"`` (eq. 2), ``"cosine_floor"``, ``"constant"`` or ``"linear"``.
     update_every : int
         Iterations between updates (``T_iter``).
     prune : str
@@ -70,10 +74,16 @@ class Rewirer:
     seed : int
         Seed of the initial masks and of random growth.
 
+    Attributes
+    ----------
+    unmasked : list of SparseLayer
+        The layers that the optimiser does not mask.
+
     Raises
     ------
     BadInput
-        If a layer or a rule does not exist, a value is out of range, or the density leaves no connection.
+        If a layer or a rule does not exist, a value is out of range, the density leaves no connection, or a rule reads
+        momentum and the optimiser keeps none.
     """
 
     def __init__(
@@ -83,6 +93,7 @@ class Rewirer:
         *,
         density: float | None = None,
         epsilon: float | None = None,
+        densities: Mapping[str, float] | None = None,
         distribution: str = "erdos_renyi",
         layers: LayerNames,
         end: int,
@@ -115,8 +126,17 @@ class Rewirer:
         self.seed = seed
         self.iteration = 0
         self.layers = sparse_layers(
-            model, layers, density=density, epsilon=epsilon, distribution=distribution, seed=seed
+            model,
+            layers,
+            density=density,
+            epsilon=epsilon,
+            densities=densities,
+            distribution=distribution,
+            seed=seed,
         )
+        if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
+            require_momentum(optimizer, self.layers)
+        self.unmasked = keep_sparse(optimizer, self.layers)
 
     def step(self) -> list[RewiringUpdate]:
         """Call once after every ``optimizer.step()``.
@@ -127,7 +147,7 @@ class Rewirer:
             One entry for each layer if this iteration changed the structure, else empty.
         """
         self.iteration += 1
-        for layer in self.layers:
+        for layer in self.unmasked:
             layer.apply_mask()
         fraction = self.schedule(self.iteration, self.alpha, self.end)
         if fraction == 0 or self.iteration % self.update_every:

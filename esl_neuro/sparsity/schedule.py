@@ -14,6 +14,9 @@ Schedule = Callable[[int, float, int], float]
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
+# What the cosine of sparse momentum (Dettmers & Zettlemoyer 2019) falls to.
+FLOOR = 0.005
+
 
 @SCHEDULES.register
 def cosine(iteration: int, alpha: float, end: int) -> float:
@@ -36,6 +39,18 @@ def cosine(iteration: int, alpha: float, end: int) -> float:
 
 
 cosine_fraction = cosine  # the longer name reads better where the module's name is not in sight
+
+
+@SCHEDULES.register
+def cosine_floor(iteration: int, alpha: float, end: int) -> float:
+    """Replace :data:`FLOOR` of the connections at least: ``f(t) = F + (alpha - F) / 2 (1 + cos(pi t / T_end))``.
+
+    As in sparse momentum and in ITOP; 0 from ``T_end`` on, and ``alpha`` all along where it is below the floor.
+    """
+    if iteration >= end:
+        return 0.0
+    floor = min(FLOOR, alpha)
+    return floor + cosine(iteration, alpha - floor, end)
 
 
 @SCHEDULES.register

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
+from esl_neuro.sparsity.moments import without_momentum
 from esl_neuro.training.run_folder import write_atomically
 
 OPTIMIZER = "optimizer"
@@ -85,13 +86,14 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> 
     Raises
     ------
     ValueError
-        If there are none for one of its parameters.
+        If there are none for one of its parameters. Plain gradient descent needs none.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = value
     parameters = sum(len(group["params"]) for group in optimizer.param_groups)
-    if len(state) != parameters:
+    nothing_kept = not state and all(without_momentum(group) for group in optimizer.param_groups)
+    if len(state) != parameters and not nothing_kept:
         raise ValueError(f"optimiser state of {len(state)} parameters, {parameters} expected")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

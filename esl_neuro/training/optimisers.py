@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.registry import Registry
 from esl_neuro.sections import TrainingSection
+from esl_neuro.sparsity.masked_adam import MaskedAdam, MaskedAdamW
 
 MakeOptimiser = Callable[[Iterable[nn.Parameter], TrainingSection], Optimizer]
 RateSchedule = Callable[[float, float], float]
@@ -23,27 +23,26 @@ RATE_SCHEDULES: Registry[RateSchedule] = Registry("learning-rate schedule")
 @OPTIMISERS.register
 def adam(parameters: Iterable[nn.Parameter], section: TrainingSection) -> Optimizer:
     """Adam; weight decay, if any, is added to the gradient."""
-    trained = list(parameters)
-    decay = section.weight_decay
-    return torch.optim.Adam(trained, section.learning_rate, weight_decay=decay, **_fastest_form(trained))
+    return _fastest(MaskedAdam, torch.optim.Adam, list(parameters), section)
 
 
 @OPTIMISERS.register
 def adamw(parameters: Iterable[nn.Parameter], section: TrainingSection) -> Optimizer:
     """Adam with decoupled weight decay."""
-    trained = list(parameters)
-    decay = section.weight_decay
-    return torch.optim.AdamW(trained, section.learning_rate, weight_decay=decay, **_fastest_form(trained))
+    return _fastest(MaskedAdamW, torch.optim.AdamW, list(parameters), section)
 
 
-def _fastest_form(parameters: list[nn.Parameter]) -> dict[str, Any]:
-    """Fused where this torch has it (on the processor since 2.4), else foreach, which equals the plain loop."""
-    probe = [nn.Parameter(torch.zeros(1, device=device)) for device in {each.device for each in parameters}]
-    try:
-        torch.optim.Adam(probe, fused=True)
-    except RuntimeError:
-        return {"foreach": True}
-    return {"fused": True}
+def _fastest(
+    on_processor: Callable[..., Optimizer],
+    elsewhere: Callable[..., Optimizer],
+    parameters: list[nn.Parameter],
+    section: TrainingSection,
+) -> Optimizer:
+    """Make our form of an optimiser for the processor, torch's fused form for other devices."""
+    rates = {"lr": section.learning_rate, "weight_decay": section.weight_decay}
+    if all(parameter.device.type == "cpu" for parameter in parameters):
+        return on_processor(parameters, **rates)
+    return elsewhere(parameters, **rates, fused=True)
 
 
 @OPTIMISERS.register

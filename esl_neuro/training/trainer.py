@@ -30,8 +30,10 @@ from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
+from esl_neuro.training.quantisation import arithmetic_of, quantised
 from esl_neuro.training.run_folder import RunFolder, write_atomically
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
+from esl_neuro.training.take_over import source_of, take_over
 
 
 @dataclass
@@ -122,11 +124,22 @@ class Trainer:
 
     @classmethod
     def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False) -> Trainer:
-        """Begin a run; its folder is made once the recipe has proved to be possible."""
+        """Begin a run, from another one where the recipe says so.
+
+        Its folder is made once the recipe has proved to be possible.
+        """
+        return cls._begin(recipe, make_folder, source_of(recipe), download=download)
+
+    @classmethod
+    def _begin(
+        cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool = False
+    ) -> Trainer:
         training = recipe.training
         # Looked up here, so that a wrong name is found before data are loaded.
         ENCODINGS[recipe.data.encoding], RATE_SCHEDULES[training.rate_schedule]
         loss, device = make_loss(training), _device(training)
+        if training.quantize is not None:
+            arithmetic_of(training.quantize)
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
         network = _network(recipe, dataset).to(device)
@@ -134,6 +147,8 @@ class Trainer:
         optimizer = OPTIMISERS[training.optimiser](parameters, training)
         iterations = training.epochs * _batches(len(dataset.train), training.batch)
         learner = make_learner(recipe.sparsity, network, optimizer, iterations=iterations, seed=training.seed)
+        if source is not None:
+            take_over(source, recipe, network, learner)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
         return cls(recipe, make_folder(), dataset, network, loss, optimizer, learner, stabiliser, scaler)
@@ -141,7 +156,7 @@ class Trainer:
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
         """Continue an interrupted run; on the CPU it ends bit for bit as if it had never stopped."""
-        trainer = cls.start(folder.recipe(), lambda: folder)
+        trainer = cls._begin(folder.recipe(), lambda: folder, source=None)
         if folder.result.exists():
             raise BadInput(f"{folder.path}: the run is complete, there is nothing to resume")
         checkpoint = Checkpoint.load(folder.path, "last")
@@ -350,7 +365,7 @@ def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
             f"network.notation: '{recipe.network.notation}' has {outputs} outputs; data set '{dataset.name}' has "
             f"{dataset.classes} classes"
         )
-    return network
+    return network if recipe.training.quantize is None else quantised(network, recipe, dataset)
 
 
 def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:

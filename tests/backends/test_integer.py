@@ -1,4 +1,4 @@
-"""The integer simulator against a loop over Python integers that is written from the equations alone."""
+"""The integer simulator against loops over Python integers that are written from the equations alone."""
 
 from __future__ import annotations
 
@@ -9,162 +9,158 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_programs import random_program, random_spikes
+from oracle import M, expected_run, extremes
+from random_programs import KINDS, random_graph, random_program, random_spikes
 
-from esl_neuro.backends import integer
-from esl_neuro.backends.integer import Neurons, lif_step, run_integer, synaptic_input
-from esl_neuro.compiler.program import Connection, Group
-
-M = 2**23
-
-
-def truncated(product):
-    return product // 4096 if product >= 0 else -(-product // 4096)
+from esl_neuro.backends import event_tables
+from esl_neuro.backends.integer import count_integer, run_integer
+from esl_neuro.backends.trace import first_difference
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.errors import BadInput
 
 
-def scalar_run(program, samples):
-    """Spikes, u and v per layer as nested lists [sample][step][neuron], and how often u wrapped and v saturated."""
-    traces = [{group.name: [] for group in program.groups} for _ in range(3)]
-    wraps = saturations = 0
-    for sample in samples.tolist():
-        arriving = sample
-        for connection, group in program.layers():
-            rows = connection.weights.toarray().tolist()
-            u, v = [0] * group.neurons, [0] * group.neurons
-            records = ([], [], [])
-            for spikes in arriving:
-                fired = []
-                for i, row in enumerate(rows):
-                    total = sum(w for w, s in zip(row, spikes, strict=True) if s)
-                    e = connection.weight_exp
-                    a = total * 2**e if e >= 0 else total // 2**-e
-                    u[i] = truncated(u[i] * (4096 - (int(group.du[i]) + 1))) + 64 * a
-                    if u[i] > M:
-                        u[i], wraps = u[i] - 2 * M, wraps + 1
-                    elif u[i] <= -M:
-                        u[i], wraps = u[i] + 2 * M, wraps + 1
-                    bias = int(group.bias_mant[i]) * 2 ** int(group.bias_exp[i])
-                    raw = truncated(v[i] * (4096 - int(group.dv[i]))) + u[i] + bias
-                    v[i] = max(-(M - 1), min(M - 1, raw))
-                    saturations += raw != v[i]
-                    fired.append(int(v[i] > 64 * int(group.vth[i])))
-                    v[i] = 0 if fired[i] else v[i]
-                for record, values in zip(records, (fired, u, v), strict=True):
-                    record.append(list(values))
-            for trace, record in zip(traces, records, strict=True):
-                trace[group.name].append(record)
-            arriving = records[0]
-    return traces, wraps, saturations
-
-
-def assert_equals_scalar_run(program, spikes):
+def assert_equals_oracle(program, spikes):
     trace = run_integer(program, spikes, record_potentials=True)
-    traces, wraps, saturations = scalar_run(program, spikes)
-    for computed, expected in zip((trace.spikes, trace.u, trace.v), traces, strict=True):
-        assert list(computed) == list(expected)
-        for name, values in expected.items():
-            assert computed[name].tolist() == values
-    return wraps, saturations
+    expected = expected_run(program, spikes)
+    for computed, wanted in ((trace.spikes, expected.spikes), (trace.u, expected.u), (trace.v, expected.v)):
+        assert list(computed) == list(wanted)
+        for name, values in wanted.items():
+            assert computed[name].tolist() == values, name
+    if program.readout == "potential":
+        assert trace.potential.tolist() == [sample[-1] for sample in expected.v[program.output.name]]
+    else:
+        assert trace.potential is None
+    assert extremes(program, trace) == (expected.wraps, expected.saturations)
+    assert_counts_equal(program, spikes, trace, expected)
+    return expected
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), extreme=st.booleans())
-def test_equals_scalar_loop(seed, extreme):
+def assert_counts_equal(program, spikes, trace, expected):
+    counted, counts = count_integer(program, spikes)
+    assert first_difference(trace, counted) is None
+    for k, (connection, found) in enumerate(zip(program.connections, counts.connections, strict=True)):
+        assert (found.source, found.target) == (connection.source, connection.target)
+        assert found.spikes_in.tolist() == expected.events[k]
+        assert found.sop_effective.tolist() == expected.operations[k]
+        assert found.neuron_updates_touched.tolist() == expected.touched[k]
+        updates = trace.spikes[connection.target][0].size
+        assert (found.neuron_updates_touched + found.neuron_updates_idle == updates).all()
+    for name, values in trace.spikes.items():
+        assert counts.spikes_out[name].tolist() == values.sum(axis=(1, 2)).tolist()
+        assert counts.spikes_out[name].dtype == np.int64
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(KINDS), extreme=st.booleans())
+def test_random_programs_of_every_kind(seed, kind, extreme):
     rng = np.random.default_rng(seed)
-    program = random_program(rng, extreme=extreme, widest=12)
-    assert_equals_scalar_run(program, random_spikes(rng, program, samples=2))
+    program = random_graph(rng, kind, extreme, widest=12)
+    assert_equals_oracle(program, random_spikes(rng, program, samples=2))
 
 
-def test_wrap_and_saturation_are_met():
-    counts = np.zeros(2, int)
-    for seed in range(10):
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrap_and_saturation_are_met(kind):
+    wraps = saturations = 0
+    for seed in range(4):
         rng = np.random.default_rng(seed)
-        program = random_program(rng, extreme=True, steps=12)
-        counts += assert_equals_scalar_run(program, random_spikes(rng, program, samples=2))
-    assert (counts > 20).all()
+        program = random_graph(rng, kind, extreme=True, steps=12, widest=20)
+        expected = assert_equals_oracle(program, random_spikes(rng, program, samples=1, rate=0.5))
+        wraps, saturations = wraps + expected.wraps, saturations + expected.saturations
+    assert min(wraps, saturations) > 0
 
 
-def group_of_one(**parameters):
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), whole_row_from=st.sampled_from([0, 1, 3, 10**6]))
+def test_how_synapses_are_stored_does_not_matter(seed, whole_row_from):
+    rng = np.random.default_rng(seed)
+    program = random_graph(rng, "everything", widest=80)
+    spikes = random_spikes(rng, program, samples=1)
+    expected, expected_counts = count_integer(program, spikes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_tables, "WHOLE_ROW_FROM", whole_row_from)
+        found, found_counts = count_integer(program, spikes)
+    assert first_difference(expected, found) is None
+    for one, two in zip(expected_counts.connections, found_counts.connections, strict=True):
+        assert one.sop_effective.tolist() == two.sop_effective.tolist()
+        assert one.neuron_updates_touched.tolist() == two.neuron_updates_touched.tolist()
+
+
+@pytest.mark.parametrize("kind", ["feed-forward", "everything"])
+def test_threads_do_not_change_the_result(kind):
+    rng = np.random.default_rng(1)
+    program = random_graph(rng, kind, steps=9)
+    spikes = random_spikes(rng, program, samples=13)
+    one, counts = count_integer(program, spikes, threads=1)
+    for threads in (2, 3, 8, None):
+        many, many_counts = count_integer(program, spikes, threads=threads)
+        assert first_difference(one, many) is None
+        for first, second in zip(counts.connections, many_counts.connections, strict=True):
+            assert first.neuron_updates_touched.tolist() == second.neuron_updates_touched.tolist()
+    for sample in range(13):
+        alone = run_integer(program, spikes[sample : sample + 1])
+        for name, values in one.spikes.items():
+            assert (values[sample] == alone.spikes[name][0]).all()
+
+
+def group_of(neurons, **parameters):
     values = {"du": 4095, "dv": 0, "vth": 131_071, "bias_mant": 0, "bias_exp": 0} | parameters
-    return Group("only", **{key: np.array([value]) for key, value in values.items()}, scale=1.0)
+    return Group("only", **{key: np.full(neurons, value) for key, value in values.items()}, scale=1.0)
 
 
-def step_of_one(u=0, v=0, a=0, **parameters):
-    state = (np.array([[value]]) for value in (u, v, a))
-    u, v, spikes = lif_step(*state, Neurons.of(group_of_one(**parameters)))
-    return u.item(), v.item(), spikes.item()
+def one_group(weights, exponent=0, delay=0, steps=1, **parameters):
+    weights = weights if isinstance(weights, Kernel) else sp.csr_matrix(np.array(weights))
+    connection = Connection("input", "only", weights, exponent, declared=0, delay=delay)
+    group = group_of(weights.shape[0], **parameters)
+    return Program("loihi2", weights.shape[1], steps, 1e-3, (connection,), (group,))
 
 
-@pytest.mark.parametrize(
-    ("current", "wrapped"),
-    [
-        (M // 64, M),
-        (M // 64 + 1, -M + 64),
-        (-M // 64 + 1, -M + 64),
-        (-M // 64, M),
-        (3 * M // 64, M),
-        (4 * M // 64, 2 * M),
-    ],
-)
-def test_current_wraps_once_with_its_own_edges(current, wrapped):
-    assert step_of_one(a=current)[0] == wrapped
+def u_of(program, spikes):
+    return run_integer(program, np.asarray(spikes, np.uint8), record_potentials=True).u["only"][0]
 
 
-@pytest.mark.parametrize(("v", "u", "after"), [(M - 1, 64, M - 1), (-(M - 1), -64, -(M - 1))])
-def test_potential_saturates(v, u, after):
-    # The highest threshold is 64 below saturation, so v is looked at through the spike and, below, the value.
-    _, after_step, spike = step_of_one(v=v, a=u // 64)
-    assert (after_step, spike) == ((0, True) if v > 0 else (after, False))
+@pytest.mark.parametrize(("exponent", "sums"), [(-1, [-3, -5]), (-2, [-2, -3]), (-8, [-1, -1]), (3, [-48, -80])])
+def test_negative_weight_exponent_shifts_the_sum_down(exponent, sums):
+    program = one_group([[-2, -4], [-4, -6]], exponent)
+    assert u_of(program, [[[1, 1]]]).tolist() == [[64 * value for value in sums]]
 
 
-def test_threshold_is_strict_and_spike_resets_v_but_not_u():
-    assert step_of_one(a=10, vth=10) == (640, 640, False)
-    assert step_of_one(a=11, vth=10) == (704, 0, True)
+def test_each_connection_is_shifted_on_its_own():
+    """-2 >> 2 is -1 for each of two connections; their sum, -4 >> 2, would be -1 in all."""
+    program = one_group([[-2, 0], [0, -2]], -2)
+    program = replace(program, connections=(program.connections[0], program.connections[0]))
+    assert u_of(program, [[[1, 0]]]).tolist() == [[-128, 0]]
 
 
-@pytest.mark.parametrize(("u", "decayed"), [(3, 1), (-3, -1), (1, 0), (-1, 0)])
-def test_decay_rounds_toward_zero(u, decayed):
-    assert step_of_one(u=u, du=2047)[0] == decayed
+def test_spikes_after_the_last_step_are_lost_and_do_not_reach_the_next_sample():
+    program = one_group([[2]], delay=2, steps=3, du=4095)
+    spikes = np.array([[[1], [1], [1]], [[0], [0], [0]]], np.uint8)
+    trace = run_integer(program, spikes, record_potentials=True)
+    assert trace.u["only"].tolist() == [[[0], [0], [128]], [[0], [0], [0]]]
 
 
-def test_bias_shifts_either_way_and_its_mantissa_has_16_bits():
-    assert step_of_one(bias_mant=3, bias_exp=2)[1] == 12
-    assert step_of_one(bias_mant=-3, bias_exp=-1)[1] == -2
-    assert step_of_one(bias_mant=40_000)[1] == 40_000 - 2**16
+def test_a_delay_beyond_the_sample_brings_nothing():
+    assert u_of(one_group([[2]], delay=63, steps=2), [[[1], [1]]]).tolist() == [[0], [0]]
 
 
-def connection_of(weights, weight_exp=0):
-    return Connection("input", "only", sp.csr_matrix(np.array(weights)), weight_exp, declared=0)
+def test_more_whole_rows_than_16_bits_hold():
+    program = one_group(np.full((2, 1500), 254))
+    assert u_of(program, np.ones((1, 1, 1500))).tolist() == [[(254 * 1500 * 64 + M) % (2 * M) - M] * 2]
 
 
-def test_negative_weight_exponent_shifts_the_sum_down():
-    spikes = np.array([[1, 1], [0, 1]], np.uint8)
-    assert synaptic_input(connection_of([[-2, -4]], -2), spikes).tolist() == [[-1, -2]]
-    assert synaptic_input(connection_of([[-2, -4]], 3), spikes).tolist() == [[-16, -48]]
+def test_the_largest_kernel_sums_are_exact():
+    kernel = Kernel(np.full((70, 30, 3, 3), -254, np.int32), (30, 3, 3))
+    assert u_of(one_group(kernel, -8), np.ones((1, 1, 270))).tolist() == [[-254 * 270 // 256 * 64] * 70]
 
 
-def test_sums_beyond_float32_are_exact():
-    weights = np.full((1, 150_001), 254)
-    weights[0, 0] = 2
-    spikes = np.ones((150_001, 1), np.uint8)
-    assert synaptic_input(connection_of(weights), spikes).tolist() == [[254 * 150_000 + 2]]
-
-
-@pytest.mark.parametrize("dense_from", [0.0, 2.0])
-def test_dense_and_sparse_products_are_equal(monkeypatch, dense_from):
-    rng = np.random.default_rng(7)
-    program = random_program(rng, depth=3)
-    spikes = random_spikes(rng, program, samples=3)
-    monkeypatch.setattr(integer, "DENSE_FROM", dense_from)
-    assert_equals_scalar_run(program, spikes)
-
-
-def test_chunks_do_not_change_the_result(monkeypatch):
-    rng = np.random.default_rng(3)
-    program = random_program(rng, depth=2)
-    spikes = random_spikes(rng, program, samples=5)
-    monkeypatch.setattr(integer, "CHUNK_BYTES", 1)
-    assert_equals_scalar_run(program, spikes)
+def test_potential_readout_fires_at_the_very_top():
+    program = replace(one_group([[2]], steps=2, bias_mant=4095, bias_exp=7), readout="potential")
+    trace = run_integer(program, np.zeros((1, 2, 1), np.uint8))
+    assert trace.potential.tolist() == [[2 * 4095 * 2**7]]
+    full = replace(one_group([[254, 254]], exponent=7, steps=3, du=-1, dv=0), readout="potential")
+    trace = run_integer(full, np.ones((1, 3, 2), np.uint8), record_potentials=True)
+    assert trace.potential.tolist() == trace.v["only"][:, -1].tolist()
+    assert trace.spikes["only"].sum() > 0
 
 
 def test_non_contiguous_and_boolean_input():
@@ -172,16 +168,28 @@ def test_non_contiguous_and_boolean_input():
     program = random_program(rng)
     spikes = random_spikes(rng, program, samples=6)
     expected = run_integer(program, np.ascontiguousarray(spikes[::2]))
-    for given_spikes in (spikes[::2], np.asfortranarray(spikes[::2]), spikes[::2].astype(bool)):
+    for given_spikes in (
+        spikes[::2],
+        np.asfortranarray(spikes[::2]),
+        spikes[::2].astype(bool),
+        spikes[::2].astype(int),
+    ):
         trace = run_integer(program, given_spikes)
         assert trace.input_spikes.dtype == np.uint8
-        for name, values in expected.spikes.items():
-            assert (trace.spikes[name] == values).all()
+        assert first_difference(expected, trace) is None
 
 
 def test_potentials_are_recorded_only_on_request():
     rng = np.random.default_rng(5)
-    program = replace(random_program(rng), steps=1)
-    trace = run_integer(program, random_spikes(rng, program, samples=1))
+    program = random_graph(rng, "residual")
+    spikes = random_spikes(rng, program, samples=2)
+    everything = run_integer(program, spikes, record_potentials=True)
+    trace = run_integer(program, spikes)
     assert (trace.backend, trace.u, trace.v) == ("integer", {}, {})
-    assert all(spikes.dtype == np.uint8 for spikes in trace.spikes.values())
+    assert all(values.dtype == np.uint8 for values in trace.spikes.values())
+    some = run_integer(program, spikes, record_potentials=["layer 2"])
+    assert list(some.u) == list(some.v) == ["layer 2"]
+    assert (some.u["layer 2"] == everything.u["layer 2"]).all()
+    assert (some.v["layer 2"] == everything.v["layer 2"]).all()
+    with pytest.raises(BadInput, match=r"no group 'layer_2'.*did you mean 'layer 2'"):
+        run_integer(program, spikes, record_potentials=["layer_2"])

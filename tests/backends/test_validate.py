@@ -7,10 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from random_programs import random_program, random_spikes
+from random_programs import (
+    KINDS,
+    random_graph,
+    random_group,
+    random_images,
+    random_program,
+    random_spikes,
+    random_weights,
+)
 
 from esl_neuro.backends.integer import run_integer
-from esl_neuro.backends.validate import validate
+from esl_neuro.backends.validate import largest_sum, validate
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import Connection, Program
+from esl_neuro.compiler.timing import timing
 from esl_neuro.errors import BadInput
 
 
@@ -72,7 +83,7 @@ def test_weight_values(program, weight):
     weights = program.connections[0].weights.copy()
     weights.data[0] = weight
     assert_refused(
-        with_connection(program, weights=weights), f"layer 'layer 1': weights: {weight} is not allowed", "even"
+        with_connection(program, weights=weights), f"'input' -> 'layer 1': weights: {weight} is not allowed", "even"
     )
 
 
@@ -88,7 +99,8 @@ def test_types(program):
     assert_refused(with_group(program, vth=group.vth + 0.5), "vth has type float64; only integers")
     assert_refused(with_connection(program, weights=weights.astype(float)), "weights have type float64; only integers")
     assert_refused(
-        with_connection(program, weights=weights.tocsc()), "a csc_matrix; a scipy.sparse.csr_matrix is needed"
+        with_connection(program, weights=weights.tocsc()),
+        "a csc_matrix; a scipy.sparse.csr_matrix or a Kernel is needed",
     )
     assert_refused(with_connection(program, weights=sp.csr_array(weights)), "csr_array")
 
@@ -112,18 +124,80 @@ def test_duplicate_synapses(program):
     assert_refused(with_connection(program, weights=doubled), "store a synapse twice")
 
 
-def test_chain(program):
+def test_graph(program):
     first, second = program.connections
-    assert_refused(replace(program, connections=(first,)), "1 connections and 2 groups")
-    assert_refused(replace(program, connections=(), groups=()), "0 connections and 0 groups")
+    assert_refused(replace(program, connections=(first,)), "layer 'layer 2': nothing feeds it")
+    assert_refused(replace(program, connections=(), groups=()), "0 groups and 0 connections")
     assert_refused(
-        with_connection(program, source="elsewhere"), "'elsewhere' -> 'layer 1'", "needs 'input' -> 'layer 1'"
+        with_connection(program, source="layer_1"),
+        "'layer_1' -> 'layer 1': there is no group 'layer_1'; did you mean 'layer 1'?",
     )
-    assert_refused(
-        replace(program, connections=(first, replace(second, source="input"))), "needs 'layer 1' -> 'layer 2'"
-    )
+    assert_refused(with_connection(program, target="input"), "there is no group 'input'")
+    assert_refused(replace(program, connections=(second, first)), "in the order of the groups that they feed")
     assert_refused(with_group(program, name="layer 2"), "each needs its own name")
+    assert_refused(with_group(program, name="input"), "other than 'input'")
     assert_refused(replace(program, steps=0), "steps is 0; it must be at least 1")
+    assert_refused(replace(program, readout="spike"), "readout is 'spike'; did you mean 'spikes'?")
+    for bits in (0, 25):
+        assert_refused(replace(program, input_bits=bits), f"input_bits is {bits}; allowed: from 1 to 24")
+
+
+@pytest.mark.parametrize("delay", [-1, 64])
+def test_delay(program, delay):
+    assert_refused(with_connection(program, delay=delay), f"delay is {delay}; allowed: from 0 to 63")
+
+
+def test_what_is_needed_in_the_same_step_comes_first(program):
+    neurons = [group.neurons for group in program.groups]
+    back = Connection("layer 2", "layer 1", random_weights(np.random.default_rng(0), *neurons, 0.5), 0, 0)
+    for connection in (back, replace(back, source="layer 1", weights=sp.csr_matrix((neurons[0],) * 2, dtype=int))):
+        with_loop = replace(program, connections=(program.connections[0], connection, program.connections[1]))
+        assert_refused(
+            with_loop, f"'{connection.source}' must come before 'layer 1'; reorder the groups, or give a loop"
+        )
+        delayed = replace(connection, delay=2)
+        validate(replace(program, connections=(program.connections[0], delayed, program.connections[1])))
+
+
+def test_a_loop_has_as_many_steps_of_delay_as_connections(program):
+    neurons = [group.neurons for group in program.groups]
+    back = Connection("layer 2", "layer 1", random_weights(np.random.default_rng(0), *neurons, 0.5), 0, 0, delay=1)
+    with_loop = replace(program, connections=(program.connections[0], back, program.connections[1]))
+    assert_refused(with_loop, "has fewer steps of delay than connections; give its connections more delay")
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("kind", KINDS)
+def test_legal_graphs_pass(seed, kind):
+    rng = np.random.default_rng(seed)
+    program = random_graph(rng, kind, extreme=seed % 2 == 0)
+    validate(program, random_spikes(rng, program, samples=1))
+    timing(program)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"weights": np.full((4, 2, 3, 3), 3, np.int32)}, "weights: 3 is not allowed (72 of 72 values); allowed: even"),
+        ({"weights": np.full((4, 2, 3, 3), 256, np.int32)}, "weights: 256 is not allowed"),
+        ({"weights": np.full((4, 2, 3, 3), 2.0)}, "weights have type float64"),
+        ({"weights": np.zeros((4, 2, 3), np.int32)}, "kernel weights have shape (4, 2, 3)"),
+        ({"weights": np.zeros((4, 2, 9, 3), np.int32)}, "kernel (9, 3) is larger than its padded input (6, 5)"),
+        ({"stride": (1, 0)}, "stride is (1, 0); (rows, columns), each at least 1"),
+        ({"padding": (-1, 0)}, "padding is (-1, 0)"),
+        ({"dilation": (1,)}, "dilation is (1,)"),
+        ({"groups": 2}, "2 groups of 2 input channels do not fit 2 input and 4 output channels"),
+        ({"input_shape": (2, 7, 5)}, "weights have shape (60, 70); (targets, sources) must be (48, 60)"),
+    ],
+)
+def test_kernels(change, sentence):
+    kernel = Kernel(np.full((4, 2, 3, 3), -2, np.int32), (2, 6, 5))
+    group = random_group(np.random.default_rng(0), "conv", kernel.shape[0])
+    connection = Connection("input", "conv", kernel, 0, kernel.nnz)
+    program = Program("loihi2", kernel.shape[1], 1, 1e-3, (connection,), (group,))
+    validate(program)
+    changed_connection = replace(connection, weights=replace(kernel, **change))
+    assert_refused(replace(program, connections=(changed_connection,)), sentence)
 
 
 def test_current_that_could_leave_32_bits():
@@ -140,6 +214,29 @@ def test_current_that_could_leave_32_bits():
     assert_refused(with_inputs(1100, steps=1), "can reach", "lower weight_exp (7)")
     assert_refused(with_inputs(900, steps=2), "within 2 steps")
     validate(with_inputs(8, steps=100_000))  # below 2**24 the wrap holds the current for ever
+    # What counts is the sum of all connections, and the payload.
+    half = with_inputs(600, steps=1)
+    validate(half)
+    assert_refused(replace(half, connections=half.connections * 2), "can reach", "lower weight_exp (7, 7)")
+    assert_refused(replace(half, input_bits=2), "can reach")
+
+
+def test_sum_that_could_leave_32_bits_before_it_is_shifted_down():
+    program = random_program(np.random.default_rng(0), depth=1, steps=1, exponents=[-8])
+    weights = sp.csr_matrix(np.full((program.groups[0].neurons, 1), 254))
+    program = replace(with_connection_only(program, weights), input_size=1)
+    validate(replace(program, input_bits=23))
+    assert_refused(replace(program, input_bits=24), "weighted sum of neuron 0 can reach 4.26e+09", "input_bits (24)")
+
+
+def test_a_kernel_is_bounded_like_its_matrix():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        _, (kernel,) = random_images(rng, 1)
+        exact = largest_sum(kernel.matrix())
+        assert (largest_sum(kernel) >= exact).all()
+        if kernel.padding == (0, 0):
+            assert largest_sum(kernel).tolist() == exact.tolist()
 
 
 def with_connection_only(program, weights):
@@ -162,6 +259,16 @@ def test_input(program, change, sentence):
     assert_refused(program, sentence, spikes=change(spikes))
     with pytest.raises(BadInput):
         run_integer(program, change(spikes))
+
+
+@pytest.mark.parametrize(("payload", "sentence"), [(16, "input spikes: 16 is not allowed"), (-1, "-1 is not allowed")])
+def test_payloads(program, payload, sentence):
+    program = replace(program, input_bits=4)
+    spikes = random_spikes(np.random.default_rng(0), program, samples=2)
+    spikes[0, 0, 0] = 15
+    validate(program, spikes)
+    spikes[0, 0, 0] = payload
+    assert_refused(program, sentence, "allowed: from 0 to 15", spikes=spikes)
 
 
 def test_every_finding_is_in_one_message(program):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.validate import validate
-from esl_neuro.compiler.compile import check_limits, compile_graph
+from esl_neuro.compiler.compile import compile_any_size, compile_graph
 from esl_neuro.errors import BadInput, LimitExceeded
 from esl_neuro.hardware import Limit, load_target
 from esl_neuro.interchange import to_nir
@@ -149,6 +149,13 @@ def test_too_large_network_is_refused_with_need_limit_source_and_change():
     assert f"synapses_per_chip: needs {synapses:,} of 1,000 (a data sheet); take away {synapses - 1000:,}" in message
 
 
+def test_too_large_network_is_compiled_all_the_same_for_simulation():
+    compilation = compile_any_size(to_nir(network((40, 60, 10)), 6), limited(neurons_per_chip=64), 6)
+    (finding,) = compilation.findings
+    assert (finding.kind, finding.severity) == ("too-large", "error")
+    validate(compilation.program)
+
+
 def test_limit_may_be_reached_exactly():
     graph = to_nir(network((8, 7, 5)), 6)
     assert compile_graph(graph, limited(neurons_per_chip=12), 6).program.neurons == 12
@@ -157,13 +164,12 @@ def test_limit_may_be_reached_exactly():
 
 
 def test_unpublished_limits_are_not_checked():
-    program = compile_graph(to_nir(network(), 6), LOIHI2, 6).program
-    assert check_limits(program, limited(neurons_per_chip=None)) == []
-    assert check_limits(program, limited()) == []
+    for target in (limited(neurons_per_chip=None), limited()):
+        assert compile_graph(to_nir(network(), 6), target, 6).findings == ()
 
 
 def test_small_network_fits_the_real_chip():
-    assert check_limits(compile_graph(to_nir(network(), 6), LOIHI2, 6).program, LOIHI2) == []
+    assert compile_graph(to_nir(network(), 6), LOIHI2, 6).findings == ()
 
 
 def test_graph_of_somebody_else_compiles():

@@ -7,7 +7,11 @@ import pytest
 from esl_neuro.compiler.findings import Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.errors import BadInput, LimitExceeded
 
-FINDINGS = [Finding("node 'a'", "is wrong"), Finding("node 'b'", "is wrong too")]
+FINDINGS = [
+    Finding("wrong", "node 'a'", "is wrong"),
+    Finding("wrong", "node 'b'", "is wrong too"),
+    Finding("odd", "node 'c'", "looks odd", "warning"),
+]
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,4 @@ def test_all_findings_come_in_one_line(refuse, kind, code):
 @pytest.mark.parametrize("refuse", [refuse_unsupported, refuse_too_large])
 def test_no_finding_is_no_error(refuse):
     assert refuse([]) is None
+    assert refuse(FINDINGS[2:]) is None

@@ -1,6 +1,9 @@
-"""NIR graphs as discrete layers: against forward Euler of the differential equations, and every refusal by name."""
+"""NIR graphs as groups: by hand, against forward Euler neuron by neuron, and every refusal by name."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
 
 import nir
 import numpy as np
@@ -8,10 +11,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.compiler.frontend import discretise, read_graph, time_step
+from esl_neuro.compiler.frontend import analyse, read_graph, read_network, time_step
+from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.errors import BadInput
 
 DT = 1e-3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A group and the matrix that feeds it."""
+
+    name: str
+    weights: np.ndarray
+    bias: np.ndarray
+    du: np.ndarray
+    dv: np.ndarray
+    threshold: np.ndarray
+
+
+def discretise(graph, dt_s=None):
+    """A chain as layers."""
+    network = read_network(graph, dt_s)
+    sources = ["input", *(group.name for group in network.groups)]
+    assert [(each.source, each.delay) for each in network.connections] == [(name, 0) for name in sources[:-1]]
+    return tuple(
+        Layer(group.name, each.weights.toarray(), group.bias, group.du, group.dv, group.threshold)
+        for each, group in zip(network.connections, network.groups, strict=True)
+    )
 
 
 def full(size, value):
@@ -39,7 +66,7 @@ def cuba(size=2, **changes):
 def chain(*nodes, dt_s=DT, **more):
     """Input, the nodes as n1, n2, ..., output; ``more`` nodes and edges come on top."""
     first, last = nodes[0], nodes[-1]
-    size = np.size(getattr(last, "v_threshold", np.ones(np.shape(getattr(last, "weight", np.ones(1)))[0])))
+    size = len(last.weight) if hasattr(last, "weight") else np.size(getattr(last, "r", np.ones(2)))
     named = {"input": nir.Input({"input": np.array([first.weight.shape[1] if hasattr(first, "weight") else size])})}
     named |= {f"n{index}": node for index, node in enumerate(nodes, start=1)}
     named["output"] = nir.Output({"output": np.array([size])})
@@ -185,22 +212,41 @@ def refusal(graph, dt_s=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("node", "kind"),
-    [
-        (nir.Flatten({"input": np.array([2])}, 0, 0), "Flatten"),
-        (nir.Threshold(np.ones(2)), "Threshold"),
-        (nir.LI(tau=full(2, 1), r=full(2, 1), v_leak=full(2, 0)), "LI"),
-        (nir.Scale(np.ones(2)), "Scale"),
-    ],
-)
-def test_unsupported_node_is_named_with_what_is_supported(node, kind):
-    message = refusal(chain(affine(), node))
-    assert f"node 'n2': {kind} is not supported; supported: Affine, CubaLIF, IF, LIF, Linear" in message
+def kinds(graph, dt_s=None):
+    """Kinds and places of all errors."""
+    network, findings = analyse(graph, dt_s)
+    wrong = [(finding.kind, finding.place) for finding in findings if finding.severity == "error"]
+    assert (network is None) == bool(wrong)
+    return wrong
 
 
-def test_reset_to_another_potential_is_refused():
-    assert "node 'n2': v_reset is not 0" in refusal(chain(affine(), lif(v_reset=0.1)))
+class MaxPool2d(nir.ir.node.NIRNode):
+    """A node that NIR does not have."""
+
+    def __init__(self):
+        self.input_type = self.output_type = {}
+        self.metadata = {}
+
+
+def test_unknown_node_is_named_with_what_is_supported():
+    graph = chain(affine(), MaxPool2d(), lif())
+    assert "node 'n2': MaxPool2d is not supported; supported: Affine, AvgPool2d, Conv1d" in refusal(graph)
+    assert kinds(graph) == [("unsupported-node", "node 'n2'")]
+
+
+def test_reset_potential_is_where_the_potential_is_counted_from():
+    (layer,) = discretise(chain(affine(), lif(v_reset=0.25, v_leak=0.75, v_threshold=1)))
+    np.testing.assert_allclose([layer.threshold, layer.bias], [[0.75, 0.75], [0.25, 0.25]])
+    message = refusal(chain(affine(), lif(v_reset=1.5)))
+    assert "node 'n2': v_threshold has -0.5 above v_reset; every threshold must be positive above v_reset" in message
+
+
+def test_soft_reset_is_refused_where_the_metadata_tell_of_it():
+    node = lif()
+    node.metadata = {"reset_mechanism": "subtract"}
+    assert kinds(chain(affine(), node)) == [("soft-reset", "node 'n2'")]
+    node.metadata = {"reset_mechanism": "zero"}
+    assert kinds(chain(affine(), node)) == []
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5])
@@ -218,31 +264,76 @@ def test_time_constant_below_the_time_step_is_refused(node, name):
     assert f"node 'n2': {name} has 0.0005 s, less than the time step 0.001 s" in message
 
 
-def test_bias_into_a_synaptic_filter_is_refused():
-    assert "node 'n1': a bias into a synaptic filter" in refusal(chain(affine(bias=0.1), cuba()))
+def test_bias_into_a_synaptic_filter_comes_from_a_neuron_that_always_fires():
+    network = read_network(chain(affine(bias=0.5), cuba(tau_syn=4e-3, w_in=2)))
+    assert [group.name for group in network.groups] == ["bias", "n2"]
+    always, neurons = network.groups
+    assert always.bias > always.threshold
+    assert neurons.bias.tolist() == [0, 0]
+    (constant,) = (each for each in network.connections if each.source == "bias")
+    np.testing.assert_allclose(constant.weights.toarray(), [[0.5 * 0.25 * 2 * 0.5]] * 2)
     assert len(discretise(chain(affine(bias=0.0), cuba()))) == 1
+    (layer,) = discretise(chain(affine(bias=0.5), cuba(tau_syn=DT)))  # without memory, a bias is a bias
+    np.testing.assert_allclose(layer.bias, [0.25, 0.25])
 
 
-def test_weight_must_fit_its_neurons():
-    assert "node 'n1': weight has shape (3, 3), 'n2' has 2 neurons" in refusal(chain(affine(3, 3), lif(2)))
+def test_weight_must_fit_what_arrives():
+    assert "node 'n2': tau has shape (2,), what arrives has shape (3,)" in refusal(chain(affine(3, 3), lif(2)))
+    message = refusal(chain(affine(2, 3), lif(2), affine(4, 5), lif(4)))
+    assert "node 'n3': weight has shape (4, 5), what arrives has shape (2,) (2 elements)" in message
 
 
-def test_weight_must_fit_the_layer_before():
-    assert "n3" in refusal(chain(affine(2, 3), lif(2), affine(4, 5), lif(4)))
+def test_dead_end_and_island_are_named():
+    message = refusal(chain(affine(), lif(), nodes={"n9": lif(), "island": lif()}, edges=[("n1", "n9")]))
+    assert "node 'n9': is not on the way from input to output" in message
+    assert "node 'island': is not on the way from input to output" in message
 
 
-def test_branch_is_refused():
-    message = refusal(chain(affine(), lif(), nodes={"n9": lif()}, edges=[("n1", "n9"), ("n9", "output")]))
-    assert "node 'n1': feeds ['n2', 'n9']; it must feed exactly one node" in message
+def test_loop_takes_the_spikes_of_the_step_before():
+    graph = chain(affine(2, 2), lif(), nodes={"r": nir.Linear(np.full((2, 2), -1.0))}, edges=[("n2", "r"), ("r", "n2")])
+    network = read_network(graph)
+    assert [(each.source, each.target, each.delay) for each in network.connections] == [
+        ("input", "n2", 0),
+        ("n2", "n2", 1),
+    ]
 
 
-def test_dead_end_is_refused():
-    assert "node 'n2': feeds nothing" in refusal(chain(affine(), lif(), without=[("n2", "output")]))
+def two_in_a_loop(delay_steps=None):
+    """n2 and n4 in a loop, closed through a Delay if steps are given."""
+    back = {"r": nir.Linear(np.ones((2, 2)))}
+    edges = [("n4", "r"), ("r", "n2")]
+    if delay_steps is not None:
+        back["d"] = nir.Delay(np.full(2, delay_steps * DT))
+        edges = [("n4", "d"), ("d", "r"), ("r", "n2")]
+    return chain(affine(), lif(), affine(2, 2), lif(), nodes=back, edges=edges)
 
 
-def test_loop_is_refused():
-    graph = chain(affine(2, 2), lif(), without=[("n2", "output")], edges=[("n2", "n1")])
-    assert "node 'n1': is part of a loop; recurrent networks are not supported yet" in refusal(graph)
+def test_loop_of_two_groups_needs_two_steps():
+    for graph in (two_in_a_loop(), two_in_a_loop(1)):
+        message = refusal(graph)
+        assert "groups 'n2', 'n4': form a loop of 2 connections" in message.replace("'n4', 'n2'", "'n2', 'n4'")
+        assert "put a Delay node of 2 steps (0.002 s) into the loop" in message
+    network = read_network(two_in_a_loop(2))
+    assert [each.delay for each in network.connections if each.source == "n4"] == [2]
+
+
+def test_every_fast_loop_is_named():
+    graph = two_in_a_loop()
+    graph.nodes |= {"n6": lif(), "s": nir.Scale(np.ones(2)), "q": nir.Scale(np.ones(2)), "n7": lif()}
+    graph.edges += [("n4", "n6"), ("n6", "s"), ("s", "n7"), ("n7", "q"), ("q", "n6"), ("n7", "output")]
+    assert [kind for kind, _ in kinds(graph)] == ["fast-loop", "fast-loop"]
+
+
+def test_loop_without_a_neuron_is_refused():
+    graph = chain(affine(), nir.Scale(full(2, 0.5)), lif(), edges=[("n2", "n2")])
+    assert kinds(graph) == [("linear-loop", "node 'n2'")]
+    assert "put a LIF or IF node into it" in refusal(graph)
+
+
+def test_output_that_feeds_what_feeds_it_back_is_refused():
+    nodes = {"a": affine(2, 2), "h": lif(), "b": nir.Linear(np.ones((2, 2))), "d": nir.Delay(full(2, 2 * DT))}
+    graph = chain(affine(), lif(), nodes=nodes, edges=[("n2", "a"), ("a", "h"), ("h", "d"), ("d", "b"), ("b", "n2")])
+    assert kinds(graph) == [("output-order", "node 'n2'")]
 
 
 @pytest.mark.parametrize("inputs", [0, 2])
@@ -250,31 +341,205 @@ def test_exactly_one_input_is_supported(inputs):
     graph = chain(affine(), lif())
     if inputs:
         graph.nodes["input2"] = nir.Input({"input": np.array([3])})
+        graph.edges.append(("input2", "n1"))
     else:
         graph.nodes["input"] = affine(3, 3)
     assert f"graph: has {inputs} inputs; exactly one is supported" in refusal(graph)
 
 
-def test_unreached_nodes_are_named():
-    message = refusal(chain(affine(), lif(), nodes={"island": lif(), "atoll": lif()}))
-    assert "node 'atoll': is not on the way from input to output" in message
-    assert "node 'island': is not on the way from input to output" in message
+@pytest.mark.parametrize("outputs", [0, 2])
+def test_exactly_one_output_is_supported(outputs):
+    graph = chain(affine(), lif())
+    if outputs:
+        graph.nodes["output2"] = nir.Output({"output": np.array([2])})
+        graph.edges.append(("n1", "output2"))
+    else:
+        graph.nodes["output"] = lif()
+    assert ("output-count", "graph") in kinds(graph)
 
 
-@pytest.mark.parametrize("nodes", [(affine(), affine(2, 2), lif()), (lif(),), (affine(),), (affine(), lif(), lif())])
-def test_connections_and_neurons_must_alternate(nodes):
-    assert "must alternate a connection and its neurons" in refusal(chain(*nodes))
+def test_edges_must_hang_together():
+    graph = chain(affine(), lif(), edges=[("n1", "nobody"), ("n1", "n2"), ("n2", "input"), ("output", "n1")])
+    graph.edges.append(("n1",))
+    assert {kind for kind, _ in kinds(graph)} == {
+        "missing-node",
+        "duplicate-edge",
+        "fed-input",
+        "feeding-output",
+        "malformed",
+    }
+
+
+def test_linear_nodes_between_groups_are_one_connection():
+    graph = chain(affine(4, 3, bias=1.0), nir.Scale(np.array([1.0, 2, 3, 4])), nir.Linear(np.ones((2, 4))), lif())
+    (layer,) = discretise(graph)
+    np.testing.assert_allclose(layer.weights, np.full((2, 3), 5.0))
+    np.testing.assert_allclose(layer.bias, [5.0, 5.0])
+
+
+def image(*nodes, shape=(2, 6, 4), edges=None, **more):
+    """A graph of image nodes n1, n2, ... behind an input of a shape."""
+    named = {"input": nir.Input({"input": np.array(shape)})}
+    named |= {f"n{index}": node for index, node in enumerate(nodes, start=1)} | more
+    size = np.size(nodes[-1].v_threshold)
+    named["output"] = nir.Output({"output": np.array(nodes[-1].v_threshold.shape or [size])})
+    return nir.NIRGraph(named, edges or list(pairwise(named)), metadata={"dt_s": DT}, type_check=False)
+
+
+def conv(out=3, channels=2, taps=(3, 3), stride=1, padding=1, input_shape=None, groups=1):
+    weight = np.random.default_rng(0).normal(size=(out, channels // groups, *taps))
+    return nir.Conv2d(input_shape, weight, stride, padding, 1, groups, np.zeros(out))
+
+
+def test_convolution_stays_a_kernel():
+    network = read_network(image(conv(), nir.Flatten({"input": np.array([3, 6, 4])}, 0, -1), lif(72)))
+    (connection,) = network.connections
+    assert isinstance(connection.weights, Kernel)
+    assert connection.weights.input_shape == (2, 6, 4)
+
+
+def test_pooling_that_divides_evenly_joins_the_convolution_behind_it():
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    (connection,) = read_network(image(pool, conv(), lif(18))).connections
+    assert isinstance(connection.weights, Kernel)
+    assert connection.weights.weights.shape == (3, 2, 6, 6)
+    assert (connection.weights.stride, connection.weights.padding) == ((2, 2), (2, 2))
+    # Five rows: the last one is in no window, so padding must not see it.
+    (connection,) = read_network(image(pool, conv(), lif(12), shape=(2, 5, 4))).connections
+    assert not isinstance(connection.weights, Kernel)
+
+
+def test_gains_that_differ_within_a_channel_are_written_one_by_one():
+    node = lif(72)
+    node.r = np.linspace(1, 2, 72)
+    (connection,) = read_network(image(conv(), node)).connections
+    assert not isinstance(connection.weights, Kernel)
+
+
+@pytest.mark.parametrize(
+    ("node", "kind"),
+    [
+        (conv(channels=4), "shape-mismatch"),
+        (conv(out=4, channels=2, groups=2, input_shape=(5, 5)), "shape-mismatch"),
+        (conv(taps=(9, 9), padding=0), "shape-mismatch"),
+        (conv(stride=0), "malformed"),
+        (conv(stride=2, padding="same"), "padding"),
+        (conv(padding=10**6), "too-large"),
+        (nir.SumPool2d(np.array([9, 1]), np.array([1, 1]), np.array([0, 0])), "shape-mismatch"),
+        (nir.SumPool2d(np.array([0, 1]), np.array([1, 1]), np.array([0, 0])), "malformed"),
+        (nir.Flatten({"input": None}, 2, 1), "shape-mismatch"),
+        (nir.Conv1d(None, np.ones((1, 2, 3)), 1, 0, 1, 1, np.zeros(1)), "shape-mismatch"),
+        (nir.Linear(np.ones((2, 2, 24))), "shape-mismatch"),
+        (nir.Scale(np.ones(5)), "shape-mismatch"),
+        (nir.Delay(np.array(1.5 * DT)), "delay"),
+        (nir.Delay(np.array(-DT)), "delay"),
+        (nir.Delay(np.array(np.nan)), "not-finite"),
+        (nir.Affine(np.ones((2, 48)), np.ones(3)), "shape-mismatch"),
+    ],
+)
+def test_linear_node_that_contradicts_itself_or_its_input_is_refused(node, kind):
+    assert (kind, "node 'n1'") in kinds(image(node, lif(2)))
+
+
+def test_delay_between_steps_names_the_nearest():
+    message = refusal(chain(affine(), nir.Delay(full(2, 1.5 * DT)), lif()))
+    assert "which is 1.5 steps of 0.001 s; whole steps are possible, nearest: 0.001 and 0.002 s" in message
+
+
+def test_signals_that_meet_must_be_alike():
+    graph = chain(affine(), lif(), nodes={"b": affine(3, 3)}, edges=[("input", "b"), ("b", "n2")])
+    assert [kind for kind, _ in kinds(graph)] == ["shape-mismatch"]
+
+
+def test_declared_shape_that_is_wrong_is_a_warning():
+    graph = image(conv(taps=(3, 1), padding=0, input_shape=(6, 4)), lif(48))
+    assert graph.nodes["n1"].output_type["output"].tolist() == [3, 4, 2]  # the library takes the height for both
+    network, findings = analyse(graph)
+    assert {(finding.kind, finding.severity) for finding in findings} == {("declared-shape", "warning")}
+    assert "node 'n1': declares the shape (3, 4, 2), but gives (3, 4, 4), which is taken" in map(str, findings)
+    assert network.groups[0].neurons == 48
+
+
+def test_image_into_a_matrix_is_taken_in_a_row():
+    network, findings = analyse(image(affine(2, 48), lif()))
+    assert network is not None
+    assert [(finding.kind, finding.severity) for finding in findings] == [("declared-shape", "warning")]
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        nir.LI(tau=full(2, 2e-3), r=full(2, 1), v_leak=full(2, 0.5)),
+        nir.CubaLI(tau_syn=full(2, 4e-3), tau_mem=full(2, 2e-3), r=full(2, 1), v_leak=full(2, 0.5)),
+        nir.I(full(2, 1 / DT)),
+    ],
+)
+def test_readout_by_potential_never_fires_and_feeds_nothing(node):
+    network = read_network(chain(affine(), node))
+    assert network.readout == "potential"
+    assert not network.groups[-1].fires
+    graph = chain(affine(), node, affine(2, 2), lif())
+    assert kinds(graph) == [("potential-travels", "node 'n2'")]
+    assert "feeds 'n4'; the chip sends spikes only" in refusal(graph)
+
+
+def test_linear_end_is_accumulated():
+    network = read_network(chain(affine(), lif(), affine(2, 2, bias=0.5)))
+    last = network.groups[-1]
+    assert (last.name, network.readout) == ("n3", "potential")
+    assert (last.dv.tolist(), last.bias.tolist()) == ([0, 0], [0.5, 0.5])
+
+
+def nested(inner):
+    """A chain as a graph within a graph."""
+    size = {"input": np.array([2])}, {"output": np.array([2])}
+    nodes = {"input": nir.Input(size[0]), **inner, "output": nir.Output(size[1])}
+    return nir.NIRGraph(nodes, [*pairwise(nodes)], metadata={}, type_check=False)
+
+
+def test_nested_graphs_are_unpacked(tmp_path):
+    graph = chain(affine(), nested({"deep": nested({"lif": lif()})}), affine(2, 2), lif())
+    network = read_network(graph)
+    assert [group.name for group in network.groups] == ["n2.deep.lif", "n4"]
+    nir.write(tmp_path / "nested.nir", graph)
+    again = read_network(read_graph(tmp_path / "nested.nir"))
+    assert [group.name for group in again.groups] == ["n2.deep.lif", "n4"]
+
+
+def test_what_is_wrong_in_a_nested_graph_is_named():
+    inner = nested({"lif": lif(v_threshold=-1)})
+    assert kinds(chain(affine(), inner)) == [("threshold", "node 'n2.lif'")]
+    inner.nodes["more"] = nir.Input({"input": np.array([2])})
+    inner.edges.append(("more", "lif"))
+    assert ("input-count", "graph 'n2'") in kinds(chain(affine(), inner))
+    clash = chain(
+        affine(), nested({"lif": lif()}), nodes={"n2.lif": lif()}, edges=[("n1", "n2.lif"), ("n2.lif", "output")]
+    )
+    assert ("duplicate-name", "node 'n2.lif'") in kinds(clash)
 
 
 def test_several_findings_come_at_once():
-    graph = chain(
-        nir.Linear(np.ones((2, 3))), lif(v_reset=1, v_threshold=-1, tau=1e-5), affine(2, 2, bias=1), cuba(tau_syn=1e-5)
-    )
-    message = refusal(graph)
-    for part in ("'n2': v_reset", "'n2': v_threshold", "'n2': tau has", "'n4': tau_syn", "'n3': a bias"):
-        assert part in message
-    message = refusal(chain(affine(), nir.Scale(np.ones(2)), nir.Threshold(np.ones(2)), nodes={"island": lif()}))
-    assert all(part in message for part in ("Scale", "Threshold", "island"))
+    graph = chain(nir.Linear(np.ones((2, 3))), lif(v_threshold=-1, tau=1e-5), affine(2, 2), cuba(tau_syn=1e-5))
+    assert kinds(graph) == [
+        ("time-constant", "node 'n2'"),
+        ("threshold", "node 'n2'"),
+        ("time-constant", "node 'n4'"),
+    ]
+    message = refusal(chain(affine(), MaxPool2d(), MaxPool2d(), nodes={"island": lif()}))
+    assert all(part in message for part in ("'n2'", "'n3'", "island"))
+
+
+def test_missing_time_step_does_not_hide_the_rest():
+    assert kinds(chain(affine(), lif(v_threshold=-1), dt_s=None)) == [
+        ("no-time-step", "graph"),
+        ("threshold", "node 'n2'"),
+    ]
+
+
+def test_scalar_parameters_count_for_all():
+    node = nir.LIF(*(np.array(value) for value in (2e-3, 1.0, 0.0, 1.0, 0.0)))
+    (layer,) = discretise(chain(affine(4), node, nodes={"output": nir.Output({"output": np.array([4])})}))
+    assert layer.threshold.tolist() == [1] * 4
 
 
 def test_time_step_is_needed():

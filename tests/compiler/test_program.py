@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import Connection, Group, Program, differences
 from esl_neuro.errors import BadInput
 
 ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
@@ -36,16 +38,29 @@ def make_program(rng, sizes=(5, 4, 3)):
     return Program("loihi2", sizes[0], 7, 1e-4, tuple(connections), tuple(groups))
 
 
+def make_graph(rng):
+    """A residual connection, a loop, a delay, a kernel, graded input and a readout by potential."""
+    chain = make_program(rng, (18, 8, 8, 3))
+    kernel = Kernel((2 * rng.integers(-127, 128, (2, 2, 2, 2))).astype(np.int32), (2, 3, 3))
+    first, second, third = chain.connections
+    skip = replace(third, source="lif1")
+    loop = replace(second, source="lif2", delay=1, weight_exp=-2)
+    late = replace(second, delay=3)
+    connections = (replace(first, weights=kernel), second, loop, late, third, skip)
+    return replace(chain, connections=connections, readout="potential", input_bits=6, input_scale=63.0)
+
+
 def assert_equal(one, other):
-    for field in ("target", "input_size", "steps", "dt_s"):
+    assert differences(one, other) == []
+    for field in ("target", "input_size", "steps", "dt_s", "readout", "input_bits", "input_scale"):
         assert getattr(one, field) == getattr(other, field)
     assert len(one.groups) == len(other.groups)
     for (connection, group), (other_connection, other_group) in zip(one.layers(), other.layers(), strict=True):
-        for field in ("source", "target", "weight_exp", "declared", "stored"):
+        for field in ("source", "target", "weight_exp", "declared", "stored", "delay"):
             assert getattr(connection, field) == getattr(other_connection, field)
-        assert isinstance(other_connection.weights, sp.csr_matrix)
+        assert type(other_connection.weights) is type(connection.weights)
         assert connection.weights.shape == other_connection.weights.shape
-        assert connection.weights.toarray().tolist() == other_connection.weights.toarray().tolist()
+        assert connection.matrix.toarray().tolist() == other_connection.matrix.toarray().tolist()
         assert (group.name, group.scale) == (other_group.name, other_group.scale)
         for key in ARRAYS:
             assert getattr(other_group, key).dtype == np.int64
@@ -59,6 +74,33 @@ def test_saved_program_reads_back_equal(seed, sizes, tmp_path_factory):
     program = make_program(np.random.default_rng(seed), sizes)
     program.save(folder)
     assert_equal(program, Program.load(folder))
+
+
+def test_saved_graph_of_groups_reads_back_equal(tmp_path):
+    program = make_graph(np.random.default_rng(1))
+    program.save(tmp_path)
+    assert_equal(program, Program.load(tmp_path))
+
+
+def test_any_change_is_a_difference():
+    program = make_graph(np.random.default_rng(1))
+    for field, value in (("readout", "spikes"), ("input_bits", 4), ("input_scale", 2.0), ("steps", 8)):
+        assert differences(program, replace(program, **{field: value})) == [field]
+    changed = list(program.connections)
+    changed[3] = replace(changed[3], delay=2)
+    assert differences(program, replace(program, connections=tuple(changed))) == ["lif1 -> lif2.delay"]
+    kernel = changed[0].weights
+    changed = list(program.connections)
+    changed[0] = replace(changed[0], weights=replace(kernel, weights=kernel.weights + 2))
+    assert differences(program, replace(program, connections=tuple(changed))) == ["input -> lif1.weights"]
+    changed[0] = replace(changed[0], weights=kernel.matrix())
+    assert differences(program, replace(program, connections=tuple(changed))) == ["input -> lif1.weights"]
+
+
+def test_a_group_may_have_several_connections():
+    program = make_graph(np.random.default_rng(1))
+    assert [each.source for each in program.incoming("lif2")] == ["lif1", "lif2", "lif1"]
+    assert program.output.name == "lif3"
 
 
 def test_figures_add_up():
@@ -113,11 +155,12 @@ def test_damaged_file_is_refused(folder, name, damage):
     [
         lambda document: document.pop("steps"),
         lambda document: document.pop("schema"),
-        lambda document: document["layers"][0].pop("scale"),
-        lambda document: document["layers"][0].update(target="lif9"),
-        lambda document: document["layers"][1].update(source="nobody"),
-        lambda document: document["layers"][0].update(neurons=2),
-        lambda document: document.update(layers=3),
+        lambda document: document["groups"][0].pop("scale"),
+        lambda document: document["groups"][0].update(name="lif9"),
+        lambda document: document["connections"][0].update(target="lif9"),
+        lambda document: document["connections"][1].update(source="nobody"),
+        lambda document: document["connections"][1].pop("delay"),
+        lambda document: document.update(connections=3),
     ],
 )
 def test_structure_that_does_not_fit_the_integers_is_refused(folder, change):
@@ -131,7 +174,7 @@ def test_structure_that_does_not_fit_the_integers_is_refused(folder, change):
 def test_other_schema_is_refused_with_both_versions(folder):
     path = folder / "program.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
-    refused(folder, "is 99, this version reads 1")
+    refused(folder, "is 99, this version reads 2")
 
 
 def test_integers_of_another_program_are_refused(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,19 +12,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.backends.integer import run_integer
-from esl_neuro.compiler.frontend import FloatLayer
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import bias_format, quantise
+from esl_neuro.compiler.quantise import Payload, Scaling
+from esl_neuro.compiler.quantise import quantise as quantise_group
 from esl_neuro.hardware import load_target
+from esl_neuro.rounding import bias_format
 
 ARITHMETIC = load_target("loihi2").arithmetic
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A group that one matrix feeds."""
+
+    group: FloatGroup
+    weights: np.ndarray
+
+    def __getattr__(self, name):
+        return getattr(self.group, name)
+
+
+def quantise(original, source, arithmetic, **how):
+    connection = FloatConnection(source, original.group.name, sp.csr_matrix(original.weights))
+    (connection,), group, error = quantise_group(original.group, [connection], arithmetic, **how)
+    return connection, group, error
 
 
 def layer(weights, threshold=1.0, bias=0.0, du=1.0, dv=0.5):
     weights = np.array(weights, dtype=np.float64)
     size = weights.shape[0]
     values = [np.broadcast_to(np.asarray(value, dtype=np.float64), size).copy() for value in (bias, du, dv, threshold)]
-    return FloatLayer("lif1", weights, *values)
+    return Layer(FloatGroup("lif1", *values), weights)
 
 
 def random_layer(seed, size=5, fan_in=6):
@@ -206,3 +227,91 @@ def test_headroom_is_reached_when_the_worst_goes_on():
 
 def test_current_without_decay_has_no_bound():
     assert quantise(layer([[1.0]], du=1e-6), "input", ARITHMETIC)[2].headroom == math.inf
+
+
+def test_group_without_weights_keeps_its_bias():
+    _, group, error = quantise(layer(np.zeros((1, 3)), threshold=0.5, bias=1.0), "input", ARITHMETIC)
+    assert group.bias_mant[0] << group.bias_exp[0] == 4095 << 7
+    assert group.vth[0] == 4095  # half of it
+    assert error.bias_error == 0
+
+
+def several(matrices, threshold=1.0):
+    size = len(matrices[0])
+    one = np.ones(size)
+    group = FloatGroup("lif1", 0 * one, one, one / 2, threshold * one)
+    return group, [FloatConnection(f"s{index}", "lif1", sp.csr_matrix(np.array(w))) for index, w in enumerate(matrices)]
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10**6))
+def test_connections_of_a_group_share_its_scale_and_use_the_whole_range(seed):
+    rng = np.random.default_rng(seed)
+    matrices = [10 ** rng.uniform(-2, 0) * rng.uniform(-1, 1, (4, 3)) for _ in range(3)]
+    group, incoming = several(matrices)
+    connections, rounded, _ = quantise_group(group, incoming, ARITHMETIC)
+    strongest = max(np.abs(w).max() for w in matrices)
+    assert rounded.scale == pytest.approx(254 / strongest)
+    for w, connection in zip(matrices, connections, strict=True):
+        unit = 2.0**connection.weight_exp / rounded.scale
+        assert np.abs(connection.matrix.toarray() * unit - w).max() <= unit * (1 + 1e-9)
+        assert connection.weight_exp == 0 or np.abs(connection.matrix.data).max() >= 126
+        assert -8 <= connection.weight_exp <= 0
+
+
+def test_exponent_of_a_weak_connection_by_hand():
+    group, incoming = several([[[1.0]], [[0.25]], [[0.3]], [[0.0001]], [[0.0]]])
+    connections, _, _ = quantise_group(group, incoming, ARITHMETIC)
+    assert [each.weight_exp for each in connections] == [0, -2, -1, -8, 0]
+    assert [each.matrix.toarray().item() for each in connections] == [254, 254, 152, 6, 0]
+
+
+def test_kernel_is_rounded_as_its_matrix():
+    rng = np.random.default_rng(0)
+    kernel = Kernel(rng.normal(size=(3, 2, 3, 3)), (2, 5, 4), padding=(1, 1))
+    size = kernel.shape[0]
+    group = FloatGroup("lif1", rng.normal(0, 0.1, size), np.ones(size), np.full(size, 0.5), np.ones(size))
+    (ours,), rounded, error = quantise_group(group, [FloatConnection("input", "lif1", kernel)], ARITHMETIC)
+    (matrix,), again, expected = quantise_group(group, [FloatConnection("input", "lif1", kernel.matrix())], ARITHMETIC)
+    assert ours.weights.weights.dtype == np.int32
+    assert (ours.matrix != matrix.matrix).nnz == 0
+    assert (error.declared, error.lost) == (expected.declared, expected.lost)
+    assert error.declared == kernel.nnz
+    assert np.array_equal(rounded.vth, again.vth)
+    assert error.headroom >= expected.headroom > 0.9 * error.headroom  # the border is bounded by the middle
+
+
+@pytest.mark.parametrize("bits", [4, 8, 12])
+def test_graded_input_never_leaves_the_range_and_weights_stay_fine(bits):
+    rng = np.random.default_rng(bits)
+    payload = Payload(bits, 2**bits - 1)
+    original = layer(rng.normal(0, 0.5, (6, 20)), du=0.5)
+    connection, group, error = quantise(original, "input", ARITHMETIC, steps=8, payload=payload)
+    assert error.headroom <= 1
+    assert error.weight_error < 0.02
+    unit = 2.0**connection.weight_exp / group.scale
+    np.testing.assert_allclose(connection.matrix.toarray() * unit * payload.scale, original.weights, atol=0.02)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 12), dv=st.sampled_from([0.0, 0.25, 1.0]))
+def test_a_group_that_is_read_never_fires_whatever_arrives(seed, steps, dv):
+    rng = np.random.default_rng(seed)
+    original = layer(rng.normal(0, 1, (3, 9)), bias=rng.normal(0, 0.1, 3), dv=dv, threshold=np.inf)
+    connection, group, error = quantise(original, "input", ARITHMETIC, steps=steps)
+    assert group.vth.tolist() == [131_071] * 3
+    assert error.threshold_error == 0
+    worst = [(original.weights[row] * sign > 0) for row in range(3) for sign in (1, -1)]
+    spikes = np.repeat(np.array(worst, dtype=np.uint8)[:, None], steps, axis=1)
+    program = Program("loihi2", 9, steps, 1e-3, (connection,), (group,))
+    assert run_integer(program, spikes).spikes["lif1"].sum() == 0
+
+
+def test_scaling_departs_from_the_formula():
+    original = layer([[0.5, -0.25]])
+    _, by_formula, _ = quantise(original, "input", ARITHMETIC)
+    connection, group, _ = quantise(original, "input", ARITHMETIC, scaling=Scaling(2.0, 1))
+    assert group.scale == 2 * by_formula.scale
+    assert (connection.weight_exp, connection.matrix.toarray().tolist()) == (1, [[254, -128]])
+    connection, _, _ = quantise(original, "input", ARITHMETIC, scaling=Scaling(2.0, 0))
+    assert connection.matrix.toarray().tolist() == [[254, -254]]  # the largest one is clipped

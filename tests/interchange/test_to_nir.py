@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from chains import chain_network
+from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, neuron_layers, observe, weighted_layers
-from esl_neuro.snn.neurons import CubaLIF, lif_per_channel
-from esl_neuro.snn.temporal import TemporalNetwork
+from esl_neuro.snn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d
+from esl_neuro.snn.neurons import lif_per_channel
 
 SIZES = (7, 6, 5, 4)
 TAUS = [0.0, 0.5, 0.75, 1.0]
@@ -163,29 +164,64 @@ def test_a_bias_is_the_same_in_the_graph():
         assert spikes.any()
 
 
-def test_layers_without_a_nir_form_are_refused_by_name():
-    network = build_layers("8C3-BN-AP2-10", (1, 6, 6), lif_per_channel(), spiking_output=True)
+class Unknown(nn.Module):
+    """A neuron of a user's own that asks for values, which nothing can follow."""
+
+    def forward(self, signal):
+        return signal if signal.sum() > 0 else -signal
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.own, self.relu = nn.Linear(4, 4), Unknown(), nn.ReLU()
+
+    def forward(self, signal):
+        return torch.sigmoid(self.relu(self.own(self.fc(signal))))
+
+
+def test_everything_without_a_nir_form_is_refused_at_once_by_name():
     with pytest.raises(BadInput) as caught:
-        to_nir(network, steps=4)
-    for name in ("'conv1' (Conv2d)", "'bn1' (BatchNorm2d)", "'pool1' (AvgPool2d)", "'flatten' (Flatten)"):
-        assert name in str(caught.value)
+        to_nir(Odd(), steps=4)
+    for part in ("'own' (Unknown) cannot be followed", "'relu' (ReLU)", "operation 'sigmoid'", "CubaLIF", "Linear"):
+        assert part in str(caught.value)
 
 
-def test_neurons_behind_synapses_are_refused_by_name():
-    """A CubaLIF is a LIF to Python, but the node of a LIF would leave its synapses out."""
-    neurons = lambda shape: CubaLIF(shape, 0.5, 0.8, 1.0, "arctan", 1.0, True)  # noqa: E731
-    network = build_layers("7-6-4", (7,), neurons, spiking_output=True)
+def test_layers_that_nir_has_no_form_for_are_refused_with_the_nearest_alternative():
+    layers = [MaxPool2d(2), BatchNorm2d(2), Conv2d(2, 2, (1, 3)), Flatten(), Linear(8, 3)]
     with pytest.raises(BadInput) as caught:
+        to_nir(nn.Sequential(*layers), steps=4, shape=(2, 4, 8))
+    for part in ("MaxPool2d", "AP2", "BatchNorm2d", "convolution before it", "1x3", "3x3"):
+        assert part in str(caught.value)
+
+
+def test_an_image_needs_its_shape():
+    network = build_layers("8C3-10", (1, 6, 6), lif_per_channel())
+    with pytest.raises(BadInput, match="shape="):
         to_nir(network, steps=4)
-    assert "'lif1' (CubaLIF), 'lif2' (CubaLIF); allowed: linear layers and LIF neurons" in str(caught.value)
+    with pytest.raises(BadInput, match="does not take inputs of shape"):
+        to_nir(network, steps=4, shape=(2, 6, 6))
 
 
-def test_a_last_layer_that_does_not_fire_is_refused():
+def test_the_network_is_as_it_was():
+    network = build_layers("4C3-BN-DP-AP2-3", (1, 6, 6), lif_per_channel()).train()
+    network[1].eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    to_nir(network, steps=4, shape=(1, 6, 6))
+    assert [module.training for module in network] == [True, False, *[True] * 5]
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("wrong", "part"), [({"thresholds": "fold"}, "folded"), ({"dt_s": 0.0}, "positive")])
+def test_wrong_options_are_refused(wrong, part):
+    with pytest.raises(BadInput, match=part):
+        to_nir(grid_network(0.5), 4, **wrong)
+
+
+def test_a_last_layer_that_does_not_fire_ends_in_an_integrator_without_leak():
     network = build_layers("7-6-4", (7,), lif_per_channel())
-    with pytest.raises(BadInput, match="'fc2' does not fire"):
-        to_nir(network, steps=4)
-
-
-def test_network_of_single_spikes_is_refused_by_name():
-    with pytest.raises(BadInput, match="networks of single spikes cannot be exported yet"):
-        to_nir(TemporalNetwork((4, 3, 2)), steps=2)
+    graph = to_nir(network, steps=4)
+    assert type(graph.nodes["readout"]) is nir.I
+    assert ("fc2", "readout") in graph.edges
+    assert ("readout", "output") in graph.edges
+    assert np.array_equal(1e-4 * graph.nodes["readout"].r, np.ones(4))

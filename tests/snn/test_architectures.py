@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.snn import LIF, Activity, build_layers, observe
+from esl_neuro.snn import LIF, Activity, build_layers, observe, weighted_layers
 from esl_neuro.snn.architectures import (
     ResNet19,
     maskable_weights,
@@ -31,6 +31,7 @@ def test_vggsnn_has_the_published_number_of_weights():
 def test_strided_vggsnn_has_the_same_weights_and_no_pooling():
     network = vggsnn(strided=True)
     assert maskable_weights(network) == 9_263_232
+    assert parameters_without_thresholds(network) == 9_271_498
     assert not [layer for layer in network.modules() if isinstance(layer, nn.AvgPool2d)]
     assert [layer.stride[0] for layer in network.modules() if isinstance(layer, nn.Conv2d)] == [1, 2] * 4
 
@@ -42,6 +43,15 @@ def test_resnet19_has_the_published_number_of_weights(classes, maskable):
 
 def test_resnet19_has_the_published_number_of_parameters():
     assert parameters_without_thresholds(ResNet19(10)) == 12_630_858
+
+
+def test_stl_network_has_the_weights_of_its_program():
+    network = stl_mnist()
+    # Two convolutions of 5x5 without bias, and two linear layers without bias; the norms have two numbers a channel.
+    weights = {"conv1": 128 * 25, "conv2": 128 * 128 * 25, "fc1": 128 * 7 * 7 * 2048, "fc2": 2048 * 100}
+    assert {name: layer.weight.numel() for name, layer in weighted_layers(network).items()} == weights
+    assert maskable_weights(network) == 13_462_656
+    assert parameters_without_thresholds(network) == 13_462_656 + 2 * 2 * 128
 
 
 def test_stl_network_has_a_threshold_for_every_position():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -80,6 +81,39 @@ def test_layers_of_a_model_have_exactly_the_connections_of_their_density():
     assert sum(layer.connections for layer in layers) == pytest.approx(0.2 * 888, abs=1)
     for layer in layers:
         assert int((layer.weight != 0).sum()) == layer.connections
+
+
+SMALL = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 10))
+
+
+def test_each_layer_may_have_a_density_of_its_own():
+    layers = sparse_layers(
+        copy.deepcopy(SMALL),
+        ["1", "0"],
+        density=None,
+        epsilon=None,
+        distribution="erdos_renyi",
+        densities={"0": 0.01, "1": 0.3},
+        seed=0,
+    )
+    assert {layer.name: layer.connections for layer in layers} == {"0": 6, "1": 60}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"densities": {"0": 0.1}}, "none for '1'; give one for every masked layer"),
+        ({"densities": {"0": 0.1, "1": 0.1, "fc1": 0.1}}, "'fc1' is no masked layer"),
+        ({"densities": {"0": 0.1, "1": 1.5}}, r"1\.5 for '1' is out of range; allowed: above 0 up to 1"),
+        ({"density": 0.1}, "exclude density, epsilon and distribution"),
+        ({"epsilon": 2.0}, "exclude density, epsilon and distribution"),
+        ({"distribution": "erk"}, "exclude density, epsilon and distribution"),
+    ],
+)
+def test_densities_that_do_not_fit_the_layers_are_refused(change, message):
+    given = {"density": None, "epsilon": None, "distribution": "erdos_renyi", "densities": {"0": 0.1, "1": 0.1}}
+    with pytest.raises(BadInput, match=message):
+        sparse_layers(copy.deepcopy(SMALL), "all", **given | change, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,21 @@ def test_published_epsilon_is_the_default(name, epsilon):
     assert learner.layers[0].connections == round(epsilon * 1584)
 
 
+@pytest.mark.parametrize("name", ["esl", "static", "deep_r", "soft_deep_r"])
+def test_published_densities_of_every_layer_can_be_given(name):
+    """Deep R on MNIST: 784-300-100-10 at 0.01, 0.03 and 0.3."""
+    model = torch.nn.Sequential(torch.nn.Linear(784, 300), torch.nn.Linear(300, 100), torch.nn.Linear(100, 10))
+    optimizer = torch.optim.Adam(model.parameters())
+    section = section_of(name, densities={"0": 0.01, "1": 0.03, "2": 0.3})
+    learner = make_learner(section, model, optimizer, iterations=1000, seed=1)
+    assert [layer.connections for layer in learner.layers] == [2352, 900, 300]
+
+
+def test_published_schedule_of_sparse_momentum_can_be_given():
+    learner = learner_of("sparse_momentum", ToyProblem(), schedule="cosine_floor")
+    assert learner.schedule(ITERATIONS - 1, learner.alpha, ITERATIONS) > 0.005
+
+
 def test_presets_are_settings_of_the_rewirer():
     made = {
         name: learner_of(name, ToyProblem(), **({} if name in ("dense", "static") else {"end": 0.5}))

@@ -17,7 +17,9 @@ KEPT = {
     "plain SGD": [],
     "SGD": ["momentum_buffer"],
     "Adam": ["exp_avg", "exp_avg_sq"],
+    "masking Adam": ["exp_avg", "exp_avg_sq"],
     "AdamW": ["exp_avg", "exp_avg_sq"],
+    "masking AdamW": ["exp_avg", "exp_avg_sq"],
 }
 
 

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sparsity import Rewirer
+from esl_neuro.sparsity import MaskedAdam, MaskedAdamW, Rewirer
 
 OPTIMISERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.02, momentum=0.9),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.02),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.1),
+    "masking Adam": lambda parameters: MaskedAdam(parameters, lr=0.02),
+    "masking AdamW": lambda parameters: MaskedAdamW(parameters, lr=0.02, weight_decay=0.1),
 }
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
@@ -483,6 +485,17 @@ def test_only_weights_of_named_layers_are_touched():
 def test_setting_out_of_range_is_refused(change, message):
     with pytest.raises(BadInput, match=message):
         Task().rewirer(**change)
+
+
+@pytest.mark.parametrize("change", [{}, {"growth": {"random": 1.0}, "redistribution": "momentum"}])
+def test_momentum_that_the_optimiser_will_not_keep_is_refused_at_once(change):
+    model = nn.Sequential(nn.Linear(8, 6))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = {"density": 0.4, "layers": ["0"], "end": 100, "update_every": 2}
+    with pytest.raises(BadInput, match="SGD keeps no momentum for layer '0'; use Adam, AdamW, SGD with momentum"):
+        Rewirer(model, optimizer, **settings | change)
+    Rewirer(model, optimizer, **settings | {"growth": {"gradient": 1.0}})
+    Rewirer(model, optimizer, **settings | change | {"end": 0})  # a structure that stays asks for no momentum
 
 
 def test_penalty_is_nothing():

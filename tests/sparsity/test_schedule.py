@@ -42,7 +42,7 @@ def test_end_0_means_never():
 
 
 @given(
-    name=st.sampled_from(["cosine", "constant", "linear"]),
+    name=st.sampled_from(SCHEDULES.names()),
     alpha=st.floats(0, 1),
     end=st.integers(0, 500),
     iteration=st.integers(0, 600),
@@ -54,6 +54,14 @@ def test_every_schedule_starts_at_alpha_and_is_zero_from_the_end_on(name, alpha,
         assert schedule(iteration, alpha, end) == 0
     if end:
         assert schedule(0, alpha, end) == pytest.approx(alpha, rel=1e-15, abs=1e-300)
+
+
+def test_cosine_with_a_floor_equals_its_formula():
+    for iteration in (0, 1, 250, 999):
+        expected = 0.005 + (0.5 - 0.005) / 2 * (1 + math.cos(math.pi * iteration / 1000))
+        assert SCHEDULES["cosine_floor"](iteration, 0.5, 1000) == pytest.approx(expected, rel=1e-12)
+    assert SCHEDULES["cosine_floor"](1000, 0.5, 1000) == 0
+    assert SCHEDULES["cosine_floor"](700, 0.001, 1000) == 0.001
 
 
 def test_constant_and_linear_by_hand():

@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from esl_neuro.sparsity import MaskedAdam, MaskedAdamW
+
 OPTIMISERS = {
     "plain SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+    "masking Adam": lambda parameters: MaskedAdam(parameters, lr=0.01),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1),
+    "masking AdamW": lambda parameters: MaskedAdamW(parameters, lr=0.01, weight_decay=0.1),
 }
-WITH_MOMENTUM = ("SGD", "Adam", "AdamW")
+WITH_MOMENTUM = tuple(name for name in OPTIMISERS if name != "plain SGD")
 
 
 class ToyProblem:

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from command_workspace import REPOSITORY
+from command_workspace import REPOSITORY, Workspace
 
 from esl_neuro.backends.lava_door import lava_installed
 
@@ -276,7 +277,7 @@ def test_json_is_all_that_stands_on_stdout(workspace, command):
 def test_spikes_are_saved_on_request(workspace):
     import numpy as np
 
-    done = workspace.run("esl-neuro run --samples 3 --spikes spikes.npz --json")
+    done = workspace.run("esl-neuro run --samples 40 --spikes spikes.npz --json")
     arrays = np.load(workspace.folder / "spikes.npz")
     assert arrays["input"].shape == (3, 16, 64)
     spikes = json.loads(done.stdout)["spikes"]
@@ -364,3 +365,35 @@ def _group(leader: int) -> list[int]:
 def _needs_ps():
     if shutil.which("ps") is None:
         pytest.skip("ps is not installed")
+
+
+# Other formats of an export.
+
+
+@with_lava
+@pytest.mark.lava
+def test_formats_of_an_export_run_and_do_not_outlive_it(small_run):
+    workspace = Workspace(small_run.parents[1])
+    done = workspace.run("esl-neuro export --format netx --format lava-script")
+    assert done.returncode == 0, done.stderr
+    export = small_run / "loihi2"
+    assert {"model.nir", "program.json", "export.json", "network.net", "network.py"} <= {
+        path.name for path in export.iterdir()
+    }
+    assert workspace.run("esl-neuro run --samples 3 --spikes spikes.npz").returncode == 0
+    script = f"python {export / 'network.py'} spikes.npz --out output.npz"
+    assert workspace.run(script).returncode == 0
+    ours, scripts = (np.load(workspace.folder / name) for name in ("spikes.npz", "output.npz"))
+    assert ours["lif2"].any()
+    assert (ours["lif2"] == scripts["output"]).all()
+    assert workspace.run("esl-neuro export").returncode == 0
+    assert not (export / "network.net").exists()
+    assert not (export / "network.py").exists()
+
+
+@with_lava
+@pytest.mark.lava
+def test_batched_lava_is_compared_with_the_integer_simulator(small_run):
+    ran = Workspace(small_run.parents[1]).json("esl-neuro run --backend lava-batched --samples 40 --json")
+    assert (ran["backend"], ran["parity"]["equal"]) == ("lava-batched", True)
+    assert ran["spikes"]["lif1"] > 100

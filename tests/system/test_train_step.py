@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from command_workspace import REPOSITORY
 
 
@@ -19,4 +20,6 @@ def test_the_benchmark_prints_its_figures():
         assert {"ours", "matrix products", "adam, foreach", "snntorch", "spikingjelly", "norse", "sinabs"} <= set(times)
         assert 0 < times["ours"]["min"] <= times["ours"]["median"]
         assert result["step"][kind]["ours / (matrix products + fastest adam)"]["min"] > 0
-        assert result["rewiring"][kind]["share"]["median"] > 0
+        share = result["rewiring"][kind]["share"]
+        assert share["updates"] > 0
+        assert share["both"] == pytest.approx(share["mask"] + share["updates"], abs=2e-4)

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from esl_neuro.errors import BadInput
+from esl_neuro.sparsity import MaskedAdam, MaskedAdamW
 from esl_neuro.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 
 TENSORS = {
@@ -95,8 +96,11 @@ def test_tensor_file_of_somebody_else_is_refused(tmp_path, metadata):
         lambda p: torch.optim.Adam(p, lr=0.1),
         lambda p: torch.optim.AdamW(p, lr=0.1),
         lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+        lambda p: torch.optim.SGD(p, lr=0.1),
+        MaskedAdam,
+        MaskedAdamW,
     ],
-    ids=["Adam", "AdamW", "SGD"],
+    ids=["Adam", "AdamW", "SGD", "plain SGD", "MaskedAdam", "MaskedAdamW"],
 )
 def test_optimiser_goes_on_bit_for_bit(make, tmp_path):
     def steps(model, optimizer, gradients):
@@ -122,3 +126,10 @@ def test_optimiser_goes_on_bit_for_bit(make, tmp_path):
     steps(other, again, gradients[6:])
     assert torch.equal(other.weight, model.weight)
     assert torch.equal(other.bias, model.bias)
+
+
+def test_moments_that_are_missing_are_refused():
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with pytest.raises(ValueError, match="optimiser state of 0 parameters, 2 expected"):
+        load_optimizer_tensors(optimizer, {})

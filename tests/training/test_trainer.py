@@ -500,6 +500,19 @@ def test_every_learner_is_the_same_in_a_resumed_run(tmp_path, name, place):
     assert_resumed_run_is_the_same(tmp_path, place, *with_learner(name))
 
 
+# The growth rule that each optimiser allows: plain gradient descent keeps no momentum to grow by.
+OPTIMISERS = {
+    "sgd": ("training.optimiser=sgd",),
+    "plain sgd": ("training.optimiser=sgd", "training.momentum=0.0", "sparsity.growth={gradient=1.0}"),
+    "adamw": ("training.optimiser=adamw", "training.weight_decay=0.1"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_is_the_same_in_a_resumed_run(tmp_path, name):
+    assert_resumed_run_is_the_same(tmp_path, 6, *OPTIMISERS[name], "training.epochs=1")
+
+
 @pytest.mark.parametrize("name", ["esl", "rigl"])
 def test_single_spikes_are_the_same_in_a_resumed_run(tmp_path, name):
     trainer = assert_resumed_run_is_the_same(tmp_path, BATCHES + 5, *SINGLE_SPIKES, *with_learner(name))
@@ -629,6 +642,12 @@ def test_notation_must_match_the_data(tmp_path, notation, reason):
 def test_impossible_recipe_leaves_no_folder(tmp_path, override):
     with pytest.raises(BadInput):
         start(tmp_path, override)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_growth_by_a_momentum_that_is_not_kept_is_refused_before_a_folder_is_made(tmp_path):
+    with pytest.raises(BadInput, match="SGD keeps no momentum for layer 'fc1'"):
+        start(tmp_path, "training.optimiser=sgd", "training.momentum=0.0")
     assert list(tmp_path.iterdir()) == []
 
 

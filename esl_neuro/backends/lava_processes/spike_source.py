@@ -1,4 +1,4 @@
-"""A process that sends spikes from memory, one byte each (Lava's own source keeps four)."""
+"""A process that sends spikes from memory, binary ones as one byte each (Lava's own source keeps four)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class SpikeSource(AbstractProcess):
 
     Parameters
     ----------
-    frames : uint8 array, shape (time steps, lines)
-        0 or 1.
+    frames : uint8 or int32 array, shape (time steps, ...)
+        0 or 1, or payloads.
     """
 
-    def __init__(self, *, frames: NDArray[np.uint8], name: str) -> None:
+    def __init__(self, *, frames: NDArray[Any], name: str) -> None:
         super().__init__(frames=frames, name=name)
         self.s_out = OutPort(shape=frames.shape[1:])
 
@@ -45,5 +45,5 @@ class PySpikeSource(PyLoihiProcessModel):
     def run_spk(self) -> None:
         """Send the row of this time step (Lava counts from 1)."""
         now = self.time_step - 1
-        silence = np.zeros(self.frames.shape[1], np.int32)
+        silence = np.zeros(self.frames.shape[1:], np.int32)
         self.s_out.send(self.frames[now].astype(np.int32) if now < len(self.frames) else silence)

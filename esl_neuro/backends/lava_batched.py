@@ -1,0 +1,118 @@
+"""Run a program in Lava's CPU simulator with processes of our own that compute many samples at once.
+
+The processes stand where Lava's own ``Sparse`` and ``LIFReset`` do, exchange the same messages through the same
+runtime and give the same integers; but a message holds a step of a whole batch, so that the cost of messages is shared.
+Neurons write their record into shared memory themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from esl_neuro.backends.lava_door import lava_session
+from esl_neuro.backends.lava_stream import Recording, Stream, as_payloads, sample_counter, steps_to_run
+from esl_neuro.backends.supervise import run_network
+from esl_neuro.backends.trace import Payloads, Trace
+from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.program import INPUT, Program
+from esl_neuro.compiler.timing import Timing, timing
+
+# Samples at once: enough that a step costs more than its messages, few enough that a message stays small.
+BATCH = 256
+MESSAGE_VALUES = 2**20
+
+
+def run_lava_batched(
+    program: Program,
+    input_spikes: Payloads,
+    record_potentials: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    timeout_s: float | None = None,
+    batch: int | None = None,
+) -> Trace:
+    """Run a program on samples in Lava with batched processes, each sample from ``u = v = 0``.
+
+    Parameters
+    ----------
+    program : Program
+        What :mod:`esl_neuro.compiler` made.
+    input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
+        0 or 1, or payloads of ``program.input_bits`` bits.
+    record_potentials : bool
+        Also keep ``u`` and ``v`` of every neuron after every step: 8 bytes each while it runs, 16 in the trace.
+    progress : callable, optional
+        Called with the samples done and the samples in all, whenever more are done.
+    timeout_s : float, optional
+        Seconds after which the run is given up.
+    batch : int, optional
+        Samples at once; as many as pay if not given. The result does not depend on it.
+
+    Returns
+    -------
+    Trace
+        Spikes of every layer, latency removed: step ``t`` of every layer belongs to input step ``t``.
+
+    Raises
+    ------
+    BadInput
+        If the program or the input is not what :func:`~esl_neuro.backends.validate.validate` allows.
+    MissingDependency
+        If lava-nc is not installed.
+    LavaError
+        If a process of Lava fails, or the time is over.
+    """
+    validate(program, input_spikes)
+    inputs = as_payloads(np.asarray(input_spikes), program)
+    plan = timing(program)
+    batch = min(len(inputs), batch or _batch_that_pays(program))
+    stream = Stream(len(inputs), program.steps, plan.flush, batch)
+    recording = Recording.of(program, stream, record_potentials)
+    with lava_session():
+        source = _build(program, plan, stream, stream.deal(inputs), recording)
+        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
+    if progress is not None:
+        progress(stream.samples, stream.samples)
+    return recording.trace("lava-batched", program, inputs, stream)
+
+
+def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
+    from esl_neuro.backends.batched_kernels import Constants, synapses_of
+    from esl_neuro.backends.batched_processes.neurons import BatchedNeurons
+    from esl_neuro.backends.batched_processes.synapses import BatchedSynapses
+    from esl_neuro.backends.lava_processes.spike_source import SpikeSource
+
+    source = SpikeSource(frames=frames, name=INPUT)
+    neurons = {
+        group.name: BatchedNeurons(
+            constants=Constants.of(group),
+            latency_steps=plan.latency[group.name],
+            steps=stream.steps,
+            period=stream.period,
+            spikes=recording.spikes[group.name],
+            u=recording.u.get(group.name),
+            v=recording.v.get(group.name),
+            clock=recording.clock,
+            name=f"neurons of {group.name}",
+        )
+        for group in program.groups
+    }
+    outputs = {INPUT: source.s_out, **{name: process.s_out for name, process in neurons.items()}}
+    for connection, hold in zip(program.connections, plan.hold, strict=True):
+        synapses = BatchedSynapses(
+            synapses=synapses_of(connection),
+            batch=stream.copies,
+            weight_exp=connection.weight_exp,
+            hold_steps=hold,
+            name=f"weights from {connection.source} to {connection.target}",
+        )
+        outputs[connection.source].connect(synapses.s_in)
+        synapses.a_out.connect(neurons[connection.target].a_in)
+    return source
+
+
+def _batch_that_pays(program: Program) -> int:
+    widest = max(program.input_size, *(group.neurons for group in program.groups))
+    return max(1, min(BATCH, MESSAGE_VALUES // widest))

@@ -1,0 +1,43 @@
+"""What Lava's ``Conv`` needs to compute a kernel, and which kernels it computes as a program means them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from esl_neuro.backends.validate import largest_sum
+from esl_neuro.compiler.kernel import Kernel
+
+# Conv keeps its sizes and its number of groups in 8 bits, and its sums in 24.
+LARGEST_SIZE = 127
+LARGEST_SUM = 2**23 - 1
+
+
+def conv_computes(kernel: Kernel, weight_exp: int, largest_payload: int = 1, copies: int = 1) -> bool:
+    """Whether no register of ``Conv`` overflows, ``copies`` of the image being groups of channels."""
+    sides = (
+        size + 2 * pad + dilation * taps
+        for size, pad, dilation, taps in zip(
+            kernel.input_shape[1:], kernel.padding, kernel.dilation, kernel.weights.shape[2:], strict=True
+        )
+    )
+    largest = int(largest_sum(kernel).max(initial=0)) * largest_payload << max(weight_exp, 0)
+    return max(*sides, *kernel.stride, kernel.groups * copies) <= LARGEST_SIZE and largest <= LARGEST_SUM
+
+
+def conv_arguments(kernel: Kernel, weight_exp: int, copies: int = 1) -> dict[str, Any]:
+    """Return the arguments of ``Conv``, whose images are (column, row, channel) and whose kernel makes half a turn.
+
+    ``Conv`` ignores its weight exponent. A positive one goes into the weights, a negative one is left to the caller.
+    """
+    channels, rows, columns = kernel.input_shape
+    turned = kernel.weights[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32) << max(weight_exp, 0)
+    return {
+        "weight": np.tile(turned, (copies, 1, 1, 1)),
+        "input_shape": (columns, rows, copies * channels),
+        "stride": kernel.stride[::-1],
+        "padding": kernel.padding[::-1],
+        "dilation": kernel.dilation[::-1],
+        "groups": copies * kernel.groups,
+    }

@@ -1,0 +1,396 @@
+"""Write a program as a Python script that builds and runs it with nothing but lava-nc and what comes with it.
+
+The script uses Lava's own processes alone, so that it can be read beside Lava's documentation and changed by hand.
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.backends.lava_conv import conv_arguments, conv_computes
+from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.findings import Finding
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.compiler.timing import timing
+from esl_neuro.errors import BadInput
+
+# Up to so many integers stand in the script itself, more in a file beside it.
+INLINE_INTEGERS = 2500
+LONGEST_HOLD = 63
+
+
+def write_lava_script(program: Program, path: Path) -> list[Path]:
+    """Write a script, and beside it a file of its integers where they are many.
+
+    The script takes an ``.npz`` file whose array ``input`` has shape (samples, steps, input lines), as ``esl-neuro run
+    --spikes`` writes it, and prints the class of each sample.
+
+    Parameters
+    ----------
+    program : Program
+        What :mod:`esl_neuro.compiler` made.
+    path : Path
+        Script to write, ``name.py``; the integers go to ``name.npz``.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    BadInput
+        If the program cannot run, or Lava cannot hold spikes back as long as it asks.
+    """
+    validate(program)
+    findings = [*_hold_findings(program)]
+    if findings:
+        raise BadInput("the network has no Lava script: " + "; ".join(map(str, findings)))
+    script = _Script(program)
+    text = script.text(path)
+    path.write_text(text, encoding="utf-8")
+    if script.inline:
+        return [path]
+    beside = path.with_suffix(".npz")
+    np.savez_compressed(beside, **script.arrays)
+    return [path, beside]
+
+
+def _hold_findings(program: Program) -> Iterator[Finding]:
+    for connection, hold in zip(program.connections, timing(program).hold, strict=True):
+        if hold > LONGEST_HOLD:
+            yield Finding(
+                "long-delay",
+                f"{connection.source} -> {connection.target}",
+                f"spikes are held back for {hold} steps, Lava's DelaySparse does up to {LONGEST_HOLD}; "
+                "shorten the delay, or run with --backend lava",
+            )
+
+
+class _Script:
+    """The text of a script and the arrays that it needs."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.plan = timing(program)
+        # Spikes still under way, or a potential that is read at the end, ask for a network of its own for each sample.
+        self.afresh = self.plan.flush > 0 or program.readout == "potential"
+        self.inline = self._integers() <= INLINE_INTEGERS
+        self.names = _identifiers([group.name for group in program.groups])
+        self.arrays: dict[str, NDArray[np.int32]] = {}
+        groups = [line for group in program.groups for line in self._group(group)]
+        connections = [
+            line
+            for index in range(len(program.connections))
+            for line in self._connection(index, program.connections[index])
+        ]
+        self.body = [*groups, *connections]
+        self.run = self._run_text(self.names[program.output.name])
+
+    def text(self, path: Path) -> str:
+        program = self.program
+        output = self.names[program.output.name]
+        sizes = [f"{INPUT} {program.input_size}", *(f"{group.name} {group.neurons}" for group in program.groups)]
+        return TEMPLATE.format(
+            title=", ".join(sizes),
+            script=path.name,
+            lif="LIF" if self.afresh else "LIFReset",
+            steps=program.steps,
+            lines=program.input_size,
+            latency=self.plan.latency[program.output.name],
+            largest=2**program.input_bits - 1,
+            payload="0 or 1" if program.input_bits == 1 else f"0 to {2**program.input_bits - 1}",
+            arrays=self._arrays_text(path),
+            body="\n".join(f"    {line}".rstrip() for line in self.body),
+            neurons=", ".join(f'"{name}": {name}' for name in self.names.values()),
+            output=output,
+            size=program.output.neurons,
+            run=self.run,
+        )
+
+    def _arrays_text(self, path: Path) -> str:
+        if not self.inline:
+            return f'ARRAYS = np.load(Path(__file__).with_name("{path.with_suffix(".npz").name}"))'
+        entries = [f'    "{name}": {_array_text(values)},' for name, values in self.arrays.items()]
+        return "\n".join(["ARRAYS = {", *entries, "}"])
+
+    def _integers(self) -> int:
+        """How many integers the script would hold at most, weights with their zeros."""
+        sizes = [
+            each.weights.weights.size if self._is_conv(index) else math.prod(each.weights.shape)
+            for index, each in enumerate(self.program.connections)
+        ]
+        return sum(sizes) + 5 * self.program.neurons
+
+    def _is_conv(self, index: int) -> bool:
+        connection = self.program.connections[index]
+        if not isinstance(connection.weights, Kernel) or self.plan.hold[index] or connection.weight_exp < 0:
+            return False
+        return conv_computes(connection.weights, connection.weight_exp, 2 ** self._bits(connection) - 1)
+
+    def _bits(self, connection: Connection) -> int:
+        return self.program.input_bits if connection.source == INPUT else 1
+
+    def _array(self, name: str, values: NDArray[Any]) -> str:
+        """Return how the script names an array: a number where all values are equal."""
+        first = values.flat[0]
+        if (values == first).all():
+            return str(int(first))
+        self.arrays[name] = np.asarray(values, dtype=np.int32)
+        return f'ARRAYS["{name}"]'
+
+    def _group(self, group: Group) -> Iterator[str]:
+        name, latency = self.names[group.name], self.plan.latency[group.name]
+        steps = "step" if latency == 1 else "steps"
+        yield f"# {group.name}: works {latency} {steps} behind the input."
+        keys = ["du", "dv", "vth"]
+        if group.bias_mant.any():
+            keys += ["bias_exp"] if self.afresh else ["bias_mant", "bias_exp"]
+        arguments = [f"shape=({group.neurons},)"]
+        arguments += [f"{key}={self._array(f'{name}_{key}', getattr(group, key))}" for key in keys]
+        if not self.afresh:
+            arguments += ["reset_interval=STEPS", f"reset_offset={latency + 1}"]
+        yield from _call(name, "LIF" if self.afresh else "LIFReset", arguments)
+
+    def _connection(self, index: int, connection: Connection) -> Iterator[str]:
+        hold = self.plan.hold[index]
+        source = "source" if connection.source == INPUT else self.names[connection.source]
+        target = self.names[connection.target]
+        name = f"{source}_to_{target}" + (f"_{index}" if self._is_double(connection) else "")
+        bits = self._bits(connection)
+        yield ""
+        if self._is_conv(index):
+            yield from self._conv(name, source, target, connection, bits)
+            return
+        arguments = [f"weights={self._matrix(name, connection)}"]
+        if hold:
+            steps = "step" if hold == 1 else "steps"
+            yield f"# The spikes are held back for {hold} {steps} besides the one that every connection takes."
+            arguments.append(f"delays={hold}")
+        arguments += [f"weight_exp={connection.weight_exp}", f"num_message_bits={bits}"]
+        yield from _call(name, "DelaySparse" if hold else "Sparse", arguments)
+        yield f"{source}.s_out.connect({name}.s_in)"
+        yield f"{name}.a_out.connect({target}.a_in)"
+
+    def _conv(self, name: str, source: str, target: str, connection: Connection, bits: int) -> Iterator[str]:
+        kernel: Any = connection.weights
+        arguments = conv_arguments(kernel, connection.weight_exp)
+        self.arrays[name] = arguments.pop("weight")
+        options = [f"{key}={value}" for key, value in arguments.items()]
+        yield "# Lava's images are (column, row, channel)."
+        yield from _call(name, "Conv", [f'weight=ARRAYS["{name}"]', *options, f"num_message_bits={bits}"])
+        yield f"{source}.s_out.reshape({kernel.input_shape}).transpose([2, 1, 0]).connect({name}.s_in)"
+        yield f"{name}.a_out.transpose([2, 1, 0]).flatten().connect({target}.a_in)"
+
+    def _matrix(self, name: str, connection: Connection) -> str:
+        matrix = connection.matrix
+        if self.inline:
+            self.arrays[name] = matrix.toarray().astype(np.int32)
+            return f'csr_matrix(ARRAYS["{name}"])'
+        for part in ("data", "indices", "indptr"):
+            self.arrays[f"{name}_{part}"] = np.asarray(getattr(matrix, part), dtype=np.int32)
+        parts = ", ".join(f'ARRAYS["{name}_{part}"]' for part in ("data", "indices", "indptr"))
+        return f"csr_matrix(({parts}), shape={matrix.shape})"
+
+    def _is_double(self, connection: Connection) -> bool:
+        ends = (connection.source, connection.target)
+        return sum((each.source, each.target) == ends for each in self.program.connections) > 1
+
+    def _run_text(self, output: str) -> str:
+        if not self.afresh:
+            return RUN_STREAM.format(output=output)
+        biased = sorted(
+            (group for group in self.program.groups if group.bias_mant.any()),
+            key=lambda group: self.plan.latency[group.name],
+        )
+        lines, done = [], 0
+        for group in biased:
+            latency, name = self.plan.latency[group.name], self.names[group.name]
+            if latency > done:
+                lines.append(f"advance({latency - done})")
+            done = latency
+            shape = f"np.zeros({group.neurons}, int) + "
+            lines.append(f'network["{name}"].bias_mant.set({shape}{self._array(f"{name}_bias_mant", group.bias_mant)})')
+        lines.append(f"advance(STEPS + LATENCY - {done})" if done else "advance(STEPS + LATENCY)")
+        reading = "neurons.v.get().astype(int)" if self.program.readout == "potential" else "spikes.sum(axis=0)"
+        return RUN_AFRESH.format(
+            output=output,
+            size=self.program.output.neurons,
+            body="\n".join(f"    {line}" for line in lines),
+            reading=reading,
+        )
+
+
+def _call(name: str, function: str, arguments: list[str]) -> list[str]:
+    """Lines that call a function, one argument a line where they are too long for one."""
+    line = f"{name} = {function}({', '.join(arguments)})"
+    return [line] if len(line) < 115 else [f"{name} = {function}(", *(f"    {each}," for each in arguments), ")"]
+
+
+def _array_text(values: NDArray[Any]) -> str:
+    """Return an array as Python writes it, a line or more for each row."""
+    if values.ndim > 2:
+        return f"{_array_text(values.reshape(-1, values.shape[-1]))}.reshape({values.shape})"
+    if values.ndim == 2:
+        rows = "\n".join(f"{_wrapped(row)}," for row in values)
+        return f"np.array(\n        [\n{rows}\n        ],\n        np.int32,\n    )"
+    text = str(values.tolist())
+    return (
+        f"np.array({text}, np.int32)" if len(text) < 80 else f"np.array(\n{_wrapped(values)},\n        np.int32,\n    )"
+    )
+
+
+def _wrapped(values: NDArray[Any]) -> str:
+    indent = " " * 12
+    return textwrap.fill(str(values.tolist()), 118, initial_indent=indent, subsequent_indent=indent + " ")
+
+
+def _identifiers(names: list[str]) -> dict[str, str]:
+    """Give each group a Python name that resembles its own."""
+    taken = {"source", "sink", "network", "spikes", "ARRAYS"}
+    found = {}
+    for name in names:
+        base = re.sub(r"\W+", "_", name).strip("_") or "group"
+        base = f"group_{base}" if base[0].isdigit() or keyword.iskeyword(base) else base
+        identifier, number = base, 2
+        while identifier in taken:
+            identifier, number = f"{base}_{number}", number + 1
+        taken.add(identifier)
+        found[name] = identifier
+    return found
+
+
+TEMPLATE = '''"""A spiking network on Lava: {title}.
+
+    python {script}                  # one sample of random spikes
+    python {script} inputs.npz       # array "input", shape (samples, {steps}, {lines}), values {payload}
+    python {script} inputs.npz --out output.npz
+
+Needs lava-nc 0.10.0. Its metadata refuses Python 3.11 and later, where it runs all the same:
+pip install --ignore-requires-python --no-deps lava-nc==0.10.0 && pip install 'asteval<0.10' 'networkx<=2.8.7'
+"""
+
+import argparse
+import dataclasses
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+if sys.version_info >= (3, 11):
+    # Python 3.11 wants the defaults of dataclass fields hashable; those of one of Lava's modules are made so.
+    original = dataclasses.dataclass
+
+    def dataclass(cls=None, /, **options):
+        if cls is None:
+            return functools.partial(dataclass, **options)
+        return original(cls, **options, **({{"unsafe_hash": True}} if cls.__name__.endswith("Encoder") else {{}}))
+
+    dataclasses.dataclass = dataclass
+    import lava.magma.compiler.var_model
+
+    dataclasses.dataclass = original
+
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv.process import Conv
+from lava.proc.io.sink import RingBuffer as Sink
+from lava.proc.io.source import RingBuffer as Source
+from lava.proc.lif.process import {lif}
+from lava.proc.sparse.process import DelaySparse, Sparse
+
+STEPS = {steps}  # of each sample
+LATENCY = {latency}  # steps by which the output works behind the input: every connection takes one
+FIXED_POINT = Loihi2SimCfg(select_tag="fixed_pt")  # without the tag, Lava would compute in floating point
+
+{arrays}
+
+
+def build(frames):
+    """Connect the network to a source of spikes, shape (lines, time steps); return its groups of neurons."""
+    source = Source(data=frames)
+
+{body}
+
+    return {{{neurons}}}
+
+
+{run}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="?", help='.npz file with an array "input"')
+    parser.add_argument("--out", help='.npz file to write: arrays "output" (spikes) and "classes"')
+    options = parser.parse_args()
+    if options.inputs:
+        inputs = np.load(options.inputs)["input"].astype(np.int32)
+    else:
+        inputs = (np.random.default_rng(0).random((1, STEPS, {lines})) < 0.1).astype(np.int32) * {largest}
+    if inputs.ndim != 3 or inputs.shape[1:] != (STEPS, {lines}):
+        sys.exit(f"the input has shape {{inputs.shape}}; (samples, {{STEPS}}, {lines}) is needed")
+    spikes, scores = run(inputs)
+    classes = scores.argmax(axis=1)
+    for sample, (label, score) in enumerate(zip(classes, scores)):
+        print(f"sample {{sample}}: class {{label}}, scores {{score.tolist()}}, {{spikes[sample].sum()}} output spikes")
+    if options.out:
+        np.savez_compressed(options.out, output=spikes.astype(np.uint8), classes=classes)
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+RUN_STREAM = '''def run(inputs):
+    """Spikes of the output, shape (samples, steps, neurons), and how many each neuron fired.
+
+    The samples follow each other. Each group forgets the last sample when the next one reaches it.
+    """
+    silence = np.zeros((inputs.shape[2], LATENCY), np.int32)
+    frames = np.concatenate([*inputs.transpose(0, 2, 1), silence], axis=1)
+    neurons = build(frames)["{output}"]
+    sink = Sink(shape=neurons.s_out.shape, buffer=frames.shape[1])
+    neurons.s_out.connect(sink.a_in)
+    neurons.run(condition=RunSteps(num_steps=frames.shape[1]), run_cfg=FIXED_POINT)
+    record = sink.data.get().astype(int)[:, LATENCY:]
+    neurons.stop()
+    spikes = record.T.reshape(len(inputs), STEPS, -1)
+    return spikes, spikes.sum(axis=1)'''
+
+RUN_AFRESH = '''def run_sample(inputs):
+    """Spikes of the output, shape (steps, neurons), and the score of each neuron, in a network of its own.
+
+    A bias is silent until the first step of its group: what it makes spike before would count.
+    """
+    silence = np.zeros((inputs.shape[1], LATENCY), np.int32)
+    network = build(np.concatenate([inputs.T, silence], axis=1))
+    neurons = network["{output}"]
+    sink = Sink(shape=({size},), buffer=STEPS + LATENCY)
+    neurons.s_out.connect(sink.a_in)
+
+    def advance(steps):
+        neurons.run(condition=RunSteps(num_steps=steps), run_cfg=FIXED_POINT)
+
+{body}
+    spikes = sink.data.get().astype(int)[:, LATENCY:].T
+    scores = {reading}
+    neurons.stop()
+    return spikes, scores
+
+
+def run(inputs):
+    """Spikes of the output, shape (samples, steps, neurons), and the score of each neuron."""
+    spikes, scores = zip(*map(run_sample, inputs))
+    return np.stack(spikes), np.stack(scores)'''

@@ -1,0 +1,96 @@
+"""The neuron of Loihi in integers: the arithmetic of Lava 0.10.0 ``fixed_pt``, bit for bit.
+
+This is the readable definition; :mod:`esl_neuro.backends.events` computes the same, faster. The equations are those of
+the process ``LIFReset`` of lava-nc 0.10.0 (``lava/proc/lif/models.py``). Equality with that simulator is tested;
+equality with silicon is not claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.compiler.program import Group, IntArray
+
+HALF_RANGE = 2**23
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The constants of a group as the step needs them, int64, shape (neurons, 1).
+
+    Attributes
+    ----------
+    keep_u, keep_v : int64 array
+        What remains of ``u`` and ``v`` after a step, in 1/4096: ``4096 - (du + 1)`` and ``4096 - dv``.
+    bias : int64 array
+        ``bias_mant << bias_exp``; a negative exponent shifts right, rounding down.
+    threshold : int64 array
+        ``vth << 6``.
+    """
+
+    keep_u: IntArray
+    keep_v: IntArray
+    bias: IntArray
+    threshold: IntArray
+
+    @classmethod
+    def of(cls, group: Group) -> Neurons:
+        """Take the constants from a group; like Lava, store the bias mantissa in 16 bits."""
+        du, dv, vth, exponent = (
+            np.asarray(values, dtype=np.int64)[:, None] for values in (group.du, group.dv, group.vth, group.bias_exp)
+        )
+        mantissa = np.asarray(group.bias_mant).astype(np.int16).astype(np.int64)[:, None]
+        bias = (mantissa << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
+        return cls(keep_u=4096 - (du + 1), keep_v=4096 - dv, bias=bias, threshold=vth << 6)
+
+
+def lif_step(u: IntArray, v: IntArray, a: IntArray, neurons: Neurons) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+    """Advance neurons by one time step.
+
+    With ``M = 2**23``, and ``trunc0`` rounding toward zero::
+
+        u = trunc0(u * keep_u / 4096) + (a << 6)
+        u = u - 2M  where u > M;   u = u + 2M  where u <= -M       (once: not a modulo)
+        v = clip(trunc0(v * keep_v / 4096) + u + bias, -(M - 1), M - 1)
+        spike = v > threshold;  v = 0 where it spikes;  u stays
+
+    Parameters
+    ----------
+    u, v : int64 array, shape (neurons, samples)
+        Synaptic current and membrane potential after the previous step.
+    a : int64 array, shape (neurons, samples)
+        Sum of what all connections bring.
+    neurons : Neurons
+        Constants of the group.
+
+    Returns
+    -------
+    u, v : int64 array, shape (neurons, samples)
+        State after the step.
+    spikes : bool array, shape (neurons, samples)
+        Which neurons spike.
+    """
+    u = _decay(u, neurons.keep_u)
+    u += a << 6
+    if u.max(initial=0) > HALF_RANGE or u.min(initial=0) <= -HALF_RANGE:  # rare, so looked for before it is done
+        u = np.where(u > HALF_RANGE, u - 2 * HALF_RANGE, np.where(u <= -HALF_RANGE, u + 2 * HALF_RANGE, u))
+    v = _decay(v, neurons.keep_v)
+    v += u
+    v += neurons.bias
+    np.clip(v, -(HALF_RANGE - 1), HALF_RANGE - 1, out=v)
+    spikes = v > neurons.threshold
+    v *= ~spikes
+    return u, v, spikes
+
+
+def _decay(x: IntArray, keep: IntArray) -> IntArray:
+    """``x * keep / 4096`` rounded toward zero: the shift rounds down, so negative products get 4095 first."""
+    product = x * keep
+    lift = product >> 63
+    lift &= 4095
+    product += lift
+    product >>= 12
+    return product

@@ -1,0 +1,436 @@
+"""Write a program as a ``.net`` file (HDF5) for the loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
+
+A ``.net`` file is a chain of layers: dense, dense with a recurrent connection of one step, convolution. It knows
+neither an exponent for weights nor one for biases, and the loader shifts, clips and truncates what it reads. So
+whatever it would not bring into Lava as the program means it is refused, by name and all at once.
+
+Thresholds that differ are written as an array: Lava's simulator computes them, but a core of a chip has one threshold
+for a population. Fold the thresholds into the weights before the graph is compiled to get one threshold for a layer.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from esl_neuro.backends.lava_conv import conv_computes
+from esl_neuro.backends.lava_door import lava_dl_session
+from esl_neuro.backends.lava_stream import Recording, Stream, shared
+from esl_neuro.backends.supervise import run_network
+from esl_neuro.backends.trace import Difference, Payloads, Spikes, Trace, first_difference
+from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.findings import Finding
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
+from esl_neuro.errors import BadInput
+
+# The loader gives every bias this exponent.
+BIAS_EXP = 6
+LARGEST_BIAS_MANT = 4095
+LARGEST_WEIGHT = 254
+# A matrix is written with its zeros, and the loader makes 64-bit integers of them.
+DENSE_ENTRIES = 2**27
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer as it is written.
+
+    Attributes
+    ----------
+    group : Group
+        Its neurons.
+    weights : csr_matrix or Kernel
+        From the layer before, multiplied by ``2**weight_exp``.
+    recurrent : csr_matrix or None
+        From itself, arriving one step later.
+    shape : tuple of int
+        (neurons,), or (channels, rows, columns) of a convolution.
+    """
+
+    group: Group
+    weights: sp.csr_matrix | Kernel
+    recurrent: sp.csr_matrix | None
+    shape: Shape
+
+
+def write_netx(program: Program, path: Path) -> None:
+    """Write a program as a ``.net`` file, in place of an earlier one even while a loader has that open.
+
+    Parameters
+    ----------
+    program : Program
+        A chain of layers, some of them with a recurrent connection of delay 1.
+    path : Path
+        File to write.
+
+    Raises
+    ------
+    BadInput
+        If the program cannot run at all, or the loader would not read back what it means; with all findings.
+    """
+    validate(program)
+    findings = netx_findings(program)
+    if findings:
+        raise BadInput("the network has no .net file: " + "; ".join(map(str, findings)))
+    import h5py
+
+    layers = _layers(program)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(beside, "w") as file:
+            root = file.create_group("layer")
+            _write_input(root.create_group("0"), program, layers[0])
+            before: Shape = ()
+            for layer in layers:
+                if len(before) > len(layer.shape):
+                    flatten = root.create_group(str(len(root)))
+                    flatten["type"] = _text("flatten")
+                    flatten["shape"] = np.array([math.prod(before)])
+                _write_layer(root.create_group(str(len(root))), layer)
+                before = layer.shape
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def netx_findings(program: Program) -> list[Finding]:
+    """Return what keeps a program from being a ``.net`` file; empty if nothing does."""
+    findings = [*_structure_findings(program)]
+    if findings:
+        return findings
+    layers = _layers(program)
+    recurrent = [index for index, layer in enumerate(layers) if layer.recurrent is not None]
+    for index, layer in enumerate(layers):
+        findings += _weight_findings(program, layer)
+        findings += _bias_findings(layer, before_loop=bool(recurrent) and index <= recurrent[-1])
+    return findings
+
+
+def _structure_findings(program: Program) -> Iterator[Finding]:
+    other = "use --format lava-script, which writes any network"
+    if program.input_bits > 1:
+        yield Finding(
+            "graded-input",
+            INPUT,
+            f"payloads of {program.input_bits} bits have no place in the file; encode as 0/1 spikes, or {other}",
+        )
+    if program.readout != "spikes":
+        yield Finding(
+            "potential-readout",
+            program.output.name,
+            f"the readout is the {program.readout}, the file ends in spikes; let it fire, or {other}",
+        )
+    before = INPUT
+    for group in program.groups:
+        forward = [each for each in program.incoming(group.name) if each.source != group.name]
+        loops = [each for each in program.incoming(group.name) if each.source == group.name]
+        if [each.source for each in forward] != [before]:
+            sources = ", ".join(f"'{each.source}'" for each in forward) or "nothing but itself"
+            yield Finding(
+                "several-sources",
+                group.name,
+                f"is fed by {sources}; a layer of the file is fed by '{before}' alone; {other}",
+            )
+        for each in forward:
+            if each.delay:
+                yield Finding("delay", group.name, f"spikes from '{each.source}' have a delay of {each.delay}; {other}")
+        if len(loops) > 1 or any(each.delay != 1 for each in loops):
+            delays = ", ".join(str(each.delay) for each in loops)
+            yield Finding(
+                "loop", group.name, f"loops of delay {delays}; the file has one loop a layer, of delay 1; {other}"
+            )
+        before = group.name
+    # What a loop gives back to an earlier group is a second source of that group, and is named there.
+
+
+def _layers(program: Program) -> list[_Layer]:
+    layers: list[_Layer] = []
+    image: Shape | None = None  # of the layer before, None: whatever the kernel says
+    for group in program.groups:
+        parts = {each.source == group.name: each for each in program.incoming(group.name)}
+        forward, loop = parts[False], parts.get(True)
+        kernel = forward.weights
+        follows = isinstance(kernel, Kernel) and loop is None and image in (None, kernel.input_shape)
+        if isinstance(kernel, Kernel) and follows and conv_computes(kernel, forward.weight_exp):
+            layer = _Layer(group, _scaled_kernel(kernel, forward.weight_exp), None, kernel.output_shape)
+        else:
+            recurrent = None if loop is None else _scaled_matrix(loop)
+            layer = _Layer(group, _scaled_matrix(forward), recurrent, (group.neurons,))
+        layers.append(layer)
+        image = layer.shape
+    return layers
+
+
+def _scaled_matrix(connection: Connection) -> sp.csr_matrix:
+    matrix = connection.matrix.astype(np.float64) * 2.0**connection.weight_exp
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _scaled_kernel(kernel: Kernel, weight_exp: int) -> Kernel:
+    weights: Any = kernel.weights * 2.0**weight_exp
+    return Kernel(weights, kernel.input_shape, kernel.stride, kernel.padding, kernel.dilation, kernel.groups)
+
+
+def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
+    name = layer.group.name
+    exponents = ", ".join(str(each.weight_exp) for each in program.incoming(name))
+    parts = [part for part in (layer.weights, layer.recurrent) if part is not None]
+    stored = [part.weights.ravel() if isinstance(part, Kernel) else part.data for part in parts]
+    values = np.concatenate(stored)
+    wrong = values[(values != np.round(values)) | (np.abs(values) > LARGEST_WEIGHT)]
+    if wrong.size:
+        yield Finding(
+            "fractional-weights",
+            name,
+            f"with its exponent ({exponents}) a weight is {wrong[0]:g}, the file holds integers from {-LARGEST_WEIGHT} "
+            f"to {LARGEST_WEIGHT} ({wrong.size} of {values.size} weights); quantise the layer to weight_exp 0",
+        )
+        return
+    if isinstance(layer.weights, Kernel):
+        if (values % 2 != 0).any():
+            yield Finding(
+                "odd-weights", name, "odd weights in a kernel, which no core holds; quantise the layer to weight_exp 0"
+            )
+        return
+    entries = sum(math.prod(part.shape) for part in parts)
+    if entries > DENSE_ENTRIES:
+        yield Finding(
+            "too-large",
+            name,
+            f"{entries:,} weights with the zeros, more than {DENSE_ENTRIES:,}; keep it a kernel, or use lava-script",
+        )
+    if not values.any():
+        yield Finding(
+            "no-weights-left",
+            name,
+            "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script",
+        )
+        return
+    scale_bits = _loader_shift(values, has_zeros=np.count_nonzero(values) < entries)
+    if scale_bits == 0 and (values % 2 != 0).any():
+        yield Finding(
+            "odd-weights",
+            name,
+            "odd weights beside some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0",
+        )
+    for part, kind in zip(stored, ("weights", "recurrent weights"), strict=False):
+        smallest = part.min(initial=0)
+        if part.max(initial=0) <= 0 and smallest * 2.0**scale_bits == -256:
+            yield Finding(
+                "shifted-weights",
+                name,
+                f"{kind} are all negative and the smallest is {smallest:g}: the loader shifts it to -256, Lava makes "
+                "-255 of that; change the smallest by 2, or use lava-script",
+            )
+
+
+def _loader_shift(values: NDArray[Any], has_zeros: bool) -> int:
+    """Bits by which the loader shifts weights to the left (``lava.lib.dl.netx.utils.optimize_weight_bits``)."""
+    if has_zeros:
+        values = np.append(values, 0)
+    smallest, largest = values.min(), values.max()
+    if largest < 0:
+        return math.floor(math.log2(-256 / smallest))
+    if smallest >= 0:
+        return math.floor(math.log2(255 / largest))
+    scales = [-128 / smallest, *([127 / largest] if largest > 0 else [])]
+    return math.floor(math.log2(min(scales))) + 1
+
+
+def _bias_findings(layer: _Layer, before_loop: bool) -> Iterator[Finding]:
+    bias = _bias(layer.group)
+    wrong = bias[(bias % 2**BIAS_EXP != 0) | (np.abs(bias) > LARGEST_BIAS_MANT << BIAS_EXP)]
+    if wrong.size:
+        yield Finding(
+            "bias-format",
+            layer.group.name,
+            f"a bias is {wrong[0]}, the file holds multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
+            f"({wrong.size} of {bias.size} biases); quantise biases to an exponent of {BIAS_EXP}, or use lava-script",
+        )
+    if before_loop and (bias > 0).any():
+        yield Finding(
+            "bias-before-loop",
+            layer.group.name,
+            "a positive bias in or before a recurrent layer can make it spike before the input arrives, which the loop "
+            "brings into the sample; remove the bias, or use lava-script",
+        )
+
+
+def _bias(group: Group) -> IntArray:
+    return np.asarray(group.bias_mant, dtype=np.int64) << np.asarray(group.bias_exp, dtype=np.int64)
+
+
+def _write_input(entry: Any, program: Program, first: _Layer) -> None:
+    shape = first.weights.input_shape if isinstance(first.weights, Kernel) else (program.input_size,)
+    entry["type"] = _text("input")
+    entry["shape"] = np.array(shape, dtype=np.int64)
+
+
+def _write_layer(entry: Any, layer: _Layer) -> None:
+    entry.attrs["name"] = layer.group.name
+    entry["shape"] = np.array(layer.shape, dtype=np.int64)
+    if isinstance(layer.weights, Kernel):
+        kernel = layer.weights
+        entry["type"] = _text("conv")
+        _write_weights(entry, "weight", kernel.weights)
+        for key in ("stride", "padding", "dilation"):
+            entry[key] = np.array(getattr(kernel, key), dtype=np.int64)
+        entry["groups"] = np.int64(kernel.groups)
+        entry["kernelSize"] = np.array(kernel.weights.shape[2:], dtype=np.int64)
+        entry["inChannels"], entry["outChannels"] = np.int64(kernel.input_shape[0]), np.int64(kernel.weights.shape[0])
+    else:
+        entry["type"] = _text("dense" if layer.recurrent is None else "dense_rec")
+        _write_weights(entry, "weight", layer.weights.toarray())
+        if layer.recurrent is not None:
+            _write_weights(entry, "weight_rec", layer.recurrent.toarray())
+        entry["outFeatures"], entry["inFeatures"] = map(np.int64, layer.weights.shape)
+    bias = _bias(layer.group)
+    if bias.any():
+        entry["bias"] = _in_lavas_order(bias >> BIAS_EXP, layer.shape)
+    neuron = entry.create_group("neuron")
+    neuron["type"] = _text("CUBA")
+    neuron["iDecay"] = _one_if_equal(layer.group.du + 1, layer.shape)
+    neuron["vDecay"] = _one_if_equal(layer.group.dv, layer.shape)
+    neuron["vThMant"] = _one_if_equal(layer.group.vth, layer.shape)
+    neuron["refDelay"], neuron["gradedSpike"] = np.int64(1), False
+
+
+def _write_weights(entry: Any, key: str, weights: NDArray[Any]) -> None:
+    # As floats, as lava-dl writes them: every integer up to 2**24 is exact.
+    entry.create_dataset(key, data=weights.astype(np.float32), compression="gzip")
+
+
+def _one_if_equal(values: IntArray, shape: Shape) -> NDArray[np.int64] | np.int64:
+    """One integer if all neurons have it: a float, or an array of one, would stop Lava without a word."""
+    values = np.asarray(values, dtype=np.int64)
+    return np.int64(values[0]) if (values == values[0]).all() else _in_lavas_order(values, shape)
+
+
+def _in_lavas_order(values: IntArray, shape: Shape) -> IntArray:
+    """Per-neuron values as Lava lays out neurons: images by column, row, channel."""
+    return np.ascontiguousarray(values.reshape(shape).transpose())
+
+
+def _text(word: str) -> NDArray[np.bytes_]:
+    return np.array([word], dtype="S10")
+
+
+def run_netx(
+    path: Path,
+    input_spikes: Spikes,
+    progress: Callable[[int, int], None] | None = None,
+    timeout_s: float | None = None,
+) -> Trace:
+    """Load a ``.net`` file with lava-dl and run it in Lava's simulator, each sample from ``u = v = 0``.
+
+    Samples follow each other; a recurrent network, whose spikes would pass into the next sample, is loaded and run
+    anew for each.
+
+    Parameters
+    ----------
+    path : Path
+        File that :func:`write_netx` wrote.
+    input_spikes : uint8 array, shape (samples, steps, input lines)
+        0 or 1.
+    progress : callable, optional
+        Called with the samples done and the samples in all, whenever more are done.
+    timeout_s : float, optional
+        Seconds after which a run is given up.
+
+    Returns
+    -------
+    Trace
+        Spikes of every layer, latency removed.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, or takes other inputs.
+    MissingDependency
+        If lava-dl is not installed.
+    LavaError
+        If the loader or a process of Lava fails, or the time is over.
+    """
+    names, shape, recurrent = _read_outline(path)
+    inputs = np.asarray(input_spikes, dtype=np.uint8)
+    if inputs.ndim != 3 or inputs.shape[2] != math.prod(shape):
+        raise BadInput(f"input spikes have shape {inputs.shape}; {path} takes (samples, steps, {math.prod(shape)})")
+    at_once = 1 if recurrent else len(inputs)
+    parts = []
+    for start in range(0, len(inputs), at_once):
+        parts.append(_run_stream(path, names, shape, inputs[start : start + at_once], timeout_s))
+        if progress is not None:
+            progress(start + at_once, len(inputs))
+    return Trace("netx", inputs, {name: np.concatenate([part[name] for part in parts]) for name in names})
+
+
+def verify_netx(path: Path, expected: Trace, timeout_s: float | None = None) -> Difference | None:
+    """Run a ``.net`` file on the input of a trace; return the first spike that differs, None if none does."""
+    return first_difference(expected, run_netx(path, expected.input_spikes.astype(np.uint8), timeout_s=timeout_s))
+
+
+def _read_outline(path: Path) -> tuple[list[str], Shape, bool]:
+    """Names of the layers with neurons, shape of the input, and whether a layer is recurrent."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            layers = [file["layer"][str(index)] for index in range(len(file["layer"]))]
+            kinds = [layer["type"][0].decode() for layer in layers]
+            names = [
+                str(layer.attrs.get("name", f"layer {index}"))
+                for index, layer in enumerate(layers)
+                if "neuron" in layer
+            ]
+            shape = tuple(int(size) for size in layers[0]["shape"][()])
+    except (OSError, KeyError, ValueError) as error:
+        raise BadInput(f"{path}: not a .net file ({error})") from error
+    return names, shape, "dense_rec" in kinds
+
+
+def _run_stream(
+    path: Path, names: list[str], shape: Shape, inputs: Spikes, timeout_s: float | None
+) -> dict[str, Spikes]:
+    samples, steps, _ = inputs.shape
+    stream = Stream(samples, steps, gap=0, copies=1)
+    # Lava lays images out by column, row, channel.
+    frames = stream.deal(inputs).reshape(stream.length, *shape)
+    frames = np.ascontiguousarray(frames.transpose(0, *range(len(shape), 0, -1)))
+    recording = Recording()
+    with lava_dl_session():
+        source = _load(path, names, frames, steps, recording)
+        run_network(source, stream.length + len(names), timeout_s)
+    return {name: stream.collect(record) for name, record in recording.spikes.items()}
+
+
+def _load(path: Path, names: list[str], frames: Payloads, steps: int, recording: Recording) -> Any:
+    from lava.lib.dl.netx import hdf5
+
+    from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
+    from esl_neuro.backends.lava_processes.spike_source import SpikeSource
+
+    # An offset of 1: with 0 every layer would be reset one step early, since the loader counts an input layer.
+    network = hdf5.Network(net_config=str(path), reset_interval=steps, reset_offset=1)
+    network.net_config.f.close()
+    source = SpikeSource(frames=frames, name=INPUT)
+    source.s_out.connect(network.inp)
+    for latency, (name, layer) in enumerate(zip(names, network.layers, strict=True), start=1):
+        recording.spikes[name] = shared((len(frames), math.prod(layer.shape)), np.uint8)
+        sink = SpikeSink(
+            record=recording.spikes[name], clock=recording.clock, latency_steps=latency, name=f"spikes of {name}"
+        )
+        flat = layer.out.transpose([2, 1, 0]).flatten() if len(layer.shape) == 3 else layer.out
+        flat.connect(sink.a_in)
+    return source

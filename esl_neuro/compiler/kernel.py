@@ -1,0 +1,77 @@
+"""Convolution weights that all positions of an image share, and the synapses that they stand for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Weights of a convolution in PyTorch's convention (a cross-correlation), lines in channel-row-column order.
+
+    Attributes
+    ----------
+    weights : array, shape (out channels, in channels / groups, height, width)
+        Of a program: int32, even, in [-254, 254]; before quantisation: float64.
+    input_shape : tuple of int
+        (channels, rows, columns) of the source.
+    stride, padding, dilation : tuple of int
+        (rows, columns).
+    groups : int
+        Blocks of channels that do not see each other.
+    """
+
+    weights: NDArray[Any]
+    input_shape: tuple[int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns) of the target."""
+        sizes = zip(self.input_shape[1:], self.weights.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (
+            (size + 2 * pad - dilation * (taps - 1) - 1) // stride + 1 for size, taps, stride, pad, dilation in sizes
+        )
+        return self.weights.shape[0], rows, columns
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(targets, sources), as of the matrix that :meth:`matrix` returns."""
+        return math.prod(self.output_shape), math.prod(self.input_shape)
+
+    @property
+    def nnz(self) -> int:
+        """Synapses that are not zero, once for each position; taps that fall into the padding are none."""
+        rows, columns = (self._positions(axis)[1] for axis in (0, 1))
+        positions = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None, :]
+        return int((np.count_nonzero(self.weights, axis=(0, 1)) * positions).sum())
+
+    def matrix(self) -> sp.csr_matrix:
+        """Return the synapses one by one, shape (targets, sources), zeros left out."""
+        (rows, row_inside), (columns, column_inside) = self._positions(0), self._positions(1)
+        out, per_group, tap_rows, tap_columns = np.nonzero(self.weights)
+        channel = out // (self.weights.shape[0] // self.groups) * self.weights.shape[1] + per_group
+        _, out_rows, out_columns = self.output_shape
+        y, x = (axis.ravel() for axis in np.meshgrid(np.arange(out_rows), np.arange(out_columns), indexing="ij"))
+        source_row, source_column = rows[y][:, tap_rows], columns[x][:, tap_columns]  # (positions, weights)
+        inside = row_inside[y][:, tap_rows] & column_inside[x][:, tap_columns]
+        target = out[None] * out_rows * out_columns + (y * out_columns + x)[:, None]
+        source = (channel[None] * self.input_shape[1] + source_row) * self.input_shape[2] + source_column
+        values = np.broadcast_to(self.weights[out, per_group, tap_rows, tap_columns], inside.shape)
+        return sp.csr_matrix((values[inside], (target[inside], source[inside])), shape=self.shape)
+
+    def _positions(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the source row (or column) of each output row and tap, and whether it is inside the image."""
+        taps, size = self.weights.shape[2 + axis], self.input_shape[1 + axis]
+        starts = np.arange(self.output_shape[1 + axis]) * self.stride[axis] - self.padding[axis]
+        sources = starts[:, None] + np.arange(taps) * self.dilation[axis]
+        return sources, (sources >= 0) & (sources < size)

@@ -1,0 +1,223 @@
+"""Spikes of a reader beside those of the reference: how many differ, where first, and why, as far as one can guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.interchange.reference import Simulation
+
+OUTPUTS = "outputs"
+CURRENT_TOLERANCE = 1e-3
+"""Of what leaves the graph without firing, relative to its largest size."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first entry in which two runs differ.
+
+    Attributes
+    ----------
+    layer : str
+        Node.
+    step, sample, neuron : int
+        Where; the neuron counts through the layer's shape. Minus one where a whole layer is missing.
+    expected, found : float
+        Spike, or output, of the reference and of the reader.
+    potential, threshold : float
+        Of the reference before the reset; NaN if it has none.
+    reader_potential : float
+        Of the reader after its reset; NaN if it does not tell.
+    cause : str
+        A guess.
+    """
+
+    layer: str
+    step: int
+    sample: int
+    neuron: int
+    expected: float
+    found: float
+    potential: float
+    threshold: float
+    reader_potential: float
+    cause: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All entries of all layers.
+
+    Attributes
+    ----------
+    compared, spikes, differing : int
+        Entries, spikes of the reference among them, entries that differ.
+    latency_steps : dict of str to int
+        Steps by which each layer is later in the reader.
+    divergence : Divergence or None
+        The earliest difference, in the layer nearest to the input.
+    """
+
+    compared: int
+    spikes: int
+    differing: int
+    latency_steps: dict[str, int]
+    divergence: Divergence | None
+
+
+def compare(
+    graph: nir.NIRGraph,
+    fires: list[str],
+    reference: Simulation,
+    arrays: Mapping[str, NDArray[Any]],
+) -> Comparison:
+    """Compare a reader's run, which may be longer than the reference by the latency that is allowed.
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph
+        What was run, flat.
+    fires : list of str
+        Nodes that fire, in order of execution.
+    reference : Simulation
+        What is expected, shape (steps, samples, ...).
+    arrays : mapping of str to array
+        ``spikes/<node>``, ``potentials/<node>`` and ``outputs`` of the reader.
+    """
+    compared = spikes = differing = 0
+    latency: dict[str, int] = {}
+    found: list[Divergence] = []
+    for layer in fires:
+        expected = reference.spikes[layer]
+        compared, spikes = compared + expected.size, spikes + int(expected.sum())
+        fired = arrays.get(f"spikes/{layer}")
+        if fired is None or fired[0].size != expected[0].size:
+            differing += int(expected.sum())
+            found.append(_missing(layer, "the reader dropped this node" if fired is None else "another shape"))
+            continue
+        fired = fired.reshape(len(fired), *expected.shape[1:])
+        latency[layer], wrong = _align(expected != 0, fired != 0)
+        if wrong.any():
+            differing += int(wrong.sum())
+            found.append(_first(graph, layer, reference, arrays, fired, wrong, latency[layer]))
+    if not np.isin(reference.outputs, (0, 1)).all():
+        currents = _currents(reference, arrays[OUTPUTS])
+        if currents is not None:
+            differing += 1
+            found.append(currents)
+    earliest = min(found, key=lambda divergence: divergence.step, default=None)  # the first layer among equals
+    return Comparison(compared, spikes, differing, latency, earliest)
+
+
+def _align(expected: NDArray[np.bool_], fired: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
+    """Return the latency at which the fewest entries differ, and which do."""
+    steps, best = len(expected), (0, expected != fired[: len(expected)])
+    for late in range(1, len(fired) - steps + 1):
+        wrong = expected != fired[late : late + steps]
+        if wrong.sum() < best[1].sum():
+            best = (late, wrong)
+    return best
+
+
+def _first(
+    graph: nir.NIRGraph,
+    layer: str,
+    reference: Simulation,
+    arrays: Mapping[str, NDArray[Any]],
+    fired: NDArray[Any],
+    wrong: NDArray[np.bool_],
+    late: int,
+) -> Divergence:
+    steps, samples = wrong.shape[:2]
+    step, sample, neuron = (int(index) for index in np.argwhere(wrong.reshape(steps, samples, -1))[0])
+    place = (step, sample, neuron)
+    node: Any = graph.nodes[layer]
+    limits = np.asarray(getattr(node, "v_threshold", getattr(node, "threshold", np.nan)), dtype=np.float64)
+    threshold = float(np.broadcast_to(limits, wrong.shape[2:]).reshape(-1)[neuron])
+    levels = _rows(reference.potentials[layer])
+    told = arrays.get(f"potentials/{layer}")
+    theirs = None if told is None or told.size != fired.size else _rows(told.reshape(fired.shape))[late:]
+    return Divergence(
+        layer=layer,
+        step=step,
+        sample=sample,
+        neuron=neuron,
+        expected=float(_rows(reference.spikes[layer])[place]),
+        found=float(_rows(fired)[step + late, sample, neuron]),
+        potential=float(levels[place]),
+        threshold=threshold,
+        reader_potential=float("nan") if theirs is None else float(theirs[place]),
+        cause=_cause(
+            graph, layer, place, levels, _rows(reference.spikes[layer]), _rows(fired)[late:], theirs, threshold
+        ),
+    )
+
+
+def _cause(
+    graph: nir.NIRGraph,
+    layer: str,
+    place: tuple[int, int, int],
+    levels: NDArray[Any],
+    expected: NDArray[Any],
+    fired: NDArray[Any],
+    theirs: NDArray[Any] | None,
+    threshold: float,
+) -> str:
+    """Guess why a neuron differs, from the most certain sign to the least."""
+    node: Any = graph.nodes[layer]
+    step, sample, neuron = place
+    distance = abs(levels[place] - threshold)
+    size = max(abs(threshold), 1e-30)
+    if distance <= 1e-9 * size:
+        return "a tie: the potential is the threshold, and the reader fires at >= (export with tie_safe)"
+    if distance <= 1e-5 * size:
+        return "rounding: the potential is within single precision of the threshold"
+    r = np.asarray(getattr(node, "r", 1.0))
+    if not fired[: len(expected)].any() and np.any(r != 1):
+        return f"silent: the reader seems to ignore r (up to {r.max():g})"
+    before = np.flatnonzero(expected[:step, sample, neuron])
+    if len(before):
+        if theirs is not None and abs(theirs[before[-1], sample, neuron]) > 1e-6 * size:
+            return "the reset: after a spike the reader's potential is not v_reset"
+        if np.any(np.asarray(getattr(node, "v_reset", 0.0)) != 0):
+            return "the reset: the reader seems to ignore v_reset"
+    if np.any(np.asarray(getattr(node, "v_leak", 0.0)) != 0):
+        return "v_leak, which the reader may ignore"
+    if np.unique(np.asarray(getattr(node, "v_threshold", 0.0))).size > 1:
+        return "thresholds differ from neuron to neuron, which the reader may ignore (export them folded)"
+    if sum(target == layer for _, target in graph.edges) > 1:
+        return "a join: the reader may run this node before all of its inputs are there"
+    return "unknown: its input or its integration differs before this step"
+
+
+def _missing(layer: str, cause: str) -> Divergence:
+    nan = float("nan")
+    return Divergence(layer, 0, -1, -1, nan, nan, nan, nan, nan, cause)
+
+
+def _currents(reference: Simulation, outputs: NDArray[Any]) -> Divergence | None:
+    """Compare what leaves the graph without firing."""
+    expected, steps = reference.outputs, len(reference.outputs)
+    if outputs[0].size != expected[0].size:
+        return _missing(OUTPUTS, "another shape")
+    outputs = outputs.reshape(len(outputs), *expected.shape[1:])
+    tolerance = CURRENT_TOLERANCE * max(float(np.abs(expected).max()), 1e-30)
+    for late in range(len(outputs) - steps + 1):
+        wrong = np.abs(outputs[late : late + steps] - expected) > tolerance
+        if not wrong.any():
+            return None
+    wrong = (np.abs(outputs[:steps] - expected) > tolerance).reshape(steps, len(expected[0]), -1)
+    step, sample, neuron = (int(index) for index in np.argwhere(wrong)[0])
+    place, nan = (step, sample, neuron), float("nan")
+    one, other = float(_rows(expected)[place]), float(_rows(outputs)[place])
+    return Divergence(OUTPUTS, step, sample, neuron, one, other, nan, nan, nan, "the last connection differs")
+
+
+def _rows(values: NDArray[Any]) -> NDArray[Any]:
+    """Return signals as (steps, samples, neurons)."""
+    return values.reshape(*values.shape[:2], -1)

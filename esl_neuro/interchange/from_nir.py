@@ -1,0 +1,463 @@
+"""NIR graph to a torch network of this project's layers, ready to be trained."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.interchange.graphs import Order, flat, order, time_step
+from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
+from esl_neuro.interchange.reference import signal_shapes
+from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten, Linear, SynapticFilter
+from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+
+SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
+FILTERS = (nir.LI, nir.I, nir.CubaLI)
+PASSING = (nir.Flatten, nir.SumPool2d, nir.AvgPool2d)
+
+
+class GraphNetwork(nn.Module):
+    """Layers that are no chain: each takes the sum of the outputs of those before it.
+
+    Parameters
+    ----------
+    layers : dict of str to nn.Module
+        In order of execution.
+    sources : dict of str to list of str
+        What each layer takes; ``input`` is the network's input, the entry ``output`` what it returns.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], sources: dict[str, list[str]]) -> None:
+        super().__init__()
+        self.sources = sources
+        self.order = tuple(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Map (steps, batch, ...) to (steps, batch, ...)."""
+        signals = {"input": signal}
+        for name in self.order:
+            arriving = functools.reduce(operator.add, [signals[source] for source in self.sources[name]])
+            signals[name] = self.get_submodule(name)(arriving)
+        return functools.reduce(operator.add, [signals[source] for source in self.sources["output"]])
+
+
+def from_nir(
+    graph: nir.NIRGraph,
+    dt_s: float | None = None,
+    *,
+    surrogate: str = "arctan",
+    surrogate_width: float = 1.0,
+    learn_threshold: bool = True,
+) -> nn.Module:
+    """Make a trainable network of a NIR graph.
+
+    Discrete time is forward Euler with ``dt_s``; the gains of the neurons go into the weights before them, and where
+    there are none, a linear connection is inserted, unless it would be the identity. Parameters may differ from
+    neuron to neuron. Sum pools become average pools, whose factor goes into the weights behind; an ``I`` node at the
+    end, which sums without leak, is left away: outputs that do not fire are summed over the steps by whoever uses
+    them. Neurons with a linear connection back to themselves become a :class:`~esl_neuro.snn.neurons.RecurrentLIF`.
+
+    A network that :func:`~esl_neuro.interchange.to_nir` wrote comes back with equal spikes. Weights that no factor
+    was folded into, or only powers of two, come back bit for bit, others within two units in the last place; single
+    precision thresholds come back exactly; decays to 1e-12.
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph
+        Any graph; nested ones are dissolved.
+    dt_s : float, optional
+        Time step in seconds; without it the graph's own.
+    surrogate : str
+        Surrogate gradient of all neurons.
+    surrogate_width : float
+        Its width, in units of potential.
+    learn_threshold : bool
+        Whether thresholds are trained.
+
+    Returns
+    -------
+    nn.Module
+        Maps (steps, batch, ...) to (steps, batch, ...), layers named after the nodes; ``nn.Sequential`` if it is a
+        chain, a :class:`GraphNetwork` if not.
+
+    Raises
+    ------
+    BadInput
+        If the graph has no time step, or anything that no layer of this project does; all of it is named.
+    """
+    dt = time_step(graph, dt_s)
+    graph = flat(graph)
+    reader = _Reader(graph, order(graph), dt)
+    refuse(reader.findings)
+    reader.read()
+    refuse(reader.plan.findings)
+    make = _Make(surrogate, surrogate_width, learn_threshold)
+    layers, sources = reader.layers(make)
+    chain = ["input", *layers, "output"]
+    if all(sources[after] == [before] for before, after in itertools.pairwise(chain)):
+        network = nn.Sequential()
+        for name, layer in layers.items():
+            network.add_module(name, layer)
+        return network
+    return GraphNetwork(layers, sources)
+
+
+def refuse(findings: Iterable[str]) -> None:
+    """Raise all findings at once, if there are any."""
+    found = list(findings)
+    if found:
+        raise BadInput(f"the NIR graph cannot become a network: {'; '.join(found)}")
+
+
+@dataclass(frozen=True)
+class _Discrete:
+    """A neuron or filter node after forward Euler; decays and thresholds have the shape of its signal."""
+
+    gain: Floats
+    tau: Floats
+    tau_syn: Floats
+    drive: Floats
+    threshold: Floats | None
+
+
+class _Reader:
+    def __init__(self, graph: nir.NIRGraph, ordered: Order, dt_s: float) -> None:
+        self.graph, self.order, self.dt_s = graph, ordered, dt_s
+        self.plan = Plan()
+        self.discrete: dict[str, _Discrete] = {}
+        self.feedback: dict[str, str] = {}  # neurons -> connection back to them
+        self.findings = [found for name, node in graph.nodes.items() if (found := _unknown(name, node))]
+        self.findings += [
+            found
+            for name, node in graph.nodes.items()
+            if isinstance(node, (*SPIKING, *FILTERS)) and (found := _odd(name, node, dt_s))
+        ]
+        self.findings += self._cycles()
+        if not self.findings:
+            self.shapes = self._shapes()
+            self.findings += [
+                f"'{name}' (Flatten): keeps some dimensions apart; flatten all of them"
+                for name, node in graph.nodes.items()
+                if isinstance(node, nir.Flatten) and len(self.shapes[name]) != 1
+            ]
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        try:
+            return signal_shapes(self.graph, self.dt_s)
+        except ValueError as error:  # from a product or sum of arrays that do not fit
+            raise BadInput(f"the shapes in the NIR graph do not fit each other: {error}") from error
+
+    def _cycles(self) -> list[str]:
+        """Find the connections by which neurons hear themselves; everything else that is circular is a finding."""
+        findings = []
+        for component in self.order.components:
+            if len(component) == 1:
+                continue
+            neurons = [name for name in component if isinstance(self.graph.nodes[name], SPIKING[:3])]
+            others = [name for name in component if name not in neurons]
+            if len(neurons) == len(others) == 1 and self._is_feedback(others[0], neurons[0]):
+                self.feedback[neurons[0]] = others[0]
+            else:
+                names = ", ".join(f"'{name}'" for name in component)
+                findings.append(
+                    f"the cycle of {names}: only neurons that hear themselves "
+                    "through one linear connection without bias, which does nothing else, can be trained"
+                )
+        return findings
+
+    def _is_feedback(self, connection: str, neurons: str) -> bool:
+        node: Any = self.graph.nodes[connection]
+        linear = isinstance(node, nir.Linear) or (isinstance(node, nir.Affine) and not np.any(node.bias))
+        own = [edge for edge in self.graph.edges if connection in edge]
+        return linear and sorted(own) == sorted([(connection, neurons), (neurons, connection)])
+
+    def read(self) -> None:
+        """Fill the plan: nodes in order, and on the edges the factors that are left of NIR's."""
+        leaving: dict[str, float] = {}  # what the output of a node is still to be multiplied by
+        for name in itertools.chain(*self.order.components):
+            node: Any = self.graph.nodes[name]
+            shape, gain = self.shapes[name], np.ones(())
+            if isinstance(node, (*SPIKING, *FILTERS)):
+                self.discrete[name] = _discretise(node, self.dt_s, shape)
+                gain = self.discrete[name].gain
+            sources = [source for source, target in self.graph.edges if target == name]
+            factors = {leaving.get(source, 1.0) for source in sources}
+            passes = isinstance(node, PASSING) and len(factors) == 1
+            leaving[name] = factors.pop() if passes else 1.0
+            if isinstance(node, nir.SumPool2d):
+                leaving[name] *= float(np.prod(np.broadcast_to(node.kernel_size, 2)))
+            self.plan.add(name, self._own(name, node), shape)
+            for source in sources:
+                self.plan.connect(source, name, 1.0 if passes else leaving.get(source, 1.0) * gain)
+        settle(self.plan)
+        for name, discrete in self.discrete.items():
+            if np.any(discrete.drive):
+                self._drive(name, discrete.drive)
+
+    def _own(self, name: str, node: Any) -> nir.NIRNode:
+        """Return a copy, since folding changes it; a scale becomes a diagonal connection."""
+        if isinstance(node, nir.Affine):
+            return nir.Affine(np.array(node.weight), np.array(node.bias))
+        if isinstance(node, nir.Linear):
+            return nir.Affine(np.array(node.weight), np.zeros(len(node.weight), node.weight.dtype))
+        if isinstance(node, nir.Conv2d):
+            copy = nir.Conv2d(
+                None, np.array(node.weight), node.stride, node.padding, node.dilation, node.groups, np.array(node.bias)
+            )
+            copy.metadata = dict(node.metadata)
+            return copy
+        if isinstance(node, nir.Scale):
+            connection = diagonal(self.shapes[name], np.asarray(node.scale, dtype=np.float64))
+            if connection is not None:
+                return connection
+            self.plan.findings.append(f"'{name}' (Scale): differs from position to position; use one a channel")
+        return node
+
+    def _drive(self, name: str, drive: Floats) -> None:
+        """Move a constant drive into a bias before the neurons."""
+        for source, _ in self.plan.into(name):
+            node: Any = self.plan.nodes[source]
+            if isinstance(node, WEIGHTED) and len(self.plan.out_of(source)) == 1 and source != self.feedback.get(name):
+                rows = per_channel(self.shapes[name], drive) if isinstance(node, nir.Conv2d) else drive
+                if rows is not None:
+                    node.bias = node.bias + rows
+                    return
+        self.plan.findings.append(
+            f"'{name}': v_leak is not 0 and there is no bias before it to hold it; give it an Affine of its own"
+        )
+
+    def layers(self, make: _Make) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
+        """Return the layers in order of execution, and what each of them takes."""
+        plan, layers, sources = self.plan, {}, {}
+        silent = {*self.feedback.values(), self.order.input, self.order.output}
+        first = {self.order.input: ["input"]}
+        for name in self._in_order():
+            if name == self.order.input:
+                continue
+            before = [s for s, _ in plan.into(name) if s != self.feedback.get(name)]
+            before = [end for source in before for end in first[source]]
+            if name == self.order.output:
+                sources["output"] = before
+                break
+            if name in silent or self._is_identity(name):
+                first[name] = before
+                continue
+            layer = self._layer(name, make)
+            safe = name.replace(".", "_")
+            layers[safe], sources[safe], first[name] = layer, before, [safe]
+        return layers, sources
+
+    def _in_order(self) -> list[str]:
+        """All nodes, the inserted ones before those they feed; the output last."""
+        names: list[str] = []
+        for name in itertools.chain(*self.order.components):
+            inserted = [s for s, _ in self.plan.into(name) if s not in self.graph.nodes]
+            names += [*inserted, name]
+        return [*(name for name in names if name != self.order.output), self.order.output]
+
+    def _is_identity(self, name: str) -> bool:
+        node: Any = self.plan.nodes[name]
+        if isinstance(node, nir.I):  # the sum over the steps at the end
+            return self.plan.out_of(name) == [self.order.output]
+        if not isinstance(node, WEIGHTED) or np.any(node.bias) or node.weight.shape[0] != node.weight.shape[1]:
+            return False
+        if isinstance(node, nir.Conv2d) and (
+            node.weight.shape[2:] != (1, 1) or np.any(np.asarray(node.stride) != 1) or int(node.groups) != 1
+        ):
+            return False
+        matrix = node.weight.reshape(len(node.weight), -1)
+        return bool(np.allclose(matrix, np.eye(len(matrix)), rtol=0, atol=1e-6))
+
+    def _layer(self, name: str, make: _Make) -> nn.Module:
+        node: Any = self.plan.nodes[name]
+        if isinstance(node, nir.Affine):
+            return make.linear(node)
+        if isinstance(node, nir.Conv2d):
+            return make.conv(node)
+        if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+            kernel, stride, padding = (_ints(value) for value in (node.kernel_size, node.stride, node.padding))
+            return AvgPool2d(kernel, stride, padding)
+        if isinstance(node, nir.Flatten):
+            return Flatten()
+        discrete = self.discrete[name]
+        if name in self.feedback:
+            return make.recurrent(discrete, self.plan.nodes[self.feedback[name]])
+        return make.filter(discrete) if discrete.threshold is None else make.neurons(discrete)
+
+
+@dataclass(frozen=True)
+class _Make:
+    """Makes layers with given numbers."""
+
+    surrogate: str
+    width: float
+    learn: bool
+
+    def linear(self, node: Any) -> Linear:
+        layer = Linear(node.weight.shape[1], node.weight.shape[0], bias=bool(np.any(node.bias)))
+        _fill(layer, node.weight, node.bias)
+        return layer
+
+    def conv(self, node: Any) -> Conv2d:
+        weight, groups = _grouped(node)
+        padding: Any = node.padding if isinstance(node.padding, str) else _ints(node.padding)
+        layer = Conv2d(
+            weight.shape[1] * groups,
+            len(weight),
+            (weight.shape[2], weight.shape[3]),
+            _ints(node.stride),
+            padding,
+            _ints(node.dilation),
+            groups,
+            bias=bool(np.any(node.bias)),
+        )
+        _fill(layer, weight, node.bias)
+        return layer
+
+    def neurons(self, discrete: _Discrete) -> LIF:
+        threshold = _narrow(discrete.threshold)
+        tau, tau_syn = self.decay(discrete.tau), self.decay(discrete.tau_syn)
+        layer = (
+            LIF(threshold.shape, tau, 1.0, self.surrogate, self.width, self.learn)
+            if isinstance(tau_syn, float) and tau_syn == 0
+            else CubaLIF(threshold.shape, tau, tau_syn, 1.0, self.surrogate, self.width, self.learn)
+        )
+        return _with_thresholds(layer, threshold)
+
+    def recurrent(self, discrete: _Discrete, feedback: Any) -> LIF:
+        threshold = _narrow(discrete.threshold)
+        tau, tau_syn = self.decay(discrete.tau), self.decay(discrete.tau_syn)
+        layer = RecurrentLIF(len(threshold), tau, 1.0, self.surrogate, self.width, self.learn, tau_syn)
+        _fill(layer.recurrent, feedback.weight, feedback.bias)
+        return _with_thresholds(layer, threshold)
+
+    def filter(self, discrete: _Discrete) -> nn.Module:
+        membrane = SynapticFilter(self.decay(discrete.tau))
+        return (
+            nn.Sequential(SynapticFilter(self.decay(discrete.tau_syn)), membrane)
+            if discrete.tau_syn.any()
+            else membrane
+        )
+
+    def decay(self, values: Floats) -> float | Tensor:
+        """Return one number where all are equal, without what division by the time step has left in the last digits."""
+        values = np.array(values)
+        for digits in (11, 9, 6, 3):
+            rounded = np.round(values, digits)
+            values = np.where(np.abs(rounded - values) < 2e-12, rounded, values)
+        narrow = _narrow(values)
+        if np.all(narrow == narrow.flat[0]):
+            return float(narrow.flat[0])
+        return torch.from_numpy(narrow.astype(np.float32))
+
+
+def _unknown(name: str, node: Any) -> str | None:
+    known = (nir.Input, nir.Output, nir.Scale, *WEIGHTED, *SPIKING, *FILTERS, *PASSING)
+    if isinstance(node, known):
+        return None
+    nearest = {"Delay": "leave it out or lengthen the synapses", "Conv1d": "write it as a Conv2d of height 1"}
+    kind = type(node).__name__
+    return f"'{name}' ({kind}) has no layer here; {nearest.get(kind, 'leave it out')}"
+
+
+def _odd(name: str, node: Any, dt_s: float) -> str | None:
+    """Say what a neuron does that no layer does."""
+    reasons = []
+    if np.any(np.asarray(getattr(node, "v_reset", None) if getattr(node, "v_reset", None) is not None else 0) != 0):
+        reasons.append("v_reset is not 0; shift v_leak and v_threshold by it")
+    threshold = getattr(node, "v_threshold", getattr(node, "threshold", None))
+    if threshold is not None and not np.all(np.asarray(threshold) > 0):
+        reasons.append(f"has a threshold of {np.min(threshold):g}; every threshold must be positive")
+    for parameter in ("tau", "tau_syn", "tau_mem"):
+        tau = getattr(node, parameter, None)
+        if tau is not None and not np.all(np.asarray(tau) >= dt_s * (1 - 1e-9)):
+            reasons.append(f"{parameter} has {np.min(tau):g} s, less than the time step {dt_s:g} s; use a shorter step")
+    if isinstance(node, nir.CubaLIF | nir.CubaLI | nir.LI) and np.any(node.v_leak):
+        reasons.append("v_leak is not 0; use an LIF, or shift v_threshold by it")
+    return f"'{name}' ({type(node).__name__}): {', '.join(reasons)}" if reasons else None
+
+
+def _discretise(node: Any, dt_s: float, shape: tuple[int, ...]) -> _Discrete:
+    def full(value: ArrayLike) -> Floats:
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), shape)
+
+    threshold = getattr(node, "v_threshold", getattr(node, "threshold", None))
+    limits = None if threshold is None else full(threshold)
+    zero, one = full(0), full(1)
+    if isinstance(node, nir.Threshold):
+        return _Discrete(one, zero, zero, zero, limits)
+    if isinstance(node, nir.IF | nir.I):
+        return _Discrete(full(dt_s * np.asarray(node.r)), one, zero, zero, limits)
+    if isinstance(node, nir.LIF | nir.LI):
+        leak = np.minimum(full(dt_s / np.asarray(node.tau)), 1)
+        return _Discrete(leak * node.r, one - leak, zero, leak * node.v_leak, limits)
+    leak_syn, leak = (np.minimum(full(dt_s / np.asarray(tau)), 1) for tau in (node.tau_syn, node.tau_mem))
+    return _Discrete(leak_syn * node.w_in * leak * node.r, one - leak, one - leak_syn, zero, limits)
+
+
+def _grouped(node: Any) -> tuple[NDArray[Any], int]:
+    """Return the weights of a convolution, in the groups that it had before it was written out with zeros."""
+    groups = int(node.metadata.get("groups", 1))
+    fan_out, fan_in = node.weight.shape[:2]
+    if int(node.groups) > 1 or groups == 1 or fan_out % groups or fan_in % groups:
+        return node.weight, int(node.groups)
+    blocks = node.weight.reshape(groups, fan_out // groups, groups, fan_in // groups, *node.weight.shape[2:])
+    inside = np.stack([blocks[group, :, group] for group in range(groups)])
+    if np.count_nonzero(inside) != np.count_nonzero(node.weight):
+        return node.weight, 1
+    return inside.reshape(fan_out, fan_in // groups, *node.weight.shape[2:]), groups
+
+
+def _narrow(values: Floats | None) -> Floats:
+    """Return one value a channel, shape (channels, 1, 1), where those of an image do not depend on the position."""
+    assert values is not None
+    channels = per_channel(values.shape, values) if values.ndim == 3 else None
+    return np.array(values) if channels is None else channels[:, None, None]
+
+
+def _fill(layer: Any, weight: NDArray[Any], bias: NDArray[Any]) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(np.asarray(weight, dtype=np.float32)))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float32)))
+
+
+def _with_thresholds(layer: LIF, threshold: Floats) -> LIF:
+    with torch.no_grad():
+        layer.raw_threshold.copy_(raw_threshold(threshold))
+    return layer
+
+
+def raw_threshold(threshold: Floats) -> Tensor:
+    """Return the parameters whose softplus is the threshold in single precision.
+
+    Small thresholds are not all within reach, because softplus is flat there. The parameter is then the one just
+    above: potentials on any grid coarser than 1e-6 of the threshold fire as they should.
+    """
+    wanted = torch.from_numpy(threshold.astype(np.float32))
+    exact = (threshold + np.log(-np.expm1(-threshold))).astype(np.float32)
+    step = np.maximum(np.spacing(np.abs(exact)), np.spacing(threshold.astype(np.float32)) / 2)
+    candidates = torch.from_numpy(np.stack([exact + np.float32(k) * step for k in range(-4, 9)]))
+    # One by one: in the last place, softplus depends on where in a tensor a number stands.
+    reached = torch.stack([nn.functional.softplus(candidate.clone()) for candidate in candidates])
+    surplus = torch.where(reached >= wanted, reached - wanted, torch.full_like(reached, math.inf))
+    return candidates.gather(0, surplus.argmin(0, keepdim=True))[0]
+
+
+def _ints(value: Any) -> tuple[int, int]:
+    first, second = (int(side) for side in np.broadcast_to(value, 2))
+    return first, second

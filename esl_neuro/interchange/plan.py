@@ -1,0 +1,146 @@
+"""Nodes and weighted edges on their way to a NIR graph or from one: factors are folded until no edge has one.
+
+NIR edges carry a signal as it is. What a signal is to be multiplied by on its way (the gain of a neuron, a threshold
+folded into the weights, the 1/k^2 of an average pool) waits on the edge as a factor and :func:`settle` moves it into
+the weights at one of its ends, or inserts a diagonal connection where there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+WEIGHTED = (nir.Affine, nir.Linear, nir.Conv2d)
+
+
+@dataclass
+class Plan:
+    """A graph that is being built.
+
+    Attributes
+    ----------
+    nodes : dict of str to NIRNode
+        By name.
+    shapes : dict of str to tuple of int
+        Shape of the output of each node, without steps and batch.
+    edges : dict of (str, str) to float64 array
+        Factor of each edge; its shape broadcasts with that of the source.
+    findings : list of str
+        What has no form in NIR.
+    """
+
+    nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    edges: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+    def add(self, name: str, node: nir.NIRNode, shape: Iterable[int]) -> None:
+        """Add a node."""
+        self.nodes[name], self.shapes[name] = node, tuple(int(side) for side in shape)
+
+    def connect(self, source: str, target: str, factor: Any = 1.0) -> None:
+        """Add an edge; a second one between the same nodes adds to its factor, since NIR has no double edges."""
+        factor = np.asarray(factor, dtype=np.float64)
+        self.edges[source, target] = factor + self.edges.get((source, target), np.zeros(()))
+
+    def into(self, name: str) -> list[tuple[str, Floats]]:
+        """List sources and factors of the edges into a node."""
+        return [(source, factor) for (source, target), factor in self.edges.items() if target == name]
+
+    def out_of(self, name: str) -> list[str]:
+        """List the targets of a node."""
+        return [target for source, target in self.edges if source == name]
+
+
+def settle(plan: Plan) -> None:
+    """Fold the factor of every edge, so that afterwards all are one.
+
+    A factor that all edges into a connection share goes into that connection's weights. Another one goes into the
+    weights and the bias of the connection it comes from, if nothing else listens to that. Where neither end can take
+    it, a diagonal connection ``<target>_from_<source>`` does.
+    """
+    for name, node in plan.nodes.items():
+        factors = [factor for _, factor in plan.into(name)]
+        if isinstance(node, WEIGHTED) and factors and all(f.size == 1 and f == factors[0] for f in factors):
+            _scale_weights(node, float(factors[0]))
+            for source, _ in plan.into(name):
+                plan.edges[source, name] = np.ones(())
+    for (source, target), factor in list(plan.edges.items()):
+        if np.all(factor == 1):
+            continue
+        if len(plan.out_of(source)) == 1 and _scale_outputs(plan, source, factor):
+            plan.edges[source, target] = np.ones(())
+        else:
+            del plan.edges[source, target]
+            _insert_diagonal(plan, source, target, factor)
+
+
+def diagonal(shape: tuple[int, ...], factor: Floats) -> nir.NIRNode | None:
+    """Return the connection of each neuron to its counterpart, None if a convolution cannot hold the factor."""
+    if len(shape) == 1:
+        values = np.broadcast_to(factor, shape)
+        return nir.Affine(weight=np.diag(values), bias=np.zeros(shape))
+    channels = per_channel(shape, factor)
+    if channels is None:
+        return None
+    return convolution(np.diag(channels)[:, :, None, None], np.zeros(len(channels)), shape[1:])
+
+
+def convolution(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    input_shape: tuple[int, ...],
+    stride: tuple[int, ...] = (1, 1),
+    padding: tuple[int, ...] = (0, 0),
+    dilation: tuple[int, ...] = (1, 1),
+) -> nir.Conv2d:
+    """Return a convolution without groups, which is what all readers take."""
+    return nir.Conv2d(tuple(input_shape), weight, tuple(stride), tuple(padding), tuple(dilation), 1, bias)
+
+
+def per_channel(shape: tuple[int, ...], factor: Floats) -> Floats | None:
+    """Return a factor of a (channels, height, width) signal as one number a channel, None if positions differ."""
+    full = np.broadcast_to(factor, shape)
+    first = full[:, :1, :1]
+    return np.array(first[:, 0, 0]) if np.all(full == first) else None
+
+
+def _scale_weights(node: Any, factor: float) -> None:
+    if factor != 1:
+        node.weight = (node.weight * np.float64(factor)).astype(node.weight.dtype)
+
+
+def _scale_outputs(plan: Plan, name: str, factor: Floats) -> bool:
+    node, shape = plan.nodes[name], plan.shapes[name]
+    if not isinstance(node, WEIGHTED):
+        return False
+    if isinstance(node, nir.Conv2d):
+        rows = per_channel(shape, factor)
+        if rows is None:
+            return False
+    else:
+        rows = np.broadcast_to(factor, shape)
+    node.weight = (node.weight * rows.reshape(-1, *[1] * (node.weight.ndim - 1))).astype(node.weight.dtype)
+    if not isinstance(node, nir.Linear):
+        node.bias = (node.bias * rows).astype(node.bias.dtype)
+    return True
+
+
+def _insert_diagonal(plan: Plan, source: str, target: str, factor: Floats) -> None:
+    node = diagonal(plan.shapes[source], factor)
+    if node is None:
+        plan.findings.append(
+            f"'{target}': a factor for each position cannot be folded into a convolution; "
+            "keep native thresholds, or train one threshold per channel"
+        )
+        return
+    name = f"{target}_from_{source}"
+    plan.add(name, node, plan.shapes[source])
+    plan.connect(source, name)
+    plan.connect(name, target)

@@ -1,0 +1,338 @@
+"""What other programs make of a NIR file: their spikes beside those of the reference, entry by entry.
+
+Each reader has a folder of its own with pinned versions, beside one Python with a torch for the processor that all
+share. They run in processes of their own and never see this package; files are what goes between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
+from esl_neuro.interchange.comparison import Divergence, compare
+from esl_neuro.interchange.files import read_nir
+from esl_neuro.interchange.graphs import NEURONS, flat, order, time_step
+from esl_neuro.interchange.reference import Simulation, simulate
+
+NIR = ("nir==1.0.8", "nirtorch==2.6")
+READERS: dict[str, tuple[str, ...]] = {
+    "norse": ("norse==1.1.0", *NIR),
+    "snntorch": ("snntorch==1.0.0", *NIR),
+    "spikingjelly": ("spikingjelly==2.0.0", *NIR, "loguru==0.7.3", "tqdm==4.70.1"),
+    "nirtorch": NIR,
+}
+"""Each reader's packages. All are installed without their dependencies, which would bring a torch for CUDA."""
+
+SHARED = (
+    "torch==2.13.0",
+    "numpy==2.4.6",
+    "scipy==1.17.1",
+    "h5py==3.16.0",
+    "filelock==4.2.12",
+    "fsspec==2026.9.0",
+    "jinja2==3.1.6",
+    "markupsafe==3.0.4",
+    "mpmath==1.4.1",
+    "networkx==3.6.1",
+    "setuptools==66.1.1",
+    "sympy==1.14.0",
+    "typing-extensions==4.16.0",
+)
+PYTHONS = ("3.11", "3.12", "3.13")  # SpikingJelly 2.0 needs 3.11
+RUNNERS = Path(__file__).parent / "runners"
+RATES = (0.2, 0.5, 0.05, 0.8, 1.0)
+"""Rates of random input spikes, tried in turn until every layer fires often enough."""
+
+PATIENCE_S = 900
+INSTALL = "python -m esl_neuro.cli.readers --install"
+
+
+def default_folder() -> Path:
+    """Return where readers are installed: ``ESL_NEURO_READERS``, else a folder in the user's cache."""
+    given = os.environ.get("ESL_NEURO_READERS")
+    return Path(given) if given else Path.home() / ".cache" / "esl-neuro" / "readers"
+
+
+def installed(folder: Path) -> tuple[str, ...]:
+    """Return the names of the readers in a folder."""
+    return tuple(name for name in READERS if (folder / name / "complete").is_file() and _python(folder).exists())
+
+
+def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], None] = print) -> None:
+    """Install readers in pinned versions, each in a folder of its own, and one Python for all.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; about 1.2 GB.
+    names : iterable of str
+        Which readers, of :data:`READERS`.
+    say : callable
+        Told what is being done.
+
+    Raises
+    ------
+    BadInput
+        If there is no reader of that name.
+    MissingDependency
+        If there is no Python that can run them, or a package cannot be installed.
+    """
+    chosen = _known(names)
+    if not (folder / "python" / "complete").is_file():
+        say(f"{folder / 'python'}: Python with torch for the processor")
+        shutil.rmtree(folder / "python", ignore_errors=True)
+        _run_or_explain([_find_python(), "-m", "venv", str(folder / "python")])
+        _pip(folder, *SHARED)
+        _run_or_explain([str(_python(folder)), "-c", "import torch"], _CPU_TORCH)
+        (folder / "python" / "complete").touch()
+    for name in chosen:
+        say(f"{folder / name}: {' '.join(READERS[name])}")
+        shutil.rmtree(folder / name, ignore_errors=True)
+        _pip(folder, "--target", str(folder / name), *READERS[name])
+        (folder / name / "complete").touch()
+
+
+_CPU_TORCH = (
+    "the torch that pip found here needs CUDA; name an index with builds for the processor and try again: "
+    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+)
+
+
+def _known(names: Iterable[str]) -> tuple[str, ...]:
+    chosen = tuple(names)
+    for name in chosen:
+        if name not in READERS:
+            raise BadInput(f"reader '{name}'; {did_you_mean(name, READERS)}")
+    return chosen
+
+
+def _python(folder: Path) -> Path:
+    return folder / "python" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _find_python() -> str:
+    own = "{}.{}".format(*sys.version_info)
+    candidates = ([sys.executable] if own in PYTHONS else []) + [f"python{version}" for version in PYTHONS]
+    for candidate in candidates:
+        try:
+            found = subprocess.run([candidate, "-c", "import venv, ensurepip"], capture_output=True, check=False)
+        except OSError:
+            continue
+        if found.returncode == 0:
+            return candidate
+    raise MissingDependency(f"the readers need Python {', '.join(PYTHONS)}, none of which was found on the path")
+
+
+def _pip(folder: Path, *arguments: str) -> None:
+    _run_or_explain([str(_python(folder)), "-m", "pip", "install", "--quiet", "--no-deps", *arguments])
+
+
+def _run_or_explain(command: list[str], hint: str = "") -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MissingDependency(f"'{' '.join(command[:4])} ...' failed: {last}{'; ' if hint else ''}{hint}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one reader did.
+
+    Attributes
+    ----------
+    reader, version : str
+        Its name and what is installed.
+    status : str
+        ``equal``, ``different``, ``refused`` (it cannot hold the graph, which is no difference), ``absent`` (not
+        installed) or ``broken`` (its process died).
+    reason : str
+        Why it refused or broke.
+    compared : int
+        Entries of spike trains.
+    spikes : int
+        Spikes of the reference among them.
+    differing : int
+        Entries that differ.
+    latency_steps : dict of str to int
+        By how many steps each layer fires later than the reference, taken out before comparing.
+    divergence : Divergence or None
+        Where the two part first.
+    """
+
+    reader: str
+    version: str
+    status: str
+    reason: str = ""
+    compared: int = 0
+    spikes: int = 0
+    differing: int = 0
+    latency_steps: dict[str, int] | None = None
+    divergence: Divergence | None = None
+
+
+def verify(
+    path: Path,
+    *,
+    inputs: NDArray[np.float32] | None = None,
+    steps: int | None = None,
+    samples: int = 8,
+    seed: int = 0,
+    dt_s: float | None = None,
+    minimum: int = 10,
+    names: Iterable[str] = READERS,
+    folder: Path | None = None,
+) -> tuple[Verdict, ...]:
+    """Run a NIR file in every reader and compare all its spikes with the reference's.
+
+    An ``I`` node at the end, for which no reader has a counterpart, is left out; what would have entered it is
+    compared within a thousandth.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    inputs : float32 array, shape (steps, samples, ...), optional
+        Input spikes; random ones if none are given, at the first of :data:`RATES` at which every layer fires.
+    steps : int, optional
+        Steps of random inputs; without it, those of the file's metadata, else 50.
+    samples, seed : int
+        Number and seed of random inputs.
+    dt_s : float, optional
+        Time step in seconds; without it the file's own.
+    minimum : int
+        Spikes that every layer must have in the reference, because silence is equal to silence.
+    names : iterable of str
+        Which readers.
+    folder : Path, optional
+        Where they are installed.
+
+    Returns
+    -------
+    tuple of Verdict
+        One for each reader.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, or the reference knows no such graph.
+    CheckFailed
+        If some layer hardly fires, so that nothing would be shown.
+    """
+    chosen, folder = _known(names), folder or default_folder()
+    graph = flat(read_nir(path))
+    graph.metadata["dt_s"] = time_step(graph, dt_s)
+    ordered = order(graph)
+    fires = [name for component in ordered.components for name in component if isinstance(graph.nodes[name], NEURONS)]
+    if not fires:
+        raise BadInput(f"{path}: no node fires, so there is nothing to compare")
+    graph = _without_readout(graph)
+    if inputs is None:
+        inputs, reference = _random_run(graph, steps or int(graph.metadata.get("steps", 50)), samples, seed, minimum)
+    else:
+        inputs = np.asarray(inputs, dtype=np.float32)
+        reference = simulate(graph, inputs)
+    _demand_spikes(reference, minimum)
+    latest = len(fires)  # no program here is later than one step a layer
+    longer = np.concatenate([inputs, np.zeros((latest, *inputs.shape[1:]), np.float32)])
+    return tuple(
+        _ask(name, folder, graph, fires, longer, reference)
+        if name in installed(folder)
+        else Verdict(name, "", "absent", f"install it with '{INSTALL}'")
+        for name in chosen
+    )
+
+
+def _without_readout(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Let what enters an ``I`` node at the end leave the graph."""
+    ordered = order(graph)
+    last = [source for source, target in graph.edges if target == ordered.output]
+    if len(last) != 1 or not isinstance(graph.nodes[last[0]], nir.I):
+        return graph
+    nodes = {name: node for name, node in graph.nodes.items() if name != last[0]}
+    edges = [(a, ordered.output if b == last[0] else b) for a, b in graph.edges if a != last[0]]
+    return nir.NIRGraph(nodes, edges, graph.metadata, type_check=False)
+
+
+def _random_run(
+    graph: nir.NIRGraph, steps: int, samples: int, seed: int, minimum: int
+) -> tuple[NDArray[np.float32], Simulation]:
+    (shape,) = graph.nodes[order(graph).input].input_type.values()
+    draws = np.random.default_rng(seed).random((steps, samples, *(int(side) for side in shape)), dtype=np.float32)
+    for rate in RATES:
+        inputs = (draws < rate).astype(np.float32)
+        reference = simulate(graph, inputs)
+        if min(spikes.sum() for spikes in reference.spikes.values()) >= minimum:
+            break
+    return inputs, reference
+
+
+def _demand_spikes(reference: Simulation, minimum: int) -> None:
+    quiet = {name: int(spikes.sum()) for name, spikes in reference.spikes.items() if spikes.sum() < minimum}
+    if quiet:
+        layers = ", ".join(f"'{name}' ({count})" for name, count in quiet.items())
+        raise CheckFailed(
+            f"layers with less than {minimum} spikes: {layers}; equal silence shows nothing. Give inputs at which they "
+            "fire, or more steps or samples"
+        )
+
+
+def _ask(
+    name: str,
+    folder: Path,
+    graph: nir.NIRGraph,
+    fires: list[str],
+    inputs: NDArray[np.float32],
+    reference: Simulation,
+) -> Verdict:
+    with TemporaryDirectory() as scratch:
+        job = Path(scratch)
+        nir.write(job / "graph.nir", graph)
+        np.save(job / "inputs.npy", inputs)
+        (job / "job.json").write_text(json.dumps({"dt_s": graph.metadata["dt_s"], "fires": fires}), encoding="utf-8")
+        try:
+            done = subprocess.run(
+                [str(_python(folder)), str(RUNNERS / f"run_{name}.py"), scratch],
+                env={**_environment(), "PYTHONPATH": str(folder / name)},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired:
+            return Verdict(name, "", "broken", f"not finished after {PATIENCE_S} s")
+        if not (job / "result.json").is_file():
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            return Verdict(name, "", "broken", last)
+        result = json.loads((job / "result.json").read_text(encoding="utf-8"))
+        if result["status"] == "refused":
+            return Verdict(name, result["version"], "refused", result["reason"])
+        with np.load(job / "result.npz") as arrays:
+            comparison = compare(graph, fires, reference, dict(arrays))
+    return Verdict(
+        reader=name,
+        version=result["version"],
+        status="different" if comparison.differing else "equal",
+        compared=comparison.compared,
+        spikes=comparison.spikes,
+        differing=comparison.differing,
+        latency_steps=comparison.latency_steps,
+        divergence=comparison.divergence,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what would lead another Python to this one's packages."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}

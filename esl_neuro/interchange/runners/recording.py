@@ -1,0 +1,67 @@
+"""Run a network that a reader has made of a NIR file and write down what fired. Needs nothing of esl-neuro.
+
+Called as ``python run_<reader>.py JOB``, where JOB is a folder with ``graph.nir``, ``inputs.npy`` of shape (steps,
+batch, ...) and ``job.json`` (time step, names of the nodes that fire). Writes ``result.json`` and ``result.npz``.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import nir
+import numpy as np
+import torch
+
+
+class Refused(Exception):
+    """The reader cannot hold this graph, and its own importer would not say so."""
+
+
+def run(version, load, potential):
+    """Read the job, run it step by step, write the result.
+
+    ``load(graph, dt_s)`` makes the network, a module that maps (input, state) to (output, state);
+    ``potential(module, output)`` says what the potential of a neuron module is after a step, None if it does not tell.
+    """
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    job = json.loads((folder / "job.json").read_text())
+    try:
+        arrays = _record(load(nir.read(folder / "graph.nir"), job["dt_s"]), potential, job["fires"], folder)
+    except Exception as error:
+        reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+        result = {"status": "refused", "reason": (reason.strip().splitlines() or [""])[0]}
+    else:
+        result = {"status": "ran", "reason": ""}
+        np.savez(folder / "result.npz", **arrays)
+    (folder / "result.json").write_text(json.dumps({"version": version, **result}))
+
+
+def _record(network, potential, fires, folder):
+    inputs = torch.from_numpy(np.load(folder / "inputs.npy"))
+    modules = {path.replace(".", "_"): module for path, module in network.named_modules()}
+    now = {}
+
+    def keep(name):
+        def hook(module, _arguments, output):
+            fired = output[0] if isinstance(output, tuple) else output
+            now["spikes/" + name] = fired.detach().numpy()
+            level = potential(module, output)
+            if level is not None:
+                now["potentials/" + name] = level.detach().numpy()
+
+        return hook
+
+    for name in fires:
+        if name.replace(".", "_") in modules:
+            modules[name.replace(".", "_")].register_forward_hook(keep(name))
+    steps, state = [], None
+    with torch.no_grad():
+        for arriving in inputs:
+            now.clear()
+            output, state = network(arriving, state)
+            output = output[0] if isinstance(output, tuple) else output
+            steps.append({**now, "outputs": output.detach().numpy()})
+    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}

@@ -1,0 +1,24 @@
+"""Run a NIR file in snnTorch, through its own importer."""
+
+import contextlib
+import io
+from importlib.metadata import version
+
+from recording import Refused, run
+from snntorch.import_nir import import_from_nir
+
+DT_S = 1e-4
+
+
+def load(graph, dt_s):
+    if abs(dt_s - DT_S) > 1e-9 * DT_S:
+        raise Refused(f"its importer takes every time step for {DT_S:g} s, this one is {dt_s:g} s")
+    with contextlib.redirect_stdout(io.StringIO()):
+        return import_from_nir(graph)
+
+
+def potential(module, _output):
+    return getattr(module, "mem", None)
+
+
+run(version("snntorch"), load, potential)

@@ -1,0 +1,154 @@
+"""How the numbers of a network become integers of a chip.
+
+One set of rules for arrays and tensors alike: the compiler, which has no torch, and training that runs on the chip's
+integers round with these functions. The *scale* ``S`` of a group of neurons is integers per unit of the float network;
+its weights, thresholds and biases share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.hardware import Arithmetic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DECAY_ONE = 4096  # decays are multiples of 1 / 4096
+POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
+SMALLEST_WEIGHT_EXP = -8
+
+Values = TypeVar("Values", "NDArray[np.float64]", "Tensor")
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """How the input of a network becomes payloads of spikes.
+
+    Attributes
+    ----------
+    bits : int
+        1 for spikes of 0 and 1, else payloads reach from 0 to ``2**bits - 1``.
+    scale : float
+        Payload per unit of the float network's input; 1 for spikes of 0 and 1.
+    """
+
+    bits: int = 1
+    scale: float = 1.0
+
+    @property
+    def largest(self) -> int:
+        """Largest payload."""
+        return int(2**self.bits) - 1
+
+    def payloads(self, values: Values) -> Values:
+        """Round inputs; what is out of range is clipped."""
+        return (values * self.scale).round().clip(0, self.largest)
+
+
+SPIKES = InputFormat()
+
+
+def group_scale(
+    largest_weight: float, largest_threshold: float, arithmetic: Arithmetic, *, payload: float = 1.0, exponent: int = 0
+) -> float:
+    """Return the scale that makes the largest weight use the whole range, unless a threshold would then not fit.
+
+    ``S = min(weight_max 2**exponent payload / max|W|, (2**17 - 1) / max(threshold))``
+
+    A network whose numbers have been rounded has the same scale again, so rounding twice changes nothing.
+
+    Parameters
+    ----------
+    largest_weight, largest_threshold : float
+        ``max|W|`` of the group, and the largest threshold, 0 for a readout that never fires.
+    arithmetic : Arithmetic
+        Integer formats of the chip.
+    payload : float
+        Payload of a source per unit of its signal.
+    exponent : int
+        Weight exponent of the connection.
+    """
+    limits = []
+    if largest_weight > 0:
+        limits.append(arithmetic.weight_max * 2.0**exponent * payload / largest_weight)
+    if largest_threshold > 0:
+        limits.append(float(2**arithmetic.threshold_bits - 1) / largest_threshold)
+    return min(limits, default=1.0)
+
+
+def graded_exponent(
+    largest_weight: float, largest_threshold: float, largest_sum: float, payload: float, arithmetic: Arithmetic
+) -> int:
+    """Return the weight exponent of a connection that carries graded spikes.
+
+    The largest one, at most 0, with which thresholds fit and no input can make the synaptic current wrap. It depends
+    on whole numbers only, so a network that has been rounded has the same exponent again.
+
+    Parameters
+    ----------
+    largest_weight, largest_threshold, payload : float
+        As in :func:`group_scale`.
+    largest_sum : float
+        Largest sum of integer weights times payloads that a step can bring, the largest weight being the chip's.
+    arithmetic : Arithmetic
+        Integer formats of the chip.
+    """
+    if largest_weight <= 0:
+        return 0
+    largest_current = 2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT) - 1
+    for exponent in range(0, SMALLEST_WEIGHT_EXP, -1):
+        shift = 2.0**exponent
+        threshold = round(largest_threshold * arithmetic.weight_max * shift * payload / largest_weight)
+        if threshold < 2**arithmetic.threshold_bits and largest_sum * shift <= largest_current:
+            return exponent
+    return SMALLEST_WEIGHT_EXP
+
+
+def round_weights(weights: Values, scale: float, arithmetic: Arithmetic) -> Values:
+    """Return ``step round(scale W / step)`` within the range of the chip.
+
+    Even weights pass through the chip's 8-bit formats unchanged whatever their signs are.
+    """
+    step = arithmetic.weight_step
+    steps = (weights * scale / step).round()
+    return (step * steps).clip(arithmetic.weight_min, arithmetic.weight_max)
+
+
+def round_thresholds(thresholds: Values, scale: float, arithmetic: Arithmetic) -> Values:
+    """Return ``vth = round(scale threshold)``, the largest that the chip holds where that is too large."""
+    return (thresholds * scale).round().clip(0, 2**arithmetic.threshold_bits - 1)
+
+
+def round_current_decay(decay: Values) -> Values:
+    """Return ``du = round(4096 decay) - 1``; 4095 is a current that is forgotten at once."""
+    return (decay * DECAY_ONE).round() - 1
+
+
+def round_potential_decay(decay: Values) -> Values:
+    """Return ``dv = round(4096 decay)``, of which 4095 is the largest."""
+    return (decay * DECAY_ONE).round().clip(0, DECAY_ONE - 1)
+
+
+def bias_format(bias: Values, arithmetic: Arithmetic) -> tuple[Values, Values]:
+    """Write biases as ``mantissa << exponent``, each with the smallest exponent that holds it.
+
+    Parameters
+    ----------
+    bias : float64 array or Tensor, shape (neurons,)
+        Biases in units of ``v``: ``2**6 scale b``. One that is too large for any exponent is clipped.
+
+    Returns
+    -------
+    mantissa, exponent : float64 array or Tensor, shape (neurons,)
+        Whole numbers.
+    """
+    largest = 2 ** (arithmetic.bias_mantissa_bits - 1) - 1
+    exponents = bias * 0
+    for _ in range(2**arithmetic.bias_exponent_bits - 1):
+        exponents = exponents + (abs((bias / 2.0**exponents).round()) > largest)
+    return (bias / 2.0**exponents).round().clip(-largest, largest), exponents

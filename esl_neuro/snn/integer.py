@@ -1,0 +1,259 @@
+"""The neuron of the chip as a layer that learns: whole numbers forwards, surrogate gradients in float units backwards.
+
+Forwards it is :class:`esl_neuro.compiler.program.Group`, bit for bit, ``a`` being the weighted sum of arriving spikes,
+``M = 2**23`` and ``trunc0`` rounding toward zero::
+
+    u = trunc0(u keep_u / 4096) + 64 a;   wraps once at +-M
+    v = trunc0(v keep_v / 4096) + u + bias;   saturates at +-(M - 1)
+    spike = v > 64 vth;   v = 0 where it spikes
+
+Backwards it is the float neuron at the potentials ``v / (64 S)``: rounding, wrap and saturation pass errors on as if
+they were not there (straight through).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from esl_neuro.compiled import compiled, use_threads
+from esl_neuro.rounding import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.snn.functional import Surrogate, lif_errors
+from esl_neuro.snn.kernels import rows
+
+HALF_RANGE = float(2**23)
+POTENTIAL_ONE = float(2**POTENTIAL_SHIFT)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Whole numbers that a group of neurons needs.
+
+    Attributes
+    ----------
+    keep_u, keep_v : float
+        What remains of ``u`` and ``v`` after a step, in 1/4096.
+    vth, bias : float64 Tensor
+        Thresholds in integer units and biases in units of ``v``; they broadcast with a step of one sample.
+    scale : float
+        ``S``, integers per float unit.
+    """
+
+    keep_u: float
+    keep_v: float
+    vth: Tensor
+    bias: Tensor
+    scale: float
+
+    @property
+    def unit(self) -> float:
+        """Float units per unit of ``v``: ``1 / (64 S)``, a single-precision number."""
+        return float(np.float32(1 / (POTENTIAL_ONE * self.scale)))
+
+
+def integer_lif(
+    sums: Tensor, threshold: Tensor, bias: Tensor | None, constants: Constants, surrogate: Surrogate, width: float
+) -> Tensor:
+    """Run neurons over time from rest.
+
+    Parameters
+    ----------
+    sums : Tensor, shape (steps, batch, ...)
+        ``a``, whole numbers; as gradient it gets ``e_I / S``, with ``I = a / S`` the current in float units.
+    threshold, bias : Tensor
+        In float units, for their gradients alone: what counts are the rounded ones of ``constants``.
+    constants : Constants
+        The whole numbers.
+    surrogate : callable
+        Slope of the step, one of :data:`~esl_neuro.snn.functional.SURROGATES`.
+    width : float
+        Its width, in float units.
+
+    Returns
+    -------
+    float32 Tensor, shape (steps, batch, ...)
+        Spikes, 0 or 1.
+    """
+    spikes: Tensor = _IntegerLIF.apply(sums, threshold, bias, constants, surrogate, width)  # type: ignore[no-untyped-call]
+    return spikes
+
+
+def integer_readout(sums: Tensor, bias: Tensor | None, constants: Constants) -> Tensor:
+    """Return by how much each step changes the potentials, in float units; gradients are those of ``I + bias``.
+
+    Returns
+    -------
+    float64 Tensor, shape (steps, batch, outputs)
+        Their sum over the steps is exactly the potential times ``constants.unit``: of equal potentials, none wins by
+        rounding.
+    """
+    changes: Tensor = _Readout.apply(sums, bias, constants)  # type: ignore[no-untyped-call]
+    return changes
+
+
+class StraightThrough(torch.autograd.Function):
+    """``(values, rounded, factor) -> rounded``, with the gradient of ``factor values``."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rounded: Tensor, factor: float) -> Tensor:  # noqa: ARG004 (only its gradient)
+        """Return the rounded values."""
+        ctx.factor = factor
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Return the error of the values."""
+        return grads[0] * ctx.factor, None, None
+
+
+def straight_through(values: Tensor, rounded: Tensor, factor: float) -> Tensor:
+    """Return ``rounded``, whose gradient for ``values`` is ``factor``."""
+    result: Tensor = StraightThrough.apply(values, rounded, factor)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _IntegerLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        sums: Tensor,
+        threshold: Tensor,
+        bias: Tensor | None,
+        constants: Constants,
+        surrogate: Surrogate,
+        width: float,
+    ) -> Tensor:
+        steps = len(sums) if any(ctx.needs_input_grad) else min(len(sums), 1)
+        spikes, charged = run(sums, constants, constants.unit, steps)
+        levels = (constants.vth / constants.scale).to(charged.dtype)
+        ctx.save_for_backward(charged, levels)
+        ctx.constants, ctx.surrogate, ctx.width = constants, surrogate, width
+        ctx.shapes = threshold.shape, None if bias is None else bias.shape
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        charged, levels = ctx.saved_tensors
+        constants, (of_threshold, of_bias) = ctx.constants, ctx.shapes
+        tau = constants.keep_v / DECAY_ONE
+        error_u, error_threshold = lif_errors(charged, levels, grads[0], tau, ctx.surrogate, ctx.width)
+        error_bias = None if of_bias is None else error_u.sum((0, 1)).sum_to_size(of_bias)
+        error_current = _through_synapses(error_u, constants.keep_u / DECAY_ONE)
+        return error_current / constants.scale, error_threshold.sum_to_size(of_threshold), error_bias, None, None, None
+
+
+class _Readout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, bias: Tensor | None, constants: Constants) -> Tensor:
+        ctx.constants, ctx.dtype, ctx.bias_shape = constants, sums.dtype, None if bias is None else bias.shape
+        spikes, charged = run(sums, constants, 1.0, len(sums))
+        potentials = charged.double() * (1 - spikes)
+        return torch.diff(potentials, dim=0, prepend=torch.zeros_like(potentials[:1])) * constants.unit
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        error = grads[0].to(ctx.dtype)
+        error_bias = None if ctx.bias_shape is None else error.sum((0, 1)).sum_to_size(ctx.bias_shape)
+        return error / ctx.constants.scale, error_bias, None
+
+
+def _through_synapses(error_u: Tensor, kept: float) -> Tensor:
+    """Errors of the currents that ``u[t] = kept u[t-1] + I[t]`` gathers."""
+    if kept == 0:
+        return error_u
+    error_current, later = torch.empty_like(error_u), torch.zeros_like(error_u[0])
+    for step in range(len(error_u) - 1, -1, -1):
+        later = torch.add(error_u[step], later, alpha=kept, out=error_current[step])
+    return error_current
+
+
+def run(sums: Tensor, constants: Constants, unit: float, steps_kept: int) -> tuple[Tensor, Tensor]:
+    """Run the neurons, compiled where there is a compiled form.
+
+    Parameters
+    ----------
+    sums : float32 or float64 Tensor, shape (steps, batch, ...)
+        ``a``; the steps may share their memory.
+    constants : Constants
+        The whole numbers.
+    unit : float
+        What a unit of ``v`` is worth in ``charged``.
+    steps_kept : int
+        Steps of ``charged``: all of them, or one that all share if nobody reads them.
+
+    Returns
+    -------
+    spikes : float32 Tensor, shape (steps, batch, ...)
+    charged : float32 Tensor, shape (steps_kept, batch, ...)
+        ``unit v`` before the reset; exact if the unit is 1.
+    """
+    spikes = sums.new_empty(sums.shape, dtype=torch.float32)
+    charged = sums.new_empty((steps_kept, *sums.shape[1:]), dtype=torch.float32)
+    if sums.device.type == "cpu":
+        run_compiled(sums, constants, unit, spikes, charged)
+    else:
+        run_in_torch(sums, constants, unit, spikes, charged)
+    return spikes, charged
+
+
+def run_in_torch(sums: Tensor, constants: Constants, unit: float, spikes: Tensor, charged: Tensor) -> None:
+    """Write spikes and potentials, on any device; double precision is exact here."""
+    u = v = torch.zeros(sums.shape[1:], dtype=torch.float64, device=sums.device)
+    threshold = constants.vth * POTENTIAL_ONE
+    for step, arriving in enumerate(sums.unbind(0)):
+        u = torch.trunc(u * constants.keep_u / DECAY_ONE) + POTENTIAL_ONE * arriving
+        u = torch.where(u > HALF_RANGE, u - 2 * HALF_RANGE, torch.where(u <= -HALF_RANGE, u + 2 * HALF_RANGE, u))
+        v = torch.trunc(v * constants.keep_v / DECAY_ONE) + u + constants.bias
+        v = v.clamp(1 - HALF_RANGE, HALF_RANGE - 1)
+        spikes[step] = v > threshold
+        charged[step % len(charged)] = v * unit
+        v = torch.where(v > threshold, 0.0, v)
+
+
+def run_compiled(sums: Tensor, constants: Constants, unit: float, spikes: Tensor, charged: Tensor) -> None:
+    """Write spikes and potentials, on the processor."""
+    shape = sums.shape[2:]
+    once = sums[:1] if sums.stride(0) == 0 else sums
+    bias, threshold = (
+        values.expand(shape).contiguous().numpy().ravel() for values in (constants.bias, constants.vth * POTENTIAL_ONE)
+    )
+    use_threads(torch.get_num_threads())
+    _run(rows(once), constants.keep_u, constants.keep_v, bias, threshold, unit, rows(spikes), rows(charged))
+
+
+@compiled
+def _run(
+    sums: NDArray[Any],
+    keep_u: float,
+    keep_v: float,
+    bias: NDArray[np.float64],
+    threshold: NDArray[np.float64],
+    unit: float,
+    spikes: NDArray[np.float32],
+    charged: NDArray[np.float32],
+) -> None:
+    steps, samples, neurons = spikes.shape
+    top = HALF_RANGE - 1.0
+    for sample in numba.prange(samples):
+        current, potential = np.zeros(neurons), np.zeros(neurons)
+        for step in range(steps):
+            # Sums that never change, and charges that nobody reads again, have the memory of one step.
+            arriving, level = sums[step % len(sums), sample], charged[step % len(charged), sample]
+            fired = spikes[step, sample]
+            for n in range(neurons):
+                u = np.trunc(current[n] * keep_u * (1 / 4096)) + POTENTIAL_ONE * arriving[n]
+                if u > HALF_RANGE:
+                    u -= 2 * HALF_RANGE
+                elif u <= -HALF_RANGE:
+                    u += 2 * HALF_RANGE
+                v = np.trunc(potential[n] * keep_v * (1 / 4096)) + u + bias[n]
+                v = min(max(v, -top), top)
+                o = 1.0 if v > threshold[n] else 0.0
+                current[n], potential[n] = u, v * (1.0 - o)
+                level[n], fired[n] = v * unit, o

@@ -1,0 +1,365 @@
+"""Networks whose forward pass is the integer program of a chip, and which learn in float units.
+
+Weights, thresholds and batch norm stay the float parameters that optimiser and structure learner know, under the same
+names. Every forward pass rounds them by the rules of :mod:`esl_neuro.rounding`; connections that do not exist stay
+exactly zero, and a connection whose weight rounds to zero can still learn to be more.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import Arithmetic
+from esl_neuro.rounding import (
+    DECAY_ONE,
+    POTENTIAL_SHIFT,
+    SPIKES,
+    InputFormat,
+    bias_format,
+    graded_exponent,
+    group_scale,
+    round_current_decay,
+    round_potential_decay,
+    round_thresholds,
+    round_weights,
+)
+from esl_neuro.snn.integer import Constants, integer_lif, integer_readout, straight_through
+from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
+from esl_neuro.snn.neurons import LIF, CubaLIF
+
+EXACT_SUM = 2**24  # whole numbers up to here are exact in single precision, whatever the order of a sum
+
+
+class IntegerLIF(LIF):
+    """The neurons of a :class:`~esl_neuro.snn.neurons.LIF` or ``CubaLIF``, with the chip's arithmetic.
+
+    Parameters
+    ----------
+    neurons : LIF
+        Whose thresholds are shared, not copied.
+    """
+
+    def __init__(self, neurons: LIF) -> None:
+        nn.Module.__init__(self)
+        self.tau = neurons.tau
+        self.tau_syn = neurons.synapses.tau_syn if isinstance(neurons, CubaLIF) else 0.0
+        self.surrogate, self.surrogate_width = neurons.surrogate, neurons.surrogate_width
+        self.raw_threshold = neurons.raw_threshold
+
+    def forward(self, sums: Tensor, bias: Tensor | None = None, constants: Constants | None = None) -> Tensor:
+        """Return spikes, shape (steps, batch, ...), of weighted sums of whole numbers."""
+        if constants is None:
+            raise TypeError("the neurons of a quantised network need the constants of their layer")
+        return integer_lif(sums, self.threshold, bias, constants, self.surrogate, self.surrogate_width)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A layer as it is on the chip.
+
+    Attributes
+    ----------
+    weights : Tensor
+        Even whole numbers, in the shape of the layer's weight.
+    weight_exp : int
+        Shift of the weighted sums; a negative one shifts right, rounding down.
+    factor : float
+        Integer weight per unit of the float weight.
+    constants : Constants
+        Those of the neurons.
+    exact_in_single : bool
+        Whether single precision holds every sum of weights times payloads.
+    """
+
+    weights: Tensor
+    weight_exp: int
+    factor: float
+    constants: Constants
+    exact_in_single: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One connection of the program and the neurons it feeds, as names of layers.
+
+    Attributes
+    ----------
+    before : tuple of str
+        Pools and flattens between the source and the connection, in order.
+    connection : str
+        Linear layer or convolution.
+    norm, neurons : str or None
+        Batch norm, which is folded, and the neurons; None for a readout that does not fire.
+    payload : InputFormat
+        What arrives from the source.
+    pooled : int
+        Values that one input of the connection sums.
+    """
+
+    before: tuple[str, ...]
+    connection: str
+    norm: str | None
+    neurons: str | None
+    payload: InputFormat
+    pooled: int
+
+
+class QuantisedNetwork(nn.Sequential):
+    """A chain of layers that computes what the integer program of its numbers computes, every spike equal.
+
+    Average pools sum, and their divisor goes into the weights that follow, as the compiler does it. Batch norm is
+    folded with its running statistics, which stay as they are. Dropout is left out: the chip has none.
+
+    Parameters
+    ----------
+    network : nn.Sequential
+        The float network; its parameters are shared.
+    arithmetic : Arithmetic
+        Integer formats of the chip.
+    inputs : InputFormat
+        How input becomes payloads.
+
+    Raises
+    ------
+    BadInput
+        If a layer has no integer form; all of them are named.
+    """
+
+    def __init__(self, network: nn.Module, arithmetic: Arithmetic, inputs: InputFormat = SPIKES) -> None:
+        super().__init__()
+        if type(network) is not nn.Sequential:
+            raise BadInput(
+                f"training.quantize: a network of type {type(network).__name__} has no integer form in training; "
+                "allowed: chains of layers in the papers' notation, such as 64-256-10"
+            )
+        for name, layer in network.named_children():
+            self.add_module(name, IntegerLIF(layer) if isinstance(layer, LIF) else layer)
+        self.arithmetic, self.inputs = arithmetic, inputs
+        self.stages, self.after = _stages(self, inputs)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return spikes or changes of potential, shape (steps, batch, classes)."""
+        if self.inputs.bits > 1:
+            signal = _once(signal, self.inputs.payloads)
+        for stage in self.stages:
+            signal = self._run(stage, signal)
+        for name in self.after:
+            signal = self.get_submodule(name)(signal)
+        return signal
+
+    def _run(self, stage: Stage, signal: Tensor) -> Tensor:
+        weight, bias = self._folded(stage)
+        integers = self._integers(stage, weight, bias)
+        for name in stage.before:
+            layer = self.get_submodule(name)
+            signal = layer(signal)
+            if isinstance(layer, AvgPool2d):
+                signal = (signal * _window(layer)).round()
+        weights = straight_through(weight, integers.weights, integers.factor)
+        if not integers.exact_in_single:
+            weights, signal = weights.double(), signal.double()
+        connection = self.get_submodule(stage.connection)
+        sums = _once(signal, lambda steps: _weighted_sums(connection, weights, steps))
+        if integers.weight_exp < 0:
+            shift = 2.0**integers.weight_exp
+            sums = _once(sums, lambda steps: straight_through(steps, torch.floor(steps * shift), shift))
+        if stage.neurons is None:
+            return integer_readout(sums, bias, integers.constants)
+        spikes: Tensor = self.get_submodule(stage.neurons)(sums, bias, integers.constants)
+        return spikes
+
+    def _folded(self, stage: Stage) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias with batch norm folded into them; the bias broadcasts with a step of one sample."""
+        connection = self.get_submodule(stage.connection)
+        weight, bias = connection.weight, connection.bias
+        if stage.norm is not None:
+            norm = self.get_submodule(stage.norm)
+            gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            weight = weight * gain[:, None, None, None]
+            bias = norm.bias + gain * ((0 if bias is None else bias) - norm.running_mean)
+        if bias is not None and weight.dim() == 4:
+            bias = bias[:, None, None]
+        return weight, bias
+
+    def integers(self, stage: Stage) -> Integers:
+        """Return a stage as it is on the chip now."""
+        return self._integers(stage, *self._folded(stage))
+
+    @torch.no_grad()
+    def _integers(self, stage: Stage, weight: Tensor, bias: Tensor | None) -> Integers:
+        arithmetic, payload = self.arithmetic, stage.payload
+        neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
+        largest_threshold = float(neurons.threshold.max()) if isinstance(neurons, IntegerLIF) else 0.0
+        largest_weight = float(weight.abs().max()) / stage.pooled
+        arriving = payload.largest * stage.pooled
+        exponent = 0
+        if payload.bits > 1:
+            full = weight * (arithmetic.weight_max / (largest_weight * stage.pooled or 1.0))
+            largest_sum = _largest_sum(round_weights(full, 1.0, arithmetic)) * arriving
+            exponent = graded_exponent(largest_weight, largest_threshold, largest_sum, payload.scale, arithmetic)
+        scale = group_scale(largest_weight, largest_threshold, arithmetic, payload=payload.scale, exponent=exponent)
+        factor = scale / (2.0**exponent * payload.scale * stage.pooled)
+        weights = round_weights(weight, factor, arithmetic)
+        if bias is None:
+            drive = weight.new_zeros((), dtype=torch.float64)
+        else:
+            mantissa, shift = bias_format(bias.double() * scale * 2**POTENTIAL_SHIFT, arithmetic)
+            drive = mantissa * 2**shift
+        if not isinstance(neurons, IntegerLIF):
+            # A readout forgets nothing, and fires, if it must, as late as the chip can.
+            vth = weight.new_full((), 2**arithmetic.threshold_bits - 1, dtype=torch.float64)
+            constants = Constants(0.0, float(DECAY_ONE), vth, drive, scale)
+        else:
+            vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
+            constants = Constants(*_kept(neurons), vth, drive, scale)
+        return Integers(weights, exponent, factor, constants, _exact_in_single(weights, arriving, arithmetic))
+
+    @torch.no_grad()
+    def on_grid(self) -> nn.Sequential:
+        """Return the float network of the rounded numbers, batch norm folded: the compiler makes these integers of it.
+
+        Rounding what is rounded changes nothing, so any reader of the network meets the numbers that learned.
+        """
+        network = nn.Sequential()
+        for name, layer in self.named_children():
+            if not isinstance(layer, BatchNorm2d | IntegerLIF):
+                network.add_module(name, copy.deepcopy(layer))
+            elif isinstance(layer, IntegerLIF):
+                network.add_module(name, _float_neurons(layer))
+        for stage in self.stages:
+            _, bias = self._folded(stage)
+            integers = self.integers(stage)
+            constants, connection = integers.constants, network.get_submodule(stage.connection)
+            connection.weight.copy_(integers.weights / integers.factor)
+            if bias is not None:
+                rounded = constants.bias / 2**POTENTIAL_SHIFT / constants.scale
+                connection.bias = nn.Parameter(rounded.flatten().to(connection.weight.dtype))
+            if stage.neurons is not None:
+                neurons = network.get_submodule(stage.neurons)
+                # A threshold that rounds to zero stays as it is, because a threshold of zero has no meaning elsewhere.
+                levels = torch.where(constants.vth > 0, constants.vth / constants.scale, neurons.threshold.double())
+                neurons.raw_threshold.copy_(levels + torch.log(-torch.expm1(-levels)))
+        return network
+
+
+def _stages(network: nn.Sequential, inputs: InputFormat) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+    """Split a chain into stages and the layers behind the last one; refuse by name what has no place there."""
+    stages: list[Stage] = []
+    findings: list[str] = []
+    before: list[str] = []
+    pooled = 1
+    waiting: str | None = None  # a connection whose neurons have not come yet
+    norm: str | None = None
+
+    def close(neurons: str | None) -> None:
+        nonlocal before, pooled, waiting, norm
+        if waiting is not None:
+            payload = SPIKES if stages else inputs
+            stages.append(Stage(tuple(before), waiting, norm, neurons, payload, pooled))
+        before, pooled, waiting, norm = [], 1, None, None
+
+    children = [(name, layer) for name, layer in network.named_children() if not isinstance(layer, nn.Dropout)]
+    after: list[str] = []
+    for name, layer in children:
+        if isinstance(layer, IntegerLIF) and waiting is not None:
+            if layer.tau_syn and (norm is not None or network.get_submodule(waiting).bias is not None):
+                findings.append(f"'{waiting}': a bias into a synaptic filter has no integer form; leave it away")
+            close(name)
+        elif isinstance(layer, Vote) and (waiting is not None or stages):
+            close(None)
+            after.append(name)
+        elif waiting is None and not after and isinstance(layer, Flatten):
+            before.append(name)
+        elif waiting is None and not after and isinstance(layer, AvgPool2d) and _plain_pool(layer):
+            before.append(name)
+            pooled *= _window(layer)
+        elif waiting is None and not after and isinstance(layer, nn.Linear | nn.Conv2d):
+            waiting = name
+        elif waiting is not None and norm is None and isinstance(layer, BatchNorm2d):
+            norm = name
+        else:
+            findings.append(f"'{name}' ({type(layer).__name__}) has no integer form where it stands")
+    close(None)
+    if findings or not stages or before:
+        findings += [] if stages else ["there is no weighted layer"]
+        raise BadInput(
+            f"training.quantize: {'; '.join(findings)}; allowed: linear layers and convolutions, each with batch norm "
+            "or without, then its neurons; average pools and flattens before them; a vote at the end"
+        )
+    return tuple(stages), tuple(after)
+
+
+def _once(signal: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of steps to a signal, once if it is the same at every step."""
+    if len(signal) < 2 or signal.stride(0) != 0:
+        return function(signal)
+    once = function(signal[:1])
+    return once.expand(len(signal), *once.shape[1:])
+
+
+def _weighted_sums(connection: nn.Module, weights: Tensor, signal: Tensor) -> Tensor:
+    if isinstance(connection, nn.Linear):
+        return nn.functional.linear(signal, weights)
+    assert isinstance(connection, nn.Conv2d)
+    merged = nn.functional.conv2d(
+        signal.flatten(0, 1),
+        weights,
+        None,
+        connection.stride,
+        connection.padding,
+        connection.dilation,
+        connection.groups,
+    )
+    # Some devices convolve by transforms, which leave whole numbers by far less than one half.
+    whole = straight_through(merged, merged.detach().round(), 1.0)
+    return whole.reshape(*signal.shape[:2], *whole.shape[1:])
+
+
+def _largest_sum(weights: Tensor) -> float:
+    """Largest sum of weights of one sign into a neuron."""
+    rows = weights.flatten(1)
+    return float(torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)).max())
+
+
+def _exact_in_single(weights: Tensor, arriving: int, arithmetic: Arithmetic) -> bool:
+    fan_in = math.prod(weights.shape[1:])
+    if fan_in * arithmetic.weight_max * arriving <= EXACT_SUM:
+        return True
+    return float(weights.double().abs().flatten(1).sum(1).max()) * arriving <= EXACT_SUM
+
+
+def _kept(neurons: IntegerLIF) -> tuple[float, float]:
+    """Return what remains of ``u`` and ``v`` after a step, in 1/4096."""
+    du = float(round_current_decay(np.asarray(1 - neurons.tau_syn)))
+    dv = float(round_potential_decay(np.asarray(1 - neurons.tau)))
+    return DECAY_ONE - (du + 1), DECAY_ONE - dv
+
+
+def _float_neurons(layer: IntegerLIF) -> LIF:
+    """Float neurons with the rounded decays and the same thresholds."""
+    keep_u, keep_v = (kept / DECAY_ONE for kept in _kept(layer))
+    shape, name = tuple(layer.raw_threshold.shape), layer.surrogate.__name__
+    learned = layer.raw_threshold.requires_grad
+    if layer.tau_syn:
+        neurons: LIF = CubaLIF(shape, keep_v, keep_u, 1.0, name, layer.surrogate_width, learned)
+    else:
+        neurons = LIF(shape, keep_v, 1.0, name, layer.surrogate_width, learned)
+    neurons.raw_threshold.copy_(layer.raw_threshold)
+    return neurons
+
+
+def _window(layer: AvgPool2d) -> int:
+    size = layer.kernel_size
+    return size * size if isinstance(size, int) else math.prod(size)
+
+
+def _plain_pool(layer: AvgPool2d) -> bool:
+    return layer.stride == layer.kernel_size and layer.padding == 0 and not layer.ceil_mode

@@ -1,0 +1,68 @@
+"""What a recipe says about training on the integers of a chip."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from esl_neuro.data import Dataset
+from esl_neuro.data.encodings import ENCODINGS
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import Arithmetic, load_target
+from esl_neuro.recipe import Recipe
+from esl_neuro.resources import resource_names
+from esl_neuro.rounding import SPIKES, InputFormat
+from esl_neuro.snn.layers import BatchNorm2d
+from esl_neuro.snn.quantised import QuantisedNetwork
+
+
+def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> QuantisedNetwork:
+    """Let a network compute with the integers of the recipe's target; its parameters are shared.
+
+    Raises
+    ------
+    BadInput
+        If target, network or input have no integer form, or batch norm would have to begin with no statistics.
+    """
+    assert recipe.training.quantize is not None
+    if recipe.training.start_from is None and any(isinstance(layer, BatchNorm2d) for layer in network.modules()):
+        raise BadInput(
+            "training.quantize: batch norm is folded with the statistics of a finished run; train without quantize "
+            "first, then: esl-neuro train --from RUN --quantize TARGET"
+        )
+    return QuantisedNetwork(network, arithmetic_of(recipe.training.quantize), input_format(recipe, dataset))
+
+
+def arithmetic_of(name: str) -> Arithmetic:
+    """Return the integer formats of a target.
+
+    Raises
+    ------
+    BadInput
+        If there is no such target, or it declares no integer arithmetic.
+    """
+    target = load_target(name)
+    if target.arithmetic is None:
+        able = [each for each in resource_names("hw_targets") if load_target(each).arithmetic is not None]
+        raise BadInput(
+            f"training.quantize: hardware target '{target.name}' has no [arithmetic]; allowed: {', '.join(able)}"
+        )
+    return target.arithmetic
+
+
+def input_format(recipe: Recipe, dataset: Dataset) -> InputFormat:
+    """Return how the input becomes payloads: intensities use all bits, counts of events are payloads already.
+
+    Raises
+    ------
+    BadInput
+        If the input is normalised, so that it has negative values.
+    """
+    encoding, bits = ENCODINGS[recipe.data.encoding], recipe.training.input_bits
+    if encoding.signal == "spikes":
+        return SPIKES
+    if dataset.normalisation is not None:
+        raise BadInput(
+            f"training.quantize: graded input of data set '{dataset.name}' is normalised and has negative values, "
+            "which no payload holds; use an encoding of spikes, such as data.encoding = 'even_rate'"
+        )
+    return InputFormat(bits, 1.0 if encoding.timed else 2.0**bits - 1)

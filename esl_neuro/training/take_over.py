@@ -1,0 +1,85 @@
+"""Start a run from a finished one: its best weights, thresholds and connections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.recipe import Recipe
+from esl_neuro.sparsity import Learner, Rewirer
+from esl_neuro.training.checkpoint import Checkpoint
+from esl_neuro.training.run_folder import RunFolder
+
+
+def source_of(recipe: Recipe) -> RunFolder | None:
+    """Return the run that a recipe starts from, or None.
+
+    Raises
+    ------
+    BadInput
+        If it is no finished run, or had another seed, which decides what the validation part is.
+    """
+    if recipe.training.start_from is None:
+        return None
+    source = RunFolder(Path(recipe.training.start_from))
+    seed, before = recipe.training.seed, source.recipe().training.seed
+    if not source.result.exists():
+        raise BadInput(
+            f"training.start_from: the run {source.path} is not finished; esl-neuro train --resume {source.path}"
+        )
+    if seed != before:
+        raise BadInput(
+            f"training.start_from: the seed of {source.path} is {before}, this one is {seed}; another seed would "
+            f"validate on samples that were trained on, use training.seed = {before}"
+        )
+    return source
+
+
+def take_over(source: RunFolder, recipe: Recipe, network: nn.Module, learner: Learner) -> None:
+    """Give network and learner what the best epoch of a run had.
+
+    A learner that prunes and regrows begins its schedule anew, from the connections of that run; one with latent
+    values of its own goes on where it stood.
+
+    Parameters
+    ----------
+    source : RunFolder
+        The finished run.
+    recipe : Recipe
+        Of the run that starts.
+    network : nn.Module
+        Of the same layers.
+    learner : Learner
+        As it was made for the network.
+
+    Raises
+    ------
+    BadInput
+        If the network is another one, or the learner cannot go on from what the run's learner left.
+    """
+    checkpoint = Checkpoint.load(source.path, "best")
+    try:
+        network.load_state_dict(checkpoint.part("network"))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n", 2)[1:2]).strip() or str(error)
+        raise BadInput(f"training.start_from: the network of {source.path} is another one: {reason}") from error
+    left, before = checkpoint.part("learner"), source.recipe().sparsity.learner
+    if isinstance(learner, Rewirer):
+        for layer in learner.layers:
+            layer.mask.copy_(left.get(f"{layer.name}/mask", layer.weight.detach() != 0))
+            layer.ever_active.copy_(left.get(f"{layer.name}/ever_active", layer.mask))
+            layer.apply_mask()
+        return
+    if recipe.sparsity.learner != before:
+        raise BadInput(
+            f"training.start_from: learner '{recipe.sparsity.learner}' cannot go on from what '{before}' left in "
+            f"{source.path}; use sparsity.learner = '{before}', or 'static' to keep the connections"
+        )
+    try:
+        learner.load_state_dict(left)
+    except (KeyError, RuntimeError) as error:
+        raise BadInput(
+            f"training.start_from: the masked layers of {source.path} are others; use its sparsity.layers"
+        ) from error

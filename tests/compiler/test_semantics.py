@@ -1,0 +1,56 @@
+"""Any graph means what its equations say: the compiler's groups against a simulation node by node."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nir_oracle import SILENT, simulate_nir
+from random_graphs import DT, random_graph
+
+from esl_neuro.compiler.frontend import read_network
+from esl_neuro.compiler.reference import simulate
+
+STEPS = 12
+
+
+def assert_same(graph, rng, dt=DT):
+    network = read_network(graph, dt)
+    inputs = (rng.random((STEPS, network.input_size)) < 0.4).astype(float)
+    potentials, spikes, output = simulate_nir(graph, dt, inputs)
+    trace = simulate(network, inputs[None])
+    near = False
+    for name, fired in spikes.items():
+        resets = np.ravel(getattr(node_of(graph, name), "v_reset", 0.0))
+        np.testing.assert_allclose(trace.v[name][0] + resets, potentials[name], rtol=1e-9, atol=1e-9, err_msg=name)
+        threshold = np.ravel(
+            getattr(node_of(graph, name), "v_threshold", getattr(node_of(graph, name), "threshold", 0))
+        )
+        near |= bool(np.any(np.abs(potentials[name] - threshold) < 1e-9))
+        assert near or np.array_equal(trace.spikes[name][0], fired), name
+    last = network.groups[-1]
+    if not last.fires:
+        silent = isinstance(node_of(graph, last.name), SILENT)
+        expected = potentials[last.name] if silent else np.cumsum(output, axis=0)
+        np.testing.assert_allclose(trace.v[last.name][0], expected, rtol=1e-9, atol=1e-9)
+    return network, trace
+
+
+def node_of(graph, name):
+    for part in name.split("."):
+        graph = graph.nodes[part]
+    return graph
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_groups_of_any_graph_do_what_its_nodes_do(seed):
+    rng = np.random.default_rng(seed)
+    network, _ = assert_same(random_graph(rng), rng)
+    names = [group.name for group in network.groups]
+    keys = [(each.source, each.target, each.delay) for each in network.connections]
+    assert len(set(keys)) == len(keys)  # one connection for each source, target and delay
+    assert [each.target for each in network.connections] == sorted((key[1] for key in keys), key=names.index)
+    for each in network.connections:
+        if each.delay == 0 and each.source != "input":
+            assert names.index(each.source) < names.index(each.target)

@@ -1,0 +1,190 @@
+"""A network comes back from its graph as it was."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import NAMES, assert_same_spikes, named, on_grid, random_spikes, spikes_of
+from torch import nn
+
+from esl_neuro.errors import BadInput
+from esl_neuro.interchange import from_nir, read_nir, to_nir, write_nir
+from esl_neuro.interchange.from_nir import raw_threshold
+from esl_neuro.interchange.reference import simulate
+from esl_neuro.snn import neuron_layers, weighted_layers
+
+KINDS = ["lif", "if", "cuba", "each its own"]
+
+
+def by_node(layers):
+    return {name.replace(".", "_"): layer for name, layer in layers.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_network_to_file_to_network_to_graph_is_equal(name, kind, tmp_path):
+    network, shape = named(name, kind)
+    on_grid(network, seed=len(name))
+    inputs = random_spikes(shape)
+    graph = to_nir(network, 6, shape=shape)
+    write_nir(tmp_path / "network.nir", graph)
+    again = from_nir(read_nir(tmp_path / "network.nir"))
+    lines = inputs.reshape(*inputs.shape[:2], *graph.nodes["input"].input_type["input"])
+    ours, outputs = spikes_of(network, inputs)
+    theirs, same_outputs = spikes_of(again, lines)
+    for layer, spikes in ours.items():
+        assert np.array_equal(theirs[layer], spikes)
+    np.testing.assert_allclose(same_outputs, outputs, rtol=1e-5, atol=1e-5)
+
+    second = to_nir(again, 6, shape=tuple(lines.shape[2:]))
+    assert set(second.nodes) == set(graph.nodes)
+    for node_name, node in graph.nodes.items():
+        other = second.nodes[node_name]
+        assert type(other) is type(node)
+        for field in ("tau", "tau_syn", "tau_mem", "r", "w_in", "v_threshold", "weight", "bias"):
+            if hasattr(node, field):
+                np.testing.assert_allclose(getattr(other, field), getattr(node, field), rtol=1e-6, atol=1e-7)
+                if field == "v_threshold":
+                    assert np.array_equal(getattr(other, field), getattr(node, field))
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 0.75, 1.0])
+def test_parameters_come_back_bit_for_bit_where_factors_are_powers_of_two(tau):
+    network, _ = named("chain")
+    for layer in neuron_layers(network).values():
+        layer.tau = tau
+    again = from_nir(to_nir(network, 6))
+    assert isinstance(again, nn.Sequential)
+    assert list(dict(again.named_children())) == list(dict(network.named_children()))
+    for name, layer in weighted_layers(network).items():
+        assert torch.equal(weighted_layers(again)[name].weight, layer.weight)
+        assert torch.equal(weighted_layers(again)[name].bias, layer.bias)
+    for name, layer in neuron_layers(network).items():
+        assert torch.equal(neuron_layers(again)[name].threshold, layer.threshold)
+        assert neuron_layers(again)[name].tau == tau
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.01, 0.999), st.integers(0, 1000))
+def test_other_decays_come_back_within_two_units_in_the_last_place(tau, seed):
+    torch.manual_seed(seed)
+    network, _ = named("chain")
+    for layer in neuron_layers(network).values():
+        layer.tau = tau
+    again = from_nir(to_nir(network, 6))
+    for name, layer in weighted_layers(network).items():
+        ours, theirs = layer.weight.detach().numpy(), weighted_layers(again)[name].weight.detach().numpy()
+        assert np.all(np.abs(ours - theirs) <= 2 * np.spacing(np.abs(ours)))
+    assert all(layer.tau == pytest.approx(tau, abs=1e-11) for layer in neuron_layers(again).values())
+
+
+def test_groups_and_pools_come_back():
+    network, shape = named("groups")
+    again = by_node(dict(from_nir(to_nir(network, 6, shape=shape)).named_modules()))
+    assert [again[name].groups for name in ("0", "3")] == [2, 4]
+    assert (again["2"].kernel_size, again["2"].stride, again["2"].padding) == ((2, 2), (1, 1), (1, 1))
+    assert again["0"].weight.shape == (4, 1, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["chain", "residual", "recurrent", "batch norm and pools", "groups"])
+def test_every_parameter_can_be_trained(name):
+    network, shape = named(name)
+    on_grid(network, seed=2)
+    again = from_nir(to_nir(network, 6, shape=shape))
+    again(random_spikes(shape)).sum().backward()
+    assert all(parameter.grad is not None for parameter in again.parameters())
+    assert any(layer.weight.grad.any() for layer in weighted_layers(again).values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(2.0**-13, 2.0**13, width=32), min_size=1, max_size=20))
+def test_thresholds_are_met_from_above(values):
+    wanted = np.array(values, dtype=np.float64)
+    reached = nn.functional.softplus(raw_threshold(wanted)).numpy()
+    assert np.all(reached >= wanted.astype(np.float32))
+    assert np.all(reached <= wanted * (1 + 2e-6))
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 1.0, 2.0, 10.0, float(np.float32(np.log(2)))])
+def test_usual_thresholds_are_met_exactly(threshold):
+    assert nn.functional.softplus(raw_threshold(np.array([threshold]))).item() == np.float32(threshold)
+
+
+def foreign(nodes, edges, size=3, **metadata):
+    ends = {"input": nir.Input({"input": np.array([size])}), "output": nir.Output({"output": np.array([size])})}
+    return nir.NIRGraph({**ends, **nodes}, edges, {"dt_s": 1e-3, **metadata}, type_check=False)
+
+
+def lif(size=3, **changes):
+    fields = {"tau": 2e-3, "r": 1.0, "v_leak": 0.0, "v_threshold": 0.5, "v_reset": 0.0, **changes}
+    return nir.LIF(**{name: np.broadcast_to(np.asarray(value, float), size).copy() for name, value in fields.items()})
+
+
+def test_gains_biases_scales_and_leak_potentials_of_foreign_graphs_are_kept():
+    generator = np.random.default_rng(0)
+    weight = generator.integers(-8, 16, (3, 3)) / 8
+    nodes = {
+        "a.b": nir.Affine(weight, np.full(3, 0.25)),
+        "cells": lif(r=[1.0, 2.0, 4.0], v_leak=[0.0, 0.5, -0.25], tau=[2e-3, 4e-3, 1e-3]),
+        "scale": nir.Scale(np.array([2.0, 0.5, 1.0])),
+        "end": lif(v_threshold=[0.25, 0.5, 1.0]),
+    }
+    graph = foreign(
+        nodes, [("input", "a.b"), ("a.b", "cells"), ("cells", "scale"), ("scale", "end"), ("end", "output")]
+    )
+    inputs = random_spikes((3,), steps=20, batch=7)
+    run, (spikes, _) = simulate(graph, inputs.numpy()), spikes_of(from_nir(graph), inputs)
+    for name in ("cells", "end"):
+        assert np.array_equal(spikes[name], run.spikes[name])
+        assert 0 < spikes[name].mean() < 1
+
+
+def test_nested_graphs_are_dissolved():
+    inner = nir.NIRGraph(
+        {
+            "input": nir.Input({"input": np.array([3])}),
+            "lif": lif(),
+            "w_rec": nir.Linear(np.array([[0.0, 0.5, 0.25], [-0.5, 0.0, 0.5], [0.25, 0.25, 0.0]])),
+            "output": nir.Output({"output": np.array([3])}),
+        },
+        [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")],
+    )
+    nodes = {"fc": nir.Linear(np.eye(3)[::-1] * 1.5), "rnn": inner}
+    graph = foreign(nodes, [("input", "fc"), ("fc", "rnn"), ("rnn", "output")])
+    inputs = random_spikes((3,), steps=20, batch=7)
+    spikes, _ = spikes_of(from_nir(graph), inputs)
+    assert np.array_equal(spikes["rnn_lif"], simulate(graph, inputs.numpy()).spikes["rnn_lif"])
+    assert 0 < spikes["rnn_lif"].mean() < 1
+
+
+def test_everything_that_no_layer_does_is_named_at_once():
+    nodes = {
+        "wait": nir.Delay(np.full(3, 1e-3)),
+        "up": lif(v_reset=0.25),
+        "quick": lif(tau=1e-4),
+        "below": lif(v_threshold=-1.0),
+        "back": nir.Affine(np.eye(3), np.ones(3)),
+    }
+    edges = [("input", "wait"), ("wait", "up"), ("up", "quick"), ("quick", "below"), ("below", "back")]
+    with pytest.raises(BadInput) as caught:
+        from_nir(foreign(nodes, [*edges, ("back", "up"), ("below", "output")]))
+    for part in ("'wait' (Delay)", "v_reset is not 0", "'quick'", "less than the time step", "-1", "the cycle of"):
+        assert part in str(caught.value)
+
+
+def test_time_step_may_be_given():
+    graph = to_nir(named("chain")[0], 6, dt_s=1e-3)
+    del graph.metadata["dt_s"]
+    with pytest.raises(BadInput, match="no 'dt_s'"):
+        from_nir(graph)
+    assert neuron_layers(from_nir(graph, dt_s=1e-3))["lif1"].tau == 0.5
+
+
+def test_a_network_that_came_back_fires_as_its_own_graph_says():
+    network, shape = named("residual")
+    again = from_nir(to_nir(on_grid(network, 5), 6, shape=shape))
+    assert_same_spikes(again, to_nir(again, 6, shape=shape), random_spikes(shape))

@@ -1,0 +1,92 @@
+"""The network of exact spike times in discrete time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from esl_neuro.errors import BadInput
+from esl_neuro.interchange import from_nir, to_nir
+from esl_neuro.interchange.reference import simulate
+from esl_neuro.interchange.single_spikes import TAU_SYN_S, discretisation, input_spikes, steps_needed
+from esl_neuro.snn.temporal import TemporalNetwork, spike_times
+
+DT_S = TAU_SYN_S / 100
+
+
+def network(seed=0, sizes=(12, 10, 5)):
+    torch.manual_seed(seed)
+    net = TemporalNetwork(sizes, initial_sum=3.0)
+    with torch.no_grad():
+        for weight in net.weights().values():
+            weight.add_(torch.randn(weight.shape) * 0.2)
+    return net
+
+
+def images(count=30, size=12, seed=1):
+    return np.random.default_rng(seed).random((count, size), dtype=np.float32)
+
+
+def test_every_neuron_fires_at_most_once():
+    graph = to_nir(network(), steps_needed(DT_S), DT_S)
+    run = simulate(graph, input_spikes(images(), DT_S, steps_needed(DT_S)))
+    assert all(spikes.sum(0).max() == 1 for spikes in run.spikes.values())
+
+
+def test_without_the_inhibition_neurons_fire_again():
+    graph = to_nir(network(), steps_needed(DT_S), DT_S)
+    for name in ("lif1_inhibition", "lif2_inhibition"):
+        graph.nodes[name].weight[:] = 0
+    run = simulate(graph, input_spikes(images(), DT_S, steps_needed(DT_S)))
+    assert run.spikes["lif1"].sum(0).max() > 1
+
+
+@pytest.mark.parametrize("steps_per_tau", [10, 100, 1000])
+def test_first_layer_fires_in_the_step_that_holds_the_exact_time(steps_per_tau):
+    """Inputs fall on steps here, so the only error is that of the step in which the neuron fires."""
+    net, intensities = network(), np.ones((4, 12), np.float32)
+    dt_s = TAU_SYN_S / steps_per_tau
+    steps = steps_needed(dt_s)
+    spikes = simulate(to_nir(net, steps, dt_s), input_spikes(intensities, dt_s, steps)).spikes["lif1"]
+    exact = spike_times(net(torch.from_numpy(intensities)).z["fc1"]).double().detach().numpy() * steps_per_tau
+    fired = np.isfinite(exact)
+    assert np.array_equal(spikes.any(0), fired)
+    assert fired.any()
+    assert np.all(np.abs(spikes.argmax(0) - np.floor(exact))[fired] <= (np.abs(exact - np.rint(exact)) < 1e-3)[fired])
+
+
+def test_a_smaller_time_step_comes_closer_to_the_exact_network():
+    net, intensities = network(), images(200)
+    labels = net(torch.from_numpy(intensities)).predictions().numpy()
+    coarse, fine = (
+        discretisation(net, to_nir(net, steps_needed(dt), dt), intensities, labels)
+        for dt in (TAU_SYN_S / 5, TAU_SYN_S / 200)
+    )
+    assert fine.exact_accuracy == coarse.exact_accuracy == 1
+    assert fine.discrete_accuracy == fine.agreement > 0.95
+    assert fine.agreement >= coarse.agreement
+    assert fine.repeated == coarse.repeated == 0
+    for layer in ("lif1", "lif2"):
+        assert fine.mean_error_s[layer] < coarse.mean_error_s[layer] / 5
+        assert fine.max_error_s[layer] < 0.1 * TAU_SYN_S
+
+
+def test_input_has_one_spike_a_pixel():
+    spikes = input_spikes(np.array([[0.9, 0.1]], np.float32), DT_S, 300)
+    assert spikes.sum(0).tolist() == [[1, 1]]
+    assert spikes.argmax(0).tolist() == [[0, round(100 * math.log(6))]]
+    with pytest.raises(BadInput, match="dark pixels fire in step 179"):
+        input_spikes(np.array([[0.9, 0.1]], np.float32), DT_S, 100)
+
+
+def test_graph_becomes_a_recurrent_network_with_the_same_spikes():
+    graph = to_nir(network(), 300, DT_S)
+    inputs = input_spikes(images(8), DT_S, 300)
+    expected = simulate(graph, inputs).outputs
+    outputs = from_nir(graph)(torch.from_numpy(inputs)).detach().numpy()
+    assert outputs.sum() > 0
+    assert np.abs(outputs.argmax(0) - expected.argmax(0)).max() <= 1  # single precision: no grid here
+    assert (outputs != expected).mean() < 1e-3
