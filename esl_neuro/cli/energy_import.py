@@ -48,8 +48,10 @@ def import_log(
         bounds = [None if text is None else clock(text) for text in (start, end)]
     except ValueError as error:
         raise BadInput(f"--from, --to: {error}; write it as in the log") from error
-    times, watts = window(times, watts, *bounds)
-    result = measure(times, watts, samples, target, log.name, idle_w)
+    begin, finish = bounds
+    times, watts = window(times, watts, begin, finish)
+    duration = None if begin is None or finish is None else finish - begin
+    result = measure(times, watts, samples, target, log.name, idle_w, duration)
     path = out or Path(f"{target}-measured.json")
     path.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
     talk(f"written: {path}")

@@ -105,6 +105,8 @@ def run_network(path: Path, activity: Activity) -> tuple[Program, Trace, str]:
     BadInput
         If the path is neither an export nor a NIR file, or nothing says what a NIR file should run on.
     """
+    if activity.spikes is not None and activity.rate is not None:
+        raise BadInput("--spikes and --rate are both given; keep one of the two")
     if path.suffix == ".nir":
         program = _compile(path, activity)
         inputs, words = _inputs(program, activity, None)
@@ -134,8 +136,6 @@ def _compile(path: Path, activity: Activity) -> Program:
 def _inputs(
     program: Program, activity: Activity, test_set: Callable[[], NDArray[np.uint8]] | None
 ) -> tuple[NDArray[np.uint8], str]:
-    if activity.spikes is not None and activity.rate is not None:
-        raise BadInput("--spikes and --rate are both given; keep one of the two")
     if activity.spikes is not None:
         spikes = _read_spikes(activity.spikes)[: activity.samples]
         return spikes, f"{len(spikes)} samples of {activity.spikes}"

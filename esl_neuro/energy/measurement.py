@@ -180,11 +180,20 @@ def _unit(name: str) -> str:
     return unit if unit in SCALES else "s"
 
 
-def measure(times_s: Floats, watts: Floats, samples: int, target: str, source: str, idle_w: float = 0.0) -> Measurement:
+def measure(
+    times_s: Floats,
+    watts: Floats,
+    samples: int,
+    target: str,
+    source: str,
+    idle_w: float = 0.0,
+    duration_s: float | None = None,
+) -> Measurement:
     """Integrate a power log (trapezoidal rule) and divide by the inferences that it covers.
 
     ``E = integral (P - P_idle) dt / samples``; the interval is that of the mean power, from 2,000 resamples of blocks
-    of its readings.
+    of its readings. With ``duration_s``, the mean power of the readings is taken to hold for that long: the load begins
+    and ends between readings.
 
     Raises
     ------
@@ -193,9 +202,10 @@ def measure(times_s: Floats, watts: Floats, samples: int, target: str, source: s
     """
     if samples < 1:
         raise BadInput(f"samples is {samples}; give the number of inferences that the log covers, at least 1")
-    duration = float(times_s[-1] - times_s[0])
+    covered = float(times_s[-1] - times_s[0])
+    duration = covered if duration_s is None else duration_s
     above = watts - idle_w
-    energy = float(np.sum((above[1:] + above[:-1]) / 2 * np.diff(times_s)))
+    energy = float(np.sum((above[1:] + above[:-1]) / 2 * np.diff(times_s))) * duration / covered
     if energy <= 0:
         raise BadInput(
             f"{source}: {energy:.3g} J are left after {idle_w:g} W of idle power; the load is below the noise of the "

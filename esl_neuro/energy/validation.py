@@ -115,7 +115,7 @@ def _truenorth() -> Iterator[Point]:
         measured = chip.constant(key)
         yield _point(
             power("marginal-static", _sop_per_s(chip, rate)),
-            f"power at {rate} Hz, 0.8 V",
+            f"power, {rate} Hz, 0.8 V",
             measured.nominal,
             "mW",
             True,
@@ -124,12 +124,12 @@ def _truenorth() -> Iterator[Point]:
     busy = _sop_per_s(chip, WORKLOAD_HZ)
     remark = "fitted at 0.8 V, measured at another voltage"
     merolla, akopyan = chip.constant("p_typ2").nominal, chip.constant("p_typ").nominal
-    yield _point(power("all-in", busy), "power at 20 Hz, 0.775 V (Merolla)", merolla, "mW", True, "the point of 26 pJ")
-    yield _point(power("marginal-static", busy), "power at 20 Hz, 0.775 V (Merolla)", merolla, "mW", False, remark)
-    yield _point(power("marginal-static", busy), "power at 20 Hz, 0.75 V (Akopyan)", akopyan, "mW", False, remark)
+    yield _point(power("all-in", busy), "power, 20 Hz, 0.775 V (Merolla)", merolla, "mW", True, "the point of 26 pJ")
+    yield _point(power("marginal-static", busy), "power, 20 Hz, 0.775 V (Merolla)", merolla, "mW", False, remark)
+    yield _point(power("marginal-static", busy), "power, 20 Hz, 0.75 V (Akopyan)", akopyan, "mW", False, remark)
     yield _point(
         power("marginal-static", PEAK_SOP_PER_S),
-        "power at 58 GSOPS, 0.75 V (Akopyan)",
+        "power, 58 GSOPS, 0.75 V (Akopyan)",
         1e3 * PEAK_W,
         "mW",
         False,
@@ -154,10 +154,15 @@ def _loihi() -> Iterator[Point]:
         f"every connection in each of {steps} steps, more than can have happened: SOPs and updates are the smaller "
         "part of what was measured; input and output over the board and the processors on the chip are in no model"
     )
-    measured = chip.constant("val_kws").nominal
+    waiting = (
+        f"every connection in each of {steps} steps, more than can have happened, beside what the power logs show "
+        "above the same program waiting for input"
+    )
+    dynamic, active = chip.constant("val_kws").nominal, chip.constant("val_kws_active").nominal
     for model in ("silicon", "table2"):
         estimate = PRICE_MODELS[model](counts, chip, 1e-3)
-        yield _point(estimate, "keyword spotting, dynamic, at most", measured, "mJ", False, remark)
+        yield _point(estimate, f"KWS above waiting, bound ({model})", active, "mJ", False, waiting)
+        yield _point(estimate, f"KWS above idle, bound ({model})", dynamic, "mJ", False, remark)
 
 
 def _loihi2() -> Iterator[Point]:
@@ -169,18 +174,18 @@ def _loihi2() -> Iterator[Point]:
     remark = "counts read from a plot (+-20 %); half of the updates taken as active; spikes and messages unknown"
     static = _milli(PRICE_MODELS["static"](counts, chip, duration))
     yield _point(
-        PRICE_MODELS["static"](counts, chip, duration), "PilotNet LIF, static", total - dynamic, "mJ", True,
+        PRICE_MODELS["static"](counts, chip, duration), "PilotNet, static", total - dynamic, "mJ", True,
         "measured static power times the published time",
     )  # fmt: skip
     for name, estimate in (
         ("proxy", PRICE_MODELS["proxy"](counts, chip, duration)),
         ("loihi:table2", PRICE_MODELS["table2"](counts, load_target("loihi"), duration)),
     ):
-        yield _point(estimate, f"PilotNet LIF, dynamic ({name})", dynamic, "mJ", False, remark, "loihi2")
+        yield _point(estimate, f"PilotNet, dynamic ({name})", dynamic, "mJ", False, remark, "loihi2")
         low, median, high = _quantiles(estimate)
         yield Point(
             "loihi2",
-            f"PilotNet LIF, total ({name})",
+            f"PilotNet, total ({name})",
             f"{estimate.model} + static",
             median + static,
             low + static,

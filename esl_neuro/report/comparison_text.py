@@ -73,14 +73,13 @@ def render_validation(points: Iterable[Point]) -> str:
     points = tuple(points)
     rows = [
         (
-            str(number),
+            f"{number}{'*' * point.fitted}",
             point.target,
             point.what,
-            f"{point.measured:.4g}",
+            f"{point.measured:.4g} {point.unit}",
             f"{point.predicted:.4g}",
             f"{point.residual:+.1%}",
-            f"{point.low:.4g} - {point.high:.4g} {point.unit}",
-            "fitted" if point.fitted else "",
+            f"{point.low:.3g} - {point.high:.3g}",
         )
         for number, point in enumerate(points, 1)
     ]
@@ -88,8 +87,8 @@ def render_validation(points: Iterable[Point]) -> str:
     for number, point in enumerate(points, 1):
         remarks.setdefault(point.remark, []).append(str(number))
     return sections(
-        "Predictions beside published measurements, in mW and mJ\n"
-        + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %", ""), rows, 3),
+        "Predictions beside published measurements (*: the constants were fitted to this very one)\n"
+        + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %"), rows, 3),
         bullets(f"{', '.join(numbers)}: {remark}" for remark, numbers in remarks.items()),
     )
 

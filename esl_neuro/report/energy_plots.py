@@ -79,7 +79,7 @@ def draw_intervals(report: EnergyReport, path: Path) -> None:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("J per sample: median and 5-95 %; an arrow marks a lower bound")
+        axes.set_xlabel("J per sample\nmedian and 5-95 %; an arrow marks a lower bound")
         handles = [Line2D([], [], color=c, marker="o", label=scope.replace("_", " ")) for scope, c in used.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
         save(figure, path)
@@ -187,9 +187,12 @@ def _levels(axes: Axes, processors: list[Estimate], report: EnergyReport, quanti
     for index, processor in enumerate(processors):
         assert processor.energy_pj is not None
         level = processor.energy_pj.nominal / PJ_PER_J
-        style = (0, (5, 1 + index))
         axes.axhline(
-            level, color="black", linewidth=1.3, linestyle=style, label=f"{processor.target} {processor.model}"
+            level,
+            color="black",
+            linewidth=1.3,
+            linestyle=STYLES[1 + index % 3],
+            label=f"{processor.target} {processor.model}",
         )
         found = intervals[processor.name]
         if found is not None and found.low_pj < found.high_pj:
