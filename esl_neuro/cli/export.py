@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,20 @@ from esl_neuro.cli.workspace import latest_run
 from esl_neuro.errors import CheckFailed
 
 if TYPE_CHECKING:
+    from esl_neuro.compiler.compile import Compilation
     from esl_neuro.compiler.program import Program
+    from esl_neuro.compiler.quantise import Scaling
+    from esl_neuro.data import Dataset
+    from esl_neuro.hardware import HardwareTarget
+    from esl_neuro.interchange.to_nir import Thresholds
+    from esl_neuro.recipe import Recipe
 
 # What an export can hold besides the NIR graph and the integer program, and the file that it is written to.
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
+
+# The first test samples with every spike, current and potential: a proof that travels with the network.
+GOLDEN, GOLDEN_SAMPLES = "golden.h5", 4
+GRADED_BITS = 8  # payload of graded input where nothing else is asked for
 
 
 @click.command(
@@ -29,6 +39,8 @@ FORMATS = {"netx": "network.net", "lava-script": "network.py"}
         ("esl-neuro export runs/mlp-digits-001 --target loihi2", "a certain run"),
         ("esl-neuro export --out somewhere", "into another folder"),
         ("esl-neuro export --format netx --format lava-script", "also for lava-dl, and as a script for Lava"),
+        ("esl-neuro export --calibrate 64", "search each layer's scale on 64 training samples"),
+        ("esl-neuro export --thresholds folded", "a NIR graph for readers that know one threshold per layer"),
     ),
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
@@ -48,23 +60,40 @@ FORMATS = {"netx": "network.net", "lava-script": "network.py"}
     multiple=True,
     help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
 )
+@click.option(
+    "--thresholds",
+    type=click.Choice(["native", "folded"]),
+    default="native",
+    show_default=True,
+    help="Thresholds as they are, or divided out of the weights, for readers that know one per layer.",
+)
+@click.option("--tie-safe", is_flag=True, help="Keep thresholds off the grid of weights: '>' and '>=' then agree.")
+@click.option(
+    "--dt", "dt_s", type=click.FloatRange(min=0, min_open=True), help="Time step in seconds.  [default: 1e-4]"
+)
+@click.option(
+    "--input-bits",
+    type=click.IntRange(1, 16),
+    help="Payload of graded input, in bits.  [default: 8; 1 where the encoding gives spikes]",
+)
+@click.option(
+    "--calibrate",
+    type=click.IntRange(min=1),
+    metavar="SAMPLES",
+    help="Search the scale of each layer on so many training samples.",
+)
+@click.option("--any-size", is_flag=True, help="Compile for the simulators although it does not fit on one chip.")
 @data_option
 @runs_option
 @json_option
 def export(
-    run: Path | None,
-    target: str,
-    out: Path | None,
-    max_loss: float,
-    formats: tuple[str, ...],
-    runs: Path,
-    as_json: bool,
+    run: Path | None, target: str, out: Path | None, max_loss: float, runs: Path, as_json: bool, **how: Any
 ) -> None:
     """Export RUN (the latest one if not given) as a NIR graph and an integer program.
 
     Prints the quantisation error of each layer and the test accuracy before and after.
     """
-    document = export_run(run or latest_run(runs), target, out, formats)
+    document = export_run(run or latest_run(runs), target, out, Options(**how))
     emit(document, render(document), as_json)
     loss = 100 * (document["accuracy"]["float"] - document["accuracy"]["integer"])
     if loss > max_loss:
@@ -74,8 +103,39 @@ def export(
         )
 
 
-def export_run(run: Path, target: str, out: Path | None, formats: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Export a run, also in other formats; return what ``export.json`` holds, with the folder."""
+@dataclass(frozen=True)
+class Options:
+    """How a run is exported.
+
+    Attributes
+    ----------
+    formats : tuple of str
+        Further formats, see :data:`FORMATS`.
+    thresholds : str
+        ``"native"`` or ``"folded"``.
+    tie_safe : bool
+        Whether thresholds are kept off the grid of the weights.
+    dt_s : float or None
+        Time step in seconds of the NIR graph.
+    input_bits : int or None
+        Payload of graded input.
+    calibrate : int or None
+        Training samples on which scales are searched.
+    any_size : bool
+        Whether a network that does not fit is compiled all the same.
+    """
+
+    formats: tuple[str, ...] = ()
+    thresholds: Thresholds = "native"
+    tie_safe: bool = False
+    dt_s: float | None = None
+    input_bits: int | None = None
+    calibrate: int | None = None
+    any_size: bool = False
+
+
+def export_run(run: Path, target: str, out: Path | None, options: Options | None = None) -> dict[str, Any]:
+    """Export a run; return what ``export.json`` holds, with the folder."""
     from esl_neuro.data import prepare
     from esl_neuro.hardware import load_target
     from esl_neuro.training.run_folder import RunFolder, environment
@@ -83,46 +143,113 @@ def export_run(run: Path, target: str, out: Path | None, formats: tuple[str, ...
     chip, source = load_target(target), RunFolder(run)
     recipe = source.recipe()
 
-    import nir
-
+    from esl_neuro.backends.golden import write_trace
     from esl_neuro.backends.integer import run_integer
-    from esl_neuro.compiler.bundle import begin_bundle, program_inputs, write_bundle
-    from esl_neuro.compiler.compile import compile_graph
-    from esl_neuro.compiler.frontend import read_graph
-    from esl_neuro.interchange import to_nir
+    from esl_neuro.compiler.bundle import program_inputs, write_bundle
+    from esl_neuro.compiler.calibrate import check_activity
     from esl_neuro.training.trainer import accuracy, load_network
 
-    dataset = prepare(recipe.data)
+    options, dataset = options or Options(), prepare(recipe.data)
     network = load_network(source, dataset)
     folder = out or run / chip.name
     with TemporaryDirectory() as scratch:
-        # What is compiled is what was written: the file, read back. An earlier export stays until this one compiles.
-        written = Path(scratch) / "model.nir"
-        nir.write(written, to_nir(network, recipe.data.steps, shape=dataset.shape))
-        compilation = compile_graph(read_graph(written), chip, recipe.data.steps)
-        write_formats(compilation.program, Path(scratch), formats)
-        begin_bundle(folder)
-        for name in (*FORMATS.values(), "network.npz"):  # those of an earlier export hold another network
-            (folder / name).unlink(missing_ok=True)
-        for path in Path(scratch).iterdir():
-            shutil.copyfile(path, folder / path.name)
-    test = dataset.test
-    inputs = program_inputs(dataset, recipe.data, compilation.program)
-    predictions = run_integer(compilation.program, inputs).predictions()
+        # An earlier export stays until this one compiles.
+        compilation, scalings = _compile(network, dataset, recipe, chip, options, Path(scratch))
+        program = compilation.program
+        write_formats(program, Path(scratch), options.formats)
+        _replace_files(Path(scratch), folder)
+    inputs, labels = program_inputs(dataset, recipe.data, program), dataset.test.labels
+    predictions = run_integer(program, inputs).predictions()
+    golden = run_integer(program, inputs[:GOLDEN_SAMPLES], record_potentials=True)
+    write_trace(folder / GOLDEN, golden, program.dt_s)
+    findings = [*compilation.findings, *check_activity(program, golden.input_spikes, golden)]
     document = {
         "recipe": recipe.name,
         "run": str(run),
         "target": chip.name,
         "quantisation": [asdict(error) for error in compilation.errors],
+        "scalings": {name: asdict(scaling) for name, scaling in scalings.items()},
+        "findings": [asdict(finding) for finding in findings],
         "accuracy": {
-            "samples": len(test),
-            "float": accuracy(network, dataset, test, recipe.data),
-            "integer": float((predictions == test.labels).mean()),
+            "samples": len(labels),
+            "float": accuracy(network, dataset, dataset.test, recipe.data),
+            "integer": float((predictions == labels).mean()),
         },
         "environment": environment(),
     }
-    bundle = write_bundle(folder, compilation.program, recipe.data, document)
+    bundle = write_bundle(folder, program, recipe.data, document)
     return {"folder": str(folder), **bundle.document}
+
+
+def _compile(
+    network: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, options: Options, folder: Path
+) -> tuple[Compilation, dict[str, Scaling]]:
+    """Write ``model.nir`` and compile what was written: the file, read back."""
+    import nir
+
+    from esl_neuro.compiler.compile import compile_any_size, compile_graph
+    from esl_neuro.compiler.frontend import read_graph
+    from esl_neuro.data.encodings import ENCODINGS
+    from esl_neuro.interchange import to_nir
+    from esl_neuro.interchange.to_nir import DT_S
+
+    steps, graded = recipe.data.steps, ENCODINGS[recipe.data.encoding].signal == "graded"
+    graph = to_nir(
+        network,
+        steps,
+        options.dt_s or DT_S,
+        shape=dataset.shape,
+        thresholds=options.thresholds,
+        tie_safe=options.tie_safe,
+    )
+    nir.write(folder / "model.nir", graph)
+    graph = read_graph(folder / "model.nir")
+    bits = options.input_bits or (GRADED_BITS if graded else 1)
+    scalings: dict[str, Scaling] = {}
+    if options.calibrate is not None:
+        scalings = _calibrate(graph, dataset, recipe, chip, bits, options.calibrate)
+    compiler = compile_any_size if options.any_size else compile_graph
+    return compiler(graph, chip, steps, input_bits=bits, scalings=scalings), scalings
+
+
+def _calibrate(
+    graph: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, bits: int, samples: int
+) -> dict[str, Scaling]:
+    """Search the scale of each layer on the first training samples."""
+    import numpy as np
+
+    from esl_neuro.backends.integer import run_integer
+    from esl_neuro.compiler.calibrate import search_scalings
+    from esl_neuro.compiler.compile import arithmetic_of, input_payload
+    from esl_neuro.compiler.findings import refuse_unsupported
+    from esl_neuro.compiler.frontend import analyse
+    from esl_neuro.data.inputs import evaluation_inputs
+
+    float_network, findings = analyse(graph)
+    refuse_unsupported(findings)
+    assert float_network is not None  # analyse returns one unless it found an error
+    steps, part = recipe.data.steps, dataset.train.select(np.arange(min(samples, len(dataset.train))))
+    inputs = evaluation_inputs(dataset, part, recipe.data.encoding, steps)
+    chosen = search_scalings(
+        float_network,
+        arithmetic_of(chip),
+        steps,
+        inputs.reshape(*inputs.shape[:2], -1),
+        run_integer,
+        input_payload(bits),
+    )
+    return {each.group: each.scaling for each in chosen}
+
+
+def _replace_files(scratch: Path, folder: Path) -> None:
+    """Begin an export with the files written so far; those of an earlier export hold another network."""
+    from esl_neuro.compiler.bundle import begin_bundle
+
+    begin_bundle(folder)
+    for name in (*FORMATS.values(), "network.npz", GOLDEN):
+        (folder / name).unlink(missing_ok=True)
+    for path in scratch.iterdir():
+        shutil.copyfile(path, folder / path.name)
 
 
 def write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> None:
@@ -167,9 +294,11 @@ def render(document: dict[str, Any]) -> str:
     )
     accuracy = document["accuracy"]
     loss = 100 * (accuracy["float"] - accuracy["integer"])
+    warnings = [f"warning: {finding['place']}: {finding['message']}" for finding in document["findings"]]
     return (
         f"{document['run']} -> {document['folder']} (NIR graph and integer program for {document['target']})\n\n"
         f"Quantisation error\n{table(headers, rows)}\n\n"
-        f"Test accuracy, {accuracy['samples']} samples: float {percent(accuracy['float'])}, "
+        + "".join(f"{line}\n" for line in warnings)
+        + f"Test accuracy, {accuracy['samples']} samples: float {percent(accuracy['float'])}, "
         f"integer {percent(accuracy['integer'])} (loss {loss:.2f} points)"
     )

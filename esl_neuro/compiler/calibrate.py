@@ -18,9 +18,10 @@ from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.linear_maps import apply
 from esl_neuro.compiler.network import FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, Weights
-from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, DECAY_ONE, POTENTIAL_SHIFT, Payload, Scaling
+from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, Payload, Scaling
 from esl_neuro.compiler.reference import FloatTrace, simulate
 from esl_neuro.hardware import Arithmetic
+from esl_neuro.rounding import DECAY_ONE, POTENTIAL_SHIFT
 
 
 class Ran(Protocol):
