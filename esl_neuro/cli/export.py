@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from esl_neuro.compiler.quantise import Scaling
     from esl_neuro.data import Dataset
     from esl_neuro.hardware import HardwareTarget
-    from esl_neuro.interchange.to_nir import Thresholds
+    from esl_neuro.interchange.writing import Thresholds
     from esl_neuro.recipe import Recipe
 
 # What an export can hold besides the NIR graph and the integer program, and the file that it is written to.
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
 
-# The first test samples with every spike, current and potential: a proof that travels with the network.
-GOLDEN, GOLDEN_SAMPLES = "golden.h5", 4
+GOLDEN_SAMPLES = 4
 GRADED_BITS = 8  # payload of graded input where nothing else is asked for
 
 
@@ -145,7 +144,7 @@ def export_run(run: Path, target: str, out: Path | None, options: Options | None
 
     from esl_neuro.backends.golden import write_trace
     from esl_neuro.backends.integer import run_integer
-    from esl_neuro.compiler.bundle import program_inputs, write_bundle
+    from esl_neuro.compiler.bundle import GOLDEN, program_inputs, write_bundle
     from esl_neuro.compiler.calibrate import check_activity
     from esl_neuro.training.trainer import accuracy, load_network
 
@@ -243,7 +242,7 @@ def _calibrate(
 
 def _replace_files(scratch: Path, folder: Path) -> None:
     """Begin an export with the files written so far; those of an earlier export hold another network."""
-    from esl_neuro.compiler.bundle import begin_bundle
+    from esl_neuro.compiler.bundle import GOLDEN, begin_bundle
 
     begin_bundle(folder)
     for name in (*FORMATS.values(), "network.npz", GOLDEN):

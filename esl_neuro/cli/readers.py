@@ -1,60 +1,14 @@
-"""A NIR file in independent readers: ``python -m esl_neuro.cli.readers FILE.nir``, and part of ``esl-neuro verify``."""
+"""A NIR file in independent readers, a part of ``esl-neuro verify``."""
 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, talk
+from esl_neuro.cli.commands import talk
 from esl_neuro.errors import CheckFailed, MissingDependency
-
-
-@click.command(
-    cls=ExampleCommand,
-    short_help="Run a NIR file in Norse, snnTorch, SpikingJelly and nirtorch, and compare every spike.",
-    examples=(
-        ("python -m esl_neuro.cli.readers --install", "install the readers, in pinned versions, once"),
-        ("python -m esl_neuro.cli.readers model.nir", "compare on random spikes"),
-        ("python -m esl_neuro.cli.readers model.nir --reader norse --json", "one reader, as JSON"),
-    ),
-)
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--install", "installing", is_flag=True, help="Install the readers first; about 1.2 GB.")
-@click.option("--reader", "names", multiple=True, help="Which readers.  [default: all of them]")
-@click.option("--readers", "folder", type=click.Path(path_type=Path), help="Their folder (or ESL_NEURO_READERS).")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the random input.  [default: the file's]")
-@click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Random samples.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random input.")
-@click.option("--dt", "dt_s", type=click.FloatRange(min=0, min_open=True), help="Time step in seconds.")
-@json_option
-def readers(
-    file: Path | None,
-    installing: bool,
-    names: tuple[str, ...],
-    folder: Path | None,
-    steps: int | None,
-    samples: int,
-    seed: int,
-    dt_s: float | None,
-    as_json: bool,
-) -> None:
-    """Run FILE in every reader installed and compare its spikes with those of the reference.
-
-    Exit code 1 if any differs, 3 if no reader is installed.
-    """
-    if file is None and not installing:
-        raise click.UsageError("give a NIR file, or --install")
-    if installing:
-        install_readers(names, folder)
-    if file is not None:
-        document = verify_file(file, names, folder, steps=steps, samples=samples, seed=seed, dt_s=dt_s)
-        emit(document, render(document), as_json)
-        refuse_difference(document)
 
 
 def install_readers(names: tuple[str, ...] = (), folder: Path | None = None) -> None:
@@ -130,10 +84,3 @@ def refuse_difference(document: dict[str, Any]) -> None:
     wrong = by_status.get("different", []) + by_status.get("broken", [])
     if wrong:
         raise CheckFailed(f"{document['file']}: not confirmed by {', '.join(wrong)}")
-
-
-if __name__ == "__main__":
-    from esl_neuro.cli.main import cli, main
-
-    cli.add_command(readers)
-    sys.exit(main(["readers", *sys.argv[1:]]))

@@ -8,65 +8,165 @@ from typing import Any
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, runs_option, samples_option
-from esl_neuro.cli.run import refuse_difference, run_export
+from esl_neuro.cli.readers import install_readers, verify_file
+from esl_neuro.cli.readers import refuse_difference as refuse_reader
+from esl_neuro.cli.readers import render as render_readers
+from esl_neuro.cli.run import refuse_difference, run_export, simulate
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import CheckFailed
+
+READERS = ("norse", "snntorch", "spikingjelly", "nirtorch")
 
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Prove an export again: compile anew, compare every spike with Lava.",
+    short_help="Prove an export again, or any NIR file in independent readers.",
     examples=(
-        ("esl-neuro verify", "the latest export"),
-        ("esl-neuro verify runs/mlp-digits-001/loihi2 --samples 200", "a certain export, on 200 samples"),
+        ("esl-neuro verify", "the latest export: compiled anew, golden trace, every spike in Lava"),
+        ("esl-neuro verify runs/mlp-digits-001/loihi2 --golden", "by what is in the folder alone, without the data"),
+        ("esl-neuro verify --install-readers", "install Norse, snnTorch, SpikingJelly and nirtorch, pinned, once"),
+        ("esl-neuro verify model.nir", "any NIR file in every reader that is installed"),
     ),
 )
-@click.argument("export", required=False, type=click.Path(path_type=Path))
+@click.argument("what", metavar="[EXPORT|FILE.nir]", required=False, type=click.Path(path_type=Path))
+@click.option("--golden", is_flag=True, help="Compare Lava on the golden trace only, which needs no data set.")
+@click.option("--without-lava", is_flag=True, help="Leave Lava out, where it is not installed.")
+@click.option(
+    "--reader",
+    "readers",
+    type=click.Choice(READERS),
+    multiple=True,
+    help="Run the NIR graph in this reader; several may be given.  [default: all for a file, none for an export]",
+)
+@click.option("--dt", "dt_s", type=click.FloatRange(min=0, min_open=True), help="Time step of a NIR file without one.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Steps of the random input of a NIR file.  [default: its own]"
+)
+@click.option("--install-readers", "installing", is_flag=True, help="Install the readers first; about 1.2 GB.")
 @samples_option
 @data_option
 @runs_option
 @json_option
-def verify(export: Path | None, samples: int | None, runs: Path, as_json: bool) -> None:
-    """Prove EXPORT (the latest one if not given) again.
+def verify(
+    what: Path | None,
+    golden: bool,
+    without_lava: bool,
+    readers: tuple[str, ...],
+    dt_s: float | None,
+    steps: int | None,
+    installing: bool,
+    samples: int | None,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    """Prove an EXPORT (the latest one if not given) again, or compare FILE.nir in independent readers.
 
-    The NIR graph is compiled anew and must give the stored program, integer for integer; then every spike of the test
-    set in Lava must equal the integer simulator's. Exit code 1 if not.
+    The NIR graph of an export is compiled anew and must give the stored program, integer for integer; the integer
+    simulator must give the golden trace, spikes, currents and potentials; and every spike of the test set in Lava must
+    be the integer simulator's. A NIR file runs in every reader installed, entry by entry against a reference of its
+    equations. Exit code 1 if anything differs.
     """
-    folder = export or latest_export(runs)
+    if installing:
+        install_readers()
+        if what is None:
+            return
+    if what is not None and (what.is_file() or what.suffix == ".nir"):
+        document = verify_file(what, readers, samples=samples or 8, steps=steps, dt_s=dt_s)
+        emit(document, render_readers(document), as_json)
+        refuse_reader(document)
+        return
+    folder = what or latest_export(runs)
+    document = prove(folder, golden, without_lava, samples)
+    if readers:
+        document["readers"] = verify_file(folder / "model.nir", readers)
+    emit(document, render(document), as_json)
+    if "lava" in document:
+        refuse_difference(document["lava"])
+    if readers:
+        refuse_reader(document["readers"])
+
+
+def prove(folder: Path, golden: bool, without_lava: bool, samples: int | None) -> dict[str, Any]:
+    """Compile anew, repeat the golden trace, run in Lava; return what was compared.
+
+    Raises
+    ------
+    CheckFailed
+        If the program or the golden trace is not what the NIR graph and the simulator give.
+    """
     differing = recompile(folder)
     if differing:
         raise CheckFailed(
             f"{folder}: model.nir compiles to another program than program.safetensors holds ({', '.join(differing)}); "
             "one of the files was changed after the export"
         )
-    ran, _ = run_export(folder, "lava", samples)
-    document = {"export": str(folder), "recompiled": "equal", "lava": ran}
-    emit(document, render(document), as_json)
-    refuse_difference(ran)
+    document: dict[str, Any] = {"export": str(folder), "recompiled": "equal"}
+    document["golden"] = {"integer": _repeat_golden(folder, "integer")}
+    if without_lava:
+        return document
+    if golden:
+        document["golden"]["lava"] = _repeat_golden(folder, "lava")
+    else:
+        document["lava"], _ = run_export(folder, "lava", samples)
+    return document
 
 
 def recompile(folder: Path) -> list[str]:
     """Compile the NIR graph of an export anew and return the names of what differs from the stored program."""
     from esl_neuro.compiler.bundle import read_bundle
-    from esl_neuro.compiler.compile import compile_graph
+    from esl_neuro.compiler.compile import compile_any_size
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.compiler.program import differences
+    from esl_neuro.compiler.quantise import Scaling
     from esl_neuro.hardware import load_target
 
     bundle = read_bundle(folder)
     stored = bundle.program
-    again = compile_graph(
+    again = compile_any_size(
         read_graph(bundle.graph_path),
         load_target(stored.target),
         stored.steps,
         input_bits=stored.input_bits,
         input_scale=stored.input_scale,
+        scalings={name: Scaling(**each) for name, each in bundle.document.get("scalings", {}).items()},
     ).program
     return differences(stored, again)
 
 
+def _repeat_golden(folder: Path, backend: str) -> int:
+    """Run the inputs of the golden trace and return how many spikes, currents and potentials are equal: all.
+
+    Raises
+    ------
+    CheckFailed
+        If one is not.
+    """
+    from esl_neuro.backends.divergence import diverge
+    from esl_neuro.backends.golden import read_trace
+    from esl_neuro.compiler.bundle import GOLDEN
+    from esl_neuro.compiler.program import Program
+
+    recorded, program = read_trace(folder / GOLDEN), Program.load(folder)
+    found = diverge(recorded, simulate(program, recorded.input_spikes, backend, record_potentials=True), program)
+    if found is not None:
+        raise CheckFailed(
+            f"{folder}: {backend} parts from the golden trace in layer '{found.layer}', neuron {found.neuron}, step "
+            f"{found.step} of sample {found.sample} ({found.quantity}); likely cause: {found.cause}"
+        )
+    return 3 * sum(fired.size for fired in recorded.spikes.values())
+
+
 def render(document: dict[str, Any]) -> str:
-    """Both verdicts as text."""
+    """All verdicts as text."""
     from esl_neuro.cli.run import render as render_run
 
-    return f"model.nir compiles to the stored program: every integer equal\n{render_run(document['lava'])}"
+    lines = ["model.nir compiles to the stored program: every integer equal"]
+    lines += [
+        f"golden trace in {backend}: {values:,} spikes, currents and potentials, all equal"
+        for backend, values in document["golden"].items()
+    ]
+    if "lava" in document:
+        lines.append(render_run(document["lava"]))
+    if "readers" in document:
+        lines += ["", render_readers(document["readers"])]
+    return "\n".join(lines)

@@ -18,6 +18,8 @@ from esl_neuro.sections import DataSection
 
 SCHEMA = 1
 DOCUMENT = "export.json"
+# The first test samples with every spike, current and potential: a proof that travels with the network.
+GOLDEN = "golden.h5"
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ RATES = (0.2, 0.5, 0.05, 0.8, 1.0)
 """Rates of random input spikes, tried in turn until every layer fires often enough."""
 
 PATIENCE_S = 900
-INSTALL = "python -m esl_neuro.cli.readers --install"
+INSTALL = "esl-neuro verify --install-readers"
 
 
 def default_folder() -> Path:

@@ -1,28 +1,18 @@
-"""``python -m esl_neuro.cli.readers``: a NIR file in independent readers."""
+"""``esl-neuro verify FILE.nir``: a NIR file in independent readers."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import nir
 import numpy as np
 import pytest
-from command_workspace import REPOSITORY
+from command_workspace import Workspace, environment
 
 from esl_neuro.cli.readers import refuse_difference, render
+from esl_neuro.cli.verify import READERS
 from esl_neuro.errors import CheckFailed, MissingDependency
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "esl_neuro.cli.readers", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from esl_neuro.interchange import readers
 
 
 @pytest.fixture
@@ -40,22 +30,40 @@ def file(tmp_path):
     return tmp_path / "x.nir"
 
 
-def test_without_readers_the_command_that_installs_them_is_named(file, tmp_path):
-    done = command(file, "--readers", tmp_path / "none", "--steps", 20)
+@pytest.fixture
+def without_readers(tmp_path, monkeypatch):
+    monkeypatch.setattr("command_workspace.environment", _with_folder(environment, tmp_path / "none"))
+    return Workspace(tmp_path)
+
+
+def _with_folder(plain, folder):
+    return lambda: plain() | {"ESL_NEURO_READERS": str(folder)}
+
+
+def test_names_of_the_readers_are_those_of_the_room():
+    assert tuple(readers.READERS) == READERS
+
+
+@pytest.mark.usefixtures("file")
+def test_without_readers_the_command_that_installs_them_is_named(without_readers):
+    done = without_readers.run("esl-neuro verify x.nir --steps 20")
     assert done.returncode == 3
     assert "absent" in done.stdout
-    assert "python -m esl_neuro.cli.readers --install" in done.stderr
+    assert "esl-neuro verify --install-readers" in done.stderr
 
 
-def test_result_as_json(file, tmp_path):
-    done = command(file, "--readers", tmp_path / "none", "--reader", "norse", "--json")
+@pytest.mark.usefixtures("file")
+def test_result_as_json(without_readers):
+    done = without_readers.run("esl-neuro verify x.nir --reader norse --json")
     (verdict,) = json.loads(done.stdout)["readers"]
     assert (verdict["reader"], verdict["status"], verdict["divergence"]) == ("norse", "absent", None)
 
 
-def test_wrong_use_has_exit_code_2(tmp_path):
-    assert command().returncode == 2
-    assert command(tmp_path / "no.nir").returncode == 2
+def test_wrong_use_has_exit_code_2(without_readers):
+    for command in ("esl-neuro verify no.nir", "esl-neuro verify x --reader nourse"):
+        done = without_readers.run(command)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
 
 
 def verdict(status, **more):

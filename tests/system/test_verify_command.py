@@ -1,0 +1,45 @@
+"""``esl-neuro verify`` on an export: what is in the folder proves itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from command_workspace import Workspace
+
+from esl_neuro.backends.golden import read_trace, write_trace
+
+VERIFY = "esl-neuro verify --golden --without-lava"
+
+
+@pytest.fixture
+def space(small_run):
+    return Workspace(small_run.parents[1])
+
+
+def test_an_export_proves_itself_from_its_folder(space, small_run, monkeypatch):
+    monkeypatch.setenv("ESL_NEURO_DATA", "nowhere")
+    done = space.run(VERIFY)
+    assert done.returncode == 0, done.stderr
+    assert "every integer equal" in done.stdout
+    samples, steps, neurons = 4, 4, 16 + 10
+    assert f"golden trace in integer: {3 * samples * steps * neurons:,} spikes, currents and" in done.stdout
+    assert (small_run / "loihi2" / "golden.h5").is_file()
+
+
+def test_a_golden_trace_that_was_changed_is_found(space, small_run):
+    path = small_run / "loihi2" / "golden.h5"
+    trace = read_trace(path)
+    v = {name: array.copy() for name, array in trace.v.items()}
+    v["lif2"][1, 2, 3] += 64
+    write_trace(path, replace(trace, v=v), 1e-4)
+    done = space.run(VERIFY)
+    assert done.returncode == 1
+    assert "integer parts from the golden trace in layer 'lif2', neuron 3, step 2 of sample 1 (v)" in done.stderr
+
+
+def test_an_export_with_searched_scales_compiles_to_the_same_program_again(space):
+    done = space.run("esl-neuro export --calibrate 20 --thresholds folded --max-loss 100 --json")
+    assert done.returncode == 0, done.stderr
+    done = space.run(VERIFY)
+    assert done.returncode == 0, done.stderr
