@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def fixed_fan_out(neurons: int, rng: np.random.Generator) -> sp.csr_matrix:
     """As many inputs as neurons, each with 32 synapses to anywhere."""
     stride = neurons // FAN_OUT
     targets = np.arange(FAN_OUT) * stride + rng.integers(0, stride, (neurons, FAN_OUT))
-    weights = 2 * rng.integers(1, 128, targets.size, dtype=np.int32) * rng.choice(np.int32([-1, 1]), targets.size)
+    weights = 2 * rng.integers(1, 128, targets.size, dtype=np.int32) * rng.choice(np.array([-1, 1], np.int32), targets.size)
     starts = np.arange(0, targets.size + 1, FAN_OUT)
     return sp.csr_matrix(sp.csc_matrix((weights, targets.ravel(), starts), shape=(neurons, neurons)))
 
@@ -152,14 +153,14 @@ def simulators(samples: int, rng: np.random.Generator) -> dict[str, Any]:
         program = chain(SIZES, density, STEPS, rng)
         inputs = spikes_for(program, samples, RATE, rng)
         trace, counts = count_integer(program, inputs)
-        integer = seconds_per_sample(lambda given, program=program: run_integer(program, given), inputs)
-        counting = seconds_per_sample(lambda given, program=program: count_integer(program, given), inputs)
+        integer = seconds_per_sample(partial(run_integer, program), inputs)
+        counting = seconds_per_sample(partial(count_integer, program), inputs)
         products = float_products(program, inputs, trace.spikes["lif1"])
         row: dict[str, Any] = {
             "synaptic operations per sample": sum(int(each.sop_effective.sum()) for each in counts.connections)
             / samples,
             "integer, samples/s": 1 / integer.wall,
-            "integer with start, samples/s": samples / seconds(lambda p=program, i=inputs: run_integer(p, i)).wall,
+            "integer with start, samples/s": samples / seconds(partial(run_integer, program, inputs)).wall,
             "integer and counting, samples/s": 1 / counting.wall,
             "float products, samples/s": 1 / products.wall,
             "integer / float products": products.wall / integer.wall,
@@ -207,7 +208,7 @@ def in_lava(program: Program, inputs: NDArray[np.uint8], expected: NDArray[np.ui
 
 def measured(program: Program, inputs: NDArray[np.uint8], **labels: float) -> dict[str, float]:
     """Processor time of one thread and what it did, per sample."""
-    taken = seconds_per_sample(lambda given: run_integer(program, given, threads=1), inputs).processors
+    taken = seconds_per_sample(partial(run_integer, program, threads=1), inputs).processors
     _, counts = count_integer(program, inputs)
     operations = sum(int(each.sop_effective.sum()) for each in counts.connections) / len(inputs)
     updates = program.neurons * program.steps
