@@ -67,7 +67,9 @@ def fixed_fan_out(neurons: int, rng: np.random.Generator) -> sp.csr_matrix:
     """As many inputs as neurons, each with 32 synapses to anywhere."""
     stride = neurons // FAN_OUT
     targets = np.arange(FAN_OUT) * stride + rng.integers(0, stride, (neurons, FAN_OUT))
-    weights = 2 * rng.integers(1, 128, targets.size, dtype=np.int32) * rng.choice(np.array([-1, 1], np.int32), targets.size)
+    weights = (
+        2 * rng.integers(1, 128, targets.size, dtype=np.int32) * rng.choice(np.array([-1, 1], np.int32), targets.size)
+    )
     starts = np.arange(0, targets.size + 1, FAN_OUT)
     return sp.csr_matrix(sp.csc_matrix((weights, targets.ravel(), starts), shape=(neurons, neurons)))
 
