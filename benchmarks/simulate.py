@@ -210,7 +210,7 @@ def in_lava(program: Program, inputs: NDArray[np.uint8], expected: NDArray[np.ui
 
 def measured(program: Program, inputs: NDArray[np.uint8], **labels: float) -> dict[str, float]:
     """Processor time of one thread and what it did, per sample."""
-    taken = seconds_per_sample(lambda given: run_integer(program, given, threads=1), inputs).processors
+    taken = seconds_per_sample(partial(run_integer, program, threads=1), inputs).processors
     _, counts = count_integer(program, inputs)
     operations = sum(int(each.sop_effective.sum()) for each in counts.connections) / len(inputs)
     updates = program.neurons * program.steps

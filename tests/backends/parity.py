@@ -23,7 +23,7 @@ from random_programs import KINDS, random_networks, random_plan, random_spikes, 
 from esl_neuro.backends.integer import run_integer
 
 BACKENDS = ("lava", "lava-batched")
-NETWORKS = 20  # of a batch
+NETWORKS = 10  # of a batch: far more make messages between the processes of Lava that take longer than its start
 SAMPLES = 3
 TIMEOUT_S = 300.0
 COUNTED = ("networks", "wrapping", "saturating", "firing", "spikes", "values", "differences")
