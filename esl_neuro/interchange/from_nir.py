@@ -68,7 +68,7 @@ def from_nir(
 
     A network that :func:`~esl_neuro.interchange.to_nir` wrote comes back with equal spikes. Weights that no factor
     was folded into, or only powers of two, come back bit for bit, others within two units in the last place; single
-    precision thresholds come back exactly; decays to 1e-12.
+    precision thresholds come back exactly; decays to 1e-11.
 
     Parameters
     ----------

@@ -111,6 +111,12 @@ def test_thresholds_are_met_from_above(values):
     assert np.all(reached <= wanted * (1 + 2e-6))
 
 
+def test_thresholds_that_softplus_gives_are_met_exactly():
+    wanted = nn.functional.softplus(torch.linspace(-3, 5, 20_000))
+    reached = nn.functional.softplus(raw_threshold(wanted.double().numpy()))
+    assert torch.equal(reached, wanted)
+
+
 @pytest.mark.parametrize("threshold", [0.25, 0.5, 1.0, 2.0, 10.0, float(np.float32(np.log(2)))])
 def test_usual_thresholds_are_met_exactly(threshold):
     assert nn.functional.softplus(raw_threshold(np.array([threshold]))).item() == np.float32(threshold)
