@@ -65,7 +65,10 @@ def floats(node: Any, name: str) -> Floats:
         If it is missing, no numbers, or not finite.
     """
     try:
-        value = np.asarray(getattr(node, name), dtype=np.float64)
+        value = np.asarray(getattr(node, name))
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers")
+        value = value.astype(np.float64)
     except (AttributeError, TypeError, ValueError) as error:
         raise Unsupported("malformed", f"{name} is {getattr(node, name, None)!r:.60}; numbers are needed") from error
     if not np.isfinite(value).all():

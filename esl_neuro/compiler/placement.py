@@ -148,14 +148,17 @@ def _check_cores(program: Program, placement: Placement, target: HardwareTarget)
         for group in program.groups:
             cores = placement.core_of_neuron[group.name]
             used = int(placement.used[name][cores].max())
-            if used > limit:
-                spread = np.bincount(cores - cores.min()).max()
-                yield Finding(
-                    "too-large",
-                    f"layer '{group.name}'",
-                    f"a core with {spread:,} of its neurons needs {used:,} {_unit(target, name)} of {limit:,.0f} "
-                    f"({target.name} {name}_per_core); {_change(name)} by {used - limit:,.0f}",
-                )
+            if used <= limit:
+                continue
+            incoming = [(each, 0) for each in program.incoming(group.name)]
+            alone = _alone(group, incoming, np.zeros(1, dtype=np.int64))[name]
+            neurons, needed = (1, alone) if alone > limit else (np.bincount(cores - cores.min()).max(), used)
+            yield Finding(
+                "too-large",
+                f"layer '{group.name}'",
+                f"a core with {neurons:,} of its neurons needs {needed:,} {_unit(target, name)} of {limit:,.0f} "
+                f"({target.name} {name}_per_core); {_change(name)} by {needed - limit:,.0f}",
+            )
 
 
 def _change(name: str) -> str:
@@ -217,6 +220,7 @@ def _split(
     """Cut a group into the largest blocks that respect the limits; into single neurons if none do."""
     shape = _layout(group, [connection for connection, _ in incoming])
     size = _allowed(shape, int(min(limits["neurons"] or group.neurons, group.neurons)))
+    limits = _attainable(group, incoming, axons, limits)
     while True:
         split = _measure(shape, size, incoming)
         used = split.used | {"output_axons": np.add.reduceat(axons, split.starts)}
@@ -224,6 +228,36 @@ def _split(
         if excess <= 1 or size == 1:
             return split
         size = _allowed(shape, max(1, min(size - 1, int(size / excess))))
+
+
+def _attainable(
+    group: Group, incoming: Sequence[tuple[Connection, int]], axons: IntArray, limits: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Return the limits that a core with a single neuron respects: the others cannot be met by cutting."""
+    alone = _alone(group, incoming, axons)
+    return {name: limit if limit is not None and alone[name] <= limit else None for name, limit in limits.items()}
+
+
+def _alone(group: Group, incoming: Sequence[tuple[Connection, int]], axons: IntArray) -> dict[str, int]:
+    """Return the most that a core with one neuron of a group can need."""
+    fan_in = sum((_fan_in(connection) for connection, _ in incoming), np.zeros(group.neurons, dtype=np.int64))
+    most = int(fan_in.max(initial=0))
+    return {
+        "neurons": 1,
+        "synapses": most,
+        "synaptic_memory": most * WORD_BITS,
+        "input_axons": most,
+        "output_axons": int(axons.max(initial=0)),
+    }
+
+
+def _fan_in(connection: Connection) -> IntArray:
+    """Count the synapses of each target, shape (targets,); of a kernel, those of positions away from the border."""
+    weights = connection.weights
+    if not isinstance(weights, Kernel):
+        return np.diff(weights.indptr).astype(np.int64)
+    _, rows, columns = weights.output_shape
+    return np.repeat(np.count_nonzero(weights.weights, axis=(1, 2, 3)), rows * columns)
 
 
 def _layout(group: Group, incoming: Sequence[Connection]) -> tuple[int, int, int]:
@@ -329,11 +363,14 @@ def _kernel_arrivals(
 ) -> Iterator[tuple[int, IntArray, Load]]:
     """Do what :func:`_arrivals` does; blocks that see their part of the image alike are counted once."""
     _, source_rows, source_columns = kernel.input_shape
+    seen: dict[tuple[int, tuple[int, int]], tuple[IntArray, int]] = {}
     known: dict[tuple[int, int, int, bytes, bytes], tuple[IntArray, Load]] = {}
     for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
         channels, rows, columns = _extent(kernel, start, size)
-        row_of_tap, top = _seen(kernel, 0, rows)
-        column_of_tap, left = _seen(kernel, 1, columns)
+        for axis, positions in enumerate((rows, columns)):
+            if (axis, positions) not in seen:
+                seen[axis, positions] = _seen(kernel, axis, positions)
+        (row_of_tap, top), (column_of_tap, left) = seen[0, rows], seen[1, columns]
         key = (size, *channels, row_of_tap.tobytes(), column_of_tap.tobytes())
         if key not in known:
             taps = _taps(kernel, *channels)
