@@ -61,7 +61,7 @@ def _reached(kernel: Kernel, axis: int) -> IntArray:
     shifted = np.arange(size)[:, None] + kernel.padding[axis] - np.arange(taps) * kernel.dilation[axis]
     position = shifted // kernel.stride[axis]
     inside = (shifted % kernel.stride[axis] == 0) & (position >= 0) & (position < outputs)
-    return inside.astype(np.int64)
+    return np.asarray(inside, dtype=np.int64)
 
 
 def touched_neurons(incoming: Sequence[Connection], arrivals: Sequence[NDArray[Any]]) -> IntArray:
