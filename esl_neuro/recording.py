@@ -26,6 +26,8 @@ class RecordedLayer:
         Input lines and output neurons (of a convolution, all positions).
     declared, stored : int
         Connections of the dense layer inside the image, and those whose effective weight is not zero.
+    weights : int
+        Effective weights that are not zero; those of a convolution once, though every position uses them.
     arriving : array, shape (samples, steps, inputs)
         What arrived.
     fan_out, fan_out_dense : int64 array, shape (inputs,)
@@ -47,6 +49,7 @@ class RecordedLayer:
     neurons: int
     declared: int
     stored: int
+    weights: int
     arriving: NDArray[Any]
     fan_out: NDArray[np.int64]
     fan_out_dense: NDArray[np.int64]

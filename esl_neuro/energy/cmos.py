@@ -109,7 +109,7 @@ def with_memory(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estim
 
 
 def _weight_bytes(layer: LayerCounts) -> float:
-    return layer.stored * FLOAT32.weight_bits / 8
+    return layer.weights * FLOAT32.weight_bits / 8
 
 
 def _state_bytes(layer: LayerCounts) -> float:

@@ -16,18 +16,18 @@ values of the moment), the same events are multiply-accumulates (MACs) and no SO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.backends.trace import Payloads, Trace
-from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
+from esl_neuro.compiler.program import INPUT, Group, IntArray, Program
+from esl_neuro.energy.fans import connection_fans, delayed, distinct_weights, touched_neurons
 from esl_neuro.energy.placement import Placement, message_fans
-from esl_neuro.energy.tally import tally, touched
+from esl_neuro.energy.tally import tally
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recording import SIGNALS, RecordedLayer
 
@@ -38,7 +38,9 @@ NO_FILTER = 4095  # decay of a synaptic current that lasts one step only, so tha
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """Exact counts of one layer, summed over samples and steps.
+    """Exact counts of one connection and the neurons behind it, summed over samples and steps.
+
+    Where several connections feed one group, each has its own operations, and the first has the counts of the neurons.
 
     Attributes
     ----------
@@ -48,8 +50,9 @@ class LayerCounts:
         Declared kind of what arrives: ``"spike"``, ``"graded"`` or ``"analog"``.
     inputs, neurons : int
         Source lines and neurons.
-    stored, declared : int
-        Stored connections, and connections of the float network.
+    stored, weights, declared : int
+        Stored connections, stored weights (those of a convolution once for all positions), and connections of the float
+        network.
     spikes_in, spikes_out : int
         Events that arrive from the source layer (before fan-out), and spikes that the layer emits.
     sop_effective, sop_executed, sop_executed_dense, sop_bound : int
@@ -80,6 +83,7 @@ class LayerCounts:
     inputs: int
     neurons: int
     stored: int
+    weights: int
     declared: int
     spikes_in: int
     spikes_out: int
@@ -218,7 +222,8 @@ def count(
     placement : Placement, optional
         Cores of the neurons; without one, messages and hops are not counted.
     signals : mapping of str to str, optional
-        Kind of what each source sends, by its name (``"input"`` for the input lines); ``"spike"`` where not named.
+        Kind of what each source sends, by its name (``"input"`` for the input lines). Where not named, ``"spike"``, and
+        ``"graded"`` for the input of a program whose input has more than one bit.
 
     Raises
     ------
@@ -226,13 +231,13 @@ def count(
         If the trace is not one of this program, or what is declared as spikes is neither 0 nor 1.
     """
     spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
-    kinds = dict.fromkeys(spikes, "spike") | dict(signals or {})
+    kinds = dict.fromkeys(spikes, "spike") | {INPUT: "spike" if program.input_bits == 1 else "graded"}
+    kinds |= dict(signals or {})
     _check_matches(program, trace, spikes)
     for name, array in spikes.items():
         check_signal(name, kinds[name], array)
     layers = tuple(
-        _count_layer(connection, group, spikes[connection.source], spikes[group.name], kinds, placement)
-        for connection, group in program.layers()
+        layer for group in program.groups for layer in _count_group(program, group, spikes, kinds, placement)
     )
     return Counts(trace.samples, trace.steps, layers)
 
@@ -290,36 +295,42 @@ def _check_matches(program: Program, trace: Trace, spikes: dict[str, Payloads]) 
             raise BadInput(f"spikes of '{name}' have shape {array.shape}, the program needs {expected}")
 
 
-def _count_layer(
-    connection: Connection,
+def _count_group(
+    program: Program,
     group: Group,
-    arriving: Payloads,
-    emitted: Payloads,
+    spikes: Mapping[str, Payloads],
     kinds: Mapping[str, str],
     placement: Placement | None,
-) -> LayerCounts:
-    """Count one connection and its neurons."""
-    weights = connection.matrix
-    pattern = nonzero_pattern(weights)
-    samples, steps, inputs = arriving.shape
-    rows = arriving.reshape(samples * steps, inputs)
-    routes = None if placement is None else message_fans(weights, connection.source, group.name, placement)
-    return _assemble(
-        name=group.name,
-        source=connection.source,
-        signal=kinds[connection.source],
-        neurons=group.neurons,
-        stored=connection.stored,
-        declared=connection.declared,
-        arriving=arriving,
-        fans=np.stack([fan_out(pattern), fan_out(weights), np.full(weights.shape[1], group.neurons)], axis=1),
-        touched_runs=touched(rows, pattern).reshape(samples, steps),
-        emitted=emitted.sum(axis=2, dtype=np.int64),
-        routes=routes,
-        routed=placement is not None and connection.source in placement.core_of,
-        biased=int(np.count_nonzero(group.bias_mant)),
-        states=group.neurons + int(np.count_nonzero(group.du != NO_FILTER)),
-    )
+) -> Iterator[LayerCounts]:
+    """Count each connection of a group; the first one has the counts of the neurons, which are updated once a step."""
+    incoming = program.incoming(group.name)
+    samples, steps, _ = spikes[group.name].shape
+    arrivals = [delayed(spikes[connection.source], connection.delay) for connection in incoming]
+    rows = [arriving.reshape(samples * steps, arriving.shape[2]) for arriving in arrivals]
+    emitted = spikes[group.name].sum(axis=2, dtype=np.int64)
+    reached = touched_neurons(incoming, rows).reshape(samples, steps) if incoming else np.zeros_like(emitted)
+    for first, connection, arriving in zip((True, *(False,) * len(incoming)), incoming, arrivals, strict=False):
+        routes = None
+        if placement is not None:
+            routes = message_fans(connection.matrix, connection.source, group.name, placement)
+        yield _assemble(
+            name=group.name if first else f"{group.name} from {connection.source}",
+            source=connection.source,
+            signal=kinds[connection.source],
+            neurons=group.neurons,
+            stored=connection.stored,
+            weights=distinct_weights(connection),
+            declared=connection.declared,
+            arriving=arriving,
+            fans=connection_fans(connection),
+            updated=group.neurons if first else 0,
+            touched_runs=reached if first else np.zeros_like(reached),
+            emitted=emitted if first else np.zeros_like(emitted),
+            routes=routes,
+            routed=placement is not None and connection.source in placement.core_of,
+            biased=int(np.count_nonzero(group.bias_mant)) if first else 0,
+            states=group.neurons + int(np.count_nonzero(group.du != NO_FILTER)) if first else 0,
+        )
 
 
 def _recorded(layer: RecordedLayer) -> LayerCounts:
@@ -329,9 +340,11 @@ def _recorded(layer: RecordedLayer) -> LayerCounts:
         signal=layer.signal,
         neurons=layer.neurons,
         stored=layer.stored,
+        weights=layer.weights,
         declared=layer.declared,
         arriving=layer.arriving,
         fans=np.stack([layer.fan_out, layer.fan_out, layer.fan_out_dense], axis=1),
+        updated=layer.neurons,
         touched_runs=layer.touched,
         emitted=layer.emitted,
         routes=None,
@@ -348,9 +361,11 @@ def _assemble(
     signal: str,
     neurons: int,
     stored: int,
+    weights: int,
     declared: int,
     arriving: NDArray[Any],
     fans: IntArray,
+    updated: int,
     touched_runs: IntArray,
     emitted: IntArray,
     routes: IntArray | None,
@@ -375,7 +390,7 @@ def _assemble(
         "sop_executed_dense": dense if spiking else nothing,
         "macs_effective": nothing if spiking else effective,
         "neuron_updates_touched": touched_runs,
-        "neuron_updates_idle": neurons - touched_runs,
+        "neuron_updates_idle": updated - touched_runs,
         "weight_words_read": executed,
     }
     if routes is not None:
@@ -390,10 +405,11 @@ def _assemble(
         inputs=inputs,
         neurons=neurons,
         stored=stored,
+        weights=weights,
         declared=declared,
         sop_bound=stored * count_of_runs if spiking else 0,
         macs_dense=int(fans[:, 2].sum()) * count_of_runs,
-        neuron_updates=neurons * count_of_runs,
+        neuron_updates=updated * count_of_runs,
         bias_adds=biased * count_of_runs,
         state_reads=states * count_of_runs,
         state_writes=states * count_of_runs,
@@ -403,16 +419,3 @@ def _assemble(
         runs=runs,
         **totals,
     )
-
-
-def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:
-    """Where the weights are not zero, as int64 ones; stored zeros are dropped. Shape (targets, sources)."""
-    pattern = sp.csr_matrix(weights, copy=True)
-    pattern.eliminate_zeros()
-    pattern.data = np.ones(pattern.nnz, dtype=np.int64)
-    return pattern
-
-
-def fan_out(weights: sp.csr_matrix) -> IntArray:
-    """Count the stored weights of each source, int64, shape (sources,)."""
-    return np.bincount(weights.indices[: weights.nnz], minlength=weights.shape[1]).astype(np.int64)

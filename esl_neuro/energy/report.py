@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from esl_neuro.backends.trace import Trace
-from esl_neuro.compiler.program import Connection, Program
+from esl_neuro.compiler.program import Program
 from esl_neuro.energy.breakeven import BreakEven, break_even
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.prices import price
@@ -278,8 +277,3 @@ def _fan_in_warnings(program: Program, chips: Sequence[HardwareTarget]) -> Itera
                     f"{chip.name}: layer '{connection.target}' has a fan-in of {fan_in}, the chip takes {limit.value} "
                     f"{limit.unit}; it cannot run there as it is, the price is hypothetical"
                 )
-
-
-def largest_fan_in(connection: Connection) -> int:
-    """Most stored weights of any neuron."""
-    return int(np.diff(connection.matrix.indptr).max(initial=0))

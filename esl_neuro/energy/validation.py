@@ -81,6 +81,7 @@ def workload(sop: float, updates: float = 0.0, touched: float = 0.0, steps: int 
         inputs=0,
         neurons=round(updates / steps),
         stored=0,
+        weights=0,
         declared=0,
         spikes_in=0,
         spikes_out=0,

@@ -215,6 +215,7 @@ def _layer(name: str, source: str, signal: str, calls: _Calls, steps: int, batch
         neurons=neurons,
         declared=int(fan_out_dense.sum()),
         stored=int(fan_out.sum()),
+        weights=int(torch.count_nonzero(calls.weight)),
         arriving=_in_order(name, _numpy(arriving), steps, batch),
         fan_out=_numpy(fan_out).astype(np.int64),
         fan_out_dense=_numpy(fan_out_dense).astype(np.int64),

@@ -39,6 +39,7 @@ LAYER = LayerCounts(
     inputs=20,
     neurons=4,
     stored=30,
+    weights=30,
     declared=30,
     sop_bound=600,
     neuron_updates=80,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.energy import tally as tally_module
-from esl_neuro.energy.counts import NO_FILTER, SCHEMA, count, fan_out, nonzero_pattern
+from esl_neuro.energy.counts import NO_FILTER, SCHEMA, count
+from esl_neuro.energy.fans import fan_out, nonzero_pattern
 from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.tally import tally, touched
 from esl_neuro.errors import BadInput

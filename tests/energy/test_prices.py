@@ -218,7 +218,7 @@ def test_cmos_with_memory_reads_weights_and_states():
 
 
 def test_a_layer_too_large_for_the_memory_reads_from_a_larger_one():
-    large = Counts(2, 10, (dataclasses.replace(LAYER, stored=300_000),))
+    large = Counts(2, 10, (dataclasses.replace(LAYER, weights=300_000),))
     small, big = (estimate("cmos45", "with-memory", counts=c).energy_pj.nominal for c in (COUNTS, large))
     dram = (1300 * 2600) ** 0.5
     assert big - small == pytest.approx(60 / 2 * (dram - 10))

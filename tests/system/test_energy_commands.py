@@ -110,7 +110,8 @@ def test_a_placement_adds_messages_and_hops(run):
     placed = run.json(f"{REPORT} {EXPORT} --samples 3 --placement cores.npz --json")
     assert layers[0]["messages"] is None
     assert placed["counts"]["layers"][1]["hops_ew"] is not None
-    assert placed["counts"]["layers"][1]["messages"] <= layers[1]["spikes_in"]
+    # The ten outputs are on two cores, so that a spike is at most two messages.
+    assert 0 < placed["counts"]["layers"][1]["messages"] <= 2 * layers[1]["spikes_in"]
 
 
 def test_csv_charts_and_citation(run):

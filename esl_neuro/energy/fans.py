@@ -1,0 +1,126 @@
+"""Where the events of a source go: fan-outs of matrices and of convolution kernels, and the neurons that they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from esl_neuro.backends.batched_kernels import synapses_of
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import Connection, IntArray
+from esl_neuro.energy.tally import touched
+
+# Entries of the sums of a block of rows: bounds the memory, does not change the result.
+BLOCK_ENTRIES = 2**23
+
+
+def connection_fans(connection: Connection) -> IntArray:
+    """Count the connections of each source: non-zero, stored, and of the dense layer. int64, shape (sources, 3)."""
+    weights = connection.weights
+    if isinstance(weights, Kernel):
+        effective = kernel_fan_out(weights)
+        dense = kernel_fan_out(replace(weights, weights=np.ones_like(weights.weights)))
+        return np.stack([effective, effective, dense], axis=1)  # a zero of a kernel is no synapse of a program
+    targets, sources = weights.shape
+    return np.stack([fan_out(nonzero_pattern(weights)), fan_out(weights), np.full(sources, targets)], axis=1)
+
+
+def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:
+    """Where the weights are not zero, as int64 ones; stored zeros are dropped. Shape (targets, sources)."""
+    pattern = sp.csr_matrix(weights, copy=True)
+    pattern.eliminate_zeros()
+    pattern.data = np.ones(pattern.nnz, dtype=np.int64)
+    return pattern
+
+
+def fan_out(weights: sp.csr_matrix) -> IntArray:
+    """Count the stored weights of each source, int64, shape (sources,)."""
+    return np.bincount(weights.indices[: weights.nnz], minlength=weights.shape[1]).astype(np.int64)
+
+
+def kernel_fan_out(kernel: Kernel) -> IntArray:
+    """Count the non-zero synapses of each line of an image, int64, shape (sources,).
+
+    ``fan[c, y, x] = sum over taps (i, j) of nonzero[c, i, j] rows[y, i] columns[x, j]``, where ``rows[y, i]`` says
+    whether tap ``i`` of some output row lies on input row ``y``.
+    """
+    out, per_group, taps_y, taps_x = kernel.weights.shape
+    nonzero = (kernel.weights != 0).reshape(kernel.groups, out // kernel.groups, per_group, taps_y, taps_x).sum(axis=1)
+    rows, columns = (_reached(kernel, axis) for axis in (0, 1))
+    fans = np.einsum("cij,yi,xj->cyx", nonzero.reshape(-1, taps_y, taps_x), rows, columns)
+    return np.asarray(fans, dtype=np.int64).ravel()
+
+
+def _reached(kernel: Kernel, axis: int) -> IntArray:
+    taps, size, outputs = kernel.weights.shape[2 + axis], kernel.input_shape[1 + axis], kernel.output_shape[1 + axis]
+    shifted = np.arange(size)[:, None] + kernel.padding[axis] - np.arange(taps) * kernel.dilation[axis]
+    position = shifted // kernel.stride[axis]
+    inside = (shifted % kernel.stride[axis] == 0) & (position >= 0) & (position < outputs)
+    return np.asarray(inside, dtype=np.int64)
+
+
+def touched_neurons(incoming: Sequence[Connection], arrivals: Sequence[NDArray[Any]]) -> IntArray:
+    """Count the neurons of a group that at least one event of any of its connections reaches.
+
+    Parameters
+    ----------
+    incoming : sequence of Connection
+        All connections of one group.
+    arrivals : sequence of array, shape (rows, sources)
+        What each brings, in the step in which it arrives.
+
+    Returns
+    -------
+    int64 array, shape (rows,)
+    """
+    first = incoming[0].weights
+    if len(incoming) == 1 and not isinstance(first, Kernel):
+        return touched(arrivals[0], nonzero_pattern(first))
+    patterns = [synapses_of(replace(connection, weights=_pattern(connection))) for connection in incoming]
+    rows, targets = len(arrivals[0]), patterns[0].shape[0]
+    block = max(1, BLOCK_ENTRIES // max(targets, 1))
+    result = np.zeros(rows, dtype=np.int64)
+    for start in range(0, rows, block):
+        reached = np.zeros((min(block, rows - start), targets), dtype=bool)
+        for pattern, arriving in zip(patterns, arrivals, strict=True):
+            events = np.ascontiguousarray(arriving[start : start + block] != 0, dtype=np.int32)
+            sums = np.zeros(reached.shape, dtype=np.int32)
+            pattern.add_up(events, sums)
+            reached |= sums > 0
+        result[start : start + block] = reached.sum(axis=1)
+    return result
+
+
+def _pattern(connection: Connection) -> sp.csr_matrix | Kernel:
+    weights = connection.weights
+    if isinstance(weights, Kernel):
+        return replace(weights, weights=(weights.weights != 0).astype(np.int32))
+    return nonzero_pattern(weights)
+
+
+def delayed(signal: NDArray[Any], delay: int) -> NDArray[Any]:
+    """Return what arrives of a signal, shape (samples, steps, lines), ``delay`` steps later; late events are lost."""
+    if not delay:
+        return signal
+    arriving = np.zeros_like(signal)
+    arriving[:, delay:] = signal[:, : max(signal.shape[1] - delay, 0)]
+    return arriving
+
+
+def largest_fan_in(connection: Connection) -> int:
+    """Most stored weights of any neuron."""
+    weights = connection.weights
+    if isinstance(weights, Kernel):
+        return int(np.count_nonzero(weights.weights, axis=(1, 2, 3)).max(initial=0))
+    return int(np.diff(weights.indptr).max(initial=0))
+
+
+def distinct_weights(connection: Connection) -> int:
+    """Non-zero weights in memory: those of a kernel once, though every position uses them."""
+    weights = connection.weights
+    return int(np.count_nonzero(weights.weights)) if isinstance(weights, Kernel) else int(weights.nnz)

@@ -1,0 +1,62 @@
+"""Counts of programs with kernels, several connections a group, delays, loops and graded inputs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esl_neuro.backends.integer import count_integer
+from esl_neuro.energy import fans as fans_module
+from esl_neuro.energy.counts import count
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
+from random_programs import KINDS, random_graph, random_spikes
+
+
+def delivered(signal, delay):
+    """What arrives, delay steps later, by a loop."""
+    arriving = np.zeros_like(signal)
+    for step in range(signal.shape[1] - delay):
+        arriving[:, step + delay] = signal[:, step]
+    return arriving != 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", KINDS)
+def test_counts_are_those_of_the_definition_and_of_the_simulator(kind, seed, monkeypatch):
+    monkeypatch.setattr(fans_module, "BLOCK_ENTRIES", 64)
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    program = random_graph(rng, kind)
+    inputs = random_spikes(rng, program, 3)
+    trace, ran = count_integer(program, inputs)
+    counts = count(program, trace)
+    signals = {"input": trace.input_spikes, **trace.spikes}
+    by_target = {}
+    layers = iter(counts.layers)
+    for group in program.groups:
+        reached = np.zeros((*trace.input_spikes.shape[:2], group.neurons), dtype=bool)
+        own = []
+        for connection in program.incoming(group.name):
+            layer = next(layers)
+            own.append(layer)
+            present = connection.matrix.toarray() != 0
+            arriving = delivered(signals[connection.source], connection.delay)
+            meetings = arriving.astype(np.int64) @ present.T.astype(np.int64)
+            reached |= meetings > 0
+            graded = connection.source == "input" and program.input_bits > 1
+            assert layer.signal == ("graded" if graded else "spike")
+            name = "macs_effective" if graded else "sop_effective"
+            assert layer.runs[name].tolist() == meetings.sum(2).tolist()
+            assert layer.stored == int(present.sum())
+            by_target.setdefault((connection.source, connection.target), []).append(layer.each_sample(name))
+        if own:
+            assert own[0].runs["neuron_updates_touched"].tolist() == reached.sum(2).tolist()
+            assert own[0].neuron_updates == reached.size
+            assert own[0].spikes_out == int(trace.spikes[group.name].sum())
+            assert all(layer.neuron_updates == layer.state_reads == layer.spikes_out == 0 for layer in own[1:])
+    for simulated in ran.connections:
+        found = by_target[simulated.source, simulated.target].pop(0)
+        assert found.tolist() == simulated.sop_effective.tolist()
