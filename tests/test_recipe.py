@@ -61,6 +61,7 @@ DOCUMENT = {
         "threads": 1,
         "device": "cpu",
         "precision": "float32",
+        "input_bits": 8,
     },
     "expected": {"test_accuracy": 0.9, "source": "nobody"},
     "published": {"test_accuracy": 0.95, "source": "a paper"},

@@ -101,6 +101,10 @@ def test_help_takes_less_than_300_ms(workspace, command):
         ("esl-neuro train --set 'sparsity.layers=[\"fc9\"]'", ["'fc9'", "fc1"]),
         ("esl-neuro train --resume nowhere", ["nowhere", "not a run"]),
         ("esl-neuro train --resume nowhere --seed 1", ["--resume", "--seed"]),
+        ("esl-neuro train --resume nowhere --from runs/1", ["--resume", "--from"]),
+        ("esl-neuro train --from nowhere", ["nowhere", "not a run"]),
+        ("esl-neuro train --quantize lohi2", ["'lohi2'", "did you mean 'loihi2'"]),
+        ("esl-neuro train --quantize truenorth", ["'truenorth'", "[arithmetic]", "loihi2"]),
         ("esl-neuro evaluate nowhere", ["nowhere", "not a run"]),
         ("esl-neuro evaluate --noise jitter", ["jitter", "name=level"]),
         ("esl-neuro evaluate --noise jiter=1", ["'jiter'", "did you mean 'jitter'"]),
@@ -309,6 +313,18 @@ def test_ctrl_c_saves_the_state_and_resuming_ends_as_if_nothing_had_happened(tmp
     assert (first / "metrics.jsonl").read_text() == (second / "metrics.jsonl").read_text()
     assert _tensors(first / "last.safetensors") == _tensors(second / "last.safetensors")
     assert _tensors(first / "best.safetensors") == _tensors(second / "best.safetensors")
+
+
+def test_fine_tuning_on_integers_gives_the_accuracy_of_the_chip(small_run, workspace, tmp_path):
+    tuned = workspace.run(
+        f"esl-neuro train --from {small_run} --quantize loihi2 --set training.epochs=1 --json", tmp_path
+    )
+    assert tuned.returncode == 0, tuned.stderr
+    (run,) = json.loads(tuned.stdout)["runs"]
+    exported = workspace.run(f"esl-neuro export {run['folder']} --json", tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    accuracy = json.loads(exported.stdout)["accuracy"]
+    assert accuracy["float"] == accuracy["integer"] == run["test_accuracy"]
 
 
 def test_a_run_is_repeated_exactly_from_its_saved_config(small_run, workspace):
