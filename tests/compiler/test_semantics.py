@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import nir
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,3 +57,18 @@ def test_groups_of_any_graph_do_what_its_nodes_do(seed):
     for each in network.connections:
         if each.delay == 0 and each.source != "input":
             assert names.index(each.source) < names.index(each.target)
+
+
+def test_flattening_between_two_kernels_may_make_another_image():
+    """Two rows of one column become one row of two columns, which the next convolution sees."""
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": nir.Input({"input": np.array([3, 4, 2])}),
+        "pool": nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        "flat": nir.Flatten({"input": np.array([3, 2, 1])}, 1, -1),
+        "conv": nir.Conv1d(None, rng.normal(size=(2, 3, 2)), 1, 1, 1, 1, np.zeros(2)),
+        "out": nir.LIF(*(np.full((2, 3), value) for value in (2 * DT, 2.0, 0.0, 0.5, 0.0))),
+        "output": nir.Output({"output": np.array([2, 3])}),
+    }
+    names = list(nodes)
+    assert_same(nir.NIRGraph(nodes, list(pairwise(names)), metadata={"dt_s": DT}, type_check=False), rng)
