@@ -281,7 +281,7 @@ def test_json_is_all_that_stands_on_stdout(workspace, command):
 def test_spikes_are_saved_on_request(workspace):
     import numpy as np
 
-    done = workspace.run("esl-neuro run --samples 40 --spikes spikes.npz --json")
+    done = workspace.run("esl-neuro run --samples 3 --spikes spikes.npz --json")
     arrays = np.load(workspace.folder / "spikes.npz")
     assert arrays["input"].shape == (3, 16, 64)
     spikes = json.loads(done.stdout)["spikes"]
@@ -396,7 +396,7 @@ def test_formats_of_an_export_run_and_do_not_outlive_it(small_run):
     assert {"model.nir", "program.json", "export.json", "network.net", "network.py"} <= {
         path.name for path in export.iterdir()
     }
-    assert workspace.run("esl-neuro run --samples 3 --spikes spikes.npz").returncode == 0
+    assert workspace.run("esl-neuro run --samples 40 --spikes spikes.npz").returncode == 0
     script = f"python {export / 'network.py'} spikes.npz --out output.npz"
     assert workspace.run(script).returncode == 0
     ours, scripts = (np.load(workspace.folder / name) for name in ("spikes.npz", "output.npz"))
