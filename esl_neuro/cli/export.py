@@ -68,6 +68,14 @@ GRADED_BITS = 8  # payload of graded input where nothing else is asked for
 )
 @click.option("--tie-safe", is_flag=True, help="Keep thresholds off the grid of weights: '>' and '>=' then agree.")
 @click.option(
+    "--nir",
+    "compatibility",
+    type=click.Choice(["current", "1.0.4"]),
+    default="current",
+    show_default=True,
+    help="Form of model.nir; 1.0.4 can be opened by sinabs and Rockpool.",
+)
+@click.option(
     "--dt", "dt_s", type=click.FloatRange(min=0, min_open=True), help="Time step in seconds.  [default: 1e-4]"
 )
 @click.option(
@@ -114,6 +122,8 @@ class Options:
         ``"native"`` or ``"folded"``.
     tie_safe : bool
         Whether thresholds are kept off the grid of the weights.
+    compatibility : str
+        Version of NIR whose readers can open ``model.nir``.
     dt_s : float or None
         Time step in seconds of the NIR graph.
     input_bits : int or None
@@ -127,6 +137,7 @@ class Options:
     formats: tuple[str, ...] = ()
     thresholds: Thresholds = "native"
     tie_safe: bool = False
+    compatibility: str = "current"
     dt_s: float | None = None
     input_bits: int | None = None
     calibrate: int | None = None
@@ -184,12 +195,10 @@ def _compile(
     network: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, options: Options, folder: Path
 ) -> tuple[Compilation, dict[str, Scaling]]:
     """Write ``model.nir`` and compile what was written: the file, read back."""
-    import nir
-
     from esl_neuro.compiler.compile import compile_any_size, compile_graph
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.data.encodings import ENCODINGS
-    from esl_neuro.interchange import to_nir
+    from esl_neuro.interchange import to_nir, write_nir
     from esl_neuro.interchange.to_nir import DT_S
 
     steps, graded = recipe.data.steps, ENCODINGS[recipe.data.encoding].signal == "graded"
@@ -201,7 +210,7 @@ def _compile(
         thresholds=options.thresholds,
         tie_safe=options.tie_safe,
     )
-    nir.write(folder / "model.nir", graph)
+    write_nir(folder / "model.nir", graph, options.compatibility)
     graph = read_graph(folder / "model.nir")
     bits = options.input_bits or (GRADED_BITS if graded else 1)
     scalings: dict[str, Scaling] = {}
