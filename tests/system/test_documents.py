@@ -25,7 +25,7 @@ BRIEFLY = {
     "python benchmarks/train_step.py": "--repeat 2 --iterations 100",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
 }
-NEEDS_LAVA = re.compile(r"--backend lava|verify|energy report(?!.*(--backend integer|--preset))")
+NEEDS_LAVA = re.compile(r"--backend lava|diff integer lava|verify|energy report(?!.*(--backend integer|--preset))")
 
 
 def commands() -> list[str]:
