@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,17 @@ from esl_neuro.errors import CheckFailed
 if TYPE_CHECKING:
     from esl_neuro.compiler.compile import Compilation
     from esl_neuro.compiler.program import Program
-    from esl_neuro.compiler.quantise import Scaling
+    from esl_neuro.compiler.quantise import Payload, Scaling
     from esl_neuro.data import Dataset
     from esl_neuro.hardware import HardwareTarget
     from esl_neuro.interchange.writing import Thresholds
     from esl_neuro.recipe import Recipe
+    from esl_neuro.snn.quantised import QuantisedNetwork
 
 # What an export can hold besides the NIR graph and the integer program, and the file that it is written to.
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
 
 GOLDEN_SAMPLES = 4
-GRADED_BITS = 8  # payload of graded input where nothing else is asked for
 
 
 @click.command(
@@ -81,7 +82,7 @@ GRADED_BITS = 8  # payload of graded input where nothing else is asked for
 @click.option(
     "--input-bits",
     type=click.IntRange(1, 16),
-    help="Payload of graded input, in bits.  [default: 8; 1 where the encoding gives spikes]",
+    help="Payload of graded input, in bits.  [default: training.input_bits of the recipe, 8]",
 )
 @click.option(
     "--calibrate",
@@ -195,13 +196,14 @@ def _compile(
     network: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, options: Options, folder: Path
 ) -> tuple[Compilation, dict[str, Scaling]]:
     """Write ``model.nir`` and compile what was written: the file, read back."""
-    from esl_neuro.compiler.compile import compile_any_size, compile_graph
+    from esl_neuro.compiler.compile import compile_any_size, compile_graph, input_payload
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.data.encodings import ENCODINGS
     from esl_neuro.interchange import to_nir, write_nir
     from esl_neuro.interchange.to_nir import DT_S
+    from esl_neuro.snn.quantised import QuantisedNetwork
 
-    steps, graded = recipe.data.steps, ENCODINGS[recipe.data.encoding].signal == "graded"
+    steps = recipe.data.steps
     graph = to_nir(
         network,
         steps,
@@ -212,23 +214,55 @@ def _compile(
     )
     write_nir(folder / "model.nir", graph, options.compatibility)
     graph = read_graph(folder / "model.nir")
-    bits = options.input_bits or (GRADED_BITS if graded else 1)
+    encoding = ENCODINGS[recipe.data.encoding]
+    bits = (options.input_bits or recipe.training.input_bits) if encoding.signal == "graded" else 1
+    payload = input_payload(bits, 1.0 if encoding.timed else None)  # counts of events are payloads already
+    compiler = partial(
+        compile_any_size if options.any_size else compile_graph,
+        graph,
+        chip,
+        steps,
+        input_bits=payload.bits,
+        input_scale=payload.scale,
+    )
     scalings: dict[str, Scaling] = {}
-    if options.calibrate is not None:
-        scalings = _calibrate(graph, dataset, recipe, chip, bits, options.calibrate)
-    compiler = compile_any_size if options.any_size else compile_graph
-    return compiler(graph, chip, steps, input_bits=bits, scalings=scalings), scalings
+    if isinstance(network, QuantisedNetwork):
+        scalings = _trained_scalings(network, compiler().program)
+    elif options.calibrate is not None:
+        scalings = _calibrate(graph, dataset, recipe, chip, payload, options.calibrate)
+    return compiler(scalings=scalings), scalings
+
+
+def _trained_scalings(network: QuantisedNetwork, program: Program) -> dict[str, Scaling]:
+    """Return what makes the compiler choose the scales and exponents with which a network learned.
+
+    Parameters
+    ----------
+    network : QuantisedNetwork
+        The trained network.
+    program : Program
+        What the compiler's formula makes of it.
+    """
+    from esl_neuro.compiler.quantise import Scaling
+
+    scalings = {}
+    for stage, group in zip(network.stages, program.groups, strict=True):
+        integers, (connection,) = network.integers(stage), program.incoming(group.name)
+        factor, shift = integers.constants.scale / group.scale, integers.weight_exp - connection.weight_exp
+        if shift or abs(factor - 1) > 1e-9:
+            scalings[group.name] = Scaling(factor, shift)
+    return scalings
 
 
 def _calibrate(
-    graph: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, bits: int, samples: int
+    graph: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, payload: Payload, samples: int
 ) -> dict[str, Scaling]:
     """Search the scale of each layer on the first training samples."""
     import numpy as np
 
     from esl_neuro.backends.integer import run_integer
     from esl_neuro.compiler.calibrate import search_scalings
-    from esl_neuro.compiler.compile import arithmetic_of, input_payload
+    from esl_neuro.compiler.compile import arithmetic_of
     from esl_neuro.compiler.findings import refuse_unsupported
     from esl_neuro.compiler.frontend import analyse
     from esl_neuro.data.inputs import evaluation_inputs
@@ -244,7 +278,7 @@ def _calibrate(
         steps,
         inputs.reshape(*inputs.shape[:2], -1),
         run_integer,
-        input_payload(bits),
+        payload,
     )
     return {each.group: each.scaling for each in chosen}
 
