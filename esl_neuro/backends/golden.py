@@ -12,7 +12,7 @@ from esl_neuro.backends.trace import Payloads, Potentials, Spikes, Trace
 from esl_neuro.compiler.program import INPUT
 from esl_neuro.errors import BadInput
 
-BACKEND = "esl_neuro_backend"
+BACKEND, ORDER, READOUT = "esl_neuro_backend", "esl_neuro_order", "esl_neuro_readout"
 
 
 def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
@@ -42,7 +42,8 @@ def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
     nir.write_data(path, nir.NIRGraphData({name: nir.NIRNodeData(each) for name, each in observables.items()}))
     with h5py.File(path, "a") as file:
         file.attrs[BACKEND] = trace.backend
-        file.attrs["esl_neuro_order"] = list(trace.spikes)  # HDF5 sorts by name
+        file.attrs[READOUT] = trace.readout
+        file.attrs[ORDER] = list(trace.spikes)  # HDF5 sorts by name
 
 
 def read_trace(path: Path) -> Trace:
@@ -59,7 +60,8 @@ def read_trace(path: Path) -> Trace:
         data = nir.read_data(str(path))
         with h5py.File(path, "r") as file:
             backend = str(file.attrs.get(BACKEND, path.stem))
-            order = [str(name) for name in file.attrs.get("esl_neuro_order", [])]
+            order = [str(name) for name in file.attrs.get(ORDER, [])]
+            readout = str(file.attrs.get(READOUT, "spikes"))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise BadInput(f"{path}: not a readable NIRData file: {error}") from error
     nodes = {name: node.observables for name, node in data.nodes.items() if isinstance(node, nir.NIRNodeData)}
@@ -81,6 +83,7 @@ def read_trace(path: Path) -> Trace:
         u,
         v,
         potential=None if last is None else _array(last)[:, 0].astype(np.int64),
+        readout=readout,
     )
 
 

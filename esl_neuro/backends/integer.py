@@ -141,7 +141,7 @@ def _run(
     records, spikes, u, v = _records(program, len(arriving), recorded, counting)
     _run_in_threads(program, tables, arriving, records, threads or most_threads())
     potential = records.potential if program.readout == "potential" else None
-    return Trace("integer", arriving, spikes, u, v, potential), records
+    return Trace("integer", arriving, spikes, u, v, potential, program.readout), records
 
 
 def _recorded(names: list[str], record_potentials: bool | Collection[str]) -> list[str]:

@@ -27,6 +27,12 @@ from esl_neuro.errors import BadInput
 # Up to so many integers stand in the script itself, more in a file beside it.
 INLINE_INTEGERS = 2500
 LONGEST_HOLD = 63
+# Scores of the classes, in the words of the script.
+READINGS = {
+    "spikes": "spikes.sum(axis=0)",
+    "first_spike": "np.where(spikes.any(axis=0), -spikes.argmax(axis=0), -STEPS)",
+    "potential": "neurons.v.get().astype(int)",
+}
 
 
 def write_lava_script(program: Program, path: Path) -> list[Path]:
@@ -222,7 +228,7 @@ class _Script:
             shape = f"np.zeros({group.neurons}, int) + "
             lines.append(f'network["{name}"].bias_mant.set({shape}{self._array(f"{name}_bias_mant", group.bias_mant)})')
         lines.append(f"advance(STEPS + LATENCY - {done})" if done else "advance(STEPS + LATENCY)")
-        reading = "neurons.v.get().astype(int)" if self.program.readout == "potential" else "spikes.sum(axis=0)"
+        reading = READINGS[self.program.readout]
         return RUN_AFRESH.format(
             output=output,
             size=self.program.output.neurons,

@@ -106,7 +106,7 @@ class Recording:
             for state in (self.u, self.v)
         )
         potential = v[program.output.name][:, -1] if program.readout == "potential" else None
-        return Trace(backend, inputs, spikes, u, v if u else {}, potential)
+        return Trace(backend, inputs, spikes, u, v if u else {}, potential, program.readout)
 
 
 def as_payloads(spikes: NDArray[Any], program: Program) -> Payloads:

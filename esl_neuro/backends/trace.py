@@ -29,6 +29,8 @@ class Trace:
         Synaptic current and membrane potential after each step (after the reset), where they were asked for.
     potential : int64 array, shape (samples, output neurons), optional
         Membrane potential of the output after the last step, for programs whose readout is the potential.
+    readout : str
+        What tells the class, see :class:`~esl_neuro.compiler.program.Program`.
     """
 
     backend: str
@@ -37,6 +39,7 @@ class Trace:
     u: dict[str, Potentials] = field(default_factory=dict)
     v: dict[str, Potentials] = field(default_factory=dict)
     potential: Potentials | None = None
+    readout: str = "spikes"
 
     @property
     def samples(self) -> int:
@@ -56,10 +59,16 @@ class Trace:
     def predictions(self) -> NDArray[np.int64]:
         """Class of each sample, the lowest among equals.
 
-        The output neuron with the highest potential after the last step where the program reads the potential, else the
-        one with the most spikes.
+        The output neuron with the highest potential after the last step, the one that fires first, or the one with the
+        most spikes: what the program reads.
         """
-        scores = self.output_spikes.sum(axis=1, dtype=np.int64) if self.potential is None else self.potential
+        if self.potential is not None:
+            scores = self.potential
+        elif self.readout == "first_spike":
+            spikes = self.output_spikes
+            scores = np.where(spikes.any(axis=1), -spikes.argmax(axis=1), -self.steps)
+        else:
+            scores = self.output_spikes.sum(axis=1, dtype=np.int64)
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 

@@ -112,7 +112,15 @@ def _first_samples(trace: Trace, samples: int) -> Trace:
         return {name: values[:samples] for name, values in records.items()}
 
     potential = None if trace.potential is None else trace.potential[:samples]
-    return Trace(trace.backend, trace.input_spikes[:samples], cut(trace.spikes), cut(trace.u), cut(trace.v), potential)
+    return Trace(
+        trace.backend,
+        trace.input_spikes[:samples],
+        cut(trace.spikes),
+        cut(trace.u),
+        cut(trace.v),
+        potential,
+        trace.readout,
+    )
 
 
 def render(document: dict[str, Any], found: Divergence | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
 
 GOLDEN_SAMPLES = 4
+SINGLE_SPIKE_DT_S = 1e-3  # a tenth of the synaptic time constant; smaller is more exact and takes longer
 
 
 @click.command(
@@ -77,7 +78,10 @@ GOLDEN_SAMPLES = 4
     help="Form of model.nir; 1.0.4 can be opened by sinabs and Rockpool.",
 )
 @click.option(
-    "--dt", "dt_s", type=click.FloatRange(min=0, min_open=True), help="Time step in seconds.  [default: 1e-4]"
+    "--dt",
+    "dt_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time step in seconds.  [default: 1e-4; 1e-3 for single spikes]",
 )
 @click.option(
     "--input-bits",
@@ -165,11 +169,11 @@ def export_run(run: Path, target: str, out: Path | None, options: Options | None
     folder = out or run / chip.name
     with TemporaryDirectory() as scratch:
         # An earlier export stays until this one compiles.
-        compilation, scalings = _compile(network, dataset, recipe, chip, options, Path(scratch))
+        compilation, scalings, input_steps = _compile(network, dataset, recipe, chip, options, Path(scratch))
         program = compilation.program
         write_formats(program, Path(scratch), options.formats)
         _replace_files(Path(scratch), folder)
-    inputs, labels = program_inputs(dataset, recipe.data, program), dataset.test.labels
+    inputs, labels = program_inputs(dataset, recipe.data, program, input_steps), dataset.test.labels
     predictions = run_integer(program, inputs).predictions()
     golden = run_integer(program, inputs[:GOLDEN_SAMPLES], record_potentials=True)
     write_trace(folder / GOLDEN, golden, program.dt_s)
@@ -179,6 +183,7 @@ def export_run(run: Path, target: str, out: Path | None, options: Options | None
         "run": str(run),
         "target": chip.name,
         "quantisation": [asdict(error) for error in compilation.errors],
+        "input_steps": input_steps,
         "scalings": {name: asdict(scaling) for name, scaling in scalings.items()},
         "findings": [asdict(finding) for finding in findings],
         "accuracy": {
@@ -194,20 +199,28 @@ def export_run(run: Path, target: str, out: Path | None, options: Options | None
 
 def _compile(
     network: Any, dataset: Dataset, recipe: Recipe, chip: HardwareTarget, options: Options, folder: Path
-) -> tuple[Compilation, dict[str, Scaling]]:
-    """Write ``model.nir`` and compile what was written: the file, read back."""
+) -> tuple[Compilation, dict[str, Scaling], list[int] | None]:
+    """Write ``model.nir`` and compile what was written: the file, read back.
+
+    A network of single spikes has no steps of its own: the time step says how many, and when its inputs arrive.
+    """
     from esl_neuro.compiler.compile import compile_any_size, compile_graph, input_payload
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.data.encodings import ENCODINGS
     from esl_neuro.interchange import to_nir, write_nir
+    from esl_neuro.interchange.single_spikes import arrival_steps, steps_needed
     from esl_neuro.interchange.to_nir import DT_S
     from esl_neuro.snn.quantised import QuantisedNetwork
+    from esl_neuro.snn.temporal import TemporalNetwork
 
-    steps = recipe.data.steps
+    steps, dt_s, input_steps, readout = recipe.data.steps, options.dt_s or DT_S, None, None
+    if isinstance(network, TemporalNetwork):
+        dt_s, readout = options.dt_s or SINGLE_SPIKE_DT_S, "first_spike"
+        steps, input_steps = steps_needed(dt_s), arrival_steps(dt_s)
     graph = to_nir(
         network,
         steps,
-        options.dt_s or DT_S,
+        dt_s,
         shape=dataset.shape,
         thresholds=options.thresholds,
         tie_safe=options.tie_safe,
@@ -230,7 +243,10 @@ def _compile(
         scalings = _trained_scalings(network, compiler().program)
     elif options.calibrate is not None:
         scalings = _calibrate(graph, dataset, recipe, chip, payload, options.calibrate)
-    return compiler(scalings=scalings), scalings
+    compilation = compiler(scalings=scalings)
+    if readout is not None:
+        compilation = replace(compilation, program=replace(compilation.program, readout=readout))
+    return compilation, scalings, input_steps
 
 
 def _trained_scalings(network: QuantisedNetwork, program: Program) -> dict[str, Scaling]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,23 @@ class Bundle:
         test = dataset.test
         if samples is not None and samples > len(test):
             raise BadInput(f"--samples {samples}: the test set of '{self.data.name}' has {len(test)} samples")
-        return program_inputs(dataset, self.data, self.program)[:samples], test.labels[:samples]
+        inputs = program_inputs(dataset, self.data, self.program, self.document.get("input_steps"))
+        return inputs[:samples], test.labels[:samples]
 
 
-def program_inputs(dataset: Dataset, data: DataSection, program: Program) -> NDArray[Any]:
+def program_inputs(
+    dataset: Dataset, data: DataSection, program: Program, input_steps: Sequence[int] | None = None
+) -> NDArray[Any]:
     """Return the inputs of the whole test part as the program takes them.
+
+    Parameters
+    ----------
+    dataset, data : Dataset, DataSection
+        The data and how they are encoded.
+    program : Program
+        The program.
+    input_steps : sequence of int, optional
+        Step of the program in which each step of the encoding arrives, where the program has more steps.
 
     Returns
     -------
@@ -77,7 +90,12 @@ def program_inputs(dataset: Dataset, data: DataSection, program: Program) -> NDA
         If a value is negative or too large for the payload of the program's input.
     """
     values = evaluation_inputs(dataset, dataset.test, data.encoding, data.steps)
-    return payloads(values.reshape(*values.shape[:2], -1), program)
+    arriving = payloads(values.reshape(*values.shape[:2], -1), program)
+    if input_steps is None:
+        return arriving
+    spread = np.zeros((len(arriving), program.steps, arriving.shape[2]), arriving.dtype)
+    spread[:, list(input_steps)] = arriving
+    return spread
 
 
 def payloads(values: NDArray[Any], program: Program) -> NDArray[Any]:

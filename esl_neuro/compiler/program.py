@@ -20,7 +20,7 @@ Weights: TypeAlias = "sp.csr_matrix | Kernel"
 
 SCHEMA = 2
 INPUT = "input"
-READOUTS = ("spikes", "potential")
+READOUTS = ("spikes", "first_spike", "potential")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class Program:
     groups : tuple of Group
         No group comes before one that feeds it without delay; the last one is the output.
     readout : str
-        What tells the class: the most ``"spikes"`` of an output neuron, or its ``"potential"`` after the last step.
+        What tells the class: the most ``"spikes"`` of an output neuron, the ``"first_spike"``, or the highest
+        ``"potential"`` after the last step.
     input_bits : int
         Payload of an input spike: 1 for 0/1 spikes, else the values reach from 0 to ``2**input_bits - 1``.
     input_scale : float

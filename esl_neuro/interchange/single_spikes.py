@@ -73,6 +73,11 @@ def steps_needed(dt_s: float) -> int:
     return math.ceil(math.log(NO_SPIKE) * TAU_SYN_S / dt_s)
 
 
+def arrival_steps(dt_s: float) -> list[int]:
+    """Return the steps in which bright and dark pixels fire."""
+    return [round(math.log(z) * TAU_SYN_S / dt_s) for z in (Z_BRIGHT, Z_DARK)]
+
+
 def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> NDArray[np.float32]:
     """Return the input of the discrete network: bright pixels fire in step 0, dark ones ``ln 6`` later.
 
@@ -94,7 +99,7 @@ def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> N
     BadInput
         If the dark pixels would fire after the last step.
     """
-    bright_at, dark_at = (round(math.log(z) * TAU_SYN_S / dt_s) for z in (Z_BRIGHT, Z_DARK))
+    bright_at, dark_at = arrival_steps(dt_s)
     if dark_at >= steps:
         raise BadInput(f"dark pixels fire in step {dark_at}, but there are {steps} steps of {dt_s:g} s; use more")
     bright = intensities > BRIGHT_ABOVE

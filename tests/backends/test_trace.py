@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,11 @@ def test_sizes_and_predictions():
     assert (trace.samples, trace.steps) == (3, 3)
     assert trace.output_spikes is trace.spikes["output"]
     assert trace.predictions().tolist() == [0, 1, 0]
+
+
+def test_the_first_spike_tells_the_class_where_the_program_says_so():
+    trace = replace(trace_of(samples=4), readout="first_spike")
+    trace.spikes["output"][0, 2, 1] = 1  # only one fires
+    trace.spikes["output"][1, 0, 1] = trace.spikes["output"][1, 1:, 0] = 1  # more spikes do not help
+    trace.spikes["output"][2, 1, :] = 1  # the lowest among equals
+    assert trace.predictions().tolist() == [1, 1, 0, 0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esl_neuro.compiler.bundle import payloads
+from esl_neuro.compiler.bundle import payloads, program_inputs
 from esl_neuro.compiler.program import Program
+from esl_neuro.data import prepare
 from esl_neuro.errors import BadInput
+from esl_neuro.sections import DataSection
 
 
 def program(bits, scale):
@@ -37,3 +39,14 @@ def test_values_without_a_payload_are_refused(value):
 def test_spikes_other_than_0_and_1_are_refused():
     with pytest.raises(BadInput, match="payload of 1 bits"):
         payloads(np.array([[[2]]], np.uint8), program(1, 1.0))
+
+
+def test_steps_of_the_encoding_arrive_in_steps_of_the_program():
+    dataset = prepare(DataSection(name="digits", encoding="binary_single_spike", steps=2), 0)
+    data = DataSection(name="digits", encoding="binary_single_spike", steps=2)
+    long = Program("loihi2", 64, 30, 1e-3, (), (), readout="first_spike")
+    short, spread = program_inputs(dataset, data, long), program_inputs(dataset, data, long, [0, 18])
+    assert short.shape[1:] == (2, 64)
+    assert spread.shape[1:] == (30, 64)
+    assert np.array_equal(spread[:, [0, 18]], short)
+    assert spread.sum() == short.sum() == 64 * len(short)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from command_workspace import Workspace
@@ -41,5 +43,24 @@ def test_a_golden_trace_that_was_changed_is_found(space, small_run):
 def test_an_export_with_searched_scales_compiles_to_the_same_program_again(space):
     done = space.run("esl-neuro export --calibrate 20 --thresholds folded --max-loss 100 --json")
     assert done.returncode == 0, done.stderr
+    done = space.run(VERIFY)
+    assert done.returncode == 0, done.stderr
+
+
+SINGLE_SPIKES = """esl-neuro train mlp-fashion-temporal --set data.name=digits --set network.notation=64-32-10
+    --set training.epochs=2 --set sparsity.update_every=5"""
+
+
+def test_a_network_of_single_spikes_goes_the_same_road(tmp_path):
+    space = Workspace(tmp_path)
+    done = space.run(SINGLE_SPIKES.replace("\n", " "))
+    assert done.returncode == 0, done.stderr
+    done = space.run("esl-neuro export --dt 1e-3 --max-loss 10 --json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["input_steps"] == [0, 18]  # 10 ms ln 6
+    trace = read_trace(Path(tmp_path / document["folder"]) / "golden.h5")
+    assert trace.steps == 116  # 10 ms ln 1e5
+    assert all(fired.sum(axis=1).max() == 1 for fired in trace.spikes.values())
     done = space.run(VERIFY)
     assert done.returncode == 0, done.stderr
