@@ -232,7 +232,7 @@ def scaling(largest: int, rng: np.random.Generator) -> dict[str, list[dict[str, 
     for neurons in (1000, 10_000, 100_000, 1_000_000):
         if neurons <= largest:
             program = of_matrices([fixed_fan_out(neurons, rng)], 10, rng)
-            inputs = spikes_for(program, max(2, 200_000 // neurons), RATE, rng)
+            inputs = spikes_for(program, max(8, 200_000 // neurons), RATE, rng)
             by_size.append(measured(program, inputs, neurons=neurons))
     program = of_matrices([fixed_fan_out(10_000, rng)], 10, rng)
     rates = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
