@@ -189,7 +189,7 @@ def scale_and_exponents(
         current, potential = _largest_potential(group, incoming, steps, payload)
         reached = current if group.fires else potential
         bounds += [RANGE_USED * largest_threshold / reached] if reached > 0 else []
-    if not strongest and np.any(group.bias != 0):  # nothing to lose but the bias
+    if (graded or not strongest) and np.any(group.bias != 0):  # weights lose nothing by it, their exponents follow
         largest_bias = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
         bounds.append(largest_bias / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))
     scale = min(bounds, default=1.0)

@@ -315,3 +315,15 @@ def test_scaling_departs_from_the_formula():
     assert (connection.weight_exp, connection.matrix.toarray().tolist()) == (1, [[254, -128]])
     connection, _, _ = quantise(original, "input", ARITHMETIC, scaling=Scaling(2.0, 0))
     assert connection.matrix.toarray().tolist() == [[254, -254]]  # the largest one is clipped
+
+
+def test_a_bias_beside_graded_input_is_not_clipped():
+    """The scale of graded weights is free, because negative exponents keep them fine."""
+    weights = sp.csr_matrix(np.array([[0.01, 0.02]]))
+    one = np.ones(1)
+    group = FloatGroup("lif1", bias=0.9 * one, du=one, dv=0.5 * one, threshold=one)
+    incoming = [FloatConnection("input", "lif1", weights, 2)]
+    _, rounded, error = quantise_group(group, incoming, ARITHMETIC, 4, Payload(8, 255.0))
+    assert error.bias_error < 0.01
+    assert error.weight_error < 0.02
+    assert (rounded.bias_mant << rounded.bias_exp)[0] / 64 / rounded.scale == pytest.approx(0.9, abs=0.01)
