@@ -430,6 +430,8 @@ def documents(draw, neuron, learner):
         del document["training"]["loss"]
     if learner not in ("dense", "static") and document["network"].get("mode") == "tl":
         document["network"]["mode"] = "sl"
+    if neuron == "single_spike" or document["training"].get("precision", "float32") != "float32":
+        document["training"].pop("quantize", None)
     for name, model in (("expected", ExpectedSection), ("published", PublishedSection)):
         if draw(st.booleans()):
             document[name] = draw(sections(model))
