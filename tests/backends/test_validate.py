@@ -160,7 +160,7 @@ def test_what_is_needed_in_the_same_step_comes_first(program):
             delayed = replace(connection, delay=delay)
             with_loop = replace(program, connections=(program.connections[0], delayed, program.connections[1]))
             if delay < loop:
-                assert_refused(with_loop, "layer 1 -> layer 2 has fewer steps of delay than connections")
+                assert_refused(with_loop, "layer 1 -> layer 2 -> layer 1 has fewer steps of delay than connections")
             else:
                 validate(with_loop)
 
