@@ -199,8 +199,8 @@ def test_a_spike_that_differs_fails_and_is_named(workspace, monkeypatch, capsys)
 
     honest = integer.run_integer
 
-    def flipped(program, inputs):
-        trace = honest(program, inputs)
+    def flipped(program, inputs, *records):
+        trace = honest(program, inputs, *records)
         trace.spikes["lif1"][3, 5, 7] ^= 1
         return trace
 
