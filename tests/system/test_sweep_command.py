@@ -239,7 +239,7 @@ def test_processes_fail_alone_and_end_with_their_parent(tmp_path):
     wait_for(lambda: saved(tmp_path) >= 3)
     process.kill()
     _, err = process.communicate(timeout=PATIENCE_S)
-    assert group(process.pid) == []
+    wait_for(lambda: group(process.pid) == [])
     assert err.count("63 inputs") == 1  # said once, however many runs it ends
     assert err.count("failed, for the same reason") == 2
     assert err.count("failed, its process ended with exit code -9") == 1
@@ -302,7 +302,7 @@ def test_ctrl_c_saves_what_was_begun_and_the_same_command_ends_as_if_nothing_had
     assert "Traceback" not in err
     assert "of 4 runs are done, what was begun is saved in runs/tiny; continue: same command again\n" in err
     assert err.endswith("esl-neuro: interrupted\n")
-    assert group(process.pid) == []
+    wait_for(lambda: group(process.pid) == [])
     assert '"started"' in call(tmp_path, "esl-neuro sweep tiny.toml --list --json")[1]
 
     code, _, err = call(tmp_path, "esl-neuro sweep tiny.toml")
@@ -319,7 +319,7 @@ def test_ctrl_c_before_the_first_run_has_begun_is_quiet(tmp_path):
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert group(process.pid) == []
+    wait_for(lambda: group(process.pid) == [])
 
 
 @pytest.fixture(scope="module", autouse=True)

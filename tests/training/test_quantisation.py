@@ -13,7 +13,7 @@ from test_trainer import BATCHES, nothing, start, train, with_learner
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.cli.export import export_run
-from esl_neuro.compiler.bundle import spike_inputs
+from esl_neuro.compiler.bundle import program_inputs
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.data import load_dataset
 from esl_neuro.data.datasets import Normalisation
@@ -62,7 +62,7 @@ def test_every_spike_of_every_test_sample_is_the_exported_programs(tuned):
     recipe, dataset = folder.recipe(), load_dataset("digits")
     network = network_of(folder)
     program = compile_graph(to_nir(network, recipe.data.steps), load_target("loihi2"), recipe.data.steps).program
-    inputs = spike_inputs(dataset, recipe.data)
+    inputs = program_inputs(dataset, recipe.data, program)
     trace = run_integer(program, inputs)
     with torch.no_grad():
         activity = observe(network, torch.from_numpy(inputs).transpose(0, 1).float())
