@@ -100,11 +100,11 @@ def graded_exponent(
     """
     if largest_weight <= 0:
         return 0
-    largest_current = 2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT) - 1
+    wrapping_current = 2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT)
     for exponent in range(0, SMALLEST_WEIGHT_EXP, -1):
         shift = 2.0**exponent
         threshold = round(largest_threshold * arithmetic.weight_max * shift * payload / largest_weight)
-        if threshold < 2**arithmetic.threshold_bits and largest_sum * shift <= largest_current:
+        if threshold < 2**arithmetic.threshold_bits and largest_sum * shift < wrapping_current:
             return exponent
     return SMALLEST_WEIGHT_EXP
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.hardware import load_target
@@ -83,6 +83,7 @@ def test_payloads_are_rounded_and_clipped():
 
 
 @settings(max_examples=200)
+@example(weight=1.0, threshold=1.0, largest_sum=2**18 - 1, bits=2)
 @given(
     weight=st.floats(1e-3, 1e2),
     threshold=st.floats(1e-2, 1e2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import scipy.sparse as sp
@@ -65,9 +66,12 @@ def read_placement(path: Path) -> Placement:
         If the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array; write a file with np.savez")
+        with file:
             return Placement({name: np.asarray(file[name], dtype=np.int64) for name in file.files})
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise BadInput(f"{path}: no readable .npz file of core numbers: {error}") from error
 
 
