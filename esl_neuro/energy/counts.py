@@ -312,7 +312,7 @@ def _count_group(
     for first, connection, arriving in zip((True, *(False,) * len(incoming)), incoming, arrivals, strict=False):
         routes = None
         if placement is not None:
-            routes = message_fans(connection.matrix, connection.source, group.name, placement)
+            routes = message_fans(connection.weights, connection.source, group.name, placement)
         yield _assemble(
             name=group.name if first else f"{group.name} from {connection.source}",
             source=connection.source,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import scipy.sparse as sp
 
+from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import IntArray
 from esl_neuro.errors import BadInput
 
 # Loihi: 32 tiles of four cores, eight columns of four tiles, numbered as SANA-FE does (arch/loihi.yaml).
 CORES_PER_TILE = 4
 TILES_PER_COLUMN = 4
+COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,19 @@ class Placement:
     core_of : mapping of str to int64 array, shape (neurons,)
         Core of each neuron of each group. Without an entry ``"input"`` the input lines are on no core: their spikes
         are messages, but have no known way to go.
-    cores_per_tile, tiles_per_column : int
-        The mesh.
+    cores_per_tile, tiles_per_column, columns : int
+        The mesh of one chip; how far it is from chip to chip is not known.
     """
 
     core_of: Mapping[str, IntArray]
     cores_per_tile: int = CORES_PER_TILE
     tiles_per_column: int = TILES_PER_COLUMN
+    columns: int = COLUMNS
+
+    @property
+    def size(self) -> int:
+        """Cores of the mesh."""
+        return self.cores_per_tile * self.tiles_per_column * self.columns
 
     def cores(self, name: str, neurons: int) -> IntArray:
         """Cores of a group.
@@ -45,14 +53,18 @@ class Placement:
         Raises
         ------
         BadInput
-            If the group is not placed, or not with this number of neurons.
+            If the group is not placed, not with this number of neurons, or on a core that the mesh does not have.
         """
         if name not in self.core_of:
             raise BadInput(f"placement: group '{name}' has no cores; give an array of {neurons} core numbers")
         cores = np.asarray(self.core_of[name], dtype=np.int64)
-        if cores.shape != (neurons,) or cores.min(initial=0) < 0:
+        if cores.shape != (neurons,):
+            raise BadInput(f"placement: cores of '{name}' have shape {cores.shape}; needed: {neurons} numbers")
+        outside = cores[(cores < 0) | (cores >= self.size)]
+        if outside.size:
             raise BadInput(
-                f"placement: cores of '{name}' have shape {cores.shape}; needed: {neurons} numbers from 0 on"
+                f"placement: cores of '{name}' contain {outside[0]}; the mesh has cores 0 to {self.size - 1}, and hops "
+                "between chips are not known"
             )
         return cores
 
@@ -75,12 +87,12 @@ def read_placement(path: Path) -> Placement:
         raise BadInput(f"{path}: no readable .npz file of core numbers: {error}") from error
 
 
-def message_fans(pattern: sp.csr_matrix, source: str, target: str, placement: Placement) -> IntArray:
+def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, placement: Placement) -> IntArray:
     """Messages, hops east-west and hops north-south that one event of each source causes.
 
     Parameters
     ----------
-    pattern : scipy.sparse.csr_matrix, shape (targets, sources)
+    weights : scipy.sparse.csr_matrix, shape (targets, sources), or Kernel
         Stored connections.
     source, target : str
         Names of the groups.
@@ -91,18 +103,35 @@ def message_fans(pattern: sp.csr_matrix, source: str, target: str, placement: Pl
     -------
     int64 array, shape (sources, 3)
     """
-    targets, sources = pattern.shape
-    cores = placement.cores(target, targets)
-    entries = pattern.tocoo()
-    pairs = np.unique(np.stack([entries.col.astype(np.int64), cores[entries.row]]), axis=1)
-    sender, core = pairs
+    targets, sources = weights.shape
+    used, place = np.unique(placement.cores(target, targets), return_inverse=True)
+    sends = np.zeros((len(used), sources), dtype=bool)
+    for first_target, first_source, part in _parts(weights):
+        entries = part.tocoo()
+        sends[place[first_target + entries.row], first_source + entries.col] = True
     fans = np.zeros((sources, 3), dtype=np.int64)
-    np.add.at(fans[:, 0], sender, 1)
+    fans[:, 0] = sends.sum(axis=0)
     if source in placement.core_of:
-        origin = placement.cores(source, sources)[sender]
-        for axis, (start, end) in enumerate(zip(_place(origin, placement), _place(core, placement), strict=True)):
-            np.add.at(fans[:, 1 + axis], sender, np.abs(start - end))
+        starts = _place(placement.cores(source, sources), placement)
+        for core, reached in zip(used, sends, strict=True):
+            for axis, (start, end) in enumerate(zip(starts, _place(core, placement), strict=True)):
+                fans[reached, 1 + axis] += np.abs(start[reached] - end)
     return fans
+
+
+def _parts(weights: sp.csr_matrix | Kernel) -> Iterator[tuple[int, int, sp.csr_matrix]]:
+    """Synapses in parts that fit into memory, each with the first target and the first source that it belongs to."""
+    if not isinstance(weights, Kernel):
+        yield 0, 0, weights
+        return
+    out, per_group = weights.weights.shape[:2]
+    image, positions = weights.input_shape[1:], int(np.prod(weights.output_shape[1:]))
+    for channel in range(out):
+        group = channel // (out // weights.groups)
+        one = replace(
+            weights, weights=weights.weights[channel : channel + 1], input_shape=(per_group, *image), groups=1
+        )
+        yield channel * positions, group * per_group * int(np.prod(image)), one.matrix()
 
 
 def _place(core: IntArray, placement: Placement) -> tuple[IntArray, IntArray]:
