@@ -20,14 +20,25 @@ BLOCK_ENTRIES = 2**23
 
 
 def connection_fans(connection: Connection) -> IntArray:
-    """Count the connections of each source: non-zero, stored, and of the dense layer. int64, shape (sources, 3)."""
+    """Count the connections of each source: non-zero, stored, and of the dense layer. int64, shape (sources, 3).
+
+    The dense form of neurons that send to themselves alone, as the inhibition after a single spike does, is one
+    multiplication for each neuron and no square matrix.
+    """
     weights = connection.weights
     if isinstance(weights, Kernel):
         effective = kernel_fan_out(weights)
         dense = kernel_fan_out(replace(weights, weights=np.ones_like(weights.weights)))
         return np.stack([effective, effective, dense], axis=1)  # a zero of a kernel is no synapse of a program
     targets, sources = weights.shape
-    return np.stack([fan_out(nonzero_pattern(weights)), fan_out(weights), np.full(sources, targets)], axis=1)
+    alone = connection.source == connection.target and _is_diagonal(weights)
+    full = np.full(sources, 1 if alone else targets)
+    return np.stack([fan_out(nonzero_pattern(weights)), fan_out(weights), full], axis=1)
+
+
+def _is_diagonal(weights: sp.csr_matrix) -> bool:
+    rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    return bool(np.array_equal(rows, weights.indices[: weights.nnz]))
 
 
 def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:

@@ -60,3 +60,17 @@ def test_counts_are_those_of_the_definition_and_of_the_simulator(kind, seed, mon
     for simulated in ran.connections:
         found = by_target[simulated.source, simulated.target].pop(0)
         assert found.tolist() == simulated.sop_effective.tolist()
+
+
+def test_the_dense_form_of_neurons_that_inhibit_themselves_alone_is_no_square_matrix():
+    from scipy.sparse import csr_matrix, eye
+
+    from esl_neuro.compiler.program import Connection
+
+    def dense(source, matrix):
+        return fans_module.connection_fans(Connection(source, "lif", csr_matrix(matrix), 0, 3))[:, 2].tolist()
+
+    assert dense("lif", -2 * eye(3, dtype=np.int64)) == [1, 1, 1]
+    assert dense("lif", np.diag([-2, 0, -2])) == [1, 1, 1]
+    assert dense("lif", np.triu(np.full((3, 3), 2))) == [3, 3, 3]
+    assert dense("input", -2 * eye(3, dtype=np.int64)) == [3, 3, 3]
