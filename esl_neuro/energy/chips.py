@@ -133,16 +133,29 @@ def table2(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
 
 
 def silicon(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """Per-operation energies fitted to measured silicon (SANA-FE), sparse synapse format."""
+    """Per-operation energies fitted to measured silicon (SANA-FE), in the synapse format that a layer has.
+
+    Weights that all positions of an image share are in the format of convolutions, all others in the sparse one.
+    """
+    return _silicon(counts, target, "silicon", "executed SOPs", _by_format(counts, target))
+
+
+def silicon_dense(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+    """Price every layer in the dense synapse format, which executes zeros like weights."""
+    operations = _sop(counts, target.constant("e_synop_dense"), "sop_executed_dense")
+    return _silicon(counts, target, "silicon-dense", "SOPs of a dense format, zeros included", (operations,))
+
+
+def _silicon(counts: Counts, target: HardwareTarget, model: str, what: str, operations: tuple[Term, ...]) -> Estimate:
     mesh, unpriced = _mesh(counts, target, target.constant("e_axon_out"))
     return Estimate(
         target.name,
         target.target.kind,
-        "silicon",
+        model,
         "per_term",
-        "executed SOPs, neuron updates and spikes, fitted to silicon, no leakage",
+        f"{what}, neuron updates and spikes, fitted to silicon, no leakage",
         (
-            _sop(counts, target.constant("e_synop_sparse"), "sop_executed"),
+            *operations,
             *_updates(counts, target.constant("e_soma_active"), target.constant("e_soma_inactive")),
             operation("spikes generated", counts, "spikes_out", "spike", target.constant("e_spike_gen")),
             *mesh,
@@ -150,6 +163,20 @@ def silicon(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
         unpriced + _macs(counts),
         notes=() if counts.placed else (UNPLACED,),
     )
+
+
+def _by_format(counts: Counts, target: HardwareTarget) -> tuple[Term, ...]:
+    shared = tuple(layer for layer in counts.layers if layer.weights < layer.stored)
+    single = tuple(layer for layer in counts.layers if layer.weights >= layer.stored)
+    terms = []
+    if single or not shared:
+        part = replace(counts, layers=single)
+        terms.append(_sop(part, target.constant("e_synop_sparse"), "sop_executed"))
+    if shared:
+        part = replace(counts, layers=shared)
+        conv = target.constant("e_synop_conv")
+        terms.append(operation("synaptic operations of convolutions", part, "sop_executed", "SOP", conv))
+    return tuple(terms)
 
 
 def _updates(counts: Counts, active: Constant, inactive: Constant) -> tuple[Term, Term]:

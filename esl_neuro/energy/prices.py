@@ -26,6 +26,7 @@ PRICE_MODELS: dict[str, PriceModel] = {
     "synapse-neuron": chips.synapse_neuron,
     "table2": chips.table2,
     "silicon": chips.silicon,
+    "silicon-dense": chips.silicon_dense,
     "static": chips.static,
     "per-operation": chips.per_operation,
     "proxy": chips.proxy,

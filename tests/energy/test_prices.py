@@ -78,7 +78,7 @@ def test_static_power_is_a_row_of_its_own():
     assert energies(result) == pytest.approx((0.029 * 0.01 * 1e12, 0.1044 * 0.01 * 1e12, 0.1044 * 0.01 * 1e12))
     assert result.scope == "static"
     per_term = [e for e in price(COUNTS, load_target("loihi"), 1e-3) if e.scope == "per_term"]
-    assert len(per_term) == 2
+    assert len(per_term) == 3
     assert all(constant.scope == "per_term" for e in per_term for constant in e.constants)
 
 
@@ -176,6 +176,17 @@ def test_messages_and_hops_are_priced_where_a_placement_is_known():
     assert not result.lower_bound
 
 
+def test_each_layer_is_priced_in_the_synapse_format_that_it_has():
+    convolution = dataclasses.replace(LAYER, name="conv", weights=3)
+    rest = estimate("loihi", "silicon").energy_pj.nominal - 60 * 33.6
+    both = estimate("loihi", "silicon", counts=Counts(2, 10, (LAYER, convolution)))
+    assert [term.what for term in both.terms[:2]] == ["synaptic operations", "synaptic operations of convolutions"]
+    assert both.energy_pj.nominal == pytest.approx(60 * 33.6 + 60 * 24.0 + 2 * rest)
+    assert set(both.by_layer_pj()) == {"fc", "conv"}
+    # The dense format executes zeros: 16 instead of 60 in these made-up counts.
+    assert estimate("loihi", "silicon-dense").energy_pj.nominal == pytest.approx(16 * 35.5 + rest)
+
+
 def test_values_that_are_no_spikes_have_no_price_on_a_chip():
     counts = with_runs(macs_effective=spread(3, 1))
     for target, model in (("truenorth", "all-in"), ("loihi", "table2"), ("darwin3", "marginal")):
@@ -248,7 +259,7 @@ def test_report_puts_everything_together():
     assert (report.samples, report.steps, report.stored, report.dense, report.density) == (2, 3, 600, 600, 1.0)
     assert [e.target for e in report.estimates] == [
         *("truenorth",) * 3,
-        *("loihi",) * 3,
+        *("loihi",) * 4,
         *("loihi2",) * 3,
         *("cmos45",) * 4,
         *("v100-pcie",) * 3,
