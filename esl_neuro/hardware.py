@@ -61,6 +61,7 @@ SCOPES = (
 EVIDENCE = ("measured", "derived", "simulated", "datasheet", "estimated", "assumed", "unstated")
 
 TARGET_KINDS = ("neuromorphic", "gpu", "cpu", "fpga", "process")
+PROCESSORS = ("gpu", "cpu")  # kinds that run dense kernels
 
 
 def convert(value: Number, unit: str, to: str) -> Number:

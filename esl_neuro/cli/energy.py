@@ -27,7 +27,7 @@ ALL = "all"
     short_help="Count operations exactly, price them with published constants.",
     examples=(
         ("esl-neuro energy report", "count and price the latest export"),
-        ("esl-neuro energy compare runs/dense/loihi2 runs/sparse/loihi2", "two networks on every target"),
+        ("esl-neuro energy compare runs/dense runs/sparse", "two networks on every target"),
         ("esl-neuro energy report --preset esl2023", "Table 1 of ESL-SNNs, recomputed"),
         ("esl-neuro energy validate", "predictions beside published measurements"),
     ),
@@ -116,9 +116,10 @@ def report(
     runs: Path,
     as_json: bool,
 ) -> None:
-    """Run NETWORK, an export or a .nir file (the latest export if not given), count its operations, price them.
+    """Run NETWORK, an export, a run or a .nir file (the latest export if not given), count its operations, price them.
 
-    An export runs on its test set; for a .nir file give --spikes or --rate.
+    An export runs on its test set, a run is exported first if it has no export; for a .nir file give --spikes or
+    --rate.
     """
     if preset is not None:
         document, text = recompute(preset, network, activity, runs)
@@ -126,6 +127,8 @@ def report(
         return
     if plots is not None:
         plots.mkdir(parents=True, exist_ok=True)
+    if csv_file is not None:
+        csv_file.parent.mkdir(parents=True, exist_ok=True)
     folder = network or latest_export(runs)
     result, words = report_network(folder, activity, targets, tick_s, measured, placement)
     if csv_file is not None:
@@ -153,13 +156,29 @@ def report_network(
     from esl_neuro.energy.measurement import Measurement
     from esl_neuro.energy.placement import read_placement
     from esl_neuro.energy.report import energy_report
-    from esl_neuro.resources import resource_names
 
-    names = tuple(resource_names("hw_targets")) if ALL in targets else targets
+    names = target_names(targets)
     measurements = [Measurement.load(path) for path in measured]
     cores = None if placement is None else read_placement(placement)
     program, trace, words = run_network(folder, activity)
-    return energy_report(program, trace, names, tick_s, cores, measurements), words
+    return energy_report(program, trace, names, tick_s, cores, measurements, words), words
+
+
+def target_names(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the targets of a command, each read once, so that a wrong one is found before anything runs.
+
+    Raises
+    ------
+    BadInput
+        If one is unknown, or its file is wrong.
+    """
+    from esl_neuro.hardware import load_target
+    from esl_neuro.resources import resource_names
+
+    names = tuple(resource_names("hw_targets")) if ALL in targets else targets
+    for name in names:
+        load_target(name)
+    return names
 
 
 def report_export(

@@ -14,13 +14,15 @@ from esl_neuro.cli.network_run import Activity, activity_options, run_network
     cls=ExampleCommand,
     short_help="Two networks on every target: ratios, and how sure they are.",
     examples=(
-        ("esl-neuro energy compare runs/dense/loihi2 runs/sparse/loihi2", "dense against sparse"),
+        ("esl-neuro energy compare runs/dense runs/sparse", "dense against sparse, chip against GPU"),
         ("esl-neuro energy compare a.nir b.nir --rate 0.05 --backend integer", "anybody's networks"),
     ),
 )
 @click.argument("first", type=click.Path(exists=True, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, path_type=Path))
-@click.option("--target", "targets", multiple=True, help="Target, or path of a TOML file.  [default: as energy report]")
+@click.option(
+    "--target", "targets", multiple=True, help="Target, path of a TOML file, or 'all'.  [default: as energy report]"
+)
 @click.option(
     "--tick-s",
     type=click.FloatRange(min=0, min_open=True),
@@ -39,16 +41,19 @@ def compare(
     runs: Path,  # noqa: ARG001 (an option that all commands on networks share)
     as_json: bool,
 ) -> None:
-    """Run FIRST and SECOND (exports or .nir files) and compare their energies by each price model.
+    """Run FIRST and SECOND (runs, exports or .nir files) and compare their energies by each price model.
 
-    The constants are drawn once for both, so that what both share cancels in the ratio.
+    The constants are drawn once for both, so that what both share cancels in the ratio. Then the table of ESL-SNNs with
+    counted operations: FIRST, the dense one, on each processor over SECOND on each chip.
     """
-    from esl_neuro.cli.energy import TARGETS
+    from esl_neuro.cli.energy import TARGETS, target_names
     from esl_neuro.energy.comparison import compare_counts
     from esl_neuro.energy.counts import count
     from esl_neuro.report.comparison_text import render_comparison
 
+    names = target_names(targets or TARGETS)
     ran = [run_network(path, activity) for path in (first, second)]
-    counts = [count(program, trace) for program, trace, _ in ran]
-    result = compare_counts((str(first), str(second)), (counts[0], counts[1]), targets or TARGETS, tick_s)
-    emit({"ran_on": [words for _, _, words in ran], **result.to_dict()}, render_comparison(result), as_json)
+    one, other = (count(program, trace) for program, trace, _ in ran)
+    words = (ran[0][2], ran[1][2])
+    result = compare_counts((str(first), str(second)), (one, other), names, tick_s, words)
+    emit(result.to_dict(), render_comparison(result), as_json)

@@ -1,4 +1,4 @@
-"""Run any network for counting: an export on its test set, or anybody's NIR file on given or drawn spikes."""
+"""Run any network for counting: a run or export on its test set, or anybody's NIR file on given or drawn spikes."""
 
 from __future__ import annotations
 
@@ -100,10 +100,12 @@ def activity_options(function: Function) -> Function:
 def run_network(path: Path, activity: Activity) -> tuple[Program, Trace, str]:
     """Run a network; return the program, its trace, and one sentence on what it ran on.
 
+    A run is exported for Loihi 2 if it has no export yet; of several exports the latest counts.
+
     Raises
     ------
     BadInput
-        If the path is neither an export nor a NIR file, or nothing says what a NIR file should run on.
+        If the path is neither an export, a run nor a NIR file, or nothing says what a NIR file should run on.
     """
     if activity.spikes is not None and activity.rate is not None:
         raise BadInput("--spikes and --rate are both given; keep one of the two")
@@ -113,11 +115,27 @@ def run_network(path: Path, activity: Activity) -> tuple[Program, Trace, str]:
     else:
         from esl_neuro.compiler.bundle import read_bundle
 
+        path = _export_of(path)
         bundle = read_bundle(path)
         program = bundle.program
         inputs, words = _inputs(program, activity, lambda: bundle.test_inputs(activity.samples)[0])
     talk(f"{path}: running {words} ({activity.backend})")
     return program, simulate(program, inputs, activity.backend), words
+
+
+def _export_of(path: Path) -> Path:
+    """Folder of the export of a run, made where there is none; any other path as it is."""
+    from esl_neuro.training.run_folder import RunFolder
+
+    if not RunFolder(path).result.is_file():
+        return path
+    exports = [document.parent for document in path.glob("*/export.json")]
+    if exports:
+        return max(exports, key=lambda folder: (folder / "export.json").stat().st_mtime_ns)
+    from esl_neuro.cli.export import export_run
+
+    talk(f"{path}: exporting for {COMPILED_FOR}")
+    return Path(export_run(path, COMPILED_FOR, None)["folder"])
 
 
 def _compile(path: Path, activity: Activity) -> Program:

@@ -9,13 +9,22 @@ from typing import Any
 import numpy as np
 
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.estimate import Estimate, relation
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Draws, quantiles
-from esl_neuro.hardware import load_target
+from esl_neuro.hardware import PROCESSORS, load_target
 
 SCHEMA = 1
-COMPARED = ("sop_effective", "sop_executed", "sop_executed_dense", "neuron_updates", "spikes_in", "macs_dense")
+COMPARED = (
+    "sop_effective",
+    "sop_executed",
+    "sop_executed_dense",
+    "macs_effective",
+    "macs_dense",
+    "neuron_updates",
+    "spikes_in",
+    "spikes_out",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,45 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """The first network on a processor over the second one on a chip, as ESL-SNNs compare them.
+
+    Attributes
+    ----------
+    processor, chip : Estimate
+        Of the first network, and of the second.
+    ratio, low, high : float
+        Median and 5-95 % interval of processor / chip.
+    probability : float
+        Probability that the chip needs less.
+    """
+
+    processor: Estimate
+    chip: Estimate
+    ratio: float
+    low: float
+    high: float
+    probability: float
+
+    @property
+    def relation(self) -> str:
+        """How the ratio is bounded, see :func:`esl_neuro.energy.estimate.relation`."""
+        return relation(self.processor, self.chip)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        numbers = {key: value for key, value in vars(self).items() if key not in ("processor", "chip")}
+        return {
+            "processor": self.processor.name,
+            "processor_scope": self.processor.scope,
+            "chip": self.chip.name,
+            "chip_scope": self.chip.scope,
+            "relation": self.relation,
+            **numbers,
+        }
+
+
+@dataclass(frozen=True)
 class ComparisonReport:
     """Two networks on several targets.
 
@@ -63,28 +111,43 @@ class ComparisonReport:
     ----------
     names : tuple of str
         Of the two networks.
+    ran_on : tuple of str
+        What each ran on, in words.
     counts : tuple of Counts
         Of the two networks.
     comparisons : tuple of Comparison
         One per target and price model that has a number for both.
+    crossings : tuple of Crossing
+        One for each price model of a processor and each of a chip (or process) that prices operations.
     """
 
     names: tuple[str, str]
+    ran_on: tuple[str, str]
     counts: tuple[Counts, Counts]
     comparisons: tuple[Comparison, ...]
+    crossings: tuple[Crossing, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "schema": SCHEMA,
             "names": list(self.names),
+            "ran_on": list(self.ran_on),
+            "stored": [sum(layer.stored for layer in each.layers) for each in self.counts],
+            "samples": [each.samples for each in self.counts],
+            "steps": [each.steps for each in self.counts],
             "counts_per_sample": {name: [c.per_sample(name) for c in self.counts] for name in COMPARED},
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "crossings": [crossing.to_dict() for crossing in self.crossings],
         }
 
 
 def compare_counts(
-    names: tuple[str, str], counts: tuple[Counts, Counts], targets: Sequence[str], tick_s: float
+    names: tuple[str, str],
+    counts: tuple[Counts, Counts],
+    targets: Sequence[str],
+    tick_s: float,
+    ran_on: tuple[str, str] = ("", ""),
 ) -> ComparisonReport:
     """Price two runs by every model of every target and take the ratios.
 
@@ -93,17 +156,42 @@ def compare_counts(
     BadInput
         If a target is unknown, or a run has no samples.
     """
-    found, draws = [], Draws()
-    for name in targets:
-        target = load_target(name)
-        pairs = zip(*(price(each, target, tick_s) for each in counts), strict=True)
-        found += [_compare(first, second, draws) for first, second in pairs if first.terms and second.terms]
-    return ComparisonReport(names, counts, tuple(comparison for comparison in found if comparison is not None))
+    hardware, draws = [load_target(name) for name in targets], Draws()
+    first, second = ([e for target in hardware for e in price(each, target, tick_s)] for each in counts)
+    same = [_compare(a, b, draws) for a, b in zip(first, second, strict=True)]
+    crossed = [
+        _cross(processor, chip, draws)
+        for processor in first
+        if processor.kind in PROCESSORS
+        for chip in second
+        if chip.kind not in PROCESSORS and chip.scope != "static"
+    ]
+    return ComparisonReport(
+        names,
+        ran_on,
+        counts,
+        tuple(comparison for comparison in same if comparison is not None),
+        tuple(crossing for crossing in crossed if crossing is not None),
+    )
 
 
 def _compare(first: Estimate, second: Estimate, draws: Draws) -> Comparison | None:
-    a, b = first.sample(draws), second.sample(draws)
+    found = _ratio(first, second, draws)
+    return None if found is None else Comparison(first, second, *found)
+
+
+def _cross(processor: Estimate, chip: Estimate, draws: Draws) -> Crossing | None:
+    found = _ratio(processor, chip, draws)
+    if found is None:
+        return None
+    ratio, low, high, below = found
+    return Crossing(processor, chip, ratio, low, high, 1 - below)
+
+
+def _ratio(over: Estimate, under: Estimate, draws: Draws) -> tuple[float, float, float, float] | None:
+    """Median and 5-95 % interval of a ratio, and the probability that it is below one; None if one is refused."""
+    a, b = over.sample(draws), under.sample(draws)
     if a is None or b is None or not np.all(b > 0):
         return None
     low, median, high = quantiles(a / b)
-    return Comparison(first, second, median, low, high, float(np.mean(a < b)))
+    return median, low, high, float(np.mean(a < b))

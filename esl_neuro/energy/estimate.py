@@ -307,6 +307,15 @@ class Estimate:
         }
 
 
+def relation(over: Estimate, under: Estimate) -> str:
+    """Return how a ratio is bounded: ``">="`` or ``"<="`` if one side is a lower bound, ``"~"`` if both are."""
+    if over.lower_bound and under.lower_bound:
+        return "~"
+    if over.lower_bound:
+        return ">="
+    return "<=" if under.lower_bound else "="
+
+
 # Terms: what is counted and which constants price it.
 
 

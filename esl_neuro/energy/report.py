@@ -11,17 +11,16 @@ from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.breakeven import BreakEven, break_even
 from esl_neuro.energy.counts import Counts, count
-from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.estimate import Estimate, relation
 from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, probability_below
 from esl_neuro.errors import BadInput
-from esl_neuro.hardware import Constant, HardwareTarget, load_target
+from esl_neuro.hardware import PROCESSORS, Constant, HardwareTarget, load_target
 
 SCHEMA = 2
-PROCESSORS = ("gpu", "cpu")
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,7 @@ class Ratio:
     @property
     def relation(self) -> str:
         """``">="`` or ``"<="`` if one side is a lower bound, ``"~"`` if both are (then nothing bounds the ratio)."""
-        if self.first.lower_bound and self.second.lower_bound:
-            return "~"
-        if self.first.lower_bound:
-            return ">="
-        return "<=" if self.second.lower_bound else "="
+        return relation(self.first, self.second)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -65,6 +60,8 @@ class EnergyReport:
     ----------
     backend, program_target : str
         Where the program ran, and the chip that it was compiled for.
+    ran_on : str
+        What it ran on, in words.
     samples, steps : int
         Samples, and time steps per sample.
     tick_s : float
@@ -91,6 +88,7 @@ class EnergyReport:
 
     backend: str
     program_target: str
+    ran_on: str
     samples: int
     steps: int
     tick_s: float
@@ -133,6 +131,7 @@ class EnergyReport:
             "run": {
                 "backend": self.backend,
                 "program_target": self.program_target,
+                "ran_on": self.ran_on,
                 "samples": self.samples,
                 "steps": self.steps,
                 "tick_s": self.tick_s,
@@ -165,6 +164,7 @@ def energy_report(
     tick_s: float = 1e-3,
     placement: Placement | None = None,
     measurements: Sequence[Measurement] = (),
+    ran_on: str = "",
 ) -> EnergyReport:
     """Count a run and price it for several targets.
 
@@ -182,6 +182,8 @@ def energy_report(
         Cores of the neurons, for messages and hops.
     measurements : sequence of Measurement
         Measured energies to stand beside the estimates.
+    ran_on : str
+        What it ran on, in words; the number of samples where nothing is said.
 
     Raises
     ------
@@ -199,6 +201,7 @@ def energy_report(
     return EnergyReport(
         backend=trace.backend,
         program_target=program.target,
+        ran_on=ran_on or f"{trace.samples:,} samples",
         samples=trace.samples,
         steps=trace.steps,
         tick_s=tick_s,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from esl_neuro.energy.comparison import COMPARED, ComparisonReport
+from esl_neuro.energy.comparison import COMPARED, ComparisonReport, Crossing
 from esl_neuro.energy.estimate import PJ_PER_J
 from esl_neuro.energy.literature import Literature
 from esl_neuro.energy.measurement import Measurement
@@ -27,8 +27,7 @@ from esl_neuro.report.tables import table
 
 
 def render_comparison(result: ComparisonReport) -> str:
-    """Render two networks side by side."""
-    first, second = result.names
+    """Render two networks side by side, then the first on processors over the second on chips."""
     counted = [
         (
             name,
@@ -42,6 +41,7 @@ def render_comparison(result: ComparisonReport) -> str:
             short(c.first.target),
             c.first.model,
             c.first.scope,
+            ">=" if c.first.lower_bound or c.second.lower_bound else "",
             joules(c.first.energy_pj.nominal),
             joules(c.second.energy_pj.nominal),
             f"{c.ratio:.3g}x",
@@ -53,15 +53,47 @@ def render_comparison(result: ComparisonReport) -> str:
     ]
     note = (
         "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that what both share "
-        "cancels; P: probability that A needs less."
+        "cancels; P: probability that A needs less; '>=': both energies are lower bounds, so that nothing bounds "
+        "their ratio."
     )
     return sections(
-        f"A: {first}\nB: {second}",
+        "\n".join(wrap(line) for line in _networks(result)),
         "Counts, mean per sample\n" + table(("count", "A", "B", "A/B"), counted),
         "Energy per sample, in J\n"
-        + table(("target", "model", "scope", "A", "B", "A/B", "5 - 95 %", "P(A<B)"), rows, 3),
-        wrap(note),
+        + table(("target", "model", "scope", "", "A", "B", "A/B", "5 - 95 %", "P(A<B)"), rows, 4)
+        + "\n"
+        + wrap(note),
+        *_crossings(result),
     )
+
+
+def _networks(result: ComparisonReport) -> Iterator[str]:
+    for letter, name, counts, words in zip("AB", result.names, result.counts, result.ran_on, strict=True):
+        stored = sum(layer.stored for layer in counts.layers)
+        run = f"{words or f'{counts.samples:,} samples'} x {counts.steps:,} steps"
+        yield f"{letter}: {name} ({stored:,} stored connections; {run})"
+
+
+def _crossings(result: ComparisonReport) -> Iterator[str]:
+    """Render a table for each processor, with a column for each of its price models."""
+    by_target: dict[str, list[Crossing]] = {}
+    for crossing in result.crossings:
+        by_target.setdefault(crossing.processor.target, []).append(crossing)
+    for target, crossings in by_target.items():
+        models = list(dict.fromkeys(crossing.processor.model for crossing in crossings))
+        cells: dict[tuple[str, ...], dict[str, str]] = {}
+        for c in crossings:
+            row = cells.setdefault((short(c.chip.target), c.chip.model), {})
+            row[c.processor.model] = f"{c.relation} {c.ratio:.3g}x".removeprefix("= ") + f" ({c.probability:.2f})"
+        rows = [(*names, *(row.get(model, "") for model in models)) for names, row in cells.items()]
+        yield f"A on {target} over B on a chip, median (probability that B needs less)\n" + table(
+            ("B on", "model", *models), rows, 2
+        )
+    if by_target:
+        yield wrap(
+            "Both sides differ in scope, so that none of these ratios is a measure of two machines. '>=', '<=': one "
+            "side is a lower bound; '~': both are. A processor runs the dense network of A's shape: zeros save nothing."
+        )
 
 
 def _ratio(first: float, second: float) -> str:

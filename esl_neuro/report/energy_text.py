@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from esl_neuro.energy.breakeven import BreakEven
 from esl_neuro.energy.cite import bibliography, caption
@@ -41,7 +41,8 @@ def render_energy_report(report: EnergyReport) -> str:
     return sections(
         _run(report),
         "Network and activity, mean per sample\n" + _activity(report.counts),
-        "Synaptic operations (SOP), mean per sample\n" + _operations(report.counts),
+        "Synaptic operations (SOP) and multiply-accumulates (MAC), mean per sample\n" + _operations(report.counts),
+        "Memory and messages, mean per sample\n" + _traffic(report.counts),
         "Energy per sample, one line for each target\n" + _summary(report),
         "Energy per sample by layer, nominal, in J\n" + _layers(report),
         "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
@@ -181,7 +182,7 @@ def _run(report: EnergyReport) -> str:
     return "\n".join(
         wrap(line)
         for line in (
-            f"Energy report: {report.samples:,} samples x {report.steps:,} steps on the {report.backend} backend, "
+            f"Energy report: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "
             f"program for {report.program_target}, tick {report.tick_s:g} s",
             f"Network: {report.inputs:,} inputs, {report.neurons:,} neurons, {report.stored:,} of {report.dense:,} "
             f"connections stored (density {report.density:.4f})",
@@ -215,16 +216,44 @@ def _activity(counts: Counts) -> str:
     return table(headers, rows)
 
 
-_SOP_COLUMNS = ("sop_effective", "sop_executed", "sop_executed_dense", "sop_bound", "macs_dense")
+# What is counted, and the heading of its column.
+_OPERATIONS = {
+    "sop_effective": "effective",
+    "sop_executed": "executed",
+    "sop_executed_dense": "executed if dense",
+    "sop_bound": "bound",
+    "macs_effective": "effective MACs",
+    "macs_dense": "dense MACs",
+}
+_TRAFFIC = {
+    "weight_words_read": "weight reads",
+    "state_reads": "state reads",
+    "state_writes": "writes",
+    "bias_adds": "bias adds",
+}
+_MESSAGES = {"messages": "messages", "hops_ew": "hops E-W", "hops_ns": "hops N-S"}
 
 
 def _operations(counts: Counts) -> str:
-    headers = ("layer", "effective", "executed", "executed if dense", "bound", "dense MACs")
+    graded = any(layer.signal != "spike" for layer in counts.layers)
+    return _by_layer(counts, {k: v for k, v in _OPERATIONS.items() if graded or k != "macs_effective"})
+
+
+def _traffic(counts: Counts) -> str:
+    return _by_layer(counts, _TRAFFIC | (_MESSAGES if counts.placed else {}))
+
+
+def _by_layer(counts: Counts, columns: Mapping[str, str]) -> str:
     rows = [
-        (short(layer.name), *(amount(getattr(layer, name) / counts.samples) for name in _SOP_COLUMNS))
+        (short(layer.name), *(_mean(getattr(layer, name), counts.samples) for name in columns))
         for layer in counts.layers
     ]
-    return table(headers, [*rows, ("total", *(amount(counts.per_sample(name)) for name in _SOP_COLUMNS))])
+    total = ("total", *(amount(counts.per_sample(name)) for name in columns))
+    return table(("layer", *columns.values()), [*rows, total])
+
+
+def _mean(count: int | None, samples: int) -> str:
+    return "unknown" if count is None else amount(count / samples)
 
 
 def _summary(report: EnergyReport) -> str:

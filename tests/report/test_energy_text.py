@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.presets import PRESETS
 from esl_neuro.energy.report import energy_report
 from esl_neuro.errors import BadInput
@@ -73,9 +75,32 @@ def test_report_says_what_ran(report):
 
 
 def test_report_totals_are_the_counts(report):
-    (total,) = rows(render_energy_report(report), "total")
+    operations, traffic = rows(render_energy_report(report), "total")
     names = ("sop_effective", "sop_executed", "sop_executed_dense", "sop_bound", "macs_dense")
-    assert total == ["total", *(amount(report.counts.per_sample(name)) for name in names)]
+    assert operations == ["total", *(amount(report.counts.per_sample(name)) for name in names)]
+    names = ("weight_words_read", "state_reads", "state_writes", "bias_adds")
+    assert traffic == ["total", *(amount(report.counts.per_sample(name)) for name in names)]
+
+
+def test_values_that_are_no_spikes_have_a_column_and_so_has_the_mesh_where_it_is_known():
+    program = dataclasses.replace(chain((3000, 3000), 0.5), input_bits=8)
+    spikes = np.ones((1, 4, 3000), np.uint8)
+    (name,) = (group.name for group in program.groups)
+    placement = Placement({"input": np.zeros(3000, np.int64), name: np.full(3000, 9)})
+    report = energy_report(program, Trace("integer", spikes, {name: spikes}), placement=placement)
+    text = render_energy_report(report)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    operations, traffic = rows(text, "total")
+    names = ("sop_effective", "sop_executed", "sop_executed_dense", "sop_bound", "macs_effective", "macs_dense")
+    assert operations[1:] == [amount(report.counts.per_sample(name)) for name in names]
+    assert traffic[-3:] == ["12,000", "0", "24,000"]  # one core, two tiles away in the same column
+    assert "hops N-S" not in render_energy_report(energy_report(program, Trace("integer", spikes, {name: spikes})))
+
+
+def test_what_it_ran_on_is_said(report):
+    assert "Energy report: 3 samples x 4 steps" in render_energy_report(report)
+    drawn = dataclasses.replace(report, ran_on="3 samples of random spikes (no real data)")
+    assert "no real data" in render_energy_report(drawn)
 
 
 def test_report_has_one_row_per_estimate(report):

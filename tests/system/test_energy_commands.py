@@ -168,3 +168,23 @@ def test_targets_are_listed_shown_and_checked(run):
     assert done.returncode == 2
     assert done.stderr.count("missing, add it") > 2
     assert "did you mean 'loihi2'" in run("esl-neuro targets show lohi2").stderr
+
+
+def test_a_run_is_exported_where_it_has_no_export_and_its_latest_export_is_used_otherwise(run):
+    shutil.rmtree(run.folder / EXPORT)
+    command = "esl-neuro energy compare runs/mlp-digits-001 runs/mlp-digits-001 --backend integer --samples 5"
+    first = run(command)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count("exporting for loihi2") == 1
+    assert "5 test samples x 4 steps" in first.stdout
+    assert "A on v100-pcie over B on a chip" in first.stdout
+    assert "exporting" not in run(command).stderr
+    assert run(f"{REPORT} runs/mlp-digits-001 --samples 5").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["report", "compare runs/mlp-digits-001"])
+def test_a_wrong_target_is_found_before_anything_runs(run, command):
+    done = run(f"esl-neuro energy {command} runs/mlp-digits-001 --backend integer --target lohi")
+    assert done.returncode == 2
+    assert "did you mean 'loihi'" in done.stderr
+    assert "running" not in done.stderr
