@@ -130,7 +130,7 @@ def report(
     if csv_file is not None:
         csv_file.parent.mkdir(parents=True, exist_ok=True)
     folder = network or latest_export(runs)
-    result, words = report_network(folder, activity, targets, tick_s, measured, placement)
+    result = report_network(folder, activity, targets, tick_s, measured, placement)
     if csv_file is not None:
         from esl_neuro.report.energy_csv import write_energy_csv
 
@@ -141,7 +141,7 @@ def report(
 
         for written in draw_energy(result, plots, plot_format):
             talk(f"written: {written}")
-    emit({"export": str(folder), "ran_on": words, **result.to_dict()}, _text(result, explain, cite), as_json)
+    emit({"export": str(folder), **result.to_dict()}, _text(result, explain, cite), as_json)
 
 
 def report_network(
@@ -151,8 +151,8 @@ def report_network(
     tick_s: float,
     measured: tuple[Path, ...] = (),
     placement: Path | None = None,
-) -> tuple[EnergyReport, str]:
-    """Run, count and price a network; return the report, and what it ran on."""
+) -> EnergyReport:
+    """Run, count and price a network."""
     from esl_neuro.energy.measurement import Measurement
     from esl_neuro.energy.placement import read_placement
     from esl_neuro.energy.report import energy_report
@@ -160,8 +160,10 @@ def report_network(
     names = target_names(targets)
     measurements = [Measurement.load(path) for path in measured]
     cores = None if placement is None else read_placement(placement)
-    program, trace, words = run_network(folder, activity)
-    return energy_report(program, trace, names, tick_s, cores, measurements, words), words
+    run = run_network(folder, activity)
+    return energy_report(
+        run.program, run.trace, names, tick_s, cores, measurements, ran_on=run.ran_on, accuracy=run.accuracy
+    )
 
 
 def target_names(targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -185,8 +187,8 @@ def report_export(
     folder: Path, backend: str, targets: tuple[str, ...], tick_s: float, samples: int | None, explain: bool
 ) -> tuple[dict[str, Any], str]:
     """Run, count and price an export on its test set; return the report as a document and as text."""
-    result, words = report_network(folder, Activity(backend, samples, None, None, None, None), targets, tick_s)
-    return {"export": str(folder), "ran_on": words, **result.to_dict()}, _text(result, ALL if explain else None, False)
+    result = report_network(folder, Activity(backend, samples, None, None, None, None), targets, tick_s)
+    return {"export": str(folder), **result.to_dict()}, _text(result, ALL if explain else None, False)
 
 
 def _text(result: EnergyReport, explain: str | None, cite: bool) -> str:
@@ -216,6 +218,6 @@ def recompute(preset: str, network: Path | None, activity: Activity, runs: Path)
     if preset not in LITERATURE:
         raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, [*PRESETS, *LITERATURE])}")
     folder = network or latest_export(runs)
-    program, trace, words = run_network(folder, activity)
-    applied = literature(preset, count(program, trace))
-    return {"export": str(folder), "ran_on": words, **applied.to_dict()}, render_literature(applied)
+    run = run_network(folder, activity)
+    applied = literature(preset, count(run.program, run.trace))
+    return {"export": str(folder), "ran_on": run.ran_on, **applied.to_dict()}, render_literature(applied)

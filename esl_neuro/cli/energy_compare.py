@@ -47,13 +47,15 @@ def compare(
     counted operations: FIRST, the dense one, on each processor over SECOND on each chip.
     """
     from esl_neuro.cli.energy import TARGETS, target_names
-    from esl_neuro.energy.comparison import compare_counts
+    from esl_neuro.energy.comparison import Side, compare_counts
     from esl_neuro.energy.counts import count
     from esl_neuro.report.comparison_text import render_comparison
 
     names = target_names(targets or TARGETS)
     ran = [run_network(path, activity) for path in (first, second)]
-    one, other = (count(program, trace) for program, trace, _ in ran)
-    words = (ran[0][2], ran[1][2])
-    result = compare_counts((str(first), str(second)), (one, other), names, tick_s, words)
+    one, other = (
+        Side(str(path), run.ran_on, run.accuracy, count(run.program, run.trace))
+        for path, run in zip((first, second), ran, strict=True)
+    )
+    result = compare_counts(one, other, names, tick_s)
     emit(result.to_dict(), render_comparison(result), as_json)

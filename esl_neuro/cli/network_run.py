@@ -54,6 +54,28 @@ class Activity:
     dt_s: float | None
 
 
+@dataclass(frozen=True)
+class NetworkRun:
+    """What ran.
+
+    Attributes
+    ----------
+    program : Program
+        The integer program.
+    trace : Trace
+        Its spikes.
+    ran_on : str
+        What it ran on, in words.
+    accuracy : float or None
+        Share of the test samples that it got right; None where there are no labels.
+    """
+
+    program: Program
+    trace: Trace
+    ran_on: str
+    accuracy: float | None
+
+
 def activity_options(function: Function) -> Function:
     """Add the options that say what a network runs on; the command gets one :class:`Activity`."""
 
@@ -97,8 +119,8 @@ def activity_options(function: Function) -> Function:
     return result  # type: ignore[no-any-return]
 
 
-def run_network(path: Path, activity: Activity) -> tuple[Program, Trace, str]:
-    """Run a network; return the program, its trace, and one sentence on what it ran on.
+def run_network(path: Path, activity: Activity) -> NetworkRun:
+    """Run a network.
 
     A run is exported for Loihi 2 if it has no export yet; of several exports the latest counts.
 
@@ -109,18 +131,28 @@ def run_network(path: Path, activity: Activity) -> tuple[Program, Trace, str]:
     """
     if activity.spikes is not None and activity.rate is not None:
         raise BadInput("--spikes and --rate are both given; keep one of the two")
+    labels: NDArray[np.int64] | None = None
     if path.suffix == ".nir":
         program = _compile(path, activity)
-        inputs, words = _inputs(program, activity, None)
+        given = _given_inputs(program, activity)
+        if given is None:
+            raise BadInput("a NIR file brings no data: give --spikes FILE, or --rate with the spikes per line and step")
+        inputs, words = given
     else:
         from esl_neuro.compiler.bundle import read_bundle
 
         path = _export_of(path)
         bundle = read_bundle(path)
-        program = bundle.program
-        inputs, words = _inputs(program, activity, lambda: bundle.test_inputs(activity.samples)[0])
+        program, given = bundle.program, _given_inputs(bundle.program, activity)
+        if given is None:
+            inputs, labels = bundle.test_inputs(activity.samples)
+            words = f"{len(inputs)} test samples"
+        else:
+            inputs, words = given
     talk(f"{path}: running {words} ({activity.backend})")
-    return program, simulate(program, inputs, activity.backend), words
+    trace = simulate(program, inputs, activity.backend)
+    accuracy = None if labels is None else float((trace.predictions() == labels).mean())
+    return NetworkRun(program, trace, words, accuracy)
 
 
 def _export_of(path: Path) -> Path:
@@ -151,22 +183,18 @@ def _compile(path: Path, activity: Activity) -> Program:
     return compile_graph(graph, load_target(COMPILED_FOR), int(steps), activity.dt_s).program
 
 
-def _inputs(
-    program: Program, activity: Activity, test_set: Callable[[], NDArray[np.uint8]] | None
-) -> tuple[NDArray[np.uint8], str]:
+def _given_inputs(program: Program, activity: Activity) -> tuple[NDArray[np.uint8], str] | None:
+    """Spikes of a file or of a rate, and what they are in words; None if neither is given."""
     if activity.spikes is not None:
         spikes = _read_spikes(activity.spikes)[: activity.samples]
         return spikes, f"{len(spikes)} samples of {activity.spikes}"
-    if activity.rate is not None:
-        from esl_neuro.random_streams import stream
+    if activity.rate is None:
+        return None
+    from esl_neuro.random_streams import stream
 
-        shape = (activity.samples or 100, activity.steps or program.steps, program.input_size)
-        drawn = stream(0, "input spikes").random(shape) < activity.rate
-        return drawn.astype("uint8"), f"{shape[0]} samples of random spikes at rate {activity.rate:g} (no real data)"
-    if test_set is None:
-        raise BadInput("a NIR file brings no data: give --spikes FILE, or --rate with the spikes per line and step")
-    inputs = test_set()
-    return inputs, f"{len(inputs)} test samples"
+    shape = (activity.samples or 100, activity.steps or program.steps, program.input_size)
+    drawn = stream(0, "input spikes").random(shape) < activity.rate
+    return drawn.astype("uint8"), f"{shape[0]} samples of random spikes at rate {activity.rate:g} (no real data)"
 
 
 def _read_spikes(path: Path) -> NDArray[np.uint8]:

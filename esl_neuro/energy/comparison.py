@@ -28,6 +28,31 @@ COMPARED = (
 
 
 @dataclass(frozen=True)
+class Side:
+    """One of two networks.
+
+    Attributes
+    ----------
+    name, ran_on : str
+        What it is called, and what it ran on, in words.
+    accuracy : float or None
+        Share of what it ran on that it got right; None where that is not known.
+    counts : Counts
+        What it counted.
+    """
+
+    name: str
+    ran_on: str
+    accuracy: float | None
+    counts: Counts
+
+    @property
+    def stored(self) -> int:
+        """Stored connections."""
+        return sum(layer.stored for layer in self.counts.layers)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two estimates by one model on one target.
 
@@ -109,21 +134,15 @@ class ComparisonReport:
 
     Attributes
     ----------
-    names : tuple of str
-        Of the two networks.
-    ran_on : tuple of str
-        What each ran on, in words.
-    counts : tuple of Counts
-        Of the two networks.
+    sides : tuple of Side
+        The two networks.
     comparisons : tuple of Comparison
         One per target and price model that has a number for both.
     crossings : tuple of Crossing
         One for each price model of a processor and each of a chip (or process) that prices operations.
     """
 
-    names: tuple[str, str]
-    ran_on: tuple[str, str]
-    counts: tuple[Counts, Counts]
+    sides: tuple[Side, Side]
     comparisons: tuple[Comparison, ...]
     crossings: tuple[Crossing, ...]
 
@@ -131,24 +150,19 @@ class ComparisonReport:
         """Plain data for JSON."""
         return {
             "schema": SCHEMA,
-            "names": list(self.names),
-            "ran_on": list(self.ran_on),
-            "stored": [sum(layer.stored for layer in each.layers) for each in self.counts],
-            "samples": [each.samples for each in self.counts],
-            "steps": [each.steps for each in self.counts],
-            "counts_per_sample": {name: [c.per_sample(name) for c in self.counts] for name in COMPARED},
+            "names": [side.name for side in self.sides],
+            "ran_on": [side.ran_on for side in self.sides],
+            "accuracy": [side.accuracy for side in self.sides],
+            "stored": [side.stored for side in self.sides],
+            "samples": [side.counts.samples for side in self.sides],
+            "steps": [side.counts.steps for side in self.sides],
+            "counts_per_sample": {name: [side.counts.per_sample(name) for side in self.sides] for name in COMPARED},
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "crossings": [crossing.to_dict() for crossing in self.crossings],
         }
 
 
-def compare_counts(
-    names: tuple[str, str],
-    counts: tuple[Counts, Counts],
-    targets: Sequence[str],
-    tick_s: float,
-    ran_on: tuple[str, str] = ("", ""),
-) -> ComparisonReport:
+def compare_counts(first: Side, second: Side, targets: Sequence[str], tick_s: float) -> ComparisonReport:
     """Price two runs by every model of every target and take the ratios.
 
     Raises
@@ -157,19 +171,19 @@ def compare_counts(
         If a target is unknown, or a run has no samples.
     """
     hardware, draws = [load_target(name) for name in targets], Draws()
-    first, second = ([e for target in hardware for e in price(each, target, tick_s)] for each in counts)
-    same = [_compare(a, b, draws) for a, b in zip(first, second, strict=True)]
+    ours, theirs = (
+        [estimate for target in hardware for estimate in price(side.counts, target, tick_s)] for side in (first, second)
+    )
+    same = [_compare(a, b, draws) for a, b in zip(ours, theirs, strict=True)]
     crossed = [
         _cross(processor, chip, draws)
-        for processor in first
+        for processor in ours
         if processor.kind in PROCESSORS
-        for chip in second
+        for chip in theirs
         if chip.kind not in PROCESSORS and chip.scope != "static"
     ]
     return ComparisonReport(
-        names,
-        ran_on,
-        counts,
+        (first, second),
         tuple(comparison for comparison in same if comparison is not None),
         tuple(crossing for crossing in crossed if crossing is not None),
     )

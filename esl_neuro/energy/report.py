@@ -62,6 +62,8 @@ class EnergyReport:
         Where the program ran, and the chip that it was compiled for.
     ran_on : str
         What it ran on, in words.
+    accuracy : float or None
+        Share of it that the network got right; None where that is not known.
     samples, steps : int
         Samples, and time steps per sample.
     tick_s : float
@@ -89,6 +91,7 @@ class EnergyReport:
     backend: str
     program_target: str
     ran_on: str
+    accuracy: float | None
     samples: int
     steps: int
     tick_s: float
@@ -128,10 +131,11 @@ class EnergyReport:
         """Plain data for JSON: exact integer counts, energies in pJ per sample."""
         return {
             "schema": SCHEMA,
+            "ran_on": self.ran_on,
             "run": {
                 "backend": self.backend,
                 "program_target": self.program_target,
-                "ran_on": self.ran_on,
+                "accuracy": self.accuracy,
                 "samples": self.samples,
                 "steps": self.steps,
                 "tick_s": self.tick_s,
@@ -165,6 +169,7 @@ def energy_report(
     placement: Placement | None = None,
     measurements: Sequence[Measurement] = (),
     ran_on: str = "",
+    accuracy: float | None = None,
 ) -> EnergyReport:
     """Count a run and price it for several targets.
 
@@ -184,6 +189,8 @@ def energy_report(
         Measured energies to stand beside the estimates.
     ran_on : str
         What it ran on, in words; the number of samples where nothing is said.
+    accuracy : float, optional
+        Share of it that the network got right.
 
     Raises
     ------
@@ -202,6 +209,7 @@ def energy_report(
         backend=trace.backend,
         program_target=program.target,
         ran_on=ran_on or f"{trace.samples:,} samples",
+        accuracy=accuracy,
         samples=trace.samples,
         steps=trace.steps,
         tick_s=tick_s,

@@ -31,8 +31,8 @@ def render_comparison(result: ComparisonReport) -> str:
     counted = [
         (
             name,
-            *(exact(each.per_sample(name)) for each in result.counts),
-            _ratio(*(c.per_sample(name) for c in result.counts)),
+            *(exact(side.counts.per_sample(name)) for side in result.sides),
+            _ratio(*(side.counts.per_sample(name) for side in result.sides)),
         )
         for name in COMPARED
     ]
@@ -68,10 +68,11 @@ def render_comparison(result: ComparisonReport) -> str:
 
 
 def _networks(result: ComparisonReport) -> Iterator[str]:
-    for letter, name, counts, words in zip("AB", result.names, result.counts, result.ran_on, strict=True):
-        stored = sum(layer.stored for layer in counts.layers)
-        run = f"{words or f'{counts.samples:,} samples'} x {counts.steps:,} steps"
-        yield f"{letter}: {name} ({stored:,} stored connections; {run})"
+    for letter, side in zip("AB", result.sides, strict=True):
+        facts = [f"{side.stored:,} stored connections", f"{side.ran_on} x {side.counts.steps:,} steps"]
+        if side.accuracy is not None:
+            facts.append(f"accuracy {side.accuracy:.2%}")
+        yield f"{letter}: {side.name} ({'; '.join(facts)})"
 
 
 def _crossings(result: ComparisonReport) -> Iterator[str]:

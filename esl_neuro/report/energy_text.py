@@ -179,17 +179,16 @@ def short(name: str) -> str:
 
 def _run(report: EnergyReport) -> str:
     spread = report.counts.spread()
-    return "\n".join(
-        wrap(line)
-        for line in (
-            f"Energy report: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "
-            f"program for {report.program_target}, tick {report.tick_s:g} s",
-            f"Network: {report.inputs:,} inputs, {report.neurons:,} neurons, {report.stored:,} of {report.dense:,} "
-            f"connections stored (density {report.density:.4f})",
-            f"Effective SOPs per sample: mean {exact(spread.mean)}, std {exact(spread.std)}, "
-            f"min {spread.minimum:,}, max {spread.maximum:,}",
-        )
+    right = "" if report.accuracy is None else f"; accuracy {report.accuracy:.2%}"
+    lines = (
+        f"Energy report: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "
+        f"program for {report.program_target}, tick {report.tick_s:g} s{right}",
+        f"Network: {report.inputs:,} inputs, {report.neurons:,} neurons, {report.stored:,} of {report.dense:,} "
+        f"connections stored (density {report.density:.4f})",
+        f"Effective SOPs per sample: mean {exact(spread.mean)}, std {exact(spread.std)}, "
+        f"min {spread.minimum:,}, max {spread.maximum:,}",
     )
+    return "\n".join(wrap(line) for line in lines)
 
 
 def _activity(counts: Counts) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 from make_counts import COUNTS, LAYER, with_runs
 
-from esl_neuro.energy.comparison import compare_counts
+from esl_neuro.energy.comparison import Side, compare_counts
 from esl_neuro.report.comparison_text import render_comparison
 
 TARGETS = ("truenorth", "loihi", "loihi2", "v100-pcie", "akida")
@@ -14,7 +14,9 @@ TARGETS = ("truenorth", "loihi", "loihi2", "v100-pcie", "akida")
 @pytest.fixture(scope="module")
 def result():
     half = with_runs(**{name: values // 2 for name, values in LAYER.runs.items() if name.startswith("sop")})
-    return compare_counts(("dense", "sparse"), (COUNTS, half), TARGETS, 1e-3)
+    return compare_counts(
+        Side("dense", "2 samples", None, COUNTS), Side("sparse", "2 samples", 0.5, half), TARGETS, 1e-3
+    )
 
 
 def test_half_the_operations_are_half_the_energy_where_only_operations_count(result):
@@ -52,5 +54,6 @@ def test_as_text_and_as_json(result):
     assert document["counts_per_sample"]["sop_effective"] == [50, 25]
     text = render_comparison(result)
     assert "A: dense (30 stored connections; 2 samples x 10 steps)\nB: sparse" in text
+    assert "; accuracy 50.00%)" in text
     assert "A on v100-pcie over B on a chip" in text
     assert max(map(len, text.splitlines())) <= 100

@@ -176,7 +176,7 @@ def test_a_run_is_exported_where_it_has_no_export_and_its_latest_export_is_used_
     first = run(command)
     assert first.returncode == 0, first.stderr
     assert first.stderr.count("exporting for loihi2") == 1
-    assert "5 test samples x 4 steps" in first.stdout
+    assert "5 test samples x 4 steps; accuracy" in first.stdout
     assert "A on v100-pcie over B on a chip" in first.stdout
     assert "exporting" not in run(command).stderr
     assert run(f"{REPORT} runs/mlp-digits-001 --samples 5").returncode == 0
