@@ -146,7 +146,7 @@ def run_network(path: Path, activity: Activity) -> NetworkRun:
         program, given = bundle.program, _given_inputs(bundle.program, activity)
         if given is None:
             inputs, labels = bundle.test_inputs(activity.samples)
-            words = f"{len(inputs)} test samples"
+            words = f"{len(inputs):,} test samples"
         else:
             inputs, words = given
     talk(f"{path}: running {words} ({activity.backend})")

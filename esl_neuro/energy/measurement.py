@@ -20,17 +20,8 @@ Floats = NDArray[np.float64]
 
 SCHEMA = 1
 # Columns as Lava's profiler, nvidia-smi and NVML loggers call them, all in lower case without units.
-TIME_COLUMNS = ("time", "time_s", "timestamp", "t", "seconds", "time_ms")
-POWER_COLUMNS = (
-    "power",
-    "power_w",
-    "power.draw",
-    "watts",
-    "power.draw.instant",
-    "total_power",
-    "total power",
-    "power_mw",
-)
+TIME_COLUMNS = ("time", "timestamp", "time_stamp", "t", "seconds")
+POWER_COLUMNS = ("power", "power.draw", "watts", "power.draw.instant", "total_power", "total power")
 SCALES = {"ms": 1e-3, "us": 1e-6, "mw": 1e-3, "w": 1.0, "s": 1.0}
 CLOCKS = ("%Y/%m/%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S")  # nvidia-smi, and Loihi's boards
 
@@ -124,7 +115,7 @@ def read_power_log(path: Path) -> tuple[Floats, Floats]:
 
 
 def _column(path: Path, header: list[str], names: tuple[str, ...]) -> int:
-    bare = [re.sub(r"\s*[\[(].*", "", cell) for cell in header]
+    bare = [re.sub(r"\s*[\[(].*|_(ms|us|s|w|mw)$", "", cell) for cell in header]
     for name in names:
         if name in bare:
             return bare.index(name)

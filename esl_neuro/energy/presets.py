@@ -331,6 +331,11 @@ def _alternatives(net: _Network, chip: HardwareTarget) -> tuple[Alternative, ...
         chip.constant("eff_typ"),
         chip.constant("eff_peak"),
         load_target("loihi").constant("e_synop_min"),
+        load_target("loihi").constant("e_synop_sparse"),
+        load_target("odin").constant("e_event_allin"),
+        load_target("darwin3").constant("e_sop_marginal"),
+        load_target("cmos45").constant("add_fp32"),
+        load_target("rolls").constant("e_synop"),
     )
     prices = [(constant, constant.interval("pJ").nominal) for constant in published]
     return tuple(

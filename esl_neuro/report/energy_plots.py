@@ -196,7 +196,8 @@ def _levels(axes: Axes, processors: list[Estimate], report: EnergyReport, quanti
         )
         found = intervals[processor.name]
         if found is not None and found.low_pj < found.high_pj:
-            axes.axhspan(found.low_pj / PJ_PER_J, found.high_pj / PJ_PER_J, color="black", alpha=0.06, linewidth=0)
+            shade = 0.06 / len(processors)  # so that the bands of many processors stay as light as that of one
+            axes.axhspan(found.low_pj / PJ_PER_J, found.high_pj / PJ_PER_J, color="black", alpha=shade, linewidth=0)
         for meeting in report.break_evens:
             at = meeting.rate_at if quantity == "firing rate" else meeting.density_at
             if meeting.processor is processor and at is not None and 1e-3 <= at <= 1:

@@ -42,6 +42,7 @@ def log(tmp_path):
         (NVIDIA_SMI, [0, 1, 3], [10, 20, 20]),
         (LOIHI_BOARD, [0, 0.5, 1.0], [0.03, 0.11, 0.11]),
         (MILLIWATTS, [0, 0.5, 1.0], [0.1, 0.1, 0.3]),
+        ("time_stamp,total_power_mW\n0,100\n0.5,100\n1,300\n", [0, 0.5, 1.0], [0.1, 0.1, 0.3]),
     ],
 )
 def test_logs_as_profilers_write_them(log, text, seconds, watts):

@@ -73,6 +73,11 @@ def test_other_published_prices(result):
         "truenorth.eff_typ": ("1.38E-05", "2.24E-06"),
         "truenorth.eff_peak": ("1.59E-06", "2.58E-07"),
         "loihi.e_synop_min": ("1.50E-05", "2.43E-06"),
+        "loihi.e_synop_sparse": ("2.13E-05", "3.46E-06"),
+        "odin.e_event_allin": ("8.07E-06", "1.31E-06"),
+        "darwin3.e_sop_marginal": ("3.47E-06", "5.63E-07"),
+        "cmos45.add_fp32": ("5.72E-07", "9.27E-08"),
+        "rolls.e_synop": ("4.89E-08", "7.93E-09"),
     }
 
 
