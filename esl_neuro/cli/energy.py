@@ -167,19 +167,21 @@ def report_network(
 
 
 def target_names(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the targets of a command, each read once, so that a wrong one is found before anything runs.
+    """Return the targets of a command, each read and tried once: a wrong one is found before anything runs.
 
     Raises
     ------
     BadInput
         If one is unknown, or its file is wrong.
     """
+    from esl_neuro.energy.prices import price
+    from esl_neuro.energy.target_check import PROBE
     from esl_neuro.hardware import load_target
     from esl_neuro.resources import resource_names
 
     names = tuple(resource_names("hw_targets")) if ALL in targets else targets
     for name in names:
-        load_target(name)
+        price(PROBE, load_target(name), 1e-3)
     return names
 
 

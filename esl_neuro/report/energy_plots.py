@@ -16,6 +16,7 @@ from esl_neuro.report.plots import COLOURS, GREY, STYLE, STYLES, WIDTH, check_pl
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CHIPS = COLOURS[:-1]  # processors are black
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++")
 SCOPE_COLOURS: Mapping[str, str] = {
     "per_term": COLOURS[0],
@@ -176,7 +177,7 @@ def _curves(axes: Axes, chips: list[Estimate], now: float, units: frozenset[str]
     for index, chip in enumerate(chips):
         energies = [scaled(chip, units, place / now if now > 0 else 0.0) / PJ_PER_J for place in places]
         axes.plot(
-            places, energies, color=COLOURS[index % len(COLOURS)], label=f"{chip.target} {chip.model}",
+            places, energies, color=CHIPS[index % len(CHIPS)], label=f"{chip.target} {chip.model}",
             linestyle=STYLES[index % len(STYLES)], linewidth=2.4 - 0.3 * (index % 4),
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ import pytest
 
 from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.cli.main import main
+from esl_neuro.resources import resource_folder
 
 REPORT = "esl-neuro energy report --backend integer"
 EXPORT = "runs/mlp-digits-001/loihi2"
@@ -183,8 +184,13 @@ def test_a_run_is_exported_where_it_has_no_export_and_its_latest_export_is_used_
 
 
 @pytest.mark.parametrize("command", ["report", "compare runs/mlp-digits-001"])
-def test_a_wrong_target_is_found_before_anything_runs(run, command):
-    done = run(f"esl-neuro energy {command} runs/mlp-digits-001 --backend integer --target lohi")
+@pytest.mark.parametrize(
+    ("target", "words"), [("lohi", "did you mean 'loihi'"), ("./mine.toml", "did you mean 'table2'")]
+)
+def test_a_wrong_target_is_found_before_anything_runs(run, command, target, words):
+    text = (resource_folder("hw_targets") / "loihi.toml").read_text(encoding="utf-8")
+    (run.folder / "mine.toml").write_text(text.replace('"table2"', '"tabel2"'))
+    done = run(f"esl-neuro energy {command} runs/mlp-digits-001 --backend integer --target {target}")
     assert done.returncode == 2
-    assert "did you mean 'loihi'" in done.stderr
+    assert words in done.stderr
     assert "running" not in done.stderr
