@@ -223,7 +223,7 @@ def energy_report(
         break_evens=tuple(_break_evens(counts, estimates, hardware, draws)),
         measurements=tuple(measurements),
         ratios=gpu_ratios(estimates),
-        warnings=tuple(_warnings(program, trace, counts, hardware)),
+        warnings=tuple(_warnings(program, trace, counts, hardware, bool(measurements))),
     )
 
 
@@ -255,8 +255,11 @@ def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
     )
 
 
-def _warnings(program: Program, trace: Trace, counts: Counts, chips: Sequence[HardwareTarget]) -> Iterator[str]:
-    yield "every figure is an estimate: counts are exact, prices are published or assumed, nothing was measured here"
+def _warnings(
+    program: Program, trace: Trace, counts: Counts, chips: Sequence[HardwareTarget], measured: bool
+) -> Iterator[str]:
+    which, end = ("figure but the measured ones", "") if measured else ("figure", ", nothing was measured here")
+    yield f"every {which} is an estimate: counts are exact, prices are published or assumed{end}"
     yield "rows of different scope include different things: never add them, and name both scopes to compare them"
     if trace.samples == 1:
         yield "counts are of 1 sample, so the spread over samples is unknown; run more"

@@ -207,7 +207,7 @@ def test_chips_with_one_price_each():
     assert estimate("arm-cortex-a", "per-mac").energy_pj.nominal == pytest.approx(800 * 900)
 
 
-@pytest.mark.parametrize(("target", "figure"), [("speck", "0.42 mW"), ("xylo", "6.6 uJ"), ("akida", "no measured")])
+@pytest.mark.parametrize(("target", "figure"), [("speck", "0.42 mW"), ("xylo", "6.6 uJ"), ("akida", "250 mW")])
 def test_chips_without_a_price_are_refused_and_their_systems_shown(target, figure):
     (result,) = price(COUNTS, load_target(target), 1e-3)
     assert result.energy_pj is None

@@ -150,6 +150,7 @@ def test_a_power_log_becomes_a_measured_row(run):
     assert measured["energy_j_per_sample"] == pytest.approx(1e-3)
     report = run(f"{REPORT} {EXPORT} --samples 3 --measured loihi2-measured.json").stdout
     assert "loihi2     all_in           measured" in report
+    assert "every figure but the measured ones is an estimate" in report
 
 
 def test_validation_prints_every_residual(run):
