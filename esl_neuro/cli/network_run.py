@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+GRADED_BITS = 8
 COMPILED_FOR = "loihi2"  # the integers of a NIR file; counts do not depend on the chip
 
 
@@ -37,7 +38,7 @@ class Activity:
     samples : int or None
         First samples of the test set, or number of drawn samples.
     spikes : Path or None
-        ``.npz`` or ``.npy`` of input spikes.
+        ``.npz`` or ``.npy`` of input spikes or graded values.
     rate : float or None
         Spikes per input line and step to draw.
     steps : int or None
@@ -99,7 +100,7 @@ def activity_options(function: Function) -> Function:
         click.option(
             "--spikes",
             type=click.Path(dir_okay=False, exists=True, path_type=Path),
-            help="Input spikes: .npz ('input') or .npy of 0 and 1, (samples, steps, lines).",
+            help="Input: .npz ('input') or .npy, (samples, steps, lines): 0 and 1, or graded values (8 bits are kept).",
         ),
         click.option(
             "--rate", type=click.FloatRange(0, 1), help="Draw input spikes: probability for each line and step."
@@ -171,23 +172,35 @@ def _export_of(path: Path) -> Path:
 
 
 def _compile(path: Path, activity: Activity) -> Program:
-    from esl_neuro.compiler.compile import compile_graph
+    """Compile a NIR file, whether or not it fits on a chip; values that are no spikes become payloads of 8 bits."""
+    from esl_neuro.compiler.compile import compile_any_size
+    from esl_neuro.compiler.findings import errors
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
 
     graph = read_graph(path)
-    given = _read_spikes(activity.spikes).shape[1] if activity.spikes is not None else None
-    steps = given or activity.steps or graph.metadata.get("steps")
+    given = None if activity.spikes is None else _read_spikes(activity.spikes)
+    steps = activity.steps or graph.metadata.get("steps") if given is None else given.shape[1]
     if not steps:
         raise BadInput(f"{path}: nothing says how many time steps a sample has; give --steps or --spikes")
-    return compile_graph(graph, load_target(COMPILED_FOR), int(steps), activity.dt_s).program
+    graded: dict[str, Any] = {}
+    if given is not None and not _binary(given):
+        graded = {"input_bits": GRADED_BITS, "input_scale": (2**GRADED_BITS - 1) / max(float(given.max()), 1.0)}
+    compilation = compile_any_size(graph, load_target(COMPILED_FOR), int(steps), activity.dt_s, **graded)
+    for finding in errors(compilation.findings):
+        talk(f"{path}: {finding} (counted all the same)")
+    return compilation.program
 
 
-def _given_inputs(program: Program, activity: Activity) -> tuple[NDArray[np.uint8], str] | None:
-    """Spikes of a file or of a rate, and what they are in words; None if neither is given."""
+def _given_inputs(program: Program, activity: Activity) -> tuple[NDArray[Any], str] | None:
+    """Return inputs of a file or of a rate, and what they are in words; None if neither is given."""
     if activity.spikes is not None:
-        spikes = _read_spikes(activity.spikes)[: activity.samples]
-        return spikes, f"{len(spikes)} samples of {activity.spikes}"
+        from esl_neuro.compiler.bundle import payloads
+
+        values = _read_spikes(activity.spikes)[: activity.samples]
+        if program.input_bits == 1 and not _binary(values):
+            raise BadInput(f"{activity.spikes}: holds other values than 0 and 1; this program takes spikes alone")
+        return payloads(values, program), f"{len(values):,} samples of {activity.spikes}"
     if activity.rate is None:
         return None
     from esl_neuro.random_streams import stream
@@ -197,8 +210,12 @@ def _given_inputs(program: Program, activity: Activity) -> tuple[NDArray[np.uint
     return drawn.astype("uint8"), f"{shape[0]} samples of random spikes at rate {activity.rate:g} (no real data)"
 
 
-def _read_spikes(path: Path) -> NDArray[np.uint8]:
-    """Read (samples, steps, lines) of 0 and 1.
+def _binary(values: NDArray[Any]) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def _read_spikes(path: Path) -> NDArray[Any]:
+    """Read (samples, steps, lines) of spikes, or of values that are none.
 
     Raises
     ------
@@ -222,6 +239,6 @@ def _read_spikes(path: Path) -> NDArray[np.uint8]:
         loaded = loaded[None]
     if loaded.ndim != 3:
         raise BadInput(f"{path}: shape {loaded.shape}; spikes have the shape (samples, steps, lines)")
-    if not np.isin(loaded, (0, 1)).all():
-        raise BadInput(f"{path}: holds other values than 0 and 1; only spikes can be counted here")
-    return loaded.astype(np.uint8)  # type: ignore[no-any-return]
+    if loaded.dtype.kind not in "buif" or not np.isfinite(loaded).all() or loaded.min(initial=0) < 0:
+        raise BadInput(f"{path}: holds something else than numbers from 0 on; give 0 and 1, or graded values")
+    return loaded  # type: ignore[no-any-return]

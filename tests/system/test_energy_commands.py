@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 
@@ -66,6 +67,41 @@ def test_anybodys_nir_file_with_spikes_counts_as_the_export_does(run):
         assert of_file["ran_on"] == f"7 samples of {spikes}"
 
 
+def test_graded_values_into_a_nir_file_are_multiplications_of_the_same_events(run):
+    spikes = (np.random.default_rng(0).random((3, 4, 64)) < 0.2).astype(np.uint8)
+    np.save(run.folder / "spikes.npy", spikes)
+    np.save(run.folder / "graded.npy", spikes * 0.75)
+    of_spikes, of_values = (
+        run.json(f"{REPORT} {NIR} --spikes {name}.npy --json")["counts"]["layers"][0] for name in ("spikes", "graded")
+    )
+    assert (of_values["signal"], of_spikes["signal"]) == ("graded", "spike")
+    assert of_values["sop_effective"] == of_spikes["macs_effective"] == 0
+    assert of_values["spikes_in"] == of_spikes["spikes_in"] == int(spikes.sum())
+    # The scale of the weights is not the same, so that a few more or less are rounded to zero.
+    assert of_values["macs_effective"] == pytest.approx(of_spikes["sop_effective"], rel=0.02)
+
+
+def test_a_network_too_large_for_a_chip_is_counted_all_the_same(run):
+    channels, side = 260, 64  # 260 x 64 x 64 neurons; Loihi 2 has 1,048,576
+    weight, bias = np.ones((channels, 1, 1, 1), np.float32), np.zeros(channels, np.float32)
+    shape = (channels, side, side)
+    parameters = {"tau": 1e-3, "r": 1.0, "v_leak": 0.0, "v_threshold": 0.5, "v_reset": 0.0}
+    nodes = {
+        "input": nir.Input({"input": np.array([1, side, side])}),
+        "conv": nir.Conv2d((side, side), weight, 1, 0, 1, 1, bias),
+        "lif": nir.LIF(**{name: np.full(shape, value, np.float32) for name, value in parameters.items()}),
+        "output": nir.Output({"output": np.array(shape)}),
+    }
+    nir.write(run.folder / "large.nir", nir.NIRGraph(nodes, [("input", "conv"), ("conv", "lif"), ("lif", "output")]))
+    spikes = np.zeros((1, 2, side * side), np.uint8)
+    spikes[0, 0, :3] = 1
+    np.save(run.folder / "three.npy", spikes)
+    done = run(f"{REPORT} large.nir --spikes three.npy --dt-s 1e-4 --target cmos45 --json")
+    assert done.returncode == 0, done.stderr
+    assert "(counted all the same)" in done.stderr
+    assert json.loads(done.stdout)["counts"]["layers"][0]["sop_effective"] == 3 * channels
+
+
 def test_a_stated_rate_is_drawn_and_said(run):
     report = run.json(f"{REPORT} {NIR} --rate 0.25 --samples 50 --json")
     assert "no real data" in report["ran_on"]
@@ -86,7 +122,8 @@ def test_lava_is_the_default_and_counts_the_same(run):
     [
         ("{nir}", ["give --spikes FILE, or --rate"]),
         ("{nir} --rate 0.1 --spikes two.npy", ["keep one of the two"]),
-        ("{nir} --spikes two.npy", ["other values than 0 and 1"]),
+        ("{export} --spikes two.npy", ["other values than 0 and 1"]),
+        ("{nir} --spikes below.npy", ["numbers from 0 on"]),
         ("{nir} --spikes flat.npy", ["shape (3,)", "(samples, steps, lines)"]),
         ("{export} --samples 2 --explain loihi:silcon", ["did you mean 'loihi:silicon'"]),
         ("{export} --samples 2 --preset hu2017", ["did you mean 'hu2018'"]),
@@ -96,6 +133,7 @@ def test_lava_is_the_default_and_counts_the_same(run):
 def test_wrong_input_is_one_line_and_exit_code_2(run, options, words):
     np.save(run.folder / "two.npy", np.full((1, 4, 64), 2))
     np.save(run.folder / "flat.npy", np.zeros(3))
+    np.save(run.folder / "below.npy", np.full((1, 4, 64), -0.5))
     done = run(f"{REPORT} {options.format(nir=NIR, export=EXPORT)}")
     assert done.returncode == 2
     assert done.stdout == ""
