@@ -16,8 +16,11 @@ def compiled(function: Function) -> Function:
 
 
 def compiled_for_threads(function: Function) -> Function:
-    """Compile a function that runs in one thread and lets other threads run beside it; kept on disk, too."""
-    return _compile(function, nogil=True)
+    """Compile a function that runs in one thread and lets other threads run beside it; kept on disk, too.
+
+    It makes no arrays, so nothing counts the references to those it is given: that took as long as a short loop.
+    """
+    return _compile(function, nogil=True, _nrt=False)
 
 
 def part_of_compiled(function: Function) -> Function:

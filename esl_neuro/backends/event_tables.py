@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from esl_neuro.backends.bits import BYTES, WORDS
 from esl_neuro.backends.lif import Neurons
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
@@ -22,8 +23,9 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 ROWS_FROM = 1 / 64
 CACHED_BYTES = 2**21
 LARGE_ROWS_FROM = 1 / 8
-# Bits of a word; whole rows are as long as full words, which the processor's vectors like as well.
+# Bits of a word. Whole rows and their marks fill lines of the processor's cache, but for very narrow ones.
 WORD = 64
+LINE = BYTES
 
 
 def _record(*names: str) -> np.dtype[Any]:
@@ -31,11 +33,13 @@ def _record(*names: str) -> np.dtype[Any]:
 
 
 GROUP = _record("first", "neurons", "connections", "connections_end")
-CONNECTION = _record("source", "delay", "exponent", "graded", "lines", "rows", "marks", "kernel")
+CONNECTION = _record(
+    *("source", "delay", "exponent", "graded", "lines", "starts", "rows", "marks", "mark_words", "kernel")
+)
 KERNEL = _record(
     *("rows", "columns", "blocks", "block_inputs", "block_outputs", "out_rows", "out_columns"),
     *("tap_rows", "tap_columns", "stride_row", "stride_column", "pad_row", "pad_column", "step_row", "step_column"),
-    *("start", "taps", "marks"),
+    *("start", "marks"),
 )
 STAGE = _record("group", "group_end")
 
@@ -52,25 +56,27 @@ class Tables(NamedTuple):
     keep_u, keep_v, bias, threshold : int32 array, shape (neurons of all groups,)
         As in :class:`~esl_neuro.backends.lif.Neurons`.
     connections : record array
-        ``source`` group or -1 for the input; where its sources begin in ``synapses`` and ``starts`` (``lines``), its
-        whole rows in ``rows`` and their ``marks``, or its ``kernel`` in ``kernels``; -1 where it has none.
-    synapses : int64 array
-        For each source of each matrix, its number of synapses.
+        ``source`` group or -1 for the input; where its sources begin in ``fan_out`` (``lines``) and, if it has single
+        synapses, in ``starts``; its whole ``rows`` and their ``marks`` of ``mark_words`` words each; or its ``kernel``
+        in ``kernels``. -1 where it has none.
+    fan_out : int64 array
+        For each source of each connection, its number of synapses.
     starts : uint64 array
-        For each source of each matrix, where its synapses begin in ``targets`` and ``halves``; they end where those of
+        For each source of a matrix, where its synapses begin in ``targets`` and ``halves``; they end where those of
         the next one begin.
     targets, halves : uint32, int8 array
         Target neurons and halved weights of single synapses.
     rows : int8 array
-        Halved weights of a source to all neurons of a group, filled up with zeros to a multiple of 64.
+        Halved weights of a source to all neurons of a group, filled up with zeros to a multiple of 64. Behind the last
+        source stands a row of zeros.
+    marks : uint64 array
+        A bit for every weight of a row that is not zero, filled up to a multiple of 8 words if there are more than 4.
     kernels : record array
-        Shapes, and where weights (``start``), ``taps`` and ``marks`` begin.
+        Shapes, and where weights (``start``) and ``marks`` begin in the next two.
     kernel_halves : int8 array
         For each input channel and tap the halved weights to the output channels of the same block.
-    tap_synapses : int64 array
-        How many of these are not zero.
-    marks : uint64 array
-        A bit for every weight of rows and taps that is not zero.
+    kernel_marks : uint64 array
+        A bit for every one of these that is not zero.
     """
 
     stages: NDArray[Any]
@@ -80,15 +86,15 @@ class Tables(NamedTuple):
     bias: NDArray[np.int32]
     threshold: NDArray[np.int32]
     connections: NDArray[Any]
-    synapses: NDArray[np.int64]
+    fan_out: NDArray[np.int64]
     starts: NDArray[np.uint64]
     targets: NDArray[np.uint32]
     halves: NDArray[np.int8]
     rows: NDArray[np.int8]
+    marks: NDArray[np.uint64]
     kernels: NDArray[Any]
     kernel_halves: NDArray[np.int8]
-    tap_synapses: NDArray[np.int64]
-    marks: NDArray[np.uint64]
+    kernel_marks: NDArray[np.uint64]
 
 
 def lay_out(program: Program) -> Tables:
@@ -105,7 +111,8 @@ def lay_out(program: Program) -> Tables:
         graded = connection.source == INPUT and program.input_bits > 1
         source = place[connection.source]
         where = parts.add(connection)
-        connections[index] = (source, connection.delay, connection.weight_exp, graded, *where)
+        entry = {"source": source, "delay": connection.delay, "exponent": connection.weight_exp, "graded": graded}
+        connections[index] = tuple((entry | where)[name] for name in CONNECTION.names or ())
     return Tables(
         stages=np.array(_stages(program.connections, place, len(groups)), STAGE),
         groups=groups,
@@ -133,41 +140,49 @@ class _Parts:
 
     def __init__(self) -> None:
         self.pieces: dict[str, list[NDArray[Any]]] = {
-            "synapses": [np.zeros(0, np.int64)],
+            "fan_out": [np.zeros(0, np.int64)],
             "starts": [np.zeros(0, np.uint64)],
             "targets": [np.zeros(0, np.uint32)],
             "halves": [np.zeros(0, np.int8)],
             "rows": [np.zeros(0, np.int8)],
+            "marks": [np.zeros(0, np.uint64)],
             "kernels": [np.zeros(0, KERNEL)],
             "kernel_halves": [np.zeros(0, np.int8)],
-            "tap_synapses": [np.zeros(0, np.int64)],
-            "marks": [np.zeros(0, np.uint64)],
+            "kernel_marks": [np.zeros(0, np.uint64)],
         }
 
     def joined(self) -> dict[str, NDArray[Any]]:
-        return {name: np.concatenate(pieces) for name, pieces in self.pieces.items()}
+        return {name: _joined(pieces) for name, pieces in self.pieces.items()}
 
-    def add(self, connection: Connection) -> tuple[int, int, int, int]:
-        """Take the synapses of a connection, and return its ``lines``, ``rows``, ``marks`` and ``kernel``."""
+    def add(self, connection: Connection) -> dict[str, int]:
+        """Take the synapses of a connection, and return where they are."""
+        where = {"lines": self._size("fan_out"), "starts": -1, "rows": -1, "marks": -1, "mark_words": 0, "kernel": -1}
         if isinstance(connection.weights, Kernel):
-            self._add_kernel(connection.weights)
-            return -1, -1, -1, self._size("kernels") - 1
+            return where | self._add_kernel(connection.weights)
         matrix = sp.csc_matrix(connection.weights, copy=True)  # sorted by source
         matrix.eliminate_zeros()
-        lines, rows, marks = (self._size(name) for name in ("synapses", "rows", "marks"))
+        self._append(fan_out=np.diff(matrix.indptr))
         halves = (matrix.data // 2).astype(np.int8)
-        synapses = np.diff(matrix.indptr)
-        if _whole_rows_pay(matrix):
-            block = np.zeros((matrix.shape[1], -(-matrix.shape[0] // WORD) * WORD), np.int8)
-            block[np.repeat(np.arange(matrix.shape[1]), synapses), matrix.indices] = halves
-            starts = np.zeros(matrix.shape[1] + 1)
-            self._append(synapses=np.append(synapses, 0), starts=starts, rows=block, marks=_pack(block != 0))
-            return lines, rows, marks, -1
-        starts = self._size("targets") + matrix.indptr.astype(np.int64)
-        self._append(synapses=np.append(synapses, 0), starts=starts, targets=matrix.indices, halves=halves)
-        return lines, -1, -1, -1
+        return where | (self._add_rows if _whole_rows_pay(matrix) else self._add_singles)(matrix, halves)
 
-    def _add_kernel(self, kernel: Kernel) -> None:
+    def _add_rows(self, matrix: sp.csc_matrix, halves: NDArray[np.int8]) -> dict[str, int]:
+        targets, sources = matrix.shape
+        rows, marks = self._size("rows"), self._size("marks")
+        block = np.zeros((sources + 1, -(-targets // LINE) * LINE), np.int8)
+        block[np.repeat(np.arange(sources), np.diff(matrix.indptr)), matrix.indices] = halves
+        packed = _pack(block != 0)
+        words = packed.shape[1]
+        if words > WORDS // 2:
+            packed = np.pad(packed, ((0, 0), (0, -words % WORDS)))
+        self._append(rows=block, marks=np.pad(packed.ravel(), (0, -packed.size % WORDS)))
+        return {"rows": rows, "marks": marks, "mark_words": packed.shape[1]}
+
+    def _add_singles(self, matrix: sp.csc_matrix, halves: NDArray[np.int8]) -> dict[str, int]:
+        starts, first = self._size("starts"), self._size("targets")
+        self._append(starts=first + matrix.indptr.astype(np.int64), targets=matrix.indices, halves=halves)
+        return {"starts": starts}
+
+    def _add_kernel(self, kernel: Kernel) -> dict[str, int]:
         out, block_inputs, tap_rows, tap_columns = kernel.weights.shape
         # (block, output, input, row, column) -> (block, input, row, column, output)
         blocks = kernel.weights.reshape(kernel.groups, -1, block_inputs, tap_rows, tap_columns)
@@ -177,17 +192,13 @@ class _Parts:
                 (
                     *(*kernel.input_shape[1:], kernel.groups, block_inputs, halves.shape[1], *kernel.output_shape[1:]),
                     *(tap_rows, tap_columns, *kernel.stride, *kernel.padding, *kernel.dilation),
-                    *(self._size("kernel_halves"), self._size("tap_synapses"), self._size("marks")),
+                    *(self._size("kernel_halves"), self._size("kernel_marks")),
                 )
             ],
             KERNEL,
         )
-        self._append(
-            kernels=entry,
-            kernel_halves=halves,
-            tap_synapses=np.count_nonzero(halves, axis=1),
-            marks=_pack(halves != 0),
-        )
+        self._append(fan_out=kernel.fan_out(), kernels=entry, kernel_halves=halves, kernel_marks=_pack(halves != 0))
+        return {"kernel": self._size("kernels") - 1}
 
     def _size(self, name: str) -> int:
         return sum(piece.size for piece in self.pieces[name])
@@ -208,3 +219,12 @@ def _pack(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:
     padded = np.zeros((rows, -(-width // WORD) * WORD), np.bool_)
     padded[:, :width] = marks
     return np.packbits(padded, axis=1, bitorder="little").view(np.uint64)
+
+
+def _joined(pieces: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Join pieces to an array that begins with a line of the cache."""
+    dtype, length = pieces[0].dtype, sum(piece.size for piece in pieces)
+    memory = np.empty(length * dtype.itemsize + LINE, np.uint8)
+    begin = -memory.ctypes.data % LINE
+    array = memory[begin : begin + length * dtype.itemsize].view(dtype)
+    return np.concatenate(pieces, out=array) if length else array

@@ -4,7 +4,8 @@ A spike costs as much as it has synapses, a neuron the same in every step. All s
 :func:`~esl_neuro.backends.validate.validate` has proven to be enough; they hold halved weights, see
 :mod:`~esl_neuro.backends.event_tables`.
 
-The functions stand in one file because numba keeps compiled code until the file of the outermost one changes.
+The functions stand in one file because numba keeps compiled code until the file of the outermost one changes. They
+make no arrays (:func:`~esl_neuro.compiled.compiled_for_threads`), so they copy element by element.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.backends.bits import BYTES, WORDS, count_bits, lowest_bit, merge, nonzero_bits
 from esl_neuro.backends.event_tables import WORD, Tables
 from esl_neuro.compiled import compiled_for_threads, part_of_compiled
 
@@ -21,6 +23,11 @@ HALF_RANGE = np.int32(2**23)
 WHOLE_RANGE = np.int32(2**24)
 # So many whole rows can be added in int16: 128 * 256 = 2**15.
 BATCH = 256
+FULL = np.uint64(2**64 - 1)
+# So many rows are added or merged at once, which saves reading and writing the sums.
+ROWS_AT_ONCE = 4
+# So many spikes of a word are listed at once; few words have more, so the processor guesses well.
+SPIKES_AT_ONCE = 8
 
 
 class Records(NamedTuple):
@@ -40,6 +47,8 @@ class Records(NamedTuple):
         Whether to count.
     events, operations, touched : int64 array, shape (connections, samples)
         Spikes that arrive, synapses that they meet, and neurons x steps that at least one of them reaches.
+    emitted : int64 array, shape (groups, samples)
+        Spikes of each group.
     """
 
     spikes: NDArray[np.uint8]
@@ -52,6 +61,7 @@ class Records(NamedTuple):
     events: NDArray[np.int64]
     operations: NDArray[np.int64]
     touched: NDArray[np.int64]
+    emitted: NDArray[np.int64]
 
 
 class Scratch(NamedTuple):
@@ -73,6 +83,8 @@ class Scratch(NamedTuple):
         1 for each neuron that a single synapse reaches, the same memory twice; all 0 between connections.
     lines, payloads : uint32, int32 array, shape (lines of the largest source,)
         The spikes that arrive.
+    often : uint8 array, of the same shape
+        How often each line spikes; all 0 between connections.
     """
 
     u: NDArray[np.int32]
@@ -85,6 +97,7 @@ class Scratch(NamedTuple):
     eight_hits: NDArray[np.uint64]
     lines: NDArray[np.uint32]
     payloads: NDArray[np.int32]
+    often: NDArray[np.uint8]
 
 
 @compiled_for_threads
@@ -100,8 +113,8 @@ def run_samples(
 ) -> None:
     """Run samples ``first`` to ``last - 1``, one after the other, each through one stage after the other."""
     for sample in range(first, last):
-        scratch.u[:] = 0
-        scratch.v[:] = 0
+        for neuron in range(scratch.u.size):
+            scratch.u[neuron] = scratch.v[neuron] = 0
         for stage in tables.stages:
             for step in range(steps):
                 for index in range(stage.group, stage.group_end):
@@ -113,8 +126,16 @@ def run_samples(
                                 which, sample, step, neurons, tables, spikes_in, payloads_in, steps, records, scratch
                             )
                     _advance(index, sample, step, steps, tables, records, scratch)
+        if records.counting:
+            for which in range(len(tables.connections)):
+                _count_arriving(which, sample, tables, spikes_in, payloads_in, steps, records, scratch)
+            for index in range(len(tables.groups)):
+                size = steps * tables.groups[index].neurons
+                start = records.spikes_at[index] + sample * size
+                records.emitted[index, sample] = _count_ones(records.spikes[start : start + size])
         output = tables.groups[len(tables.groups) - 1]
-        records.potential[sample] = scratch.v[output.first : output.first + output.neurons]
+        for neuron in range(output.neurons):
+            records.potential[sample, neuron] = scratch.v[output.first + neuron]
 
 
 @part_of_compiled
@@ -134,50 +155,62 @@ def _carry(
     connection = tables.connections[which]
     when = step - connection.delay
     if connection.graded:
+        arriving = payloads_in.shape[2]
         count = _find_payloads(payloads_in[sample, when], scratch.lines, scratch.payloads)
     elif connection.source < 0:
+        arriving = spikes_in.shape[2]
         count = _find_spikes(spikes_in[sample, when], scratch.lines)
     else:
-        source = tables.groups[connection.source]
-        start = records.spikes_at[connection.source] + (sample * steps + when) * source.neurons
-        count = _find_spikes(records.spikes[start : start + source.neurons], scratch.lines)
+        arriving = tables.groups[connection.source].neurons
+        start = records.spikes_at[connection.source] + (sample * steps + when) * arriving
+        count = _find_spikes(records.spikes[start : start + arriving], scratch.lines)
     if count == 0:
         return
     if connection.kernel >= 0:
         kernel = tables.kernels[connection.kernel]
         words = kernel.out_rows * kernel.out_columns * kernel.blocks * ((kernel.block_outputs + WORD - 1) // WORD)
-        operations = _spread(
+        _spread(
             count,
             connection.graded,
             kernel,
             scratch.lines,
             scratch.payloads,
             tables.kernel_halves,
-            tables.tap_synapses,
             scratch.sums,
             records.counting,
-            tables.marks,
+            tables.kernel_marks,
             scratch.marks,
         )
         channels = kernel.blocks * kernel.block_outputs
         _shift_channels(channels, neurons // channels, connection.exponent, scratch.sums, scratch.drive)
     else:
         words = (neurons + WORD - 1) // WORD
-        operations = _deliver(count, words, connection, tables, records.counting, scratch)
+        _deliver(count, arriving, words, connection, tables, records.counting, scratch)
         _shift(neurons, connection.exponent, scratch.sums, scratch.drive)
     if records.counting:
-        records.events[which, sample] += count
-        records.operations[which, sample] += operations
         records.touched[which, sample] += _count_marks(scratch.marks[:words])
 
 
 @compiled_for_threads
 def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.uint32]) -> int:
-    """List the lines that spike, and return how many do."""
-    count = 0
-    for line in range(spikes.size):
-        lines[count] = line  # written in any case: a branch here is a coin that the processor cannot guess
-        count += spikes[line]
+    """List the lines that spike, and return how many do; what stands behind them in ``lines`` means nothing."""
+    count, size = 0, spikes.size
+    if size < BYTES:
+        for line in range(size):
+            lines[count] = line  # written in any case: a branch here is a coin that the processor cannot guess
+            count += spikes[line]
+        return count
+    for begin in range(0, size, BYTES):
+        first = min(begin, size - BYTES)  # the last word begins within the one before it
+        bits = nonzero_bits(spikes, np.uint64(first)) & (FULL << np.uint64(begin - first))
+        found = int(count_bits(bits))
+        place = np.uint64(count)
+        for _ in range(0, found, SPIKES_AT_ONCE):
+            for _ in range(SPIKES_AT_ONCE):
+                lines[place] = first + int(lowest_bit(bits))
+                bits &= bits - np.uint64(1)
+                place += np.uint64(1)
+        count += found
     return count
 
 
@@ -193,24 +226,28 @@ def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.uint32], payload
 
 
 @part_of_compiled
-def _deliver(count: int, words: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch) -> int:
-    """Add up in ``sums`` what the spikes bring through a matrix; return the number of synapses."""
+def _deliver(
+    count: int, silent: int, words: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch
+) -> None:
+    """Add up in ``sums`` what the spikes bring through a matrix; the line ``silent`` has no synapses."""
     lines, payloads, sums = scratch.lines, scratch.payloads, scratch.sums
-    first, graded = connection.lines, connection.graded
+    first, graded = connection.starts, connection.graded
     if connection.rows >= 0:
         rows, width = np.uint64(connection.rows), np.uint64(words * WORD)
+        for event in range(count, count + ROWS_AT_ONCE - 1):  # so that no row is left alone
+            lines[event] = silent
         if graded:
             _add_graded_rows(count, lines, payloads, rows, width, tables.rows, sums)
         else:
             _add_rows(count, lines, rows, width, tables.rows, scratch.short_sums, sums)
         if counting:
-            _mark_rows(count, lines, np.uint64(connection.marks), np.uint64(words), tables.marks, scratch.marks)
+            first_mark, mark_words = np.uint64(connection.marks), np.uint64(connection.mark_words)
+            _mark_rows(count, lines, first_mark, mark_words, tables.marks, scratch.marks)
     else:
         _add_singles(count, lines, payloads, first, graded, tables.starts, tables.targets, tables.halves, sums)
         if counting:
             _hit(count, lines, first, tables.starts, tables.targets, scratch.hits)
             _mark_hits(words, scratch.eight_hits, scratch.marks)
-    return _count_synapses(count, lines, first, tables.synapses) if counting else 0
 
 
 @compiled_for_threads
@@ -223,21 +260,15 @@ def _add_rows(
     short_sums: NDArray[np.int16],
     sums: NDArray[np.int32],
 ) -> None:
-    """Add up whole rows: four at a time, which saves reading and writing the sums, the last ones one by one."""
+    """Add up whole rows, four at a time: this saves reading and writing the sums."""
     for begin in range(0, count, BATCH):
-        end = min(begin + BATCH, count)
-        fours = begin + (end - begin) // 4 * 4
-        for event in range(begin, fours, 4):
+        for event in range(begin, min(begin + BATCH, count), ROWS_AT_ONCE):
             a, b = first + lines[event] * width, first + lines[event + 1] * width
             c, d = first + lines[event + 2] * width, first + lines[event + 3] * width
             for target in range(width):
                 short_sums[target] += np.int16(
                     np.int16(rows[a + target] + rows[b + target]) + np.int16(rows[c + target] + rows[d + target])
                 )
-        for event in range(fours, end):
-            a = first + lines[event] * width
-            for target in range(width):
-                short_sums[target] += rows[a + target]
         for target in range(width):
             sums[target] += short_sums[target]
             short_sums[target] = 0
@@ -263,17 +294,19 @@ def _add_graded_rows(
 def _mark_rows(
     count: int, lines: NDArray[np.uint32], first: Any, words: Any, bits: NDArray[np.uint64], marks: NDArray[np.uint64]
 ) -> None:
-    """Mark the neurons that whole rows reach, four rows at a time."""
-    fours = count // 4 * 4
-    for event in range(0, fours, 4):
+    """Mark the neurons that whole rows reach: narrow rows word by word, wide ones four at a time."""
+    if words < WORDS:
+        for word in range(words):
+            reached = np.uint64(0)
+            for event in range(count):
+                reached |= bits[first + lines[event] * words + word]
+            marks[word] |= reached
+        return
+    for event in range(0, count, ROWS_AT_ONCE):
         a, b = first + lines[event] * words, first + lines[event + 1] * words
         c, d = first + lines[event + 2] * words, first + lines[event + 3] * words
-        for word in range(words):
-            marks[word] |= (bits[a + word] | bits[b + word]) | (bits[c + word] | bits[d + word])
-    for event in range(fours, count):
-        a = first + lines[event] * words
-        for word in range(words):
-            marks[word] |= bits[a + word]
+        for word in range(np.uint64(0), words, np.uint64(WORDS)):
+            merge(marks, word, bits, a + word, b + word, c + word, d + word)
 
 
 @compiled_for_threads
@@ -311,14 +344,6 @@ def _hit(
 
 
 @compiled_for_threads
-def _count_synapses(count: int, lines: NDArray[np.uint32], first: int, synapses: NDArray[np.int64]) -> int:
-    total = 0
-    for event in range(count):
-        total += synapses[first + int(lines[event])]
-    return total
-
-
-@compiled_for_threads
 def _spread(
     count: int,
     graded: int,
@@ -326,16 +351,14 @@ def _spread(
     lines: NDArray[np.uint32],
     payloads: NDArray[np.int32],
     halves: NDArray[np.int8],
-    tap_synapses: NDArray[np.int64],
     sums: NDArray[np.int32],
     counting: bool,
     bits: NDArray[np.uint64],
     marks: NDArray[np.uint64],
-) -> int:
-    """Add up in ``sums``, output channels last, what the spikes bring through a kernel; return the synapses."""
+) -> None:
+    """Add up in ``sums``, output channels last, what the spikes bring through a kernel."""
     plane, outputs = kernel.rows * kernel.columns, kernel.block_outputs
     words = (outputs + WORD - 1) // WORD
-    operations = 0
     for event in range(count):
         line = int(lines[event])
         payload = payloads[event] if graded else np.int32(1)
@@ -356,12 +379,10 @@ def _spread(
                 start, first = np.uint64(kernel.start + tap * outputs), np.uint64(place * outputs)
                 for output in range(np.uint64(outputs)):
                     sums[first + output] += np.int32(payload * halves[start + output])
-                operations += tap_synapses[kernel.taps + tap]
                 if counting:
                     start, first = np.uint64(kernel.marks + tap * words), np.uint64(place * words)
                     for word in range(np.uint64(words)):
                         marks[first + word] |= bits[start + word]
-    return operations
 
 
 @compiled_for_threads
@@ -389,13 +410,68 @@ def _count_marks(marks: NDArray[np.uint64]) -> int:
     """Count the marked neurons, and clear the marks."""
     count = 0
     for word in range(marks.size):
-        x = marks[word]  # add up neighbouring bits, pairs, fours and eights
-        x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        count += int((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        count += int(count_bits(marks[word]))
         marks[word] = 0
     return count
+
+
+@part_of_compiled
+def _count_arriving(
+    which: int,
+    sample: int,
+    tables: Tables,
+    spikes_in: NDArray[Any],
+    payloads_in: NDArray[Any],
+    steps: int,
+    records: Records,
+    scratch: Scratch,
+) -> None:
+    """Count the spikes that arrive over one connection in all steps, and the synapses that they meet."""
+    connection = tables.connections[which]
+    end = max(steps - connection.delay, 0)
+    fan_out = tables.fan_out[connection.lines :]
+    if connection.graded:
+        events, operations = _count_events(payloads_in[sample, :end], fan_out, scratch.often)
+    elif connection.source < 0:
+        events, operations = _count_events(spikes_in[sample, :end], fan_out, scratch.often)
+    else:
+        size = tables.groups[connection.source].neurons
+        start = records.spikes_at[connection.source] + sample * steps * size
+        spikes = records.spikes[start : start + end * size].reshape((end, size))
+        events, operations = _count_events(spikes, fan_out, scratch.often)
+    records.events[which, sample], records.operations[which, sample] = events, operations
+
+
+@compiled_for_threads
+def _count_events(spikes: NDArray[Any], fan_out: NDArray[np.int64], often: NDArray[np.uint8]) -> tuple[int, int]:
+    """Count what is not zero in ``spikes``, shape (steps, lines), and the synapses of its lines.
+
+    How often each line spikes is counted first, which fits a byte for 255 steps.
+    """
+    steps, lines = spikes.shape
+    events, operations = 0, 0
+    for begin in range(0, steps, 255):
+        for step in range(begin, min(begin + 255, steps)):
+            row = spikes[step]
+            for line in range(lines):
+                often[line] += np.uint8(row[line] != 0)
+        for line in range(lines):
+            events += often[line]
+            operations += often[line] * fan_out[line]
+            often[line] = 0
+    return events, operations
+
+
+@compiled_for_threads
+def _count_ones(spikes: NDArray[np.uint8]) -> int:
+    """Count the spikes of a sample."""
+    total = 0
+    whole = spikes.size // BYTES * BYTES
+    for begin in range(0, whole, BYTES):
+        total += int(count_bits(nonzero_bits(spikes, np.uint64(begin))))
+    for place in range(whole, spikes.size):
+        total += spikes[place]
+    return total
 
 
 @compiled_for_threads
@@ -446,8 +522,8 @@ def _advance(
     )
     if records.potentials_at[index] >= 0:
         start += records.potentials_at[index]
-        records.u[start : start + neurons] = u
-        records.v[start : start + neurons] = v
+        for neuron in range(neurons):
+            records.u[start + neuron], records.v[start + neuron] = u[neuron], v[neuron]
 
 
 @compiled_for_threads

@@ -122,8 +122,7 @@ def count_integer(program: Program, input_spikes: NDArray[Any], threads: int | N
             program.connections, records.events, records.operations, records.touched, strict=True
         )
     )
-    spikes_out = {name: spikes.sum(axis=(1, 2), dtype=np.int64) for name, spikes in trace.spikes.items()}
-    return trace, RunCounts(connections, spikes_out)
+    return trace, RunCounts(connections, dict(zip(trace.spikes, records.emitted, strict=True)))
 
 
 def _run(
@@ -163,6 +162,7 @@ def _records(
     spikes = np.empty(length, np.uint8)
     u, v = (np.empty(potentials_length, np.int64) for _ in range(2))
     events, operations, touched = (np.zeros((len(program.connections), samples), np.int64) for _ in range(3))
+    emitted = np.zeros((len(program.groups), samples), np.int64)
     records = Records(
         spikes=spikes,
         u=u,
@@ -174,6 +174,7 @@ def _records(
         events=events,
         operations=operations,
         touched=touched,
+        emitted=emitted,
     )
     parts: list[dict[str, Any]] = [
         {name: flat[at : at + math.prod(shapes[name])].reshape(shapes[name]) for name, at in places.items()}
@@ -212,7 +213,7 @@ def _run_in_threads(program: Program, tables: Tables, arriving: Payloads, record
 
 def _scratch(program: Program) -> Scratch:
     largest = max(group.neurons for group in program.groups)
-    lines = max(program.input_size, largest) + 1
+    lines = max(program.input_size, largest) + WORD
     hits = np.zeros(largest + WORD, np.uint8)
     return Scratch(
         u=np.zeros(program.neurons, np.int32),
@@ -220,9 +221,10 @@ def _scratch(program: Program) -> Scratch:
         drive=np.zeros(largest, np.int32),
         sums=np.zeros(largest + WORD, np.int32),
         short_sums=np.zeros(largest + WORD, np.int16),
-        marks=np.zeros(largest, np.uint64),
+        marks=np.zeros(largest + WORD, np.uint64),
         hits=hits,
         eight_hits=hits[: len(hits) // 8 * 8].view(np.uint64),
         lines=np.zeros(lines, np.uint32),
         payloads=np.zeros(lines, np.int32),
+        often=np.zeros(lines, np.uint8),
     )

@@ -55,6 +55,24 @@ class Kernel:
         positions = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None, :]
         return int((np.count_nonzero(self.weights, axis=(0, 1)) * positions).sum())
 
+    def fan_out(self) -> NDArray[np.int64]:
+        """Count the synapses of each source that are not zero, shape (sources,).
+
+        ``fan[c, y, x] = sum over taps (i, j) of nonzero[c, i, j] rows[y, i] columns[x, j]``, where ``rows[y, i]`` says
+        whether tap ``i`` of some output row lies on input row ``y``.
+        """
+        nonzero = (self.weights != 0).reshape(self.groups, -1, *self.weights.shape[1:]).sum(axis=1)
+        rows, columns = (self._reached(axis) for axis in (0, 1))
+        fans = np.einsum("cij,yi,xj->cyx", nonzero.reshape(-1, *self.weights.shape[2:]), rows, columns)
+        return np.asarray(fans, dtype=np.int64).ravel()
+
+    def _reached(self, axis: int) -> NDArray[np.int64]:
+        sources, inside = self._positions(axis)
+        reached = np.zeros((self.input_shape[1 + axis], sources.shape[1]), np.int64)
+        for tap in range(sources.shape[1]):
+            reached[sources[inside[:, tap], tap], tap] = 1
+        return reached
+
     def matrix(self) -> sp.csr_matrix:
         """Return the synapses one by one, shape (targets, sources), zeros left out."""
         (rows, row_inside), (columns, column_inside) = self._positions(0), self._positions(1)

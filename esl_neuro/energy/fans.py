@@ -27,8 +27,8 @@ def connection_fans(connection: Connection) -> IntArray:
     """
     weights = connection.weights
     if isinstance(weights, Kernel):
-        effective = kernel_fan_out(weights)
-        dense = kernel_fan_out(replace(weights, weights=np.ones_like(weights.weights)))
+        effective = weights.fan_out()
+        dense = replace(weights, weights=np.ones_like(weights.weights)).fan_out()
         return np.stack([effective, effective, dense], axis=1)  # a zero of a kernel is no synapse of a program
     targets, sources = weights.shape
     alone = connection.source == connection.target and _is_diagonal(weights)
@@ -52,27 +52,6 @@ def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:
 def fan_out(weights: sp.csr_matrix) -> IntArray:
     """Count the stored weights of each source, int64, shape (sources,)."""
     return np.bincount(weights.indices[: weights.nnz], minlength=weights.shape[1]).astype(np.int64)
-
-
-def kernel_fan_out(kernel: Kernel) -> IntArray:
-    """Count the non-zero synapses of each line of an image, int64, shape (sources,).
-
-    ``fan[c, y, x] = sum over taps (i, j) of nonzero[c, i, j] rows[y, i] columns[x, j]``, where ``rows[y, i]`` says
-    whether tap ``i`` of some output row lies on input row ``y``.
-    """
-    out, per_group, taps_y, taps_x = kernel.weights.shape
-    nonzero = (kernel.weights != 0).reshape(kernel.groups, out // kernel.groups, per_group, taps_y, taps_x).sum(axis=1)
-    rows, columns = (_reached(kernel, axis) for axis in (0, 1))
-    fans = np.einsum("cij,yi,xj->cyx", nonzero.reshape(-1, taps_y, taps_x), rows, columns)
-    return np.asarray(fans, dtype=np.int64).ravel()
-
-
-def _reached(kernel: Kernel, axis: int) -> IntArray:
-    taps, size, outputs = kernel.weights.shape[2 + axis], kernel.input_shape[1 + axis], kernel.output_shape[1 + axis]
-    shifted = np.arange(size)[:, None] + kernel.padding[axis] - np.arange(taps) * kernel.dilation[axis]
-    position = shifted // kernel.stride[axis]
-    inside = (shifted % kernel.stride[axis] == 0) & (position >= 0) & (position < outputs)
-    return np.asarray(inside, dtype=np.int64)
 
 
 def touched_neurons(incoming: Sequence[Connection], arrivals: Sequence[NDArray[Any]]) -> IntArray:

@@ -10,13 +10,13 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import M, expected_run, extremes
-from random_programs import KINDS, random_graph, random_program, random_spikes
+from random_programs import KINDS, random_graph, random_group, random_program, random_spikes, random_weights
 
 from esl_neuro.backends import event_tables
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.errors import BadInput
 
 
@@ -84,6 +84,23 @@ def test_how_synapses_are_stored_does_not_matter(seed, rows_from):
     for one, two in zip(expected_counts.connections, found_counts.connections, strict=True):
         assert one.sop_effective.tolist() == two.sop_effective.tolist()
         assert one.neuron_updates_touched.tolist() == two.neuron_updates_touched.tolist()
+
+
+@pytest.mark.parametrize(("neurons", "steps"), [(1, 3), (63, 4), (64, 4), (129, 5), (257, 260), (600, 3)])
+@pytest.mark.parametrize("rows_from", [0.0, 2.0])
+def test_any_width_and_length(neurons, steps, rows_from, monkeypatch):
+    monkeypatch.setattr(event_tables, "ROWS_FROM", rows_from)
+    rng = np.random.default_rng(neurons)
+    names = ["first", "second"]
+    groups = tuple(random_group(rng, name, neurons) for name in names)
+    matrices = [random_weights(rng, neurons, neurons, 0.05) for _ in names]
+    sources = [INPUT, "first"]
+    connections = tuple(
+        Connection(source, name, matrix, 0, matrix.nnz)
+        for source, name, matrix in zip(sources, names, matrices, strict=True)
+    )
+    program = Program("loihi2", neurons, steps, 1e-3, connections, groups)
+    assert_equals_oracle(program, random_spikes(rng, program, samples=1, rate=0.1))
 
 
 @pytest.mark.parametrize("kind", ["feed-forward", "everything"])
