@@ -33,6 +33,7 @@ from esl_neuro.backends.lava_door import lava_installed, lava_session
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiled import most_threads
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.energy.counts import count
 from esl_neuro.errors import EslNeuroError
 
 SIZES = (784, 800, 10)
@@ -154,13 +155,12 @@ def simulators(samples: int, rng: np.random.Generator) -> dict[str, Any]:
     for density in DENSITIES:
         program = chain(SIZES, density, STEPS, rng)
         inputs = spikes_for(program, samples, RATE, rng)
-        trace, counts = count_integer(program, inputs)
+        trace = count_integer(program, inputs)
         integer = seconds_per_sample(partial(run_integer, program), inputs)
         counting = seconds_per_sample(partial(count_integer, program), inputs)
         products = float_products(program, inputs, trace.spikes["lif1"])
         row: dict[str, Any] = {
-            "synaptic operations per sample": sum(int(each.sop_effective.sum()) for each in counts.connections)
-            / samples,
+            "synaptic operations per sample": count(program, trace).per_sample("sop_effective"),
             "integer, samples/s": 1 / integer.wall,
             "integer with start, samples/s": samples / seconds(partial(run_integer, program, inputs)).wall,
             "integer and counting, samples/s": 1 / counting.wall,
@@ -193,10 +193,10 @@ def in_lava(program: Program, inputs: NDArray[np.uint8], expected: NDArray[np.ui
     except ImportError:
         return row | {"Lava batched": "not available"}
     taken = {}
-    for count in (few, len(inputs)):
+    for number in (few, len(inputs)):
         started = time.perf_counter()
-        batched = run_lava_batched(program, inputs[:count])
-        taken[count] = time.perf_counter() - started
+        batched = run_lava_batched(program, inputs[:number])
+        taken[number] = time.perf_counter() - started
     difference = first_difference(batched, run_integer(program, inputs))
     row |= {
         "Lava batched with start, samples/s": len(inputs) / taken[len(inputs)],
@@ -211,8 +211,7 @@ def in_lava(program: Program, inputs: NDArray[np.uint8], expected: NDArray[np.ui
 def measured(program: Program, inputs: NDArray[np.uint8], **labels: float) -> dict[str, float]:
     """Processor time of one thread and what it did, per sample."""
     taken = seconds_per_sample(partial(run_integer, program, threads=1), inputs).processors
-    _, counts = count_integer(program, inputs)
-    operations = sum(int(each.sop_effective.sum()) for each in counts.connections) / len(inputs)
+    operations = count(program, count_integer(program, inputs)).per_sample("sop_effective")
     updates = program.neurons * program.steps
     return {
         **labels,

@@ -45,9 +45,9 @@ class Records(NamedTuple):
         ``v`` of the last group after the last step.
     counting : bool
         Whether to count.
-    events, operations, touched : int64 array, shape (connections, samples)
-        Spikes that arrive, synapses that they meet, and neurons x steps that at least one of them reaches.
-    emitted : int64 array, shape (groups, samples)
+    events, operations, touched : int64 array, shape (connections, samples, steps)
+        Spikes that arrive, synapses that they meet, and neurons that at least one of them reaches.
+    emitted : int64 array, shape (groups, samples, steps)
         Spikes of each group.
     """
 
@@ -83,8 +83,6 @@ class Scratch(NamedTuple):
         1 for each neuron that a single synapse reaches, the same memory twice; all 0 between connections.
     lines, payloads : uint32, int32 array, shape (lines of the largest source,)
         The spikes that arrive.
-    often : uint8 array, of the same shape
-        How often each line spikes; all 0 between connections.
     """
 
     u: NDArray[np.int32]
@@ -97,7 +95,6 @@ class Scratch(NamedTuple):
     eight_hits: NDArray[np.uint64]
     lines: NDArray[np.uint32]
     payloads: NDArray[np.int32]
-    often: NDArray[np.uint8]
 
 
 @compiled_for_threads
@@ -126,13 +123,6 @@ def run_samples(
                                 which, sample, step, neurons, tables, spikes_in, payloads_in, steps, records, scratch
                             )
                     _advance(index, sample, step, steps, tables, records, scratch)
-        if records.counting:
-            for which in range(len(tables.connections)):
-                _count_arriving(which, sample, tables, spikes_in, payloads_in, steps, records, scratch)
-            for index in range(len(tables.groups)):
-                size = steps * tables.groups[index].neurons
-                start = records.spikes_at[index] + sample * size
-                records.emitted[index, sample] = _count_ones(records.spikes[start : start + size])
         output = tables.groups[len(tables.groups) - 1]
         for neuron in range(output.neurons):
             records.potential[sample, neuron] = scratch.v[output.first + neuron]
@@ -188,7 +178,9 @@ def _carry(
         _deliver(count, arriving, words, connection, tables, records.counting, scratch)
         _shift(neurons, connection.exponent, scratch.sums, scratch.drive)
     if records.counting:
-        records.touched[which, sample] += _count_marks(scratch.marks[:words])
+        records.events[which, sample, step] = count
+        records.operations[which, sample, step] = _add_up(count, scratch.lines, tables.fan_out[connection.lines :])
+        records.touched[which, sample, step] = _count_marks(scratch.marks[:words])
 
 
 @compiled_for_threads
@@ -415,56 +407,18 @@ def _count_marks(marks: NDArray[np.uint64]) -> int:
     return count
 
 
-@part_of_compiled
-def _count_arriving(
-    which: int,
-    sample: int,
-    tables: Tables,
-    spikes_in: NDArray[Any],
-    payloads_in: NDArray[Any],
-    steps: int,
-    records: Records,
-    scratch: Scratch,
-) -> None:
-    """Count the spikes that arrive over one connection in all steps, and the synapses that they meet."""
-    connection = tables.connections[which]
-    end = max(steps - connection.delay, 0)
-    fan_out = tables.fan_out[connection.lines :]
-    if connection.graded:
-        events, operations = _count_events(payloads_in[sample, :end], fan_out, scratch.often)
-    elif connection.source < 0:
-        events, operations = _count_events(spikes_in[sample, :end], fan_out, scratch.often)
-    else:
-        size = tables.groups[connection.source].neurons
-        start = records.spikes_at[connection.source] + sample * steps * size
-        spikes = records.spikes[start : start + end * size].reshape((end, size))
-        events, operations = _count_events(spikes, fan_out, scratch.often)
-    records.events[which, sample], records.operations[which, sample] = events, operations
-
-
 @compiled_for_threads
-def _count_events(spikes: NDArray[Any], fan_out: NDArray[np.int64], often: NDArray[np.uint8]) -> tuple[int, int]:
-    """Count what is not zero in ``spikes``, shape (steps, lines), and the synapses of its lines.
-
-    How often each line spikes is counted first, which fits a byte for 255 steps.
-    """
-    steps, lines = spikes.shape
-    events, operations = 0, 0
-    for begin in range(0, steps, 255):
-        for step in range(begin, min(begin + 255, steps)):
-            row = spikes[step]
-            for line in range(lines):
-                often[line] += np.uint8(row[line] != 0)
-        for line in range(lines):
-            events += often[line]
-            operations += often[line] * fan_out[line]
-            often[line] = 0
-    return events, operations
+def _add_up(count: int, lines: NDArray[np.uint32], fan_out: NDArray[np.int64]) -> int:
+    """Add up the fan-out of the lines that spike."""
+    total = 0
+    for event in range(count):
+        total += fan_out[lines[event]]
+    return total
 
 
 @compiled_for_threads
 def _count_ones(spikes: NDArray[np.uint8]) -> int:
-    """Count the spikes of a sample."""
+    """Count the spikes of a step."""
     total = 0
     whole = spikes.size // BYTES * BYTES
     for begin in range(0, whole, BYTES):
@@ -520,6 +474,8 @@ def _advance(
         tables.threshold[first:last],
         fired,
     )
+    if records.counting:
+        records.emitted[index, sample, step] = _count_ones(fired)
     if records.potentials_at[index] >= 0:
         start += records.potentials_at[index]
         for neuron in range(neurons):

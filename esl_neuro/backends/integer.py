@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,56 +20,16 @@ from numpy.typing import NDArray
 from esl_neuro.backends.event_tables import WORD, Tables, lay_out
 from esl_neuro.backends.events import Records, Scratch, run_samples
 from esl_neuro.backends.lif import HALF_RANGE, Neurons, lif_step
-from esl_neuro.backends.trace import Payloads, Trace
+from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiled import most_threads
 from esl_neuro.compiler.program import IntArray, Program
 from esl_neuro.errors import BadInput, did_you_mean
 
-__all__ = ["HALF_RANGE", "ConnectionCounts", "Neurons", "RunCounts", "count_integer", "lif_step", "run_integer"]
+__all__ = ["HALF_RANGE", "Neurons", "count_integer", "lif_step", "run_integer"]
 
 # Shares of the samples per thread: with several, a thread that has quiet samples takes over from one that has not.
 SHARES = 4
-
-
-@dataclass(frozen=True)
-class ConnectionCounts:
-    """What happened at the synapses between two groups, exactly.
-
-    Attributes
-    ----------
-    source, target : str
-        Names of the groups, as in the program.
-    spikes_in : int64 array, shape (samples,)
-        Spikes (or payloads other than 0) that arrive, before fan-out.
-    sop_effective : int64 array, shape (samples,)
-        Spikes x non-zero weights that they meet.
-    neuron_updates_touched, neuron_updates_idle : int64 array, shape (samples,)
-        Neurons of the target x steps, split by whether one of these spikes met a synapse of the neuron in that step.
-    """
-
-    source: str
-    target: str
-    spikes_in: IntArray
-    sop_effective: IntArray
-    neuron_updates_touched: IntArray
-    neuron_updates_idle: IntArray
-
-
-@dataclass(frozen=True)
-class RunCounts:
-    """Counts of a run.
-
-    Attributes
-    ----------
-    connections : tuple of ConnectionCounts
-        In the order of the program.
-    spikes_out : dict of str to int64 array, shape (samples,)
-        Spikes that each group emits.
-    """
-
-    connections: tuple[ConnectionCounts, ...]
-    spikes_out: dict[str, IntArray]
 
 
 def run_integer(
@@ -105,8 +65,8 @@ def run_integer(
     return _run(program, input_spikes, record_potentials, threads, counting=False)[0]
 
 
-def count_integer(program: Program, input_spikes: NDArray[Any], threads: int | None = None) -> tuple[Trace, RunCounts]:
-    """Run a program like :func:`run_integer`, and count the operations on the way."""
+def count_integer(program: Program, input_spikes: NDArray[Any], threads: int | None = None) -> Trace:
+    """Run a program like :func:`run_integer`, and count the operations on the way, see ``counts`` of the trace."""
     trace, records = _run(program, input_spikes, False, threads, counting=True)
     sizes = {group.name: group.neurons for group in program.groups}
     connections = tuple(
@@ -116,13 +76,13 @@ def count_integer(program: Program, input_spikes: NDArray[Any], threads: int | N
             spikes_in=events,
             sop_effective=operations,
             neuron_updates_touched=touched,
-            neuron_updates_idle=sizes[connection.target] * program.steps - touched,
+            neuron_updates_idle=sizes[connection.target] - touched,
         )
         for connection, events, operations, touched in zip(
             program.connections, records.events, records.operations, records.touched, strict=True
         )
     )
-    return trace, RunCounts(connections, dict(zip(trace.spikes, records.emitted, strict=True)))
+    return replace(trace, counts=RunCounts(connections, dict(zip(trace.spikes, records.emitted, strict=True))))
 
 
 def _run(
@@ -161,8 +121,9 @@ def _records(
     potentials_at, potentials_length = _places({name: shapes[name] for name in recorded})
     spikes = np.empty(length, np.uint8)
     u, v = (np.empty(potentials_length, np.int64) for _ in range(2))
-    events, operations, touched = (np.zeros((len(program.connections), samples), np.int64) for _ in range(3))
-    emitted = np.zeros((len(program.groups), samples), np.int64)
+    runs = (samples, program.steps) if counting else (0, 0)
+    events, operations, touched = (np.zeros((len(program.connections), *runs), np.int64) for _ in range(3))
+    emitted = np.zeros((len(program.groups), *runs), np.int64)
     records = Records(
         spikes=spikes,
         u=u,
@@ -226,5 +187,4 @@ def _scratch(program: Program) -> Scratch:
         eight_hits=hits[: len(hits) // 8 * 8].view(np.uint64),
         lines=np.zeros(lines, np.uint32),
         payloads=np.zeros(lines, np.int32),
-        often=np.zeros(lines, np.uint8),
     )

@@ -13,6 +13,49 @@ Payloads: TypeAlias = "NDArray[np.uint8] | NDArray[np.int32]"
 Potentials = NDArray[np.int64]
 
 
+Tally = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ConnectionCounts:
+    """What happened at the synapses between two groups, exactly.
+
+    Attributes
+    ----------
+    source, target : str
+        Names of the groups, as in the program.
+    spikes_in : int64 array, shape (samples, steps)
+        Spikes (or payloads other than 0) that arrive, before fan-out, in the step in which they arrive.
+    sop_effective : int64 array, shape (samples, steps)
+        Spikes x non-zero weights that they meet.
+    neuron_updates_touched, neuron_updates_idle : int64 array, shape (samples, steps)
+        Neurons of the target, split by whether one of these spikes met a synapse of the neuron.
+    """
+
+    source: str
+    target: str
+    spikes_in: Tally
+    sop_effective: Tally
+    neuron_updates_touched: Tally
+    neuron_updates_idle: Tally
+
+
+@dataclass(frozen=True)
+class RunCounts:
+    """Counts of a run.
+
+    Attributes
+    ----------
+    connections : tuple of ConnectionCounts
+        In the order of the program.
+    spikes_out : dict of str to int64 array, shape (samples, steps)
+        Spikes that each group emits.
+    """
+
+    connections: tuple[ConnectionCounts, ...]
+    spikes_out: dict[str, Tally]
+
+
 @dataclass(frozen=True)
 class Trace:
     """Every spike of a run, with the latency of the layers removed.
@@ -31,6 +74,8 @@ class Trace:
         Membrane potential of the output after the last step, for programs whose readout is the potential.
     readout : str
         What tells the class, see :class:`~esl_neuro.compiler.program.Program`.
+    counts : RunCounts, optional
+        What was counted on the way.
     """
 
     backend: str
@@ -40,6 +85,7 @@ class Trace:
     v: dict[str, Potentials] = field(default_factory=dict)
     potential: Potentials | None = None
     readout: str = "spikes"
+    counts: RunCounts | None = None
 
     @property
     def samples(self) -> int:

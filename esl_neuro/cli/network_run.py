@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from esl_neuro.backends.trace import Trace
+    from esl_neuro.backends.trace import Payloads, Trace
     from esl_neuro.compiler.program import Program
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -151,9 +151,15 @@ def run_network(path: Path, activity: Activity) -> NetworkRun:
         else:
             inputs, words = given
     talk(f"{path}: running {words} ({activity.backend})")
-    trace = simulate(program, inputs, activity.backend)
+    trace = _counted(program, inputs) if activity.backend == "integer" else simulate(program, inputs, activity.backend)
     accuracy = None if labels is None else float((trace.predictions() == labels).mean())
     return NetworkRun(program, trace, words, accuracy)
+
+
+def _counted(program: Program, inputs: Payloads) -> Trace:
+    from esl_neuro.backends.integer import count_integer
+
+    return count_integer(program, inputs)
 
 
 def _export_of(path: Path) -> Path:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.trace import Payloads, Trace
-from esl_neuro.compiler.program import INPUT, Group, IntArray, Program
+from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
+from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
 from esl_neuro.energy.fans import connection_fans, delayed, distinct_weights, touched_neurons
 from esl_neuro.energy.placement import Placement, message_fans
 from esl_neuro.energy.tally import tally
@@ -218,7 +218,7 @@ def count(
     program : Program
         The integer program that ran; its weight matrices are in canonical form (no entry twice).
     trace : Trace
-        Input spikes and the spikes of every group.
+        Input spikes and the spikes of every group. What the simulator counted on the way is not counted again.
     placement : Placement, optional
         Cores of the neurons; without one, messages and hops are not counted.
     signals : mapping of str to str, optional
@@ -237,7 +237,9 @@ def count(
     for name, array in spikes.items():
         check_signal(name, kinds[name], array)
     layers = tuple(
-        layer for group in program.groups for layer in _count_group(program, group, spikes, kinds, placement)
+        layer
+        for group in program.groups
+        for layer in _count_group(program, group, spikes, kinds, placement, trace.counts)
     )
     return Counts(trace.samples, trace.steps, layers)
 
@@ -301,36 +303,82 @@ def _count_group(
     spikes: Mapping[str, Payloads],
     kinds: Mapping[str, str],
     placement: Placement | None,
+    ran: RunCounts | None,
 ) -> Iterator[LayerCounts]:
     """Count each connection of a group; the first one has the counts of the neurons, which are updated once a step."""
     incoming = program.incoming(group.name)
-    samples, steps, _ = spikes[group.name].shape
+    counted = [None] * len(incoming) if ran is None else [c for c in ran.connections if c.target == group.name]
     arrivals = [delayed(spikes[connection.source], connection.delay) for connection in incoming]
-    rows = [arriving.reshape(samples * steps, arriving.shape[2]) for arriving in arrivals]
-    emitted = spikes[group.name].sum(axis=2, dtype=np.int64)
-    reached = touched_neurons(incoming, rows).reshape(samples, steps) if incoming else np.zeros_like(emitted)
-    for first, connection, arriving in zip((True, *(False,) * len(incoming)), incoming, arrivals, strict=False):
-        routes = None
+    emitted = spikes[group.name].sum(axis=2, dtype=np.int64) if ran is None else ran.spikes_out[group.name]
+    reached = _touched(incoming, arrivals, counted) if incoming else np.zeros_like(emitted)
+    for first, connection, arriving, known in zip(
+        (True, *(False,) * len(incoming)), incoming, arrivals, counted, strict=False
+    ):
+        fans, routes = connection_fans(connection), None
         if placement is not None:
             routes = message_fans(connection.weights, connection.source, group.name, placement)
+            fans = np.concatenate([fans, routes], axis=1)
         yield _assemble(
             name=group.name if first else f"{group.name} from {connection.source}",
             source=connection.source,
             signal=kinds[connection.source],
+            inputs=arriving.shape[2],
             neurons=group.neurons,
             stored=connection.stored,
             weights=distinct_weights(connection),
             declared=connection.declared,
-            arriving=arriving,
-            fans=connection_fans(connection),
+            sums=_sums(arriving, fans, known),
+            dense=int(fans[:, 2].sum()),
             updated=group.neurons if first else 0,
             touched_runs=reached if first else np.zeros_like(reached),
             emitted=emitted if first else np.zeros_like(emitted),
-            routes=routes,
             routed=placement is not None and connection.source in placement.core_of,
             biased=int(np.count_nonzero(group.bias_mant)) if first else 0,
             states=group.neurons + int(np.count_nonzero(group.du != NO_FILTER)) if first else 0,
         )
+
+
+def _touched(
+    incoming: Sequence[Connection], arrivals: Sequence[NDArray[Any]], counted: Sequence[ConnectionCounts | None]
+) -> IntArray:
+    """Count the neurons that are reached, shape (samples, steps); one that two connections reach is one."""
+    if len(counted) == 1 and counted[0] is not None:
+        return counted[0].neuron_updates_touched
+    samples, steps, _ = arrivals[0].shape
+    rows = [arriving.reshape(samples * steps, arriving.shape[2]) for arriving in arrivals]
+    return touched_neurons(incoming, rows).reshape(samples, steps)
+
+
+def _sums(arriving: NDArray[Any], fans: IntArray, counted: ConnectionCounts | None = None) -> IntArray:
+    """Count events, and add up each of their fan-outs; the first fan-out is the effective one.
+
+    Where the simulator has counted the events and their effective fan-out, only a fan-out that is another and not the
+    same for all sources has to be added up.
+
+    Parameters
+    ----------
+    arriving : array, shape (samples, steps, sources)
+    fans : int64 array, shape (sources, kinds)
+
+    Returns
+    -------
+    int64 array, shape (1 + kinds, samples, steps)
+    """
+    samples, steps, sources = arriving.shape
+    kinds = fans.shape[1]
+    if counted is None:
+        sums = tally(arriving.reshape(samples * steps, sources), fans.astype(np.int64))
+        return np.ascontiguousarray(sums.T).reshape(1 + kinds, samples, steps)
+    result = np.empty((1 + kinds, samples, steps), dtype=np.int64)
+    result[0] = counted.spikes_in
+    for kind, fan in enumerate(fans.T, start=1):
+        if np.array_equal(fan, fans[:, 0]):
+            result[kind] = counted.sop_effective
+        elif (fan == fan[0]).all():
+            result[kind] = counted.spikes_in * fan[0]
+        else:
+            result[kind] = _sums(arriving, fan[:, None])[1]
+    return result
 
 
 def _recorded(layer: RecordedLayer) -> LayerCounts:
@@ -338,16 +386,16 @@ def _recorded(layer: RecordedLayer) -> LayerCounts:
         name=layer.name,
         source=layer.source,
         signal=layer.signal,
+        inputs=layer.arriving.shape[2],
         neurons=layer.neurons,
         stored=layer.stored,
         weights=layer.weights,
         declared=layer.declared,
-        arriving=layer.arriving,
-        fans=np.stack([layer.fan_out, layer.fan_out, layer.fan_out_dense], axis=1),
+        sums=_sums(layer.arriving, np.stack([layer.fan_out, layer.fan_out, layer.fan_out_dense], axis=1)),
+        dense=int(layer.fan_out_dense.sum()),
         updated=layer.neurons,
         touched_runs=layer.touched,
         emitted=layer.emitted,
-        routes=None,
         routed=False,
         biased=layer.biased,
         states=layer.states,
@@ -359,27 +407,23 @@ def _assemble(
     name: str,
     source: str,
     signal: str,
+    inputs: int,
     neurons: int,
     stored: int,
     weights: int,
     declared: int,
-    arriving: NDArray[Any],
-    fans: IntArray,
+    sums: IntArray,
+    dense: int,
     updated: int,
     touched_runs: IntArray,
     emitted: IntArray,
-    routes: IntArray | None,
     routed: bool,
     biased: int,
     states: int,
 ) -> LayerCounts:
-    """Put the counts of a layer together from the fan-out of its inputs (effective, executed, dense)."""
-    samples, steps, inputs = arriving.shape
-    count_of_runs = samples * steps
-    columns = fans if routes is None else np.concatenate([fans, routes], axis=1)
-    sums = tally(arriving.reshape(count_of_runs, inputs), columns.astype(np.int64))
-    sums = sums.reshape(samples, steps, sums.shape[1])
-    events, effective, executed, dense = (sums[..., k] for k in range(4))
+    """Put the counts of a layer together from its events and their sums: effective, executed, dense, and routes."""
+    events, effective, executed, executed_dense, *routes = sums
+    count_of_runs = events.size
     spiking = signal == "spike"
     nothing = np.zeros_like(events)
     runs = {
@@ -387,16 +431,16 @@ def _assemble(
         "spikes_out": emitted,
         "sop_effective": effective if spiking else nothing,
         "sop_executed": executed if spiking else nothing,
-        "sop_executed_dense": dense if spiking else nothing,
+        "sop_executed_dense": executed_dense if spiking else nothing,
         "macs_effective": nothing if spiking else effective,
         "neuron_updates_touched": touched_runs,
         "neuron_updates_idle": updated - touched_runs,
         "weight_words_read": executed,
     }
-    if routes is not None:
-        runs["messages"] = sums[..., 4]
+    if routes:
+        runs["messages"] = routes[0]
     if routed:
-        runs |= {"hops_ew": sums[..., 5], "hops_ns": sums[..., 6]}
+        runs |= {"hops_ew": routes[1], "hops_ns": routes[2]}
     totals = {key: int(values.sum()) for key, values in runs.items()}
     return LayerCounts(
         name=name,
@@ -408,7 +452,7 @@ def _assemble(
         weights=weights,
         declared=declared,
         sop_bound=stored * count_of_runs if spiking else 0,
-        macs_dense=int(fans[:, 2].sum()) * count_of_runs,
+        macs_dense=dense * count_of_runs,
         neuron_updates=updated * count_of_runs,
         bias_adds=biased * count_of_runs,
         state_reads=states * count_of_runs,
