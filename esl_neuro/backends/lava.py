@@ -182,7 +182,10 @@ class _Network:
         }
         if hold == 0:
             return Sparse(**options)
-        return DelaySparse(delays=hold, **options)
+        # One number for all would become a full matrix, which does not fit in memory for large groups.
+        delays = weights.astype(np.int64)
+        delays.data[:] = hold
+        return DelaySparse(delays=delays, max_delay=hold, **options)
 
     def _runs_as_conv(self, kernel: Kernel, weight_exp: int, payload: int) -> bool:
         """Whether a kernel is asked or too large to be expanded, and Conv computes it as the program means it."""

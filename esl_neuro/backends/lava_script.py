@@ -178,11 +178,14 @@ class _Script:
         if self._is_conv(index):
             yield from self._conv(name, source, target, connection, bits)
             return
-        arguments = [f"weights={self._matrix(name, connection)}"]
+        matrix = self._matrix(name, connection)
+        arguments = [f"weights={matrix}"]
         if hold:
             steps = "step" if hold == 1 else "steps"
             yield f"# The spikes are held back for {hold} {steps} besides the one that every connection takes."
-            arguments.append(f"delays={hold}")
+            yield "# Each synapse has a delay: of a single number Lava would make a full matrix."
+            yield f"weights = {matrix}"
+            arguments = ["weights=weights", f"delays={hold} * (weights != 0).astype(int)"]
         arguments += [f"weight_exp={connection.weight_exp}", f"num_message_bits={bits}"]
         yield from _call(name, "DelaySparse" if hold else "Sparse", arguments)
         yield f"{source}.s_out.connect({name}.s_in)"
@@ -263,7 +266,7 @@ def _wrapped(values: NDArray[Any]) -> str:
 
 def _identifiers(names: list[str]) -> dict[str, str]:
     """Give each group a Python name that resembles its own."""
-    taken = {"source", "sink", "network", "spikes", "ARRAYS"}
+    taken = {"source", "sink", "network", "spikes", "weights", "ARRAYS"}
     found = {}
     for name in names:
         base = re.sub(r"\W+", "_", name).strip("_") or "group"

@@ -1,8 +1,8 @@
 """Write a program as a ``.net`` file (HDF5) for the loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
 
-A ``.net`` file is a chain of layers: dense, dense with a recurrent connection of one step, convolution. It knows
-neither an exponent for weights nor one for biases, and the loader shifts, clips and truncates what it reads. So
-whatever it would not bring into Lava as the program means it is refused, by name and all at once.
+A ``.net`` file is a chain of layers: dense, perhaps fed with a delay, dense with a recurrent connection of one step,
+convolution. It knows neither an exponent for weights nor one for biases, and the loader shifts, clips and truncates
+what it reads. So whatever it would not bring into Lava as the program means it is refused, by name and all at once.
 
 Thresholds that differ are written as an array: Lava's simulator computes them, but a core of a chip has one threshold
 for a population. Fold the thresholds into the weights before the graph is compiled to get one threshold for a layer.
@@ -38,6 +38,8 @@ LARGEST_BIAS_MANT = 4095
 LARGEST_WEIGHT = 254
 # A matrix is written with its zeros, and the loader makes 64-bit integers of them.
 DENSE_ENTRIES = 2**27
+# The loader cuts longer delays. With one, however short, Lava's DelayDense makes a matrix for every possible delay.
+LONGEST_DELAY = 62
 
 Shape = tuple[int, ...]
 
@@ -52,6 +54,8 @@ class _Layer:
         Its neurons.
     weights : csr_matrix or Kernel
         From the layer before, multiplied by ``2**weight_exp``.
+    delay : int
+        Steps by which spikes from the layer before are late.
     recurrent : csr_matrix or None
         From itself, arriving one step later.
     shape : tuple of int
@@ -60,6 +64,7 @@ class _Layer:
 
     group: Group
     weights: sp.csr_matrix | Kernel
+    delay: int
     recurrent: sp.csr_matrix | None
     shape: Shape
 
@@ -70,7 +75,7 @@ def write_netx(program: Program, path: Path) -> None:
     Parameters
     ----------
     program : Program
-        A chain of layers, some of them with a recurrent connection of delay 1.
+        A chain of layers, some of them with a recurrent connection of delay 1, others fed with a delay.
     path : Path
         File to write.
 
@@ -110,11 +115,17 @@ def netx_findings(program: Program) -> list[Finding]:
     if findings:
         return findings
     layers = _layers(program)
-    recurrent = [index for index, layer in enumerate(layers) if layer.recurrent is not None]
+    last = _last_that_is_heard_late(layers)
     for index, layer in enumerate(layers):
         findings += _weight_findings(program, layer)
-        findings += _bias_findings(layer, before_loop=bool(recurrent) and index <= recurrent[-1])
+        findings += _bias_findings(layer, heard_late=index <= last)
     return findings
+
+
+def _last_that_is_heard_late(layers: list[_Layer]) -> int:
+    """Index of the last layer whose spikes arrive, by a loop or a delay, later than in the next step; -1 if none do."""
+    loops = [index for index, layer in enumerate(layers) if layer.recurrent is not None]
+    return max([-1, *loops, *(index - 1 for index, layer in enumerate(layers) if layer.delay)])
 
 
 def _structure_findings(program: Program) -> Iterator[Finding]:
@@ -143,8 +154,13 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
                 f"is fed by {sources}; a layer of the file is fed by '{before}' alone; {other}",
             )
         for each in forward:
-            if each.delay:
-                yield Finding("delay", group.name, f"spikes from '{each.source}' have a delay of {each.delay}; {other}")
+            if each.delay > LONGEST_DELAY or (each.delay and loops):
+                limit = "none into a recurrent layer" if loops else f"at most {LONGEST_DELAY}"
+                yield Finding(
+                    "delay",
+                    group.name,
+                    f"spikes from '{each.source}' have a delay of {each.delay}, the file holds {limit}; {other}",
+                )
         if len(loops) > 1 or any(each.delay != 1 for each in loops):
             delays = ", ".join(str(each.delay) for each in loops)
             yield Finding(
@@ -161,12 +177,13 @@ def _layers(program: Program) -> list[_Layer]:
         parts = {each.source == group.name: each for each in program.incoming(group.name)}
         forward, loop = parts[False], parts.get(True)
         kernel = forward.weights
-        follows = isinstance(kernel, Kernel) and loop is None and image in (None, kernel.input_shape)
+        late = forward.delay > 0 or loop is not None
+        follows = isinstance(kernel, Kernel) and not late and image in (None, kernel.input_shape)
         if isinstance(kernel, Kernel) and follows and conv_computes(kernel, forward.weight_exp):
-            layer = _Layer(group, _scaled_kernel(kernel, forward.weight_exp), None, kernel.output_shape)
+            layer = _Layer(group, _scaled_kernel(kernel, forward.weight_exp), 0, None, kernel.output_shape)
         else:
             recurrent = None if loop is None else _scaled_matrix(loop)
-            layer = _Layer(group, _scaled_matrix(forward), recurrent, (group.neurons,))
+            layer = _Layer(group, _scaled_matrix(forward), forward.delay, recurrent, (group.neurons,))
         layers.append(layer)
         image = layer.shape
     return layers
@@ -205,11 +222,13 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
             )
         return
     entries = sum(math.prod(part.shape) for part in parts)
-    if entries > DENSE_ENTRIES:
+    limit = DENSE_ENTRIES // (LONGEST_DELAY + 1) if layer.delay else DENSE_ENTRIES
+    if entries > limit:
+        late = f" and a delay of {layer.delay}" if layer.delay else ""
         yield Finding(
             "too-large",
             name,
-            f"{entries:,} weights with the zeros, more than {DENSE_ENTRIES:,}; keep it a kernel, or use lava-script",
+            f"{entries:,} weights with the zeros{late}, more than {limit:,}; keep it a kernel, or use lava-script",
         )
     if not values.any():
         yield Finding(
@@ -249,7 +268,7 @@ def _loader_shift(values: NDArray[Any], has_zeros: bool) -> int:
     return math.floor(math.log2(min(scales))) + 1
 
 
-def _bias_findings(layer: _Layer, before_loop: bool) -> Iterator[Finding]:
+def _bias_findings(layer: _Layer, heard_late: bool) -> Iterator[Finding]:
     bias = _bias(layer.group)
     wrong = bias[(bias % 2**BIAS_EXP != 0) | (np.abs(bias) > LARGEST_BIAS_MANT << BIAS_EXP)]
     if wrong.size:
@@ -259,12 +278,12 @@ def _bias_findings(layer: _Layer, before_loop: bool) -> Iterator[Finding]:
             f"a bias is {wrong[0]}, the file holds multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
             f"({wrong.size} of {bias.size} biases); quantise biases to an exponent of {BIAS_EXP}, or use lava-script",
         )
-    if before_loop and (bias > 0).any():
+    if heard_late and (bias > 0).any():
         yield Finding(
-            "bias-before-loop",
+            "bias-before-input",
             layer.group.name,
-            "a positive bias in or before a recurrent layer can make it spike before the input arrives, which the loop "
-            "brings into the sample; remove the bias, or use lava-script",
+            "a positive bias in or before a recurrent layer, or before a delay, can make it spike before the input "
+            "arrives, which loop or delay brings into the sample; remove the bias, or use lava-script",
         )
 
 
@@ -295,6 +314,8 @@ def _write_layer(entry: Any, layer: _Layer) -> None:
         _write_weights(entry, "weight", layer.weights.toarray())
         if layer.recurrent is not None:
             _write_weights(entry, "weight_rec", layer.recurrent.toarray())
+        if layer.delay:
+            entry["delay"] = np.int64(layer.delay)
         entry["outFeatures"], entry["inFeatures"] = map(np.int64, layer.weights.shape)
     bias = _bias(layer.group)
     if bias.any():
@@ -335,8 +356,8 @@ def run_netx(
 ) -> Trace:
     """Load a ``.net`` file with lava-dl and run it in Lava's simulator, each sample from ``u = v = 0``.
 
-    Samples follow each other; a recurrent network, whose spikes would pass into the next sample, is loaded and run
-    anew for each.
+    Samples follow each other; a network with loops or delays, whose spikes would pass into the next sample, is loaded
+    and run anew for each.
 
     Parameters
     ----------
@@ -363,11 +384,11 @@ def run_netx(
     LavaError
         If the loader or a process of Lava fails, or the time is over.
     """
-    names, shape, recurrent = _read_outline(path)
+    names, shape, remembers = _read_outline(path)
     inputs = np.asarray(input_spikes, dtype=np.uint8)
     if inputs.ndim != 3 or inputs.shape[2] != math.prod(shape):
         raise BadInput(f"input spikes have shape {inputs.shape}; {path} takes (samples, steps, {math.prod(shape)})")
-    at_once = 1 if recurrent else len(inputs)
+    at_once = 1 if remembers else len(inputs)
     parts = []
     for start in range(0, len(inputs), at_once):
         parts.append(_run_stream(path, names, shape, inputs[start : start + at_once], timeout_s))
@@ -382,7 +403,7 @@ def verify_netx(path: Path, expected: Trace, timeout_s: float | None = None) -> 
 
 
 def _read_outline(path: Path) -> tuple[list[str], Shape, bool]:
-    """Names of the layers with neurons, shape of the input, and whether a layer is recurrent."""
+    """Names of the layers with neurons, shape of the input, and whether spikes stay under way for several steps."""
     import h5py
 
     try:
@@ -395,9 +416,10 @@ def _read_outline(path: Path) -> tuple[list[str], Shape, bool]:
                 if "neuron" in layer
             ]
             shape = tuple(int(size) for size in layers[0]["shape"][()])
+            remembers = "dense_rec" in kinds or any("delay" in layer for layer in layers)
     except (OSError, KeyError, ValueError) as error:
         raise BadInput(f"{path}: not a .net file ({error})") from error
-    return names, shape, "dense_rec" in kinds
+    return names, shape, remembers
 
 
 def _run_stream(

@@ -2,86 +2,141 @@
 
     python tests/backends/parity.py                         # 1,000 networks: every spike, u and v, compared with ==
     python tests/backends/parity.py --networks 5000 --seed 1 --backend lava-batched
+    python tests/backends/parity.py --backend netx          # each a .net file, loaded by lava-dl: every spike
 
-Networks of one plan run side by side in one Lava network, since starting Lava takes longer than running it. What is
-done is kept in ``--out``; the same command again goes on from there. Exit code 1 if anything differs.
+Networks of one plan run side by side in one Lava network, since starting Lava takes longer than running it; those for
+``.net`` files run one by one. What is done is kept in ``--out``; the same command again goes on from there. Exit code
+1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from oracle import extremes
+from random_chains import CHAINS, random_files
 from random_programs import KINDS, random_networks, random_plan, random_spikes, side_by_side
 
 from esl_neuro.backends.integer import run_integer
+from esl_neuro.backends.lava import run_lava
+from esl_neuro.backends.lava_batched import run_lava_batched
+from esl_neuro.backends.netx import run_netx, write_netx
+from esl_neuro.backends.trace import Trace
 
-BACKENDS = ("lava", "lava-batched")
 NETWORKS = 10  # of a batch: far more make messages between the processes of Lava that take longer than its start
 SAMPLES = 3
 TIMEOUT_S = 300.0
 COUNTED = ("networks", "wrapping", "saturating", "firing", "spikes", "values", "differences")
 
 
-def run_batch(seed, batch, backend="lava", networks=NETWORKS):
-    """Run the networks of one batch in both simulators; return what was compared and what differs."""
-    rng = np.random.default_rng([seed, batch])
-    kind, extreme = KINDS[batch % len(KINDS)], batch // len(KINDS) % 2 == 1
+@dataclass(frozen=True)
+class Backend:
+    """How the networks of a batch are drawn, and run.
+
+    ``draw(rng, kind, extreme, count)`` returns programs, their inputs, and how many were refused by the kind of what
+    was found; ``run(programs, inputs)`` returns a trace for each.
+    """
+
+    kinds: tuple[str, ...]
+    draw: Callable
+    run: Callable
+
+
+def draw_alike(rng, kind, extreme, count):
+    """Networks of one plan; none is refused."""
     plan = random_plan(rng, kind, extreme, steps=int(rng.integers(2, 17)))
-    programs = random_networks(rng, plan, networks)
+    programs = random_networks(rng, plan, count)
     inputs = [random_spikes(rng, program, SAMPLES, rate=rng.choice([0.1, 0.3, 0.6])) for program in programs]
-    ours = [
-        run_integer(program, spikes, record_potentials=True) for program, spikes in zip(programs, inputs, strict=True)
-    ]
-    lavas = run_in_lava(side_by_side(programs), np.concatenate(inputs, axis=2), backend)
-    result = dict.fromkeys(COUNTED, 0) | {"kind": kind, "seed": seed, "batch": batch, "backend": backend}
-    for index, (program, trace) in enumerate(zip(programs, ours, strict=True)):
-        wraps, saturations = extremes(program, trace)
-        spikes = sum(int(values.sum()) for values in trace.spikes.values())
-        result["networks"] += 1
-        result["wrapping"] += wraps > 0
-        result["saturating"] += saturations > 0
-        result["firing"] += spikes > 0
-        result["spikes"] += spikes
-        for name, (quantity, values) in itertools.product(trace.spikes, quantities(trace)):
-            group = names_of(programs[0]).index(name)
-            start = sum(other.groups[group].neurons for other in programs[:index])
-            found = dict(quantities(lavas))[quantity][name][:, :, start : start + values[name].shape[2]]
-            result["values"] += values[name].size
-            result["differences"] += int((values[name] != found).sum())
-    return result
+    return programs, inputs, {}
 
 
-def names_of(program):
-    return [group.name for group in program.groups]
+def run_side_by_side(run, programs, inputs):
+    trace = run(side_by_side(programs), np.concatenate(inputs, axis=2), record_potentials=True, timeout_s=TIMEOUT_S)
+    return [part(trace, programs, index, inputs[index]) for index in range(len(programs))]
 
 
-def quantities(trace):
-    return [("spikes", trace.spikes), ("u", trace.u), ("v", trace.v)]
+def part(trace, programs, index, inputs):
+    """What one of the networks did."""
+    starts = [sum(other.groups[k].neurons for other in programs[:index]) for k in range(len(programs[0].groups))]
+    groups = list(zip(programs[index].groups, starts, strict=True))
+    spikes, u, v = (
+        {group.name: record[group.name][:, :, start : start + group.neurons] for group, start in groups}
+        for record in (trace.spikes, trace.u, trace.v)
+    )
+    return Trace(trace.backend, inputs, spikes, u, v)
 
 
-def run_in_lava(program, spikes, backend):
-    if backend == "lava":
-        from esl_neuro.backends.lava import run_lava
+def run_files(programs, inputs):
+    traces = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index, (program, spikes) in enumerate(zip(programs, inputs, strict=True)):
+            path = Path(folder) / f"{index}.net"
+            write_netx(program, path)
+            traces.append(run_netx(path, spikes, timeout_s=TIMEOUT_S))
+    return traces
 
-        return run_lava(program, spikes, record_potentials=True, timeout_s=TIMEOUT_S)
-    from esl_neuro.backends.lava_batched import run_lava_batched
 
-    return run_lava_batched(program, spikes, record_potentials=True, timeout_s=TIMEOUT_S)
+BACKENDS = {
+    "lava": Backend(KINDS, draw_alike, partial(run_side_by_side, run_lava)),
+    "lava-batched": Backend(KINDS, draw_alike, partial(run_side_by_side, run_lava_batched)),
+    "netx": Backend(CHAINS, random_files, run_files),
+}
 
 
-def summary(results):
-    """A line of counts for each kind, and for all of them."""
+def run_batch(seed, batch, name="lava", networks=NETWORKS):
+    """Run the networks of one batch in both simulators; return what was compared and what differs."""
+    started = time.monotonic()
+    backend, rng = BACKENDS[name], np.random.default_rng([seed, batch])
+    kind, extreme = backend.kinds[batch % len(backend.kinds)], batch // len(backend.kinds) % 2 == 1
+    programs, inputs, refused = backend.draw(rng, kind, extreme, networks)
+    lavas = backend.run(programs, inputs)
+    result = dict.fromkeys(COUNTED, 0) | {"kind": kind, "seed": seed, "batch": batch, "backend": name}
+    for program, spikes, found in zip(programs, inputs, lavas, strict=True):
+        for key, count in compared(program, spikes, found).items():
+            result[key] += count
+    return result | {"refused": refused, "seconds": time.monotonic() - started}
+
+
+def compared(program, inputs, found):
+    """Counts of one network: what Lava recorded of it against the integer simulator."""
+    trace = run_integer(program, inputs, record_potentials=True)
+    wraps, saturations = extremes(program, trace)
+    spikes = sum(int(values.sum()) for values in trace.spikes.values())
+    pairs = [(values, found.spikes[name]) for name, values in trace.spikes.items()]
+    for ours, lavas in ((trace.u, found.u), (trace.v, found.v)):
+        pairs += [(ours[name], values) for name, values in lavas.items()]
+    return {
+        "networks": 1,
+        "wrapping": wraps > 0,
+        "saturating": saturations > 0,
+        "firing": spikes > 0,
+        "spikes": spikes,
+        "values": sum(ours.size for ours, _ in pairs),
+        "differences": sum(int((ours != lavas).sum()) for ours, lavas in pairs),
+    }
+
+
+def summary(results, kinds):
+    """A line of counts for each kind and for all of them, what was refused and why, and the time that it took."""
     lines = [f"{'kind':<14}" + "".join(f"{name:>14}" for name in COUNTED)]
-    for kind in (*KINDS, "all"):
+    for kind in (*kinds, "all"):
         rows = [result for result in results if kind in (result["kind"], "all")]
         lines.append(f"{kind:<14}" + "".join(f"{sum(row[name] for row in rows):>14,}" for name in COUNTED))
+    refused = sum((Counter(result["refused"]) for result in results), Counter())
+    if refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in refused.most_common())
+        lines.append(f"refused with a reason: {refused.total():,} more ({reasons})")
+    lines.append(f"{sum(result['seconds'] for result in results) / 60:.1f} minutes")
     return "\n".join(lines)
 
 
@@ -108,7 +163,7 @@ def main():
                     f"\r{len(done)} of {batches} batches, {time.monotonic() - started:.0f} s", end="", file=sys.stderr
                 )
     print(file=sys.stderr)
-    print(summary(done))
+    print(summary(done, BACKENDS[options.backend].kinds))
     sys.exit(1 if sum(result["differences"] for result in done) else 0)
 
 

@@ -10,9 +10,11 @@ import scipy.sparse as sp
 from graphs import assert_equal, conv_graph, joined, oracle, random_graph, random_inputs, spikes_of
 from random_programs import random_group
 
+from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
 from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.compiler.timing import timing
@@ -103,6 +105,21 @@ def test_a_bias_does_not_speak_before_the_first_step():
         bias=True,
     )
     assert_lava_equals_oracle(program, np.zeros((3, 5, 1), np.uint8), {"copies": 1}, {"batch": 1})
+
+
+def test_a_path_that_is_held_back_between_large_groups():
+    """With a matrix of all delays, zeros included, it would need 40 GiB."""
+    rng, neurons = np.random.default_rng(0), 100_000
+    identity = 2 * sp.identity(neurons, dtype=np.int32, format="csr")
+    ends = [(INPUT, "a"), ("a", "b"), (INPUT, "b")]
+    connections = tuple(Connection(source, target, identity, 0, neurons) for source, target in ends)
+    groups = tuple(random_group(rng, name, neurons) for name in "ab")
+    program = Program("loihi2", neurons, 3, 1e-3, connections, groups)
+    assert max(timing(program).hold) == 1
+    inputs = random_inputs(rng, program, samples=1)
+    trace = run_lava(program, inputs, timeout_s=TIMEOUT_S)
+    assert first_difference(run_integer(program, inputs), trace) is None
+    assert spikes_of(trace) >= 100
 
 
 def test_spikes_that_would_arrive_after_the_last_step_are_lost():

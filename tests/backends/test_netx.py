@@ -27,17 +27,19 @@ TIMEOUT_S = 120.0
 in_netx = [pytest.mark.lava, pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")]
 
 
-def chain(rng, weights, steps=6, loops=(), **parameters):
-    """Layers in a row with these weights, those of ``loops`` recurrent; biases that the file can hold."""
+def chain(rng, weights, steps=6, loops=(), delays=None, **parameters):
+    """Layers in a row with these weights, some recurrent, some fed with a delay; biases that the file can hold."""
+    delays = delays or {}
     names = [f"layer {k}" for k in range(len(weights))]
     groups, connections, source = [], [], INPUT
     for k, (name, part) in enumerate(zip(names, weights, strict=True)):
         group = random_group(rng, name, part.shape[0], 300)
-        before_loop = k <= max(loops, default=-1)
-        bias = -np.abs(group.bias_mant) // 64 if before_loop else group.bias_mant // 8
+        heard_late = k <= max([-1, *loops, *(layer - 1 for layer in delays)])
+        bias = -np.abs(group.bias_mant) // 64 if heard_late else group.bias_mant // 8
         group = replace(group, bias_mant=bias, bias_exp=np.full(part.shape[0], 6), **parameters)
         groups.append(group)
-        connections.append(Connection(source, name, part, 0, part.nnz))
+        delay = delays.get(k, 0)
+        connections.append(Connection(source, name, part, 0, part.nnz, delay))
         if k in loops:
             loop = random_weights(rng, part.shape[0], part.shape[0], 0.3)
             connections.append(Connection(name, name, loop, 0, loop.nnz, delay=1))
@@ -70,6 +72,13 @@ def recurrent(rng):
     return chain(rng, weights, loops=(0, 1))
 
 
+def delayed(rng):
+    """A kernel that is fed with a delay becomes a matrix."""
+    image = kernel(rng, 3, (2, 4, 4), padding=(1, 1))
+    weights = [random_weights(rng, 2 * 4 * 4, 8, 0.5), image, random_weights(rng, 4, image.shape[0], 1.0)]
+    return chain(rng, weights, steps=9, delays={1: 2, 2: 1})
+
+
 def convolutional(rng):
     first = kernel(rng, 4, (2, 6, 7), padding=(1, 0), stride=(1, 2))
     second = kernel(rng, 4, first.output_shape, taps=(2, 3), dilation=(2, 1), padding=(0, 1), groups=2)
@@ -81,7 +90,7 @@ def kernel_after_a_matrix(rng):
     return chain(rng, [random_weights(rng, 2 * 4 * 4, 8, 0.5), kernel(rng, 3, (2, 4, 4))])
 
 
-KINDS = [dense, one_threshold, recurrent, convolutional, kernel_after_a_matrix]
+KINDS = [dense, one_threshold, recurrent, delayed, convolutional, kernel_after_a_matrix]
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=in_netx, id=kind.__name__) for kind in KINDS])
@@ -194,9 +203,14 @@ def test_what_a_file_cannot_say():
     assert_refused(replace(program, input_bits=8), "input: payloads of 8 bits", "lava-script")
     assert_refused(replace(program, readout="potential"), "layer 1: the readout is the potential")
     assert_refused(replace(program, connections=(first, second, skip)), "layer 1: is fed by 'layer 0', 'input'")
+    late, recurrent = replace(second, delay=63), (replace(second, delay=1), replace(loop, delay=1))
     assert_refused(
-        replace(program, connections=(first, replace(second, delay=1))),
-        "layer 1: spikes from 'layer 0' have a delay of 1",
+        replace(program, connections=(first, late)),
+        "layer 1: spikes from 'layer 0' have a delay of 63, the file holds at most 62",
+    )
+    assert_refused(
+        replace(program, connections=(first, *recurrent)),
+        "layer 1: spikes from 'layer 0' have a delay of 1, the file holds none into a recurrent layer",
     )
     assert_refused(replace(program, connections=(first, second, loop)), "layer 1: loops of delay 2")
     assert_refused(replace(program, connections=(first, back, second)), "layer 0: is fed by 'input', 'layer 1'")
@@ -219,12 +233,15 @@ def test_a_matrix_that_does_not_fit_in_memory_is_refused():
     rng = np.random.default_rng(0)
     neurons = 20_000
     weights = sp.identity(neurons, dtype=np.int64, format="csr") * 2
-    assert_refused(chain(rng, [weights]), "layer 0: 400,000,000 weights with the zeros")
+    assert_refused(chain(rng, [weights]), "layer 0: 400,000,000 weights with the zeros, more than")
+    late = chain(rng, [weights[:2000, :2000]], delays={0: 1})
+    assert_refused(late, "layer 0: 4,000,000 weights with the zeros and a delay of 1, more than")
 
 
-def test_a_bias_that_could_enter_a_loop_before_the_input_arrives():
-    rng = np.random.default_rng(0)
-    program = recurrent(rng)
+@pytest.mark.parametrize("kind", [recurrent, delayed])
+def test_a_bias_that_could_be_heard_late(kind):
+    """What it makes spike before the input arrives would come into the sample."""
+    program = kind(np.random.default_rng(0))
     group = replace(program.groups[0], bias_mant=np.full(program.groups[0].neurons, 5))
     assert_refused(replace(program, groups=(group, *program.groups[1:])), "layer 0: a positive bias in or before")
     group = replace(program.groups[2], bias_mant=np.full(program.groups[2].neurons, 5))

@@ -1,15 +1,16 @@
 """56 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
 
-``python tests/backends/parity.py`` does the same for 1,000.
+And every spike of 50 that lava-dl loads from ``.net`` files. ``tests/backends/parity.py`` does the same for 1,000.
 """
 
 from __future__ import annotations
 
 import parity
 import pytest
+from random_chains import CHAINS
 from random_programs import KINDS
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_door import lava_dl_installed, lava_installed
 
 pytestmark = [
     pytest.mark.lava,
@@ -24,5 +25,17 @@ def test_random_networks(batch):
     assert result["differences"] == 0
     assert result["networks"] == 8
     assert result["firing"] >= 4
+    if batch % 2:
+        assert min(result["wrapping"], result["saturating"]) > 0
+
+
+@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+@pytest.mark.parametrize("batch", range(len(CHAINS)), ids=CHAINS)
+def test_random_files(batch):
+    result = parity.run_batch(seed=0, batch=batch + len(CHAINS) * (batch % 2), name="netx")
+    assert result["differences"] == 0
+    assert result["networks"] == 10
+    assert result["firing"] >= 4
+    assert result["refused"]
     if batch % 2:
         assert min(result["wrapping"], result["saturating"]) > 0
