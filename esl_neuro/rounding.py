@@ -81,30 +81,53 @@ def group_scale(
     return min(limits, default=1.0)
 
 
-def graded_exponent(
-    largest_weight: float, largest_threshold: float, largest_sum: float, payload: float, arithmetic: Arithmetic
+def weight_exponent(
+    largest_weight: float,
+    thresholds: tuple[float, float],
+    largest_sum: float,
+    arithmetic: Arithmetic,
+    *,
+    steps_kept: float = 1.0,
+    connections: int = 1,
+    payload: float = 1.0,
+    graded: bool = False,
 ) -> int:
-    """Return the weight exponent of a connection that carries graded spikes.
+    """Return the weight exponent with which thresholds fit and no input can make the synaptic current wrap.
 
-    The largest one, at most 0, with which thresholds fit and no input can make the synaptic current wrap. It depends
-    on whole numbers only, so a network that has been rounded has the same exponent again.
+    The largest one, at most 0: weights keep their whole range, thresholds become smaller. Single spikes seldom come all
+    at once, so for them a current that might wrap is worth no threshold of less than ``weight_max``, which would be
+    coarser than the weights. The exponent depends on whole numbers only, so a network that has been rounded has the
+    same one again.
 
     Parameters
     ----------
-    largest_weight, largest_threshold, payload : float
-        As in :func:`group_scale`.
+    largest_weight : float
+        ``max|W|`` of the group.
+    thresholds : tuple of float
+        The smallest and the largest one; 0 for a readout that never fires.
     largest_sum : float
         Largest sum of integer weights times payloads that a step can bring, the largest weight being the chip's.
     arithmetic : Arithmetic
         Integer formats of the chip.
+    steps_kept : float
+        Largest synaptic current that a constant input gathers, over the current of one step.
+    connections : int
+        How many sums are shifted, each of which rounding down may move by 1.
+    payload : float
+        Payload of a source per unit of its signal.
+    graded : bool
+        Whether spikes carry payloads.
     """
     if largest_weight <= 0:
         return 0
     wrapping_current = 2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT)
+    unit = arithmetic.weight_max * payload / largest_weight
     for exponent in range(0, SMALLEST_WEIGHT_EXP, -1):
         shift = 2.0**exponent
-        threshold = round(largest_threshold * arithmetic.weight_max * shift * payload / largest_weight)
-        if threshold < 2**arithmetic.threshold_bits and largest_sum * shift < wrapping_current:
+        smallest, largest = (round(threshold * unit * shift) for threshold in thresholds)
+        wraps = (largest_sum * shift + connections) * steps_kept >= wrapping_current
+        fine = smallest >= 2 * arithmetic.weight_max
+        if largest < 2**arithmetic.threshold_bits and not (wraps and (fine or graded)):
             return exponent
     return SMALLEST_WEIGHT_EXP
 

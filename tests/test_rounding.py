@@ -11,12 +11,12 @@ from esl_neuro.hardware import load_target
 from esl_neuro.rounding import (
     InputFormat,
     bias_format,
-    graded_exponent,
     group_scale,
     round_current_decay,
     round_potential_decay,
     round_thresholds,
     round_weights,
+    weight_exponent,
 )
 
 ARITHMETIC = load_target("loihi2").arithmetic
@@ -92,12 +92,42 @@ def test_payloads_are_rounded_and_clipped():
 )
 def test_graded_spikes_get_the_largest_exponent_without_wrap(weight, threshold, largest_sum, bits):
     payload = 2.0**bits - 1
-    exponent = graded_exponent(weight, threshold, largest_sum, payload, ARITHMETIC)
+    exponent = weight_exponent(
+        weight, (threshold / 9, threshold), largest_sum, ARITHMETIC, payload=payload, graded=True
+    )
 
     def fits(exponent):
         scale = group_scale(weight, 0, ARITHMETIC, payload=payload, exponent=exponent)
-        return round(scale * threshold) < 2**17 and largest_sum * 2.0**exponent * 64 < 2**23
+        return round(scale * threshold) < 2**17 and (largest_sum * 2.0**exponent + 1) * 64 < 2**23
 
     assert -8 <= exponent <= 0
     assert fits(exponent) or exponent == -8
     assert exponent == 0 or not fits(exponent + 1)
+
+
+@settings(max_examples=200)
+@example(weight=1.0, threshold=507.4 / 254, spread=1.0, largest_sum=2**18)
+@given(
+    weight=st.floats(1e-3, 1e2),
+    threshold=st.floats(1e-2, 1e2),
+    spread=st.floats(1, 100),
+    largest_sum=st.integers(0, 10**8),
+)
+def test_single_spikes_get_a_lower_exponent_while_thresholds_stay_finer_than_weights(
+    weight, threshold, spread, largest_sum
+):
+    thresholds = threshold / spread, threshold
+    exponent = weight_exponent(weight, thresholds, largest_sum, ARITHMETIC)
+
+    def integers(exponent):
+        return [round(each * 254 * 2.0**exponent / weight) for each in thresholds]
+
+    for larger in range(exponent + 1, 1):
+        smallest, largest = integers(larger)
+        assert largest >= 2**17 or (largest_sum * 2.0**larger + 1 >= 2**17 and smallest >= 508)
+    if exponent > -8:
+        smallest, largest = integers(exponent)
+        assert largest < 2**17
+        assert largest_sum * 2.0**exponent + 1 < 2**17 or smallest < 508
+        again = [each / 254 / 2.0**exponent * weight for each in (smallest, largest)]
+        assert weight_exponent(weight, tuple(again), largest_sum, ARITHMETIC) == exponent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
 def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_json: bool) -> None:
     """Check whether FILE can be compiled for a chip and fits on it, and how much of the chip it needs.
 
+    Also prints how long that took, from the file to the places on the chip, and the peak memory of the process.
+
     Exit codes: 0 it does, 1 something in it has no integer form, 2 FILE cannot be read, 4 it does not fit.
     """
     document = check_file(file, target, dt_s, steps)
@@ -45,7 +49,7 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_jso
 
 
 def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -> dict[str, Any]:
-    """Return the findings and, if the file compiles, what it uses of the chip.
+    """Return the findings, what the check cost and, if the file compiles, what it uses of the chip.
 
     Raises
     ------
@@ -56,9 +60,20 @@ def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
 
-    chip = load_target(target)
+    chip, started = load_target(target), time.perf_counter()
     checked = check_graph(read_graph(file), chip, steps, dt_s)
-    return {"file": str(file), "target": chip.name, **asdict(checked)}
+    cost = {"seconds": time.perf_counter() - started, "peak_memory_gib": peak_memory_gib()}
+    return {"file": str(file), "target": chip.name, **asdict(checked), **cost}
+
+
+def peak_memory_gib() -> float | None:
+    """Return the most memory that this process has held, in GiB; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    from resource import RUSAGE_SELF, getrusage
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, see getrusage(2) of either system
+    return getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def render(document: dict[str, Any]) -> str:
@@ -81,6 +96,9 @@ def render(document: dict[str, Any]) -> str:
             f"Of one {document['target']} (per core: the fullest one)\n"
             + table(("resource", "used", "mean", "limit", "share", "unit"), uses)
         )
+        memory = document["peak_memory_gib"]
+        held = "" if memory is None else f", peak memory {memory:.2f} GiB"
+        parts.append(f"Compiled in {document['seconds']:.2f} s{held}")
     verdict = "compiles" if document["compiles"] else "cannot be compiled"
     fits = " and fits" if document["fits"] else " but does not fit" if document["compiles"] else ""
     return "\n\n".join([f"{document['file']} {verdict}{fits} ({document['target']})", *parts])

@@ -216,9 +216,8 @@ def _declared_shape(node: Any, side: str) -> Shape:
     except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         shape, good = (), False
     if not good or not shape or min(shape) < 1 or math.prod(shape) > LARGEST_SIGNAL:
-        raise Unsupported(
-            "shape-mismatch", f"declares the shape {declared!r:.80}; one or more whole numbers are needed"
-        )
+        shown = " ".join(repr(declared).split())  # an array has lines
+        raise Unsupported("shape-mismatch", f"declares the shape {shown:.80}; one or more whole numbers are needed")
     return shape
 
 

@@ -73,6 +73,12 @@ class Kernel:
             reached[sources[inside[:, tap], tap], tap] = 1
         return reached
 
+    def fan_in(self) -> NDArray[np.int64]:
+        """Count the synapses of each target, shape (targets,); taps that fall into the padding are none."""
+        there = np.count_nonzero(self.weights, axis=1)  # (out channels, height, width)
+        (_, rows), (_, columns) = self._positions(0), self._positions(1)
+        return np.asarray(np.einsum("oab,ya,xb->oyx", there, rows, columns, dtype=np.int64, optimize=True).ravel())
+
     def matrix(self) -> sp.csr_matrix:
         """Return the synapses one by one, shape (targets, sources), zeros left out."""
         (rows, row_inside), (columns, column_inside) = self._positions(0), self._positions(1)

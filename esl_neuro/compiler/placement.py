@@ -1,31 +1,25 @@
 """Neurons onto cores: what each core holds, and what does not fit.
 
-A core holds consecutive neurons of one group: of an image whole channels, or whole rows of a channel, or a piece of a
-row. A group gets as many cores as it needs to respect every published limit of a core; limits that nobody published
-are reported as unknown and bind nothing. Synaptic memory is counted in the formats of Loihi 1 as nengo-loihi 1.1.0
-counts them (``nengo_loihi/block.py``); no other format has been published.
+A core holds neurons of one group: of an image a range of channels of a patch of it, so that a source's messages reach
+few cores; of other groups consecutive neurons. A group gets as many cores as it needs to respect every published limit
+of a core; limits that nobody published are reported as unknown and bind nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
+from esl_neuro.compiler.core_load import NAMES, WORD_BITS, Limits, Load, Wires, exceeds, wires
 from esl_neuro.compiler.findings import Finding
 from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
+from esl_neuro.compiler.program import INPUT, Group, IntArray, Program
+from esl_neuro.compiler.tiling import Tiling, patches
 from esl_neuro.compiler.timing import timing
 from esl_neuro.hardware import HardwareTarget, Limit
-
-WEIGHT_BITS = 8
-SMALLEST_INDEX_BITS = 6  # of 6 to 12; one bit more for each doubling beyond
-RUN = 64  # synapses of an axon that share a header
-HEADER_BITS = 10
-WORD_BITS = 64
 
 PER_CORE = ("neurons", "synapses", "synaptic_memory", "input_axons", "output_axons")
 
@@ -80,27 +74,27 @@ def place(program: Program, target: HardwareTarget) -> Placement:
     """Put the groups of a program on cores, so that no published limit of a core is exceeded where that is possible.
 
     Groups are placed from the output backward, because the output axons of a core depend on the cores of its targets.
+    In a loop over several groups one of them is placed before its targets are; all are then placed once more, with the
+    axons of the first time.
     """
     limits = {name: _known(target, f"{name}_per_core") for name in PER_CORE}
-    holds = dict(zip(map(id, program.connections), timing(program).hold, strict=True))
-    axons = {group.name: np.zeros(group.neurons, dtype=np.int64) for group in program.groups}
-    splits: dict[str, _Split] = {}
-    for group in reversed(program.groups):
-        incoming = [(each, int(holds[id(each)]).bit_length()) for each in program.incoming(group.name)]
-        splits[group.name] = split = _split(group, incoming, axons[group.name], limits)
-        for connection, reached in split.reached:
-            if connection.source != INPUT:
-                axons[connection.source] += reached
+    holds = {id(each): hold for each, hold in zip(program.connections, timing(program).hold, strict=True)}
+    layers = [_layer(program, group, holds) for group in program.groups]
+    cuts = _cut_all(layers, {}, limits)
+    back = _axons_back(layers, cuts)
+    if back:
+        cuts = _cut_all(layers, back, limits)
     cores, first = {}, 0
-    for group in program.groups:
-        cores[group.name] = first + np.repeat(np.arange(splits[group.name].blocks), splits[group.name].sizes)
-        first += splits[group.name].blocks
+    for layer in layers:
+        tiling = cuts[layer.group.name].tiling
+        cores[layer.group.name] = first + tiling.tile_of_neuron()
+        first += tiling.tiles
     used = {
-        name: np.concatenate([splits[group.name].used[name] for group in program.groups])
-        for name in ("neurons", "synapses", "synaptic_memory", "input_axons")
+        name: np.concatenate([cuts[layer.group.name].used[name].ravel() for layer in layers])
+        for name in ("neurons", *NAMES)
     }
-    outgoing = [np.add.reduceat(axons[group.name], splits[group.name].starts) for group in program.groups]
-    return Placement(cores, used | {"output_axons": np.concatenate(outgoing)})
+    leaving = [cuts[layer.group.name].tiling.sums(_axons(layer, cuts.values())).ravel() for layer in layers]
+    return Placement(cores, used | {"output_axons": np.concatenate(leaving)})
 
 
 def utilisation(program: Program, placement: Placement, target: HardwareTarget) -> list[Utilisation]:
@@ -147,12 +141,12 @@ def _check_cores(program: Program, placement: Placement, target: HardwareTarget)
             continue
         for group in program.groups:
             cores = placement.core_of_neuron[group.name]
-            used = int(placement.used[name][cores].max())
+            fullest = cores[np.argmax(placement.used[name][cores])]
+            used = int(placement.used[name][fullest])
             if used <= limit:
                 continue
-            incoming = [(each, 0) for each in program.incoming(group.name)]
-            alone = _alone(group, incoming, np.zeros(1, dtype=np.int64))[name]
-            neurons, needed = (1, alone) if alone > limit else (np.bincount(cores - cores.min()).max(), used)
+            alone = _alone(int(_fan_in(program, group).max()), 0)[name]
+            neurons, needed = (1, alone) if alone > limit else (int(placement.used["neurons"][fullest]), used)
             yield Finding(
                 "too-large",
                 f"layer '{group.name}'",
@@ -193,226 +187,168 @@ def _value(limit: Limit | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Split:
-    """A group cut into blocks of consecutive neurons, each for one core.
+class _Layer:
+    """What is to be cut.
 
     Attributes
     ----------
-    starts, sizes : int64 array, shape (blocks,)
-    used : dict of str to int64 array, shape (blocks,)
-    reached : list of (Connection, int64 array of shape (source neurons,))
-        For each source of a connection, the blocks that it reaches.
+    group : Group
+    shape : tuple of int
+        (channels, rows, columns); of a group that is no image, its neurons as channels of one position.
+    fan_in : int64 array, shape (neurons,)
+        Synapses of each neuron.
+    incoming : tuple of wires
+        What feeds it.
     """
 
-    starts: IntArray
-    sizes: IntArray
+    group: Group
+    shape: tuple[int, int, int]
+    fan_in: IntArray
+    incoming: tuple[Wires, ...]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A layer on its cores.
+
+    Attributes
+    ----------
+    tiling : Tiling
+    used : dict of str to int64 array, shape of the tiling's parts
+    reached : tuple of (str, int64 array of shape (source neurons,))
+        For each connection its source, and the cores that each neuron of it reaches.
+    """
+
+    tiling: Tiling
     used: dict[str, IntArray]
-    reached: list[tuple[Connection, IntArray]]
+    reached: tuple[tuple[str, IntArray], ...]
 
-    @property
-    def blocks(self) -> int:
-        return int(self.starts.size)
+    def axons(self, source: str, neurons: int) -> IntArray:
+        """Cores that each neuron of a group reaches here, shape (neurons,)."""
+        return sum((reached for name, reached in self.reached if name == source), np.zeros(neurons, dtype=np.int64))
 
-
-def _split(
-    group: Group, incoming: Sequence[tuple[Connection, int]], axons: IntArray, limits: Mapping[str, float | None]
-) -> _Split:
-    """Cut a group into the largest blocks that respect the limits; into single neurons if none do."""
-    shape = _layout(group, [connection for connection, _ in incoming])
-    size = _allowed(shape, int(min(limits["neurons"] or group.neurons, group.neurons)))
-    limits = _attainable(group, incoming, axons, limits)
-    while True:
-        split = _measure(shape, size, incoming)
-        used = split.used | {"output_axons": np.add.reduceat(axons, split.starts)}
-        excess = max((int(used[name].max()) / limit for name, limit in limits.items() if limit), default=0.0)
-        if excess <= 1 or size == 1:
-            return split
-        size = _allowed(shape, max(1, min(size - 1, int(size / excess))))
+    def cost(self, limits: Limits) -> tuple[float, int]:
+        """Cores that it takes, with those that its sources need for their axons; the axons, where that is equal."""
+        axons = sum(int(reached.sum()) for name, reached in self.reached if name != INPUT)
+        return self.tiling.tiles + axons / (limits["output_axons"] or math.inf), axons
 
 
-def _attainable(
-    group: Group, incoming: Sequence[tuple[Connection, int]], axons: IntArray, limits: Mapping[str, float | None]
-) -> dict[str, float | None]:
-    """Return the limits that a core with a single neuron respects: the others cannot be met by cutting."""
-    alone = _alone(group, incoming, axons)
-    return {name: limit if limit is not None and alone[name] <= limit else None for name, limit in limits.items()}
+def _layer(program: Program, group: Group, holds: Mapping[int, int]) -> _Layer:
+    incoming = program.incoming(group.name)
+    shapes = [each.weights.output_shape for each in incoming if isinstance(each.weights, Kernel)]
+    shapes += [
+        each.weights.input_shape
+        for each in program.connections
+        if each.source == group.name and isinstance(each.weights, Kernel)
+    ]
+    shape = shapes[0] if shapes else (group.neurons, 1, 1)
+    fan_in = _fan_in(program, group)
+    return _Layer(group, shape, fan_in, tuple(wires(each, shape, holds[id(each)].bit_length()) for each in incoming))
 
 
-def _alone(group: Group, incoming: Sequence[tuple[Connection, int]], axons: IntArray) -> dict[str, int]:
-    """Return the most that a core with one neuron of a group can need."""
-    fan_in = sum((_fan_in(connection) for connection, _ in incoming), np.zeros(group.neurons, dtype=np.int64))
-    most = int(fan_in.max(initial=0))
+def _fan_in(program: Program, group: Group) -> IntArray:
+    """Count the synapses of each neuron, shape (neurons,)."""
+    return sum((each.fan_in for each in program.incoming(group.name)), np.zeros(group.neurons, dtype=np.int64))
+
+
+def _cut_all(layers: Sequence[_Layer], back: Mapping[str, IntArray], limits: Limits) -> dict[str, _Cut]:
+    """Cut all layers, the last one first; ``back`` has the axons of loops to layers that are cut after their source."""
+    cuts: dict[str, _Cut] = {}
+    for layer in reversed(layers):
+        axons = _axons(layer, cuts.values()) + back.get(layer.group.name, 0)
+        cuts[layer.group.name] = _cut(layer, axons, limits)
+    return cuts
+
+
+def _axons(layer: _Layer, cuts: Iterable[_Cut]) -> IntArray:
+    """Count the cores that each neuron reaches."""
+    neurons = layer.group.neurons
+    return sum((cut.axons(layer.group.name, neurons) for cut in cuts), np.zeros(neurons, dtype=np.int64))
+
+
+def _axons_back(layers: Sequence[_Layer], cuts: Mapping[str, _Cut]) -> dict[str, IntArray]:
+    """Count the cores of earlier layers that the neurons of a later one reach; only of layers that reach one."""
+    back = {}
+    for at, layer in enumerate(layers):
+        earlier = [cuts[each.group.name] for each in layers[:at]]
+        if any(name == layer.group.name for cut in earlier for name, _ in cut.reached):
+            back[layer.group.name] = _axons(layer, earlier)
+    return back
+
+
+def _cut(layer: _Layer, axons: IntArray, limits: Limits) -> _Cut:
+    """Cut a layer so that it costs least among the patches tried, each with as few parts of the channels as fit.
+
+    The limits that no core with a single neuron respects cannot be met by cutting, and are left to be reported.
+    """
+    alone = _alone(int(layer.fan_in.max()), int(axons.max()))
+    limits = {name: limit if limit is not None and alone[name] <= limit else None for name, limit in limits.items()}
+    best = None
+    for patch in patches(*layer.shape[1:]):
+        most = math.inf if best is None else best.cost(limits)[0]  # a cut of more tiles costs more
+        cut = _fewest_parts(layer, patch, axons, limits, most)
+        if cut is not None and (best is None or cut.cost(limits) < best.cost(limits)):
+            best = cut
+    if best is None:  # its axons to itself are too many, however it is cut
+        return _cut(layer, axons, {**limits, "output_axons": None})
+    return best
+
+
+def _alone(fan_in: int, axons: int) -> dict[str, int]:
+    """Return what a core with one neuron needs."""
     return {
         "neurons": 1,
-        "synapses": most,
-        "synaptic_memory": most * WORD_BITS,
-        "input_axons": most,
-        "output_axons": int(axons.max(initial=0)),
+        "synapses": fan_in,
+        "synaptic_memory": fan_in * WORD_BITS,
+        "input_axons": fan_in,
+        "output_axons": axons,
     }
 
 
-def _fan_in(connection: Connection) -> IntArray:
-    """Count the synapses of each target, shape (targets,); of a kernel, those of positions away from the border."""
-    weights = connection.weights
-    if not isinstance(weights, Kernel):
-        return np.diff(weights.indptr).astype(np.int64)
-    _, rows, columns = weights.output_shape
-    return np.repeat(np.count_nonzero(weights.weights, axis=(1, 2, 3)), rows * columns)
+def _fewest_parts(
+    layer: _Layer, patch: tuple[int, int], axons: IntArray, limits: Limits, most_tiles: float
+) -> _Cut | None:
+    """Cut the channels of a patch into as few parts as fit on cores each; None if no number of parts up to most does.
 
-
-def _layout(group: Group, incoming: Sequence[Connection]) -> tuple[int, int, int]:
-    """Return (channels, rows, columns) of a group that a kernel feeds, else its neurons as channels of one."""
-    shapes = [each.weights.output_shape for each in incoming if isinstance(each.weights, Kernel)]
-    return shapes[0] if shapes else (group.neurons, 1, 1)
-
-
-def _allowed(shape: tuple[int, int, int], size: int) -> int:
-    """Round a block size down to whole channels, whole rows, or a piece of a row."""
-    _, rows, columns = shape
-    unit = rows * columns if size >= rows * columns else columns if size >= columns else 1
-    return size // unit * unit
-
-
-def _measure(shape: tuple[int, int, int], size: int, incoming: Sequence[tuple[Connection, int]]) -> _Split:
-    channels, rows, columns = shape
-    whole = channels * rows * columns if size >= rows * columns else rows * columns if size >= columns else columns
-    starts = (np.arange(0, channels * rows * columns, whole)[:, None] + np.arange(0, whole, size)).ravel()
-    ends = np.append(starts[1:], channels * rows * columns)
-    sizes = ends - starts
-    used = {name: np.zeros(starts.size, dtype=np.int64) for name in ("synapses", "synaptic_memory", "input_axons")}
-    reached = []
-    for connection, delay_bits in incoming:
-        reach = np.zeros(connection.weights.shape[1], dtype=np.int64)
-        for block, sources, load in _arrivals(connection, shape, starts, sizes, delay_bits):
-            for name, amount in load.items():
-                used[name][block] += amount
-            reach[sources] += 1
-        reached.append((connection, reach))
-    return _Split(starts, sizes, used | {"neurons": sizes}, reached)
-
-
-Load = dict[str, int]
-
-
-def _load(counts: IntArray, neurons: int, delay_bits: int) -> Load:
-    """Return what axons with so many synapses each take of a core."""
-    return {
-        "synapses": int(counts.sum()),
-        "synaptic_memory": memory_bits(np.bincount(counts), neurons, delay_bits),
-        "input_axons": counts.size,
-    }
-
-
-def _arrivals(
-    connection: Connection, shape: tuple[int, int, int], starts: IntArray, sizes: IntArray, delay_bits: int
-) -> Iterator[tuple[int, IntArray, Load]]:
-    """For each block, yield the sources that reach it, and what they take of its core."""
-    if isinstance(connection.weights, Kernel) and connection.weights.output_shape == shape:
-        yield from _kernel_arrivals(connection.weights, starts, sizes, delay_bits)
-        return
-    entries = connection.matrix.tocoo()
-    block_of_row = np.repeat(np.arange(starts.size), sizes)
-    counted = sp.csr_matrix(
-        (np.ones(entries.nnz, dtype=np.int64), (block_of_row[entries.row], entries.col)),
-        shape=(starts.size, connection.weights.shape[1]),
-    )
-    for block in range(starts.size):
-        part = slice(counted.indptr[block], counted.indptr[block + 1])
-        yield block, counted.indices[part], _load(counted.data[part], int(sizes[block]), delay_bits)
-
-
-def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
-    """Return the bits that the synapses of a core take, in the smaller of two formats.
-
-    Sparse: each synapse holds weight, delay and index of its neuron. Dense: each axon holds a weight for every neuron.
-    Runs of up to 64 synapses share a header of 10 bits, and fill words of 64 bits.
-
-    Parameters
-    ----------
-    axons : int64 array
-        ``axons[n]``: how many axons have ``n`` synapses on the core.
-    neurons : int
-        Neurons of the core.
-    delay_bits : int
-        Bits of the delay of each synapse.
-
-    Examples
-    --------
-    >>> memory_bits(np.array([0, 0, 0, 1]), 8)  # one axon with 3 synapses: 3 * 14 + 10 bits, in one word
-    64
+    The number is doubled until it fits, then bisected.
     """
-    index_bits = max(SMALLEST_INDEX_BITS, (neurons - 1).bit_length())
-    synapses = np.arange(axons.size)
-    sparse = int(axons @ _axon_bits(synapses, WEIGHT_BITS + delay_bits + index_bits))
-    dense = int(axons[1:].sum() * _axon_bits(np.array([neurons]), WEIGHT_BITS + delay_bits)[0])
-    return min(sparse, dense)
+    patches = patch[0] * patch[1]
+    most = int(min(layer.shape[0], most_tiles // patches))
+    parts, too_few = _least_tiles(layer, limits) // patches or 1, 0
+    fitting = None
+    while fitting is None or parts - too_few > 1:
+        tried = parts if fitting is None else (too_few + parts) // 2
+        if tried > most:
+            return None
+        cut = _measure(layer, Tiling.even(layer.shape, (*patch, tried)), axons, limits)
+        if cut is not None:
+            fitting, parts = cut, tried
+        else:
+            too_few = tried
+            if fitting is None:
+                parts = min(2 * tried, max(most, tried + 1))
+    return fitting
 
 
-def _axon_bits(synapses: IntArray, bits: int) -> IntArray:
-    runs, rest = np.divmod(synapses, RUN)
-    last = np.where(rest > 0, _words(rest * bits + HEADER_BITS), 0)
-    return np.asarray(runs * _words(np.array(RUN * bits + HEADER_BITS)) + last)
+def _least_tiles(layer: _Layer, limits: Limits) -> int:
+    """Return a number of cores that is certainly needed."""
+    total = {"neurons": layer.group.neurons, "synapses": int(layer.fan_in.sum())}
+    return max(math.ceil(amount / (limits[name] or math.inf)) for name, amount in total.items())
 
 
-def _words(bits: IntArray) -> IntArray:
-    return -(-bits // WORD_BITS) * WORD_BITS
-
-
-def _kernel_arrivals(
-    kernel: Kernel, starts: IntArray, sizes: IntArray, delay_bits: int
-) -> Iterator[tuple[int, IntArray, Load]]:
-    """Do what :func:`_arrivals` does; blocks that see their part of the image alike are counted once."""
-    _, source_rows, source_columns = kernel.input_shape
-    seen: dict[tuple[int, tuple[int, int]], tuple[IntArray, int]] = {}
-    known: dict[tuple[int, int, int, bytes, bytes], tuple[IntArray, Load]] = {}
-    for block, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-        channels, rows, columns = _extent(kernel, start, size)
-        for axis, positions in enumerate((rows, columns)):
-            if (axis, positions) not in seen:
-                seen[axis, positions] = _seen(kernel, axis, positions)
-        (row_of_tap, top), (column_of_tap, left) = seen[0, rows], seen[1, columns]
-        key = (size, *channels, row_of_tap.tobytes(), column_of_tap.tobytes())
-        if key not in known:
-            taps = _taps(kernel, *channels)
-            counts = np.matmul(row_of_tap, np.matmul(taps, column_of_tap.T))  # (in channels, rows, columns seen)
-            channel, row, column = np.nonzero(counts)
-            offsets = (channel * source_rows + row) * source_columns + column
-            known[key] = offsets, _load(counts[channel, row, column].astype(np.int64), size, delay_bits)
-        offsets, load = known[key]
-        yield block, offsets + (top * source_columns + left), load
-
-
-def _extent(kernel: Kernel, start: int, size: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Return the (first, one past the last) channel, row and column of consecutive targets."""
-    _, rows, columns = kernel.output_shape
-    first, last = start // (rows * columns), (start + size - 1) // (rows * columns)
-    top, bottom = (place % (rows * columns) // columns for place in (start, start + size - 1))
-    if first < last:
-        return (first, last + 1), (0, rows), (0, columns)
-    if top < bottom:
-        return (first, last + 1), (top, bottom + 1), (0, columns)
-    return (first, last + 1), (top, bottom + 1), (start % columns, (start + size - 1) % columns + 1)
-
-
-def _taps(kernel: Kernel, first: int, last: int) -> IntArray:
-    """Count the weights that are not zero, over some output channels, shape (in channels, height, width)."""
-    there = (kernel.weights[first:last] != 0).astype(np.float32)
-    if kernel.groups == 1:
-        return np.asarray(there.sum(axis=0))
-    per_group = kernel.weights.shape[1]
-    group = np.arange(first, last) // (kernel.weights.shape[0] // kernel.groups)
-    taps = np.zeros((kernel.input_shape[0], *kernel.weights.shape[2:]), dtype=np.float32)
-    np.add.at(taps, group[:, None] * per_group + np.arange(per_group), there)
-    return np.asarray(taps)
-
-
-def _seen(kernel: Kernel, axis: int, positions: tuple[int, int]) -> tuple[IntArray, int]:
-    """Return which tap sees which source row (or column), shape (rows seen, taps), and the first row seen."""
-    taps, dilation, stride = kernel.weights.shape[2 + axis], kernel.dilation[axis], kernel.stride[axis]
-    starts = np.arange(*positions) * stride - kernel.padding[axis]
-    sources = starts[:, None] + np.arange(taps) * dilation
-    low, high = max(0, int(sources.min())), min(kernel.input_shape[1 + axis], int(sources.max()) + 1)
-    seen = np.zeros((max(high - low, 0), taps), dtype=np.float32)
-    position, tap = np.nonzero((sources >= low) & (sources < high))
-    seen[sources[position, tap] - low, tap] = 1
-    return np.asarray(seen), low
+def _measure(layer: _Layer, tiling: Tiling, axons: IntArray, limits: Limits) -> _Cut | None:
+    """Count what each core holds; None if one of them holds more than a limit."""
+    used = {"neurons": tiling.neurons}
+    if exceeds(used | {"output_axons": tiling.sums(axons)}, limits):
+        return None
+    loads: list[tuple[str, Load]] = []
+    for connection in layer.incoming:
+        load = connection.load(tiling, limits)
+        if load is None:
+            return None
+        loads.append((connection.source, load))
+    for name in NAMES:
+        used[name] = np.sum([load.used[name] for _, load in loads] or [np.zeros(tiling.parts, dtype=np.int64)], axis=0)
+    cut = _Cut(tiling, used, tuple((source, load.reached) for source, load in loads))
+    leaving = {"output_axons": tiling.sums(axons + cut.axons(layer.group.name, axons.size))}
+    return None if exceeds(used | leaving, limits) else cut

@@ -93,6 +93,12 @@ class Connection:
         return int(self.weights.nnz)
 
     @property
+    def fan_in(self) -> IntArray:
+        """Stored synapses of each target neuron, shape (target neurons,)."""
+        weights = self.weights
+        return weights.fan_in() if isinstance(weights, Kernel) else np.diff(weights.indptr).astype(np.int64)
+
+    @property
     def matrix(self) -> sp.csr_matrix:
         """The weights as a sparse matrix; large for a kernel."""
         return self.weights.matrix() if isinstance(self.weights, Kernel) else self.weights

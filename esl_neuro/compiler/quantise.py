@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,10 +19,12 @@ from esl_neuro.rounding import (
     DECAY_ONE,
     POTENTIAL_SHIFT,
     bias_format,
+    group_scale,
     round_current_decay,
     round_potential_decay,
     round_thresholds,
     round_weights,
+    weight_exponent,
 )
 
 EXPONENTS = (-8, 7)  # 4-bit weight exponent
@@ -168,9 +171,10 @@ def scale_and_exponents(
 ) -> tuple[float, list[int]]:
     """Return integer units per float unit, and the weight exponent of each connection.
 
-    The largest weight uses the whole weight range, unless a threshold would then not fit::
+    The largest weight uses the whole weight range, with the exponent ``e`` of
+    :func:`~esl_neuro.rounding.weight_exponent`: 0 unless a threshold would not fit or the current might wrap::
 
-        S = min(254 / max|W|, (2**17 - 1) / max(threshold))
+        S = 254 2**e / max|W|
 
     All connections of a group share the scale. One whose largest weight is smaller by a power of two gets that power
     as a negative exponent, so that its weights use the whole range too. Graded spikes and groups that are read would
@@ -179,12 +183,13 @@ def scale_and_exponents(
     """
     largest = [float(np.abs(_values(each.weights)).max(initial=0)) for each in incoming]
     strongest = max(largest, default=0.0)
-    threshold = float(group.threshold.max()) if group.fires else 0.0
-    largest_threshold = 2**arithmetic.threshold_bits - 1
     graded = payload.bits > 1 and any(each.source == INPUT for each in incoming)
+    if group.fires and not graded and strongest:
+        return _by_weights(group, incoming, largest, arithmetic, steps)
+    largest_threshold = 2**arithmetic.threshold_bits - 1
     bounds = [arithmetic.weight_max / strongest] if strongest and not graded else []
-    if threshold:
-        bounds.append(largest_threshold / threshold)
+    if group.fires:
+        bounds.append(largest_threshold / float(group.threshold.max()))
     if graded or not group.fires:
         current, potential = _largest_potential(group, incoming, steps, payload)
         reached = current if group.fires else potential
@@ -193,8 +198,30 @@ def scale_and_exponents(
         largest_bias = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
         bounds.append(largest_bias / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))
     scale = min(bounds, default=1.0)
-    whole_range = strongest if group.fires and not graded else arithmetic.weight_max / scale
-    return scale, [_exponent(value / whole_range) if value else 0 for value in largest]
+    return scale, [_exponent(value * scale / arithmetic.weight_max) if value else 0 for value in largest]
+
+
+def _by_weights(
+    group: FloatGroup, incoming: Sequence[FloatConnection], largest: Sequence[float], arithmetic: Arithmetic, steps: int
+) -> tuple[float, list[int]]:
+    """Do what :func:`scale_and_exponents` does, for spikes without payload into neurons that fire."""
+    strongest = max(largest)
+    exponents = [_exponent(value / strongest) if value else 0 for value in largest]
+    arriving = np.zeros(group.neurons)
+    for each, exponent in zip(incoming, exponents, strict=True):
+        factor = arithmetic.weight_max / strongest / 2.0**exponent
+        integers = round_weights(_values(each.weights), factor, arithmetic)
+        arriving += _largest_sum(_with_values(each.weights, integers)) * 2.0**exponent
+    shift = weight_exponent(
+        strongest,
+        (float(group.threshold.min()), float(group.threshold.max())),
+        float(arriving.max()),
+        arithmetic,
+        steps_kept=float(_steps_kept(group.du, steps).max()),
+        connections=len(incoming),
+    )
+    scale = group_scale(strongest, float(group.threshold.max()), arithmetic, exponent=shift)
+    return scale, [max(exponent + shift, EXPONENTS[0]) for exponent in exponents]
 
 
 def _exponent(ratio: float) -> int:
@@ -247,7 +274,7 @@ def _per_payload(connection: FloatConnection, payload: Payload) -> FloatConnecti
     return replace(connection, weights=weights / payload.scale)
 
 
-def _with_values(weights: Weights, values: NDArray[np.int32]) -> Weights:
+def _with_values(weights: Weights, values: NDArray[Any]) -> Weights:
     if isinstance(weights, Kernel):
         return replace(weights, weights=values)
     matrix = sp.csr_matrix((values, weights.indices, weights.indptr), shape=weights.shape, copy=True)
@@ -285,10 +312,15 @@ def measure_error(
 
 
 def largest_current(connections: Sequence[Connection], group: Group, payload: Payload) -> float:
-    """Bound the synaptic current ``|u|``: every source fires at every step for ever."""
+    """Bound the synaptic current ``|u|``: every source fires at every step for ever.
+
+    A negative sum that is shifted right is rounded away from zero.
+    """
     arriving = sum(
         (
-            _largest_sum(each.weights) * 2.0**each.weight_exp * (payload.largest if each.source == INPUT else 1)
+            np.ceil(
+                _largest_sum(each.weights) * 2.0**each.weight_exp * (payload.largest if each.source == INPUT else 1)
+            )
             for each in connections
         ),
         np.zeros(group.neurons),

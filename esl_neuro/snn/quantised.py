@@ -24,12 +24,12 @@ from esl_neuro.rounding import (
     SPIKES,
     InputFormat,
     bias_format,
-    graded_exponent,
     group_scale,
     round_current_decay,
     round_potential_decay,
     round_thresholds,
     round_weights,
+    weight_exponent,
 )
 from esl_neuro.snn.integer import Constants, integer_lif, integer_readout, straight_through
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
@@ -197,15 +197,21 @@ class QuantisedNetwork(nn.Sequential):
     def _integers(self, stage: Stage, weight: Tensor, bias: Tensor | None) -> Integers:
         arithmetic, payload = self.arithmetic, stage.payload
         neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
-        largest_threshold = float(neurons.threshold.max()) if isinstance(neurons, IntegerLIF) else 0.0
+        thresholds = (0.0, 0.0)
+        if isinstance(neurons, IntegerLIF):
+            thresholds = float(neurons.threshold.min()), float(neurons.threshold.max())
         largest_weight = float(weight.abs().max()) / stage.pooled
         arriving = payload.largest * stage.pooled
-        exponent = 0
-        if payload.bits > 1:
-            full = weight * (arithmetic.weight_max / (largest_weight * stage.pooled or 1.0))
-            largest_sum = _largest_sum(round_weights(full, 1.0, arithmetic)) * arriving
-            exponent = graded_exponent(largest_weight, largest_threshold, largest_sum, payload.scale, arithmetic)
-        scale = group_scale(largest_weight, largest_threshold, arithmetic, payload=payload.scale, exponent=exponent)
+        exponent = weight_exponent(
+            largest_weight,
+            thresholds,
+            arriving * _largest_sum(weight, arithmetic),
+            arithmetic,
+            steps_kept=_steps_kept(neurons),
+            payload=payload.scale,
+            graded=payload.bits > 1,
+        )
+        scale = group_scale(largest_weight, thresholds[1], arithmetic, payload=payload.scale, exponent=exponent)
         factor = scale / (2.0**exponent * payload.scale * stage.pooled)
         weights = round_weights(weight, factor, arithmetic)
         if bias is None:
@@ -323,9 +329,10 @@ def _weighted_sums(connection: nn.Module, weights: Tensor, signal: Tensor) -> Te
     return whole.reshape(*signal.shape[:2], *whole.shape[1:])
 
 
-def _largest_sum(weights: Tensor) -> float:
-    """Largest sum of weights of one sign into a neuron."""
-    rows = weights.flatten(1)
+def _largest_sum(weight: Tensor, arithmetic: Arithmetic) -> float:
+    """Largest sum of weights of one sign into a neuron, the largest weight being the chip's."""
+    factor = arithmetic.weight_max / (float(weight.abs().max()) or 1.0)
+    rows = round_weights(weight.flatten(1), factor, arithmetic)
     return float(torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)).max())
 
 
@@ -341,6 +348,14 @@ def _kept(neurons: IntegerLIF) -> tuple[float, float]:
     du = float(round_current_decay(np.asarray(1 - neurons.tau_syn)))
     dv = float(round_potential_decay(np.asarray(1 - neurons.tau)))
     return DECAY_ONE - (du + 1), DECAY_ONE - dv
+
+
+def _steps_kept(neurons: nn.Module | None) -> float:
+    """Largest synaptic current that a constant input gathers, over the current of one step."""
+    if not isinstance(neurons, IntegerLIF):
+        return 1.0
+    lost = DECAY_ONE - _kept(neurons)[0]
+    return DECAY_ONE / lost if lost else math.inf
 
 
 def _float_neurons(layer: IntegerLIF) -> LIF:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
+import time
 
 import nir
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
@@ -65,6 +68,7 @@ def damage(rng, graph):
 
 
 @settings(max_examples=60, deadline=None)
+@example(seed=124, times=3, dt_s=None)  # declares a shape that is an array of two rows
 @given(seed=st.integers(0, 10**9), times=st.integers(0, 4), dt_s=st.sampled_from([None, 1e-3, 3e-4, 1.0]))
 def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
     rng = np.random.default_rng(seed)
@@ -129,3 +133,19 @@ def test_exit_codes_and_documents(tmp_path, capsys):
     code, out = command(good, "--dt", "1e-3", "--target", tiny)
     assert code == 4
     assert "needs 2 of 1" in out
+
+
+def test_time_and_memory_of_a_compilation_are_told(tmp_path, capsys):
+    file = tmp_path / "good.nir"
+    nir.write(file, small())
+    started = time.perf_counter()
+    assert main(["check", str(file), "--dt", "1e-3", "--json"]) == 0
+    passed, document = time.perf_counter() - started, json.loads(capsys.readouterr().out)
+    assert 0 < document["seconds"] < passed
+    ballast = np.ones(2**24)
+    main(["check", str(file), "--dt", "1e-3"])
+    line = re.fullmatch(r"Compiled in [0-9.]+ s, peak memory ([0-9.]+) GiB", capsys.readouterr().out.splitlines()[-1])
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert max(ballast.nbytes / 2**30, document["peak_memory_gib"] - 0.01) <= float(line.group(1)) < machine
+    main(["check", str(file)])  # without a time step it does not compile
+    assert "Compiled" not in capsys.readouterr().out

@@ -72,14 +72,16 @@ def test_integers_are_the_nearest_that_the_chip_holds(seed):
     connection, group, error = quantise(original, "input", ARITHMETIC)
     largest = np.abs(original.weights).max()
     by_threshold = (2**17 - 1) / original.threshold.max()
-    scale = min(254 / largest, by_threshold) if largest else by_threshold
+    unit = 2.0**connection.weight_exp
+    scale = min(254 * unit / largest, by_threshold) if largest else by_threshold
+    assert unit == 1 or original.threshold.max() * 254 * 2 * unit / largest > 2**17 - 1  # the next one does not fit
     assert group.scale == error.scale == pytest.approx(scale, rel=1e-15)
     weights = connection.weights.toarray()
     for n in range(5):
         for m in range(6):
             assert weights[n, m] % 2 == 0
             assert -254 <= weights[n, m] <= 254
-            assert abs(weights[n, m] - scale * original.weights[n, m]) <= 1 + 1e-9
+            assert abs(weights[n, m] - scale / unit * original.weights[n, m]) <= 1 + 1e-9
         assert int(group.vth[n]) in nearest(scale * original.threshold[n])
         assert 0 <= group.vth[n] <= 2**17 - 1
         assert int(group.du[n]) + 1 in nearest(4096 * original.du[n])
@@ -95,11 +97,51 @@ def test_largest_weight_uses_the_whole_range():
     assert group.vth.tolist() == [1016, 1016]
 
 
-def test_threshold_bounds_the_scale():
+def test_threshold_that_would_not_fit_lowers_the_exponent_not_the_weights():
     connection, group, _ = quantise(layer([[0.01, -0.005]], threshold=100.0), "input", ARITHMETIC)
-    assert group.vth.tolist() == [131_071]
-    assert group.scale == pytest.approx(1310.71)
-    assert connection.weights.toarray().tolist() == [[14, -6]]
+    assert connection.weight_exp == -5
+    assert connection.weights.toarray().tolist() == [[254, -128]]
+    assert group.scale == pytest.approx(254 / 0.01 / 32)
+    assert group.vth.tolist() == [79_375]  # twice as much would be beyond 131,071
+
+
+def test_threshold_beyond_all_exponents_bounds_the_scale():
+    connection, group, _ = quantise(layer([[0.01, -0.005]], threshold=10_000.0), "input", ARITHMETIC)
+    assert (connection.weight_exp, group.vth.tolist()) == (-8, [131_071])
+    assert group.scale == pytest.approx(13.1071)
+    assert connection.weights.toarray().tolist() == [[34, -16]]
+
+
+def wide(sources, threshold, du=1.0):
+    """One neuron whose sources all push the same way, another that half of them hold back."""
+    weights = np.full((2, sources), 0.5)
+    weights[1, ::2] = -0.5
+    return layer(weights, threshold=threshold, du=du, dv=1.0)
+
+
+@pytest.mark.parametrize(
+    ("sources", "du", "exponent"), [(516, 1.0, 0), (517, 1.0, -1), (4000, 1.0, -3), (516, 0.25, -2)]
+)
+def test_a_current_that_might_wrap_lowers_the_exponent_until_it_cannot(sources, du, exponent):
+    original = wide(sources, 100.0, du)  # a current of 200 weights
+    connection, group, error = quantise(original, "input", ARITHMETIC, steps=60)
+    assert connection.weight_exp == exponent
+    assert np.abs(connection.weights.toarray()).min() == 254
+    assert error.headroom <= 1
+    spikes = (np.random.default_rng(0).random((3, 60, sources)) < 0.3).astype(np.uint8)
+    spikes[0] = 1
+    program = Program("loihi2", sources, 60, 1e-3, (connection,), (group,))
+    got = run_integer(program, spikes, record_potentials=True).u["lif1"] / group.scale / 64
+    wanted = np.zeros((3, 2))
+    for step in range(60):
+        wanted = (1 - du) * wanted + spikes[:, step] @ original.weights.T
+        assert np.abs(got[:, step] - wanted).max() < 2 / du / group.scale  # rounded down, and truncated
+
+
+def test_a_fine_threshold_is_worth_more_than_room_for_all_spikes_at_once():
+    connection, group, error = quantise(wide(4000, 3.0), "input", ARITHMETIC)
+    assert (connection.weight_exp, group.vth.tolist()) == (-2, [381] * 2)  # half of it would be coarser than weights
+    assert error.headroom > 1
 
 
 def test_names_source_and_shape_pass_through():
@@ -162,7 +204,7 @@ def test_clipped_bias_is_reported():
 def test_errors_equal_a_loop(seed):
     original = random_layer(seed)
     connection, group, error = quantise(original, "input", ARITHMETIC)
-    weights = connection.weights.toarray()
+    weights = connection.weights.toarray() * 2.0**connection.weight_exp
     squares = differences = declared = lost = 0
     for n in range(5):
         for m in range(6):

@@ -196,20 +196,53 @@ def test_convolutions_pools_and_folded_batch_norm_are_those_of_the_definition(no
     assert all(fired.any() for fired in record.values())
 
 
+def wide(tau_syn=None):
+    """A network whose first layer would wrap: 3,000 weights of one sign."""
+    quantised = network("3000-5-4", (3000,), make=neurons(0.5, tau_syn))
+    with torch.no_grad():
+        weight = quantised.get_parameter("fc1.weight")
+        weight.abs_()
+        quantised.get_parameter("lif1.raw_threshold").fill_(30.0)
+    return quantised
+
+
+@pytest.mark.parametrize("tau_syn", [None, 0.9])
+def test_a_wide_layer_has_room_for_all_spikes_at_once(tau_syn):
+    quantised = wide(tau_syn)
+    integers = quantised.integers(quantised.stages[0])
+    assert integers.weight_exp < 0
+    assert integers.weights.max() == 254
+    kept = 4096 / (4096 - integers.constants.keep_u)
+    assert integers.weights.sum(1).max() * 2.0**integers.weight_exp * kept < 2**17
+    record, _ = assert_is_the_reference(quantised, np.ones((STEPS, 3, 3000), np.float32))
+    assert record["lif1"].any()
+    again = QuantisedNetwork(quantised.on_grid(), ARITHMETIC)
+    assert again.integers(again.stages[0]).weight_exp == integers.weight_exp
+    assert torch.equal(again.integers(again.stages[0]).weights, integers.weights)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), tau=st.sampled_from([0.3, 0.5, 0.9, 1.0]), bias=st.booleans())
 def test_what_is_exported_and_compiled_are_the_very_integers(seed, tau, bias):
-    quantised = network("9-7-4", (9,), make=neurons(tau), bias=bias, seed=seed)
+    assert_compiled_are_the_very_integers(network("9-7-4", (9,), make=neurons(tau), bias=bias, seed=seed), seed)
+
+
+def test_what_is_compiled_of_a_wide_layer_are_the_very_integers():
+    assert_compiled_are_the_very_integers(wide(), 0)
+
+
+def assert_compiled_are_the_very_integers(quantised, seed):
     program = compile_graph(to_nir(quantised, STEPS), TARGET, STEPS).program
     for (connection, group), stage in zip(program.layers(), quantised.stages, strict=True):
         integers = quantised.integers(stage)
+        assert connection.weight_exp == integers.weight_exp
         assert np.array_equal(connection.matrix.toarray(), integers.weights.numpy())
         assert np.array_equal(group.vth, integers.constants.vth.numpy())
         assert np.array_equal(
             group.bias_mant << group.bias_exp, np.broadcast_to(integers.constants.bias, group.vth.shape)
         )
         assert (4096 - group.dv == integers.constants.keep_v).all()
-    signal = spikes(9, seed=seed)
+    signal = spikes(program.input_size, seed=seed)
     trace = run_integer(program, signal.transpose(1, 0, 2).astype(np.uint8))
     for name, fired in observe(quantised, torch.from_numpy(signal)).spikes.items():
         assert np.array_equal(trace.spikes[name], fired.detach().numpy().transpose(1, 0, 2))

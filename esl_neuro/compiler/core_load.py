@@ -1,0 +1,272 @@
+"""What the axons of a connection take of each core that its targets are on.
+
+Synaptic memory is counted in the formats of Loihi 1 as nengo-loihi 1.1.0 counts them (``nengo_loihi/block.py``); no
+other format has been published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import Connection, IntArray
+from esl_neuro.compiler.tiling import Tiling
+
+WEIGHT_BITS = 8
+SMALLEST_INDEX_BITS = 6  # of 6 to 12; one bit more for each doubling beyond
+RUN = 64  # synapses of an axon that share a header
+HEADER_BITS = 10
+WORD_BITS = 64
+
+CHUNK = 2**21  # counts of synapses held at a time
+FloatArray = NDArray[np.float32]
+Limits: TypeAlias = "Mapping[str, float | None]"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the axons of one connection take.
+
+    Attributes
+    ----------
+    used : dict of str to int64 array, shape of the tiling's parts
+        ``"synapses"``, ``"synaptic_memory"`` (bits) and ``"input_axons"`` of each core.
+    reached : int64 array, shape (sources,)
+        Cores that each source reaches.
+    """
+
+    used: dict[str, IntArray]
+    reached: IntArray
+
+
+def exceeds(used: Mapping[str, IntArray], limits: Limits) -> bool:
+    """Whether some core holds more than a limit; None is no limit."""
+    return any(limit is not None and int(used[name].max()) > limit for name, limit in limits.items() if name in used)
+
+
+def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
+    """Return the bits that the synapses of a core take, in the smaller of two formats.
+
+    Sparse: each synapse holds weight, delay and index of its neuron. Dense: each axon holds a weight for every neuron.
+    Runs of up to 64 synapses share a header of 10 bits, and fill words of 64 bits.
+
+    Parameters
+    ----------
+    axons : int64 array
+        ``axons[n]``: how many axons have ``n`` synapses on the core.
+    neurons : int
+        Neurons of the core.
+    delay_bits : int
+        Bits of the delay of each synapse.
+
+    Examples
+    --------
+    >>> memory_bits(np.array([0, 0, 0, 1]), 8)  # one axon with 3 synapses: 3 * 14 + 10 bits, in one word
+    64
+    """
+    index_bits = max(SMALLEST_INDEX_BITS, (neurons - 1).bit_length())
+    synapses = np.arange(axons.size)
+    sparse = int(axons @ _axon_bits(synapses, WEIGHT_BITS + delay_bits + index_bits))
+    dense = int(axons[1:].sum() * _axon_bits(np.array([neurons]), WEIGHT_BITS + delay_bits)[0])
+    return min(sparse, dense)
+
+
+def _axon_bits(synapses: IntArray, bits: int) -> IntArray:
+    runs, rest = np.divmod(synapses, RUN)
+    last = np.where(rest > 0, _words(rest * bits + HEADER_BITS), 0)
+    return np.asarray(runs * _words(np.array(RUN * bits + HEADER_BITS)) + last)
+
+
+def _words(bits: IntArray) -> IntArray:
+    return -(-bits // WORD_BITS) * WORD_BITS
+
+
+def _amounts(counts: IntArray, neurons: int, delay_bits: int) -> tuple[int, int, int]:
+    """Return synapses, memory and axons of a core, of the synapses that each source has there (0 is no axon)."""
+    axons = np.bincount(counts)
+    return int(axons @ np.arange(axons.size)), memory_bits(axons, neurons, delay_bits), int(axons[1:].sum())
+
+
+NAMES = ("synapses", "synaptic_memory", "input_axons")  # in the order of `_amounts`
+
+
+@dataclass(frozen=True)
+class MatrixWires:
+    """The synapses of a matrix.
+
+    Attributes
+    ----------
+    source : str
+        Name of the group.
+    pattern : csr_matrix of int32, shape (targets, sources)
+        1 for each synapse.
+    delay_bits : int
+        Bits of the delay of each synapse.
+    """
+
+    source: str
+    pattern: sp.csr_matrix
+    delay_bits: int
+
+    def load(self, tiling: Tiling, limits: Limits) -> Load | None:
+        """Return what the axons take of each core; None as soon as they take more than a limit."""
+        tile = tiling.tile_of_neuron()
+        members = sp.csr_matrix(
+            (np.ones(tile.size, dtype=np.int32), (tile, np.arange(tile.size))), shape=(tiling.tiles, tile.size)
+        )
+        counted = members @ self.pattern  # (tiles, sources)
+        neurons = tiling.neurons.ravel()
+        amounts = np.array(
+            [
+                _amounts(counted.data[slice(*counted.indptr[at : at + 2])], int(neurons[at]), self.delay_bits)
+                for at in range(tiling.tiles)
+            ]
+        )
+        used = {name: amounts[:, at].reshape(tiling.parts) for at, name in enumerate(NAMES)}
+        if exceeds(used, limits):
+            return None
+        return Load(used, np.bincount(counted.indices, minlength=self.pattern.shape[1]))
+
+
+@dataclass(frozen=True)
+class KernelWires:
+    """The synapses of a convolution.
+
+    Tiles that see their part of the source alike are counted once, for many parts of the channels in one product.
+
+    Attributes
+    ----------
+    source : str
+        Name of the group.
+    kernel : Kernel
+        Its ``output_shape`` is that of the layer that is cut.
+    delay_bits : int
+        Bits of the delay of each synapse.
+    """
+
+    source: str
+    kernel: Kernel
+    delay_bits: int
+
+    @cached_property
+    def _there(self) -> FloatArray:
+        return np.asarray(self.kernel.weights != 0, dtype=np.float32)
+
+    def load(self, tiling: Tiling, limits: Limits) -> Load | None:
+        """Return what the axons take of each core; None as soon as they take more than a limit."""
+        used = {name: np.zeros(tiling.parts, dtype=np.int64) for name in NAMES}
+        reached = np.zeros(self.kernel.input_shape, dtype=np.int64)
+        views = [(down, across) for down in _views(self.kernel, 0, tiling) for across in _views(self.kernel, 1, tiling)]
+        for down, across in sorted(views, key=lambda pair: -pair[0].taps.sum() * pair[1].taps.sum()):
+            for first, counts in self._counts(down, across, tiling):
+                parts = np.arange(first, first + len(counts))
+                neurons = down.size * across.size * np.diff(tiling.channels)[parts]
+                amounts = np.array(
+                    [
+                        _amounts(part.ravel(), int(size), self.delay_bits)
+                        for part, size in zip(counts, neurons, strict=True)
+                    ]
+                )
+                alike = np.ix_(np.array(down.tiles), np.array(across.tiles), parts)
+                for at, name in enumerate(NAMES):
+                    used[name][alike] = amounts[:, at]
+                if exceeds({name: amounts[:, at] for at, name in enumerate(NAMES)}, limits):
+                    return None
+                hits = np.count_nonzero(counts, axis=0)
+                for top in down.first:
+                    for left in across.first:
+                        reached[:, top : top + hits.shape[1], left : left + hits.shape[2]] += hits
+        return Load(used, reached.ravel())
+
+    def _counts(self, down: _View, across: _View, tiling: Tiling) -> Iterator[tuple[int, IntArray]]:
+        """Yield the first of some parts of the channels, and each source's synapses there.
+
+        Their shape is (parts, in channels, rows seen, columns seen).
+        """
+        rows, columns = down.taps.shape[0], across.taps.shape[0]
+        window = np.kron(down.taps, across.taps).T  # (taps, positions seen)
+        step = max(1, CHUNK // max(1, self.kernel.input_shape[0] * rows * columns))
+        for first in range(0, tiling.parts[2], step):
+            bounds = tiling.channels[first : first + step + 1]
+            taps = self._taps(bounds)
+            counts = taps.reshape(-1, window.shape[0]) @ window
+            yield first, counts.reshape(*taps.shape[:2], rows, columns).astype(np.int64)
+
+    def _taps(self, bounds: IntArray) -> FloatArray:
+        """Count the weights that are not zero, shape (parts of the output channels, in channels, height, width)."""
+        there = self._there[bounds[0] : bounds[-1]]
+        if self.kernel.groups == 1:
+            return np.asarray(np.add.reduceat(there, bounds[:-1] - bounds[0], axis=0))
+        channels, per_group = np.arange(bounds[0], bounds[-1]), self.kernel.weights.shape[1]
+        group = channels // (self.kernel.weights.shape[0] // self.kernel.groups)
+        part = np.searchsorted(bounds, channels, side="right") - 1
+        taps = np.zeros((bounds.size - 1, self.kernel.input_shape[0], *there.shape[2:]), dtype=np.float32)
+        np.add.at(taps, (part[:, None], group[:, None] * per_group + np.arange(per_group)), there)
+        return taps
+
+
+@dataclass(frozen=True)
+class _View:
+    """Parts of the rows (or columns) of a layer that see the rows (or columns) of their source alike.
+
+    Attributes
+    ----------
+    tiles : list of int
+        The parts.
+    first : list of int
+        For each of them, the first row that it sees.
+    size : int
+        Rows of such a part.
+    taps : float32 array, shape (rows seen, taps)
+        1 where a tap falls on a row.
+    """
+
+    tiles: list[int]
+    first: list[int]
+    size: int
+    taps: FloatArray
+
+
+def _views(kernel: Kernel, axis: int, tiling: Tiling) -> list[_View]:
+    bounds = (tiling.rows, tiling.columns)[axis]
+    views: dict[tuple[int, bytes], _View] = {}
+    for tile, (start, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        taps, low = _seen(kernel, axis, (start, end))
+        view = views.setdefault((end - start, taps.tobytes()), _View([], [], end - start, taps))
+        view.tiles.append(tile)
+        view.first.append(low)
+    return list(views.values())
+
+
+def _seen(kernel: Kernel, axis: int, positions: tuple[int, int]) -> tuple[FloatArray, int]:
+    """Return which tap sees which source row (or column), shape (rows seen, taps), and the first row seen."""
+    taps, dilation, stride = kernel.weights.shape[2 + axis], kernel.dilation[axis], kernel.stride[axis]
+    starts = np.arange(*positions) * stride - kernel.padding[axis]
+    sources = starts[:, None] + np.arange(taps) * dilation
+    low, high = max(0, int(sources.min())), min(kernel.input_shape[1 + axis], int(sources.max()) + 1)
+    seen = np.zeros((max(high - low, 0), taps), dtype=np.float32)
+    position, tap = np.nonzero((sources >= low) & (sources < high))
+    seen[sources[position, tap] - low, tap] = 1
+    return seen, low
+
+
+Wires: TypeAlias = "MatrixWires | KernelWires"
+
+
+def wires(connection: Connection, shape: tuple[int, int, int], delay_bits: int) -> Wires:
+    """Return what counts a connection's synapses on the cores of a layer of (channels, rows, columns)."""
+    weights = connection.weights
+    if isinstance(weights, Kernel) and weights.output_shape == shape:
+        return KernelWires(connection.source, weights, delay_bits)
+    matrix = connection.matrix
+    ones = np.ones(matrix.nnz, dtype=np.int32)
+    return MatrixWires(
+        connection.source, sp.csr_matrix((ones, matrix.indices, matrix.indptr), shape=matrix.shape), delay_bits
+    )

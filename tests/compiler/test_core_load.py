@@ -1,0 +1,58 @@
+"""What axons take of a core: by hand, and at the edges of an image synapse by synapse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esl_neuro.compiler.core_load import memory_bits, wires
+from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.program import Connection
+from esl_neuro.compiler.tiling import Tiling
+
+UNLIMITED = {"synapses": None, "synaptic_memory": None, "input_axons": None}
+
+
+@pytest.mark.parametrize(
+    ("axons", "neurons", "delay_bits", "bits"),
+    [
+        ([0], 10, 0, 0),
+        ([0, 1], 1, 0, 64),
+        ([0, 0, 0, 1], 8, 0, 64),  # 3 * (8 + 6) + 10 = 52
+        ([0, 0, 0, 0, 1], 8, 0, 128),  # 4 * (8 + 6) + 10 = 66; dense: 8 * 8 + 10 = 74, two words as well
+        ([0] * 6 + [1], 6, 0, 64),  # dense: 6 * 8 + 10 = 58
+        ([0] * 64 + [1], 64, 0, 576),  # dense: 64 * 8 + 10 = 522
+        ([0] * 65 + [1], 1000, 0, 1216 + 64),  # 64 * (8 + 10) + 10 = 1162, and one more: 28
+        ([0, 2], 100, 6, 128),  # 8 + 6 + 7 + 10 = 31 each
+    ],
+)
+def test_memory_by_hand(axons, neurons, delay_bits, bits):
+    assert memory_bits(np.array(axons), neurons, delay_bits) == bits
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_kernel_and_its_matrix_take_the_same(data):
+    """Strides, dilations, groups, and patches that see nothing but padding."""
+    draw = data.draw
+    groups, stride, dilation = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    taps = 2 * rng.integers(-1, 2, (2 * draw(st.integers(1, 2)), 4 // groups, 3, 2)).astype(np.int32)
+    padding = draw(st.integers(0, 6)), draw(st.integers(0, 6))
+    kernel = Kernel(taps, (4, 5, 6), (stride, 1), padding, (1, dilation), groups)
+    channels, rows, columns = kernel.output_shape
+    sizes = (rows, columns, channels)
+    tiling = Tiling.even((channels, rows, columns), tuple(draw(st.integers(1, size)) for size in sizes))
+    as_kernel = wires(Connection("a", "b", kernel, 0, 0), (channels, rows, columns), 2)
+    as_matrix = wires(Connection("a", "b", kernel.matrix(), 0, 0), (channels, rows, columns), 2)
+    loads = [each.load(tiling, UNLIMITED) for each in (as_kernel, as_matrix)]
+    assert np.array_equal(loads[0].reached, loads[1].reached)
+    for name in UNLIMITED:
+        assert np.array_equal(loads[0].used[name], loads[1].used[name])
+        most = int(loads[0].used[name].max())
+        for each in (as_kernel, as_matrix):
+            assert each.load(tiling, {name: most}) is not None
+            assert most == 0 or each.load(tiling, {name: most - 1}) is None
+    assert np.array_equal(kernel.fan_in(), np.diff(kernel.matrix().indptr))
