@@ -12,7 +12,7 @@ from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
 from esl_neuro.cli.energy_validate import validate
-from esl_neuro.cli.network_run import Activity, activity_options, run_network
+from esl_neuro.cli.network_run import Activity, activity_options, placement_option, placing, run_network
 from esl_neuro.cli.workspace import latest_export
 
 if TYPE_CHECKING:
@@ -90,11 +90,7 @@ for command in (compare, import_log, measure, validate):
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     help="Measurement of 'energy import' or 'energy measure' to show as a row.",
 )
-@click.option(
-    "--placement",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
-    help="Core of each neuron: .npz with an array for each layer; adds messages and hops.",
-)
+@placement_option
 @click.option(
     "--preset", help="A published comparison: esl2023 (needs no network), hu2018, kerasspiking, horowitz-ac-mac."
 )
@@ -110,7 +106,7 @@ def report(
     plots: Path | None,
     plot_format: str,
     measured: tuple[Path, ...],
-    placement: Path | None,
+    placement: str | None,
     preset: str | None,
     activity: Activity,
     runs: Path,
@@ -150,19 +146,25 @@ def report_network(
     targets: tuple[str, ...],
     tick_s: float,
     measured: tuple[Path, ...] = (),
-    placement: Path | None = None,
+    placement: str | None = None,
 ) -> EnergyReport:
     """Run, count and price a network."""
     from esl_neuro.energy.measurement import Measurement
-    from esl_neuro.energy.placement import read_placement
     from esl_neuro.energy.report import energy_report
 
     names = target_names(targets)
     measurements = [Measurement.load(path) for path in measured]
-    cores = None if placement is None else read_placement(placement)
+    cores = placing(placement)
     run = run_network(folder, activity)
     return energy_report(
-        run.program, run.trace, names, tick_s, cores, measurements, ran_on=run.ran_on, accuracy=run.accuracy
+        run.program,
+        run.trace,
+        names,
+        tick_s,
+        cores(run.program),
+        measurements,
+        ran_on=run.ran_on,
+        accuracy=run.accuracy,
     )
 
 

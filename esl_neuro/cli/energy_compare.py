@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, emit, json_option
-from esl_neuro.cli.network_run import Activity, activity_options, run_network
+from esl_neuro.cli.network_run import Activity, activity_options, placement_option, placing, run_network
 
 
 @click.command(
@@ -30,6 +30,7 @@ from esl_neuro.cli.network_run import Activity, activity_options, run_network
     show_default=True,
     help="Seconds per time step on a chip, for static power.",
 )
+@placement_option
 @activity_options
 @json_option
 def compare(
@@ -37,6 +38,7 @@ def compare(
     second: Path,
     targets: tuple[str, ...],
     tick_s: float,
+    placement: str | None,
     activity: Activity,
     runs: Path,  # noqa: ARG001 (an option that all commands on networks share)
     as_json: bool,
@@ -51,10 +53,10 @@ def compare(
     from esl_neuro.energy.counts import count
     from esl_neuro.report.comparison_text import render_comparison
 
-    names = target_names(targets or TARGETS)
+    names, cores = target_names(targets or TARGETS), placing(placement)
     ran = [run_network(path, activity) for path in (first, second)]
     one, other = (
-        Side(str(path), run.ran_on, run.accuracy, count(run.program, run.trace))
+        Side(str(path), run.ran_on, run.accuracy, count(run.program, run.trace, cores(run.program)))
         for path, run in zip((first, second), ran, strict=True)
     )
     result = compare_counts(one, other, names, tick_s)

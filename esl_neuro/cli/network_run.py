@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from esl_neuro.backends.trace import Payloads, Trace
     from esl_neuro.compiler.program import Program
+    from esl_neuro.energy.placement import Placement
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 GRADED_BITS = 8
+COMPILER = "compiler"
 COMPILED_FOR = "loihi2"  # the integers of a NIR file; counts do not depend on the chip
 
 
@@ -118,6 +120,29 @@ def activity_options(function: Function) -> Function:
     for option in reversed(options):
         result = option(result)
     return result  # type: ignore[no-any-return]
+
+
+placement_option = click.option(
+    "--placement",
+    metavar="[FILE|compiler]",
+    help="Cores: 'compiler', or .npz with the core of each neuron by layer; adds messages and hops.",
+)
+
+
+def placing(given: str | None) -> Callable[[Program], Placement | None]:
+    """Return what places a program, a file already read.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read.
+    """
+    from esl_neuro.energy.placement import compiled_placement, read_placement
+
+    if given == COMPILER:
+        return compiled_placement
+    placement = None if given is None else read_placement(Path(given))
+    return lambda _program: placement
 
 
 def run_network(path: Path, activity: Activity) -> NetworkRun:

@@ -11,8 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.program import IntArray
+from esl_neuro.compiler.placement import place
+from esl_neuro.compiler.program import IntArray, Program
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
 
 # Loihi: 32 tiles of four cores, eight columns of four tiles, numbered as SANA-FE does (arch/loihi.yaml).
 CORES_PER_TILE = 4
@@ -46,6 +48,14 @@ class Placement:
     def size(self) -> int:
         """Cores of the mesh."""
         return self.cores_per_tile * self.tiles_per_column * self.columns
+
+    @property
+    def mesh(self) -> str:
+        """The mesh in words."""
+        return (
+            f"a mesh of {self.columns} columns of {self.tiles_per_column} tiles of {self.cores_per_tile} cores, "
+            "numbered column by column, as of Loihi"
+        )
 
     def cores(self, name: str, neurons: int) -> IntArray:
         """Cores of a group.
@@ -85,6 +95,11 @@ def read_placement(path: Path) -> Placement:
             return Placement({name: np.asarray(file[name], dtype=np.int64) for name in file.files})
     except (OSError, ValueError, BadZipFile) as error:
         raise BadInput(f"{path}: no readable .npz file of core numbers: {error}") from error
+
+
+def compiled_placement(program: Program) -> Placement:
+    """Cores as the compiler puts the groups of a program on its chip; the input lines are on none."""
+    return Placement(place(program, load_target(program.target)).core_of_neuron)
 
 
 def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, placement: Placement) -> IntArray:

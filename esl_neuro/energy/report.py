@@ -223,7 +223,10 @@ def energy_report(
         break_evens=tuple(_break_evens(counts, estimates, hardware, draws)),
         measurements=tuple(measurements),
         ratios=gpu_ratios(estimates),
-        warnings=tuple(_warnings(program, trace, counts, hardware, bool(measurements))),
+        warnings=(
+            *_warnings(program, trace, counts, hardware, bool(measurements)),
+            *(() if placement is None else (f"messages and hops are those of {placement.mesh}",)),
+        ),
     )
 
 

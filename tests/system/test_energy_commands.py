@@ -153,6 +153,23 @@ def test_a_placement_adds_messages_and_hops(run):
     assert 0 < placed["counts"]["layers"][1]["messages"] <= 2 * layers[1]["spikes_in"]
 
 
+def test_the_compilers_own_placement_is_one(run):
+    command = f"{REPORT} {EXPORT} --samples 3 --target loihi --placement compiler"
+    report = run.json(f"{command} --json")
+    layers = report["counts"]["layers"]
+    # Every layer of this network fits on one core, so that each spike is one message; some input lines lead nowhere.
+    assert layers[1]["messages"] == layers[1]["spikes_in"]
+    assert 0 < layers[0]["messages"] <= layers[0]["spikes_in"]
+    assert [layer["hops_ew"] for layer in layers] == [None, 0]
+    assert "messages sent" in run(f"{command} --explain loihi:silicon").stdout
+    assert "as of Loihi" in run(command).stdout
+    compared = run(f"esl-neuro energy compare {EXPORT} {EXPORT} --backend integer --samples 3 --placement compiler")
+    assert compared.returncode == 0, compared.stderr
+    done = run(f"{REPORT} {EXPORT} --samples 3 --placement complier")
+    assert done.returncode == 2
+    assert "complier: no readable .npz file" in done.stderr
+
+
 def test_csv_charts_and_citation(run):
     done = run(f"{REPORT} {EXPORT} --samples 3 --csv energy.csv --plots figures --cite")
     assert done.returncode == 0, done.stderr
