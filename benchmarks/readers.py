@@ -97,7 +97,8 @@ def randomise(network: nn.Module) -> nn.Module:
             connection.weight.mul_(GAIN)
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                assert layer.running_mean is not None and layer.running_var is not None
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
                 layer.running_mean.normal_(0, 0.2)
                 layer.running_var.uniform_(0.5, 2.0)
                 layer.weight.uniform_(0.5, 1.5)

@@ -43,7 +43,7 @@ def read_graph(path: Path) -> nir.NIRGraph:
         If there is no such file, or it is no NIR file.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file")
+        raise BadInput(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
         return _unchecked(path)
     except Exception as error:  # the reader raises whatever HDF5 or a node constructor raises
