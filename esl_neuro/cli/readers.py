@@ -26,6 +26,7 @@ def verify_file(file: Path, names: tuple[str, ...] = (), folder: Path | None = N
     from esl_neuro.interchange.readers import READERS, ask, make_case
 
     case, chosen = make_case(file, **options), names or (*READERS, LAVA)
+    talk(f"{file}: asking {', '.join(chosen)}")
     verdicts = [asdict(verdict) for verdict in ask(case, [name for name in chosen if name != LAVA], folder)]
     if LAVA in chosen:
         verdicts.append(asdict(ask_lava(case, file)))

@@ -15,7 +15,7 @@ from esl_neuro.cli.readers import refuse_difference as refuse_reader
 from esl_neuro.cli.readers import render as render_readers
 from esl_neuro.cli.run import refuse_difference, run_export, simulate
 from esl_neuro.cli.workspace import latest_export
-from esl_neuro.errors import CheckFailed
+from esl_neuro.errors import CheckFailed, MissingDependency
 
 READERS = ("norse", "snntorch", "spikingjelly", "nirtorch", LAVA)
 
@@ -94,6 +94,8 @@ def prove(folder: Path, golden: bool, without_lava: bool, samples: int | None) -
     ------
     CheckFailed
         If the program or the golden trace is not what the NIR graph and the simulator give.
+    MissingDependency
+        If Lava is asked for and not installed.
     """
     differing = recompile(folder)
     if differing:
@@ -105,10 +107,13 @@ def prove(folder: Path, golden: bool, without_lava: bool, samples: int | None) -
     document["golden"] = {"integer": _repeat_golden(folder, "integer")}
     if without_lava:
         return document
-    if golden:
-        document["golden"]["lava"] = _repeat_golden(folder, "lava")
-    else:
-        document["lava"], _ = run_export(folder, "lava", samples)
+    try:
+        if golden:
+            document["golden"]["lava"] = _repeat_golden(folder, "lava")
+        else:
+            document["lava"], _ = run_export(folder, "lava", samples)
+    except MissingDependency as missing:
+        raise MissingDependency(f"{missing}; 'esl-neuro verify --without-lava' proves all the rest") from missing
     return document
 
 

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.interchange.comparison import Divergence, compare
 from esl_neuro.interchange.files import read_nir
-from esl_neuro.interchange.graphs import NEURONS, flat, order, time_step
+from esl_neuro.interchange.graphs import NEURONS, flat, order
 from esl_neuro.interchange.reference import Simulation, simulate
+from esl_neuro.time_step import time_step
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
 READERS: dict[str, tuple[str, ...]] = {
