@@ -30,6 +30,7 @@ from esl_neuro.compiler.program import INPUT
 from esl_neuro.compiler.structure import Structure, read_structure
 from esl_neuro.compiler.timing import TooFast, latencies
 from esl_neuro.errors import BadInput
+from esl_neuro.time_step import time_step
 
 NO_TIME_STEP = "no-time-step"
 
@@ -43,7 +44,7 @@ def read_graph(path: Path) -> nir.NIRGraph:
         If there is no such file, or it is no NIR file.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file")
+        raise BadInput(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
         return _unchecked(path)
     except Exception as error:  # the reader raises whatever HDF5 or a node constructor raises
@@ -116,26 +117,6 @@ def analyse(graph: nir.NIRGraph, dt_s: float | None = None) -> tuple[FloatNetwor
             found = [finding for finding in found if finding.kind not in ("time-constant", "delay")]
         findings += found
     return (None if errors(findings) else network), findings
-
-
-def time_step(graph: nir.NIRGraph, dt_s: float | None = None) -> float:
-    """Return the time step in seconds: the given one, else that of the metadata.
-
-    Raises
-    ------
-    BadInput
-        If there is none, or it is not positive.
-    """
-    value = dt_s if dt_s is not None else graph.metadata.get("dt_s")
-    if value is None:
-        raise BadInput("the NIR graph has no 'dt_s' in its metadata; give the time step in seconds (--dt)")
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"'dt_s' of the NIR graph is {value!r}; it must be a number of seconds") from error
-    if not 0 < seconds < np.inf:
-        raise BadInput(f"the time step is {seconds:g} s; it must be positive")
-    return seconds
 
 
 @dataclass

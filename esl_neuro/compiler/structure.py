@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,8 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
     (start,), (end,) = ends
     edges = [edge for edge in edges if edge[0] in nodes and edge[1] in nodes]
     findings += _check_ends(edges, start, end)
-    findings += _check_reached(nodes, edges, start, end)
+    if not any(finding.kind == "missing-node" for finding in findings):  # else what lies behind seems unreached
+        findings += _check_reached(nodes, edges, start, end)
     if errors(findings):
         return None, findings
     late = closing_edges(start, [edge for edge in edges if not _delays(nodes[edge[0]], dt_s)], nodes)
@@ -146,7 +148,7 @@ def _check_counts(graph: nir.NIRGraph, prefix: str) -> list[Finding]:
 
 def _check_edges(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list[Finding]:
     findings = [
-        Finding("missing-node", f"edge '{source}' -> '{target}'", f"there is no node '{name}'")
+        Finding("missing-node", f"edge '{source}' -> '{target}'", f"there is no node '{name}'; {_nearest(name, nodes)}")
         for source, target in edges
         for name in dict.fromkeys((source, target))
         if name not in nodes
@@ -157,6 +159,12 @@ def _check_edges(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list[Findin
         for source, target in sorted(doubles)
     ]
     return findings
+
+
+def _nearest(name: str, nodes: Iterable[str]) -> str:
+    """Suggest the node that an edge may mean."""
+    close = difflib.get_close_matches(name, [str(node) for node in nodes], n=1)
+    return f"did you mean '{close[0]}'?" if close else "add it, or remove the edge"
 
 
 def _check_ends(edges: Sequence[Edge], start: str, end: str) -> list[Finding]:

@@ -191,7 +191,7 @@ def _cause(
     if np.unique(np.asarray(getattr(node, "v_threshold", 0.0))).size > 1:
         return "thresholds differ from neuron to neuron, which the reader may ignore (export them folded)"
     if sum(target == layer for _, target in graph.edges) > 1:
-        return "a join: the reader may run this node before all of its inputs are there"
+        return "a join: the reader may run this node before all inputs are there, and take those of the step before"
     return "unknown: its input or its integration differs before this step"
 
 

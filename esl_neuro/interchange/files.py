@@ -66,7 +66,7 @@ def read_nir(path: Path) -> nir.NIRGraph:
         If there is no such file, or it is no NIR file.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file")
+        raise BadInput(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
         try:
             return nir.read(path)

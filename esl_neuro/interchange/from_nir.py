@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.interchange.graphs import Order, flat, order, time_step
+from esl_neuro.interchange.graphs import Order, flat, order
 from esl_neuro.interchange.making import Discrete, Make, discretise
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
 from esl_neuro.interchange.reference import signal_shapes
 from esl_neuro.snn.layers import Flatten
+from esl_neuro.time_step import time_step
 
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FILTERS = (nir.LI, nir.I, nir.CubaLI)

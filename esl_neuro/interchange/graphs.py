@@ -131,24 +131,4 @@ def _components(names: list[str], edges: list[tuple[str, str]], place: dict[str,
     return tuple(tuple(component) for component in members.values())
 
 
-def time_step(graph: nir.NIRGraph, dt_s: float | None = None) -> float:
-    """Return the time step in seconds: the given one, else that of the metadata.
-
-    Raises
-    ------
-    BadInput
-        If there is none, or it is not positive.
-    """
-    value = dt_s if dt_s is not None else graph.metadata.get("dt_s")
-    if value is None:
-        raise BadInput("the NIR graph has no 'dt_s' in its metadata; give the time step in seconds")
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"'dt_s' of the NIR graph is {value!r}; it must be a number of seconds") from error
-    if not 0 < seconds < np.inf:
-        raise BadInput(f"the time step is {seconds:g} s; it must be positive")
-    return seconds
-
-
 _ENDS = (nir.Input, nir.Output)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nir
 import numpy as np
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.interchange.comparison import Divergence, compare
 from esl_neuro.interchange.files import read_nir
-from esl_neuro.interchange.graphs import NEURONS, flat, order, time_step
+from esl_neuro.interchange.graphs import NEURONS, flat, order
 from esl_neuro.interchange.reference import Simulation, simulate
+from esl_neuro.time_step import time_step
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
 READERS: dict[str, tuple[str, ...]] = {
@@ -54,6 +56,9 @@ PYTHONS = ("3.11", "3.12", "3.13")  # SpikingJelly 2.0 needs 3.11
 RUNNERS = Path(__file__).parent / "runners"
 RATES = (0.2, 0.5, 0.05, 0.8, 1.0)
 """Rates of random input spikes, tried in turn until every layer fires often enough."""
+
+MINIMUM = 10
+"""Spikes that every layer must have."""
 
 PATIENCE_S = 900
 INSTALL = "esl-neuro verify --install-readers"
@@ -182,28 +187,43 @@ class Verdict:
     divergence: Divergence | None = None
 
 
-def verify(
+@dataclass(frozen=True)
+class Case:
+    """A graph, what it is given, and what its equations make of that.
+
+    Attributes
+    ----------
+    graph : nir.NIRGraph
+        Flat, with its time step; an ``I`` node at the end, for which no reader has a counterpart, is left out.
+    fires : list of str
+        Nodes that fire, in order of execution.
+    inputs : float32 array, shape (steps, samples, ...)
+    reference : Simulation
+    """
+
+    graph: nir.NIRGraph
+    fires: list[str]
+    inputs: NDArray[np.float32]
+    reference: Simulation
+
+
+def make_case(
     path: Path,
     *,
-    inputs: NDArray[np.float32] | None = None,
+    inputs: NDArray[Any] | None = None,
     steps: int | None = None,
     samples: int = 8,
     seed: int = 0,
     dt_s: float | None = None,
-    minimum: int = 10,
-    names: Iterable[str] = READERS,
-    folder: Path | None = None,
-) -> tuple[Verdict, ...]:
-    """Run a NIR file in every reader and compare all its spikes with the reference's.
-
-    An ``I`` node at the end, for which no reader has a counterpart, is left out; what would have entered it is
-    compared within a thousandth.
+    minimum: int = MINIMUM,
+) -> Case:
+    """Read a NIR file and run it in the reference.
 
     Parameters
     ----------
     path : Path
         The file.
-    inputs : float32 array, shape (steps, samples, ...), optional
+    inputs : array, shape (steps, samples, ...), optional
         Input spikes; random ones if none are given, at the first of :data:`RATES` at which every layer fires.
     steps : int, optional
         Steps of random inputs; without it, those of the file's metadata, else 50.
@@ -213,6 +233,39 @@ def verify(
         Time step in seconds; without it the file's own.
     minimum : int
         Spikes that every layer must have in the reference, because silence is equal to silence.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, or the reference knows no such graph.
+    CheckFailed
+        If some layer hardly fires, so that nothing would be shown.
+    """
+    graph = flat(read_nir(path))
+    graph.metadata["dt_s"] = time_step(graph, dt_s)
+    ordered = order(graph)
+    fires = [name for component in ordered.components for name in component if isinstance(graph.nodes[name], NEURONS)]
+    if not fires:
+        raise BadInput(f"{path}: no node fires, so there is nothing to compare")
+    graph = _without_readout(graph)
+    if inputs is None:
+        inputs, reference = _random_run(graph, steps or int(graph.metadata.get("steps", 50)), samples, seed, minimum)
+    else:
+        inputs = np.asarray(inputs, dtype=np.float32).reshape(*inputs.shape[:2], *_input_shape(graph))
+        reference = simulate(graph, inputs)
+    _demand_spikes(reference, minimum)
+    return Case(graph, fires, inputs, reference)
+
+
+def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
+    """Run a case in readers and compare all spikes with the reference's, entry by entry.
+
+    What would have entered an ``I`` node at the end is compared within a thousandth.
+
+    Parameters
+    ----------
+    case : Case
+        What is run.
     names : iterable of str
         Which readers.
     folder : Path, optional
@@ -226,32 +279,30 @@ def verify(
     Raises
     ------
     BadInput
-        If the file cannot be read, or the reference knows no such graph.
-    CheckFailed
-        If some layer hardly fires, so that nothing would be shown.
+        If there is no reader of that name.
     """
     chosen, folder = _known(names), folder or default_folder()
-    graph = flat(read_nir(path))
-    graph.metadata["dt_s"] = time_step(graph, dt_s)
-    ordered = order(graph)
-    fires = [name for component in ordered.components for name in component if isinstance(graph.nodes[name], NEURONS)]
-    if not fires:
-        raise BadInput(f"{path}: no node fires, so there is nothing to compare")
-    graph = _without_readout(graph)
-    if inputs is None:
-        inputs, reference = _random_run(graph, steps or int(graph.metadata.get("steps", 50)), samples, seed, minimum)
-    else:
-        inputs = np.asarray(inputs, dtype=np.float32)
-        reference = simulate(graph, inputs)
-    _demand_spikes(reference, minimum)
-    latest = len(fires)  # no program here is later than one step a layer
-    longer = np.concatenate([inputs, np.zeros((latest, *inputs.shape[1:]), np.float32)])
+    latest = len(case.fires)  # no program here is later than one step a layer
+    longer = np.concatenate([case.inputs, np.zeros((latest, *case.inputs.shape[1:]), np.float32)])
     return tuple(
-        _ask(name, folder, graph, fires, longer, reference)
+        _ask(name, folder, case.graph, case.fires, longer, case.reference)
         if name in installed(folder)
         else Verdict(name, "", "absent", f"install it with '{INSTALL}'")
         for name in chosen
     )
+
+
+def verify(
+    path: Path, *, names: Iterable[str] = READERS, folder: Path | None = None, **options: Any
+) -> tuple[Verdict, ...]:
+    """Run a NIR file in readers; :func:`make_case` tells the options, :func:`ask` what is compared."""
+    chosen = _known(names)
+    return ask(make_case(path, **options), chosen, folder)
+
+
+def _input_shape(graph: nir.NIRGraph) -> tuple[int, ...]:
+    (shape,) = graph.nodes[order(graph).input].input_type.values()
+    return tuple(int(side) for side in shape)
 
 
 def _without_readout(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -268,8 +319,7 @@ def _without_readout(graph: nir.NIRGraph) -> nir.NIRGraph:
 def _random_run(
     graph: nir.NIRGraph, steps: int, samples: int, seed: int, minimum: int
 ) -> tuple[NDArray[np.float32], Simulation]:
-    (shape,) = graph.nodes[order(graph).input].input_type.values()
-    draws = np.random.default_rng(seed).random((steps, samples, *(int(side) for side in shape)), dtype=np.float32)
+    draws = np.random.default_rng(seed).random((steps, samples, *_input_shape(graph)), dtype=np.float32)
     for rate in RATES:
         inputs = (draws < rate).astype(np.float32)
         reference = simulate(graph, inputs)

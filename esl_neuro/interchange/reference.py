@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from esl_neuro.errors import BadInput
-from esl_neuro.interchange.graphs import NEURONS, flat, order, time_step
+from esl_neuro.interchange.graphs import NEURONS, flat, order
+from esl_neuro.time_step import time_step
 
 Floats = NDArray[np.float64]
 Step = Callable[[Floats], Floats]

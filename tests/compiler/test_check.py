@@ -8,6 +8,7 @@ import os
 import re
 import time
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
+from esl_neuro.cli.check import check_file, render
 from esl_neuro.cli.main import main
 from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size
@@ -87,6 +89,61 @@ def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
         with pytest.raises(BadInput) as caught:
             compile_any_size(graph, LOIHI2, 3, dt_s)
         assert all(str(finding) in str(caught.value) for finding in wrong)
+
+
+def damage_inside(rng, path):
+    """Break one thing in the HDF5 file: lose it, replace it, or let it be part of itself."""
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = str(rng.choice(names))
+        parent, own = file[name].parent, name.rpartition("/")[2]
+        kind = rng.integers(6)
+        if kind == 0:
+            parent[str(rng.choice(["extra", "v_reset ", "metadata/note"]))] = rng.normal(size=3)
+            return
+        del parent[own]
+        if kind == 1:
+            parent[own] = rng.choice([np.nan, np.inf, -1, 0, 1e300])
+        elif kind == 2:
+            parent[own] = np.array(rng.choice([b"LIF", b"NIRGraph", b"Nothing", b"\xff\xfe"]))
+        elif kind == 3:
+            parent[own] = rng.normal(size=tuple(rng.integers(0, 4, rng.integers(0, 5))))
+        elif kind == 4:
+            parent[own] = h5py.SoftLink(str(rng.choice([parent.name, "/node", "/nowhere"])))
+        elif kind == 5:
+            parent.create_group(own)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A file and what it holds before it is damaged."""
+    path = tmp_path_factory.mktemp("files") / "some.nir"
+    nir.write(path, small())
+    return path, path.read_bytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_every_file_is_judged_or_said_to_be_unreadable_in_one_line(seed, whole):
+    rng, (path, content) = np.random.default_rng(seed), whole
+    kind, damaged = rng.integers(4), bytearray(content)
+    if kind == 1:
+        for _ in range(int(rng.integers(1, 40))):
+            damaged[int(rng.integers(len(damaged)))] = int(rng.integers(256))
+    elif kind == 2:
+        del damaged[int(rng.integers(len(damaged))) :]
+    elif kind == 3:
+        damaged = rng.bytes(int(rng.integers(0, 3000)))
+    path.write_bytes(damaged)
+    if kind == 0:
+        damage_inside(rng, path)
+    try:
+        said = render(check_file(path, "loihi2", 1e-3, None))
+    except BadInput as error:
+        said = str(error)
+    assert said.startswith(str(path))
+    assert "compile" in said or "\n" not in said
 
 
 def test_an_undamaged_graph_compiles():

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.compiler.frontend import analyse, read_graph, read_network, time_step
+from esl_neuro.compiler.frontend import analyse, read_graph, read_network
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.errors import BadInput
+from esl_neuro.time_step import time_step
 
 DT = 1e-3
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import sys
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -10,6 +11,12 @@ import pytest
 from integer_oracle import run
 from test_semantics import assert_same
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from nir_paper import DT_S as DT
+from nir_paper import KINDS, braille, braille_nested, chain, cnn, conv, dt_of, full, judge, lif, pool, write_small
+
+from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
 from esl_neuro.compiler.frontend import analyse, read_graph
 from esl_neuro.compiler.kernel import Kernel
@@ -18,155 +25,77 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 
 LOIHI2 = load_target("loihi2")
-DT = 1e-4
+AS_PUBLISHED = "recurrent, nested, as published"
+GROUPS = {
+    "LIF": ["lif"],
+    "two LIF": ["1", "3"],
+    "CNN (IF, sum pooling)": ["1", "3", "6", "9", "11"],
+    "SCNN (LIF, mean pooling, LI)": ["lif1", "lif2", "li"],
+    "recurrent, with bias": ["bias", "lif1", "lif2"],
+    "recurrent, without bias": ["lif1", "lif2"],
+    "recurrent, nested": ["bias", "lif1.lif", "lif2"],
+}
 
 
-def full(shape, value):
-    return np.full(shape, float(value))
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_small(tmp_path_factory.mktemp("nir"))
 
 
-def pool(kind=nir.SumPool2d, size=2):
-    return kind(np.array([size, size]), np.array([size, size]), np.array([0, 0]))
+def test_every_kind_runs_or_is_refused():
+    assert {*GROUPS, AS_PUBLISHED} == set(KINDS)
 
 
-def graph(shape, outputs, **nodes):
-    every = {
-        "input": nir.Input({"input": np.array(shape)}),
-        **nodes,
-        "output": nir.Output({"output": np.array(outputs)}),
-    }
-    return nir.NIRGraph(every, list(pairwise(every)), metadata={}, type_check=False)
-
-
-def conv(rng, out, channels, taps, shape, stride=1, padding=1):
-    weight = rng.normal(0.05, 0.3, (out, channels, taps, taps)).astype(np.float32)
-    return nir.Conv2d(shape, weight, stride, padding, 1, 1, rng.normal(0, 0.05, out).astype(np.float32))
-
-
-def lif(shape, dt=DT):
-    return nir.LIF(full(shape, 20 * dt), full(shape, 20), full(shape, 0), full(shape, 1), full(shape, 0))
-
-
-def cuba(size):
-    return nir.CubaLIF(
-        tau_syn=full(size, 5 * DT),
-        tau_mem=full(size, 10 * DT),
-        r=full(size, 10),
-        v_leak=full(size, 0),
-        v_threshold=full(size, 1),
-        v_reset=full(size, 0),
-        w_in=full(size, 5),
-    )
-
-
-def one_lif(_rng):
-    """01_lif: a neuron behind a weight."""
-    return graph(
-        (1,),
-        (1,),
-        affine=nir.Affine(full((1, 1), 1), full(1, 0)),
-        lif=nir.LIF(*(full(1, x) for x in (25 * DT, 10, 0, 0.1, 0))),
-    ), DT
-
-
-def cnn(rng):
-    """02_cnn: of sinabs, whose neurons have no time constants and whose time step is 1."""
-    fire = [
-        nir.IF(full(shape, 1), full(shape, 1), full(shape, 0))
-        for shape in ((4, 5, 5), (4, 5, 5), (3, 2, 2), (8,), (5,))
-    ]
-    nodes = {
-        "0": conv(rng, 4, 2, 5, (12, 12), stride=2),
-        "1": fire[0],
-        "2": conv(rng, 4, 4, 3, (5, 5)),
-        "3": fire[1],
-        "4": pool(),
-        "5": conv(rng, 3, 4, 3, (2, 2)),
-        "6": fire[2],
-        "7": nir.Flatten({"input": np.array([3, 2, 2])}, 0, 2),
-        "8": nir.Linear(rng.normal(0.2, 0.5, (8, 12))),
-        "9": fire[3],
-        "10": nir.Linear(rng.normal(0.2, 0.5, (5, 8))),
-        "11": fire[4],
-    }
-    return graph((2, 12, 12), (5,), **nodes), 1.0
-
-
-def scnn(rng):
-    """A spiking CNN with pooling of spikes, mean pooling, and a read-out by potential."""
-    nodes = {
-        "conv1": conv(rng, 4, 1, 3, (8, 8)),
-        "lif1": lif((4, 8, 8)),
-        "pool1": pool(nir.AvgPool2d),
-        "conv2": conv(rng, 6, 4, 3, (4, 4)),
-        "lif2": lif((6, 4, 4)),
-        "pool2": pool(),
-        "flat": nir.Flatten({"input": np.array([6, 2, 2])}, 0, -1),
-        "fc": nir.Affine(rng.normal(0, 0.3, (4, 24)), rng.normal(0, 0.1, 4)),
-        "li": nir.LI(full(4, 20 * DT), full(4, 1), full(4, 0)),
-    }
-    return graph((1, 8, 8), (4,), **nodes), DT
-
-
-def braille(rng, duplicate=False):
-    """03_rnn: two layers, the first one recurrent and written as a graph of its own, biases into synaptic filters."""
-    size, hidden, outputs = 12, 8, 4
-    inner = {
-        "input": nir.Input({"input": np.array([hidden])}),
-        "lif": cuba(hidden),
-        "w_rec": nir.Affine(rng.normal(0, 0.4, (hidden, hidden)), rng.normal(0, 0.1, hidden)),
-        "output": nir.Output({"output": np.array([hidden])}),
-    }
-    edges = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
-    nested = nir.NIRGraph(inner, edges + edges[:1] * duplicate, metadata={}, type_check=False)
-    fc1, fc2 = (
-        nir.Affine(rng.normal(0.2, 0.5, shape), rng.normal(0, 0.1, shape[0]))
-        for shape in ((hidden, size), (outputs, hidden))
-    )
-    return graph((size,), (outputs,), fc1=fc1, lif1=nested, fc2=fc2, lif2=cuba(outputs)), DT
-
-
-@pytest.mark.parametrize(
-    ("make", "names"),
-    [
-        (one_lif, ["lif"]),
-        (cnn, ["1", "3", "6", "9", "11"]),
-        (scnn, ["lif1", "lif2", "li"]),
-        (braille, ["bias", "lif1.lif", "lif2"]),
-    ],
-)
-def test_networks_of_the_nir_paper_compile_from_their_files(make, names, tmp_path):
-    rng = np.random.default_rng(0)
-    written, dt = make(rng)
-    nir.write(tmp_path / "network.nir", written)
-    again = read_graph(tmp_path / "network.nir")
-    network, trace = assert_same(again, rng, dt)
-    assert [group.name for group in network.groups] == names
+@pytest.mark.parametrize("kind", GROUPS)
+def test_networks_of_the_nir_paper_compile_from_their_files(kind, files):
+    rng, graph = np.random.default_rng(0), read_graph(files[kind])
+    dt = dt_of(graph)
+    network, trace = assert_same(graph, rng, dt, rate=0.8)
+    assert [group.name for group in network.groups] == GROUPS[kind]
     assert all(spikes.any() for name, spikes in trace.spikes.items() if name != "li")
-    program = compile_graph(again, LOIHI2, 12, dt).program
-    inputs = (rng.random((8, 12, program.input_size)) < 0.4).astype(np.uint8)
+    program = compile_graph(graph, LOIHI2, 12, dt).program
+    inputs = (rng.random((8, 12, program.input_size)) < 0.8).astype(np.uint8)
     spikes = run(program, inputs).spikes
     assert all(fired.any() for name, fired in spikes.items() if name != "li")
 
 
-def test_recurrent_network_has_the_loop_of_its_nested_graph():
-    network, findings = analyse(braille(np.random.default_rng(0))[0], DT)
+@pytest.mark.lava
+@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+@pytest.mark.parametrize("kind", GROUPS)
+def test_networks_of_the_nir_paper_run_in_lava_as_in_the_integer_simulator(kind, files):
+    result = judge(files[kind], steps=20)
+    assert (result["outcome"], result["differing_in_lava"]) == ("runs", 0)
+    assert result["spikes"] > 10
+
+
+def test_network_whose_edges_name_another_node_is_refused_with_that_reason(files):
+    checked = check_graph(read_graph(files[AS_PUBLISHED]), LOIHI2, dt_s=DT)
+    assert not checked.compiles
+    assert {finding.kind for finding in checked.findings} == {"missing-node"}
+    for edge in ("input' -> 'lif1.lif", "lif' -> 'lif1.lin", "lin' -> 'lif1.lif", "lif' -> 'lif1.output"):
+        reason = f"edge 'lif1.{edge}': there is no node 'lif1.lif'; did you mean 'lif1.lif1'?"
+        assert reason in map(str, checked.findings)
+
+
+@pytest.mark.parametrize("make", [braille, braille_nested])
+def test_recurrent_network_has_its_loop_flat_or_nested(make):
+    network, findings = analyse(make(np.random.default_rng(0)), DT)
+    name = "lif1" if make is braille else "lif1.lif"
     assert findings == []
-    assert [(each.source, each.target, each.delay) for each in network.connections if each.delay] == [
-        ("lif1.lif", "lif1.lif", 1)
-    ]
+    assert [(each.source, each.target, each.delay) for each in network.connections if each.delay] == [(name, name, 1)]
 
 
 def test_file_with_an_edge_twice_is_refused_with_the_edge(tmp_path):
-    """As ``braille_noDelay_bias_zero_subgraph.nir`` of the paper has it, which the library itself no longer opens."""
-    nir.write(tmp_path / "network.nir", braille(np.random.default_rng(0), duplicate=True)[0])
+    graph = braille_nested(np.random.default_rng(0))
+    graph.nodes["lif1"].edges += [("input", "lif")]
+    nir.write(tmp_path / "network.nir", graph)
     with pytest.raises(BadInput, match=r"edge 'lif1.input' -> 'lif1.lif': is there twice; remove one"):
         compile_graph(read_graph(tmp_path / "network.nir"), LOIHI2, 12, DT)
 
 
 def test_time_step_of_1_is_asked_for_where_neurons_have_no_time_constants():
     with pytest.raises(BadInput, match="give the time step in seconds"):
-        compile_graph(cnn(np.random.default_rng(0))[0], LOIHI2, 12)
+        compile_graph(cnn(np.random.default_rng(0)), LOIHI2, 12)
 
 
 def vggsnn(rng, width):
@@ -182,7 +111,7 @@ def vggsnn(rng, width):
             nodes[f"lif{index}"] = lif(shape)
     nodes["flat"] = nir.Flatten({"input": np.array(shape)}, 0, -1)
     nodes["fc"] = nir.Affine(rng.normal(size=(10, int(np.prod(shape)))), full(10, 0))
-    return graph((2, 48, 48), (10,), **nodes)
+    return chain((2, 48, 48), (10,), **nodes)
 
 
 def test_vggsnn_is_compiled_and_placed_without_writing_out_its_kernels(monkeypatch):
@@ -220,7 +149,7 @@ def residual(rng, channels=4, size=6):
         "flat": nir.Flatten({"input": np.array([channels, 1, 1])}, 0, -1),
         "fc": nir.Affine(rng.normal(size=(5, channels)), full(5, 0)),
     }
-    built = graph((3, size, size), (5,), **nodes)
+    built = chain((3, size, size), (5,), **nodes)
     built.edges.append(("lif0", "lif2"))
     return built
 

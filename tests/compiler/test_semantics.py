@@ -17,9 +17,9 @@ from esl_neuro.compiler.reference import simulate
 STEPS = 12
 
 
-def assert_same(graph, rng, dt=DT):
+def assert_same(graph, rng, dt=DT, rate=0.4):
     network = read_network(graph, dt)
-    inputs = (rng.random((STEPS, network.input_size)) < 0.4).astype(float)
+    inputs = (rng.random((STEPS, network.input_size)) < rate).astype(float)
     potentials, spikes, output = simulate_nir(graph, dt, inputs)
     trace = simulate(network, inputs[None])
     near = False

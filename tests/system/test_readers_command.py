@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nir
 import numpy as np
 import pytest
 from command_workspace import Workspace, environment
 
-from esl_neuro.cli.readers import refuse_difference, render
+from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.cli.readers import refuse_difference, render, verify_file
 from esl_neuro.cli.verify import READERS
 from esl_neuro.errors import CheckFailed, MissingDependency
 from esl_neuro.interchange import readers
@@ -41,7 +43,7 @@ def _with_folder(plain, folder):
 
 
 def test_names_of_the_readers_are_those_of_the_room():
-    assert tuple(readers.READERS) == READERS
+    assert (*readers.READERS, "lava") == READERS
 
 
 @pytest.mark.usefixtures("file")
@@ -57,6 +59,47 @@ def test_result_as_json(without_readers):
     done = without_readers.run("esl-neuro verify x.nir --reader norse --json")
     (verdict,) = json.loads(done.stdout)["readers"]
     assert (verdict["reader"], verdict["status"], verdict["divergence"]) == ("norse", "absent", None)
+
+
+@pytest.mark.lava
+@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+@pytest.mark.usefixtures("file")
+def test_lava_runs_the_integers_of_the_file(without_readers):
+    done = without_readers.run("esl-neuro verify x.nir --steps 20 --reader lava --json")
+    assert done.returncode == 0, done.stderr
+    (verdict,) = json.loads(done.stdout)["readers"]
+    assert (verdict["reader"], verdict["status"], verdict["differing"]) == ("lava", "equal", 0)
+    assert verdict["compared"] == 20 * 8 * 4
+    assert verdict["spikes"] > 100
+
+
+def test_a_difference_in_lava_has_a_place(file, monkeypatch):
+    from esl_neuro.backends.integer import run_integer
+
+    def broken(program, inputs, record_potentials):
+        trace = run_integer(program, inputs, record_potentials)
+        trace.spikes["lif"][2, 5, 1] ^= 1
+        return replace(trace, backend="lava")
+
+    monkeypatch.setattr("esl_neuro.backends.lava.run_lava", broken)
+    monkeypatch.setattr("esl_neuro.backends.lava_door.lava_installed", lambda: True)
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "0.10.0")
+    document = verify_file(file, ("lava",), steps=20)
+    (verdict,) = document["readers"]
+    assert (verdict["status"], verdict["differing"]) == ("different", 1)
+    assert "'lif', step 5, sample 2, neuron 1" in render(document)
+    with pytest.raises(CheckFailed, match="not confirmed by lava"):
+        refuse_difference(document)
+
+
+@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+def test_what_has_no_integer_form_is_refused_by_name(file, tmp_path):
+    graph = nir.read(file)
+    graph.nodes["lif"].tau[:] = 0.5e-4
+    nir.write(tmp_path / "short.nir", graph)
+    (verdict,) = verify_file(tmp_path / "short.nir", ("lava",), steps=20)["readers"]
+    assert verdict["status"] == "refused"
+    assert "node 'lif': tau has 5e-05 s, less than the time step" in verdict["reason"]
 
 
 def test_wrong_use_has_exit_code_2(without_readers):
