@@ -23,6 +23,7 @@ FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
 # And benchmarks that repeat themselves for the sake of their figures.
 BRIEFLY = {
     "python benchmarks/train_step.py": "--repeat 2 --iterations 100",
+    "python benchmarks/nir_paper.py": "--steps 20",
     "python benchmarks/readers.py": "--reader norse",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
 }
