@@ -202,7 +202,7 @@ def check_time_step(network: FloatNetwork, program: Program) -> list[Finding]:
             place = f"layer '{connection.target}'"
             message = (
                 f"with steps of {program.dt_s:g} s the largest weight from '{connection.source}' is {largest} of 254, "
-                f"and small ones are coarse; with --dt {program.dt_s * FINE_ENOUGH / largest:.1g} they are not"
+                f"and small ones are coarse; from about --dt {program.dt_s * FINE_ENOUGH / largest:.2g} on they are not"
             )
             findings.append(Finding("short-steps", place, message, WARNING))
     return findings
