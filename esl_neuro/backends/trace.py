@@ -106,16 +106,24 @@ class Trace:
         """Class of each sample, the lowest among equals.
 
         The output neuron with the highest potential after the last step, the one that fires first, or the one with the
-        most spikes: what the program reads.
+        most spikes: what the program reads. A spike resets the potential in its step, so no chip can tell who among
+        those that fire first is furthest above its threshold.
         """
+        return np.asarray(self._scores().argmax(axis=1), dtype=np.int64)
+
+    def ties(self) -> NDArray[np.bool_]:
+        """Tell in which samples several outputs are equal and the lowest one is the class."""
+        scores = self._scores()
+        return np.asarray((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1)
+
+    def _scores(self) -> NDArray[np.int64]:
+        """Return what is highest for the class of a sample, shape (samples, output neurons)."""
         if self.potential is not None:
-            scores = self.potential
-        elif self.readout == "first_spike":
+            return self.potential
+        if self.readout == "first_spike":
             spikes = self.output_spikes
-            scores = np.where(spikes.any(axis=1), -spikes.argmax(axis=1), -self.steps)
-        else:
-            scores = self.output_spikes.sum(axis=1, dtype=np.int64)
-        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+            return np.asarray(np.where(spikes.any(axis=1), -spikes.argmax(axis=1), -self.steps), dtype=np.int64)
+        return np.asarray(self.output_spikes.sum(axis=1, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import nir
 
-from esl_neuro.compiler.compile import arithmetic_of, check_rounding, input_payload, quantise_network
+from esl_neuro.compiler.compile import arithmetic_of, check_rounding, check_time_step, input_payload, quantise_network
 from esl_neuro.compiler.findings import Finding, errors
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
@@ -68,7 +68,7 @@ def check_graph(
     return Checked(
         compiles=True,
         fits=not errors(too_large),
-        findings=(*findings, *check_rounding(rounding), *too_large),
+        findings=(*findings, *check_rounding(rounding), *check_time_step(network, program), *too_large),
         utilisation=tuple(utilisation(program, placement, target)),
     )
 

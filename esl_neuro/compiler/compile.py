@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import nir
+import numpy as np
 
 from esl_neuro.compiler.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.compiler.frontend import analyse
+from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import BY_FORMULA, Payload, QuantisationError, Scaling, quantise
+from esl_neuro.compiler.quantise import BY_FORMULA, EXACT_EXPONENT, Payload, QuantisationError, Scaling, quantise
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget
 
 LARGEST_PAYLOAD_BITS = 16  # so that a weighted sum stays within Lava's 32-bit integers
+FINE_ENOUGH = 64  # of 254: a largest weight of less leaves the others too few levels
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def compile_any_size(
     assert network is not None  # analyse returns one unless it found an error
     program, errors = quantise_network(network, target.name, arithmetic, steps, payload, scalings)
     placement = place(program, target)
-    findings += [*check_rounding(errors), *check_limits(program, placement, target)]
+    findings += [*check_rounding(errors), *check_time_step(network, program), *check_limits(program, placement, target)]
     return Compilation(program, errors, tuple(findings), placement)
 
 
@@ -149,7 +152,15 @@ def quantise_network(
     """Round every group of a network to integers; see :func:`~esl_neuro.compiler.quantise.quantise`."""
     chosen = scalings or {}
     parts = [
-        quantise(group, network.incoming(group.name), arithmetic, steps, payload, chosen.get(group.name, BY_FORMULA))
+        quantise(
+            group,
+            network.incoming(group.name),
+            arithmetic,
+            steps,
+            payload,
+            chosen.get(group.name, BY_FORMULA),
+            single_spikes=network.single_spikes,
+        )
         for group in network.groups
     ]
     program = Program(
@@ -177,4 +188,21 @@ def check_rounding(errors: tuple[QuantisationError, ...]) -> list[Finding]:
         if error.bias_error > 0.5:
             message = f"a bias was clipped and is wrong by {error.bias_error:.2g} thresholds; scale the layer down"
             findings.append(Finding("clipped-bias", place, message, WARNING))
+    return findings
+
+
+def check_time_step(network: FloatNetwork, program: Program) -> list[Finding]:
+    """Warn of steps so short that a single spike brings less in each of them than the integers can tell apart."""
+    findings = []
+    for connection in program.connections if network.single_spikes else ():
+        weights = connection.weights
+        values = weights.weights if isinstance(weights, Kernel) else weights.data
+        largest = int(np.abs(values).max(initial=0))
+        if connection.weight_exp == EXACT_EXPONENT and 0 < largest < FINE_ENOUGH:
+            place = f"layer '{connection.target}'"
+            message = (
+                f"with steps of {program.dt_s:g} s the largest weight from '{connection.source}' is {largest} of 254, "
+                f"and small ones are coarse; from about --dt {program.dt_s * FINE_ENOUGH / largest:.2g} on they are not"
+            )
+            findings.append(Finding("short-steps", place, message, WARNING))
     return findings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ def analyse(graph: nir.NIRGraph, dt_s: float | None = None) -> tuple[FloatNetwor
         if findings and findings[0].kind == NO_TIME_STEP:  # what was compared with a made-up time step says nothing
             found = [finding for finding in found if finding.kind not in ("time-constant", "delay")]
         findings += found
-    return (None if errors(findings) else network), findings
+    if network is None or errors(findings):
+        return None, findings
+    return replace(network, single_spikes=bool(np.all(graph.metadata.get("single_spikes", False)))), findings
 
 
 @dataclass

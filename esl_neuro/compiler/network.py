@@ -83,12 +83,15 @@ class FloatNetwork:
         No group comes before one that feeds it without delay; the last one is the output.
     connections : tuple of FloatConnection
         In the order of the groups that they feed; one for each source, target and delay.
+    single_spikes : bool
+        Whether each input line and each neuron fires once in a sample at most, as the graph's metadata say.
     """
 
     input_shape: tuple[int, ...]
     dt_s: float
     groups: tuple[FloatGroup, ...]
     connections: tuple[FloatConnection, ...]
+    single_spikes: bool = False
 
     @property
     def input_size(self) -> int:

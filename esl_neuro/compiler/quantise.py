@@ -28,6 +28,7 @@ from esl_neuro.rounding import (
 )
 
 EXPONENTS = (-8, 7)  # 4-bit weight exponent
+EXACT_EXPONENT = -1  # half a sum of even weights is whole; below that the chip rounds sums down
 RANGE_USED = 0.95  # of the range of u or v where a bound must hold; rounding may take the rest
 
 
@@ -115,6 +116,8 @@ def quantise(
     steps: int = 1,
     payload: Payload = BINARY,
     scaling: Scaling = BY_FORMULA,
+    *,
+    single_spikes: bool = False,
 ) -> tuple[tuple[Connection, ...], Group, QuantisationError]:
     """Round one group and the connections that feed it to integers.
 
@@ -138,9 +141,11 @@ def quantise(
         What the spikes of the input carry.
     scaling : Scaling
         Departure from the formula.
+    single_spikes : bool
+        Whether all sources fire once in a sample at most.
     """
     wanted = tuple(_per_payload(connection, payload) for connection in incoming)
-    scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload)
+    scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
     scale *= scaling.factor
     exponents = [min(max(exponent + scaling.shift, EXPONENTS[0]), EXPONENTS[1]) for exponent in exponents]
     integers = [
@@ -167,7 +172,13 @@ def quantise(
 
 
 def scale_and_exponents(
-    group: FloatGroup, incoming: Sequence[FloatConnection], arithmetic: Arithmetic, steps: int, payload: Payload
+    group: FloatGroup,
+    incoming: Sequence[FloatConnection],
+    arithmetic: Arithmetic,
+    steps: int,
+    payload: Payload,
+    *,
+    single_spikes: bool = False,
 ) -> tuple[float, list[int]]:
     """Return integer units per float unit, and the weight exponent of each connection.
 
@@ -180,25 +191,36 @@ def scale_and_exponents(
     as a negative exponent, so that its weights use the whole range too. Graded spikes and groups that are read would
     leave the range of ``u`` or ``v``; there the scale is bounded by the largest potential that can occur, and negative
     exponents keep the weights fine.
+
+    Where each source and each neuron fires once, the scale is the largest one with which thresholds and potentials fit,
+    and exponents follow it. These neurons forget nothing, and their inputs come one by one: an exponent below -1 would
+    round down in almost every step, by half a unit in the mean, and hold the neuron back by all of these together. So
+    none is below -1, and weights too small for that lose bits instead. A spike into a neuron without leak brings
+    ``w / du`` in the end, as large as the current that it would bring if it were repeated in every step.
     """
     largest = [float(np.abs(_values(each.weights)).max(initial=0)) for each in incoming]
     strongest = max(largest, default=0.0)
     graded = payload.bits > 1 and any(each.source == INPUT for each in incoming)
-    if group.fires and not graded and strongest:
+    once = single_spikes and group.fires
+    if group.fires and not graded and not once and strongest:
         return _by_weights(group, incoming, largest, arithmetic, steps)
     largest_threshold = 2**arithmetic.threshold_bits - 1
-    bounds = [arithmetic.weight_max / strongest] if strongest and not graded else []
+    reach = arithmetic.weight_max * 2.0 ** (EXPONENTS[1] if once else 0)
+    bounds = [reach / strongest] if strongest and not graded else []
     if group.fires:
         bounds.append(largest_threshold / float(group.threshold.max()))
-    if graded or not group.fires:
+    if graded or once or not group.fires:
         current, potential = _largest_potential(group, incoming, steps, payload)
         reached = current if group.fires else potential
         bounds += [RANGE_USED * largest_threshold / reached] if reached > 0 else []
-    if (graded or not strongest) and np.any(group.bias != 0):  # weights lose nothing by it, their exponents follow
+    if (graded or once or not strongest) and np.any(
+        group.bias != 0
+    ):  # weights lose nothing by it, their exponents follow
         largest_bias = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
         bounds.append(largest_bias / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))
     scale = min(bounds, default=1.0)
-    return scale, [_exponent(value * scale / arithmetic.weight_max) if value else 0 for value in largest]
+    exponents = [_exponent(value * scale / arithmetic.weight_max) if value else 0 for value in largest]
+    return scale, [max(each, EXACT_EXPONENT) for each in exponents] if once else exponents
 
 
 def _by_weights(
@@ -235,9 +257,9 @@ def _largest_potential(
 ) -> tuple[float, float]:
     """Bound the synaptic current and, for a group that is never reset, the potential, in float units."""
     per_step = sum(
-        (_largest_sum(each.weights) * (payload.largest if each.source == INPUT else 1) for each in incoming),
-        np.zeros(group.neurons),
-    )
+        (_signed_sums(each.weights) * (payload.largest if each.source == INPUT else 1) for each in incoming),
+        np.zeros((2, group.neurons)),
+    ).max(axis=0)
     current = per_step * _steps_kept(group.du, steps)
     potential = (current + np.abs(group.bias)) * _steps_kept(group.dv, steps)
     return float(current.max(initial=0)), float(potential.max(initial=0))
@@ -250,13 +272,22 @@ def _steps_kept(decay: Floats, steps: int) -> Floats:
 
 
 def _largest_sum(weights: Weights) -> Floats:
-    """Bound ``|W s|`` of each target for 0/1 spikes, shape (targets,); of a kernel, away from the border."""
+    """Bound ``|W s|`` of each target for 0/1 spikes, shape (targets,)."""
+    largest: Floats = _signed_sums(weights).max(axis=0)
+    return largest
+
+
+def _signed_sums(weights: Weights) -> Floats:
+    """Sum the positive weights of each target, and the sizes of the negative ones, shape (2, targets).
+
+    Of a kernel: away from the border.
+    """
     if isinstance(weights, Kernel):
-        sums = [part.sum(axis=(1, 2, 3)) for part in (np.maximum(weights.weights, 0), np.maximum(-weights.weights, 0))]
+        parts = [part.sum(axis=(1, 2, 3)) for part in (np.maximum(weights.weights, 0), np.maximum(-weights.weights, 0))]
         _, rows, columns = weights.output_shape
-        return np.repeat(np.maximum(*sums), rows * columns).astype(np.float64)
-    positive, negative = weights.maximum(0).sum(axis=1), -weights.minimum(0).sum(axis=1)
-    return np.maximum(np.asarray(positive), np.asarray(negative)).ravel().astype(np.float64)
+        return np.repeat(np.array(parts, dtype=np.float64), rows * columns, axis=1)
+    parts = [np.asarray(part.sum(axis=1)).ravel() for part in (weights.maximum(0), -weights.minimum(0))]
+    return np.array(parts, dtype=np.float64)
 
 
 def _values(weights: Weights) -> Floats:
@@ -319,11 +350,11 @@ def largest_current(connections: Sequence[Connection], group: Group, payload: Pa
     arriving = sum(
         (
             np.ceil(
-                _largest_sum(each.weights) * 2.0**each.weight_exp * (payload.largest if each.source == INPUT else 1)
+                _signed_sums(each.weights) * 2.0**each.weight_exp * (payload.largest if each.source == INPUT else 1)
             )
             for each in connections
         ),
-        np.zeros(group.neurons),
+        np.zeros((2, group.neurons)),
     )
     lost = (group.du + 1) / DECAY_ONE
     with np.errstate(divide="ignore", invalid="ignore"):

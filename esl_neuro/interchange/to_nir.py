@@ -107,6 +107,8 @@ def to_nir(
         "steps": steps,
         "thresholds": thresholds,
     }
+    if isinstance(network, TemporalNetwork):
+        metadata["single_spikes"] = True
     if original:
         metadata["original_thresholds"] = original
     if tie_safe:

@@ -70,3 +70,4 @@ def test_the_first_spike_tells_the_class_where_the_program_says_so():
     trace.spikes["output"][1, 0, 1] = trace.spikes["output"][1, 1:, 0] = 1  # more spikes do not help
     trace.spikes["output"][2, 1, :] = 1  # the lowest among equals
     assert trace.predictions().tolist() == [1, 1, 0, 0]
+    assert trace.ties().tolist() == [False, False, True, True]  # the last is silent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -369,3 +369,51 @@ def test_a_bias_beside_graded_input_is_not_clipped():
     assert error.bias_error < 0.01
     assert error.weight_error < 0.02
     assert (rounded.bias_mant << rounded.bias_exp)[0] / 64 / rounded.scale == pytest.approx(0.9, abs=0.01)
+
+
+def one_spike_each(rng, sources, du):
+    """Neurons without leak that excite many sources a little, and that inhibit themselves as a whole."""
+    weights = rng.uniform(-0.2, 1, (3, sources)) * 2.5 / sources
+    size = np.ones(3)
+    group = FloatGroup("lif1", 0 * size, du * size, 0 * size, size)
+    inhibition = sp.diags(-np.maximum(weights, 0).sum(1)).tocsr()
+    incoming = [
+        FloatConnection("input", "lif1", sp.csr_matrix(weights * du)),
+        FloatConnection("lif1", "lif1", inhibition * du, delay=1),
+    ]
+    return group, incoming, weights
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), du=st.sampled_from([0.18, 0.095, 0.0198, 0.00995]))
+def test_potential_of_single_spikes_is_that_of_exact_arithmetic(seed, du):
+    """However many steps the spikes come in: sums that were rounded down in each of them would add up."""
+    rng = np.random.default_rng(seed)
+    group, incoming, weights = one_spike_each(rng, 200, du)
+    connections, rounded, error = quantise_group(group, incoming, ARITHMETIC, steps=500, single_spikes=True)
+    assert all(-1 <= each.weight_exp <= 7 for each in connections)
+    assert error.headroom <= 1
+    silent = replace(rounded, vth=np.full(3, 2**17 - 1))  # K S is below, so nothing fires
+    program = Program("loihi2", 200, 500, 1e-3, connections, (silent,))
+    arrival = rng.integers(0, 400, (4, 200))
+    spikes = (np.arange(500)[:, None] == arrival[:, None]).astype(np.uint8)
+    run = run_integer(program, spikes, record_potentials=True)
+    assert run.spikes["lif1"].sum() == 0
+    passed = np.maximum(np.arange(500)[:, None] + 1 - arrival[:, None], 0)
+    exact = (1 - (1 - du) ** passed) @ weights.T
+    errors = run.v["lif1"] / rounded.scale / 64 - exact
+    assert np.abs(errors.mean((0, 1))).max() < 0.02  # of the threshold
+
+
+def test_scale_of_single_spikes_uses_the_range_of_the_potential():
+    group, incoming, _ = one_spike_each(np.random.default_rng(0), 200, 0.0198)
+    _, rounded, error = quantise_group(group, incoming, ARITHMETIC, steps=500, single_spikes=True)
+    _, without, _ = quantise_group(group, incoming, ARITHMETIC, steps=500)
+    assert rounded.scale > 5 * without.scale
+    assert 0.9 < error.headroom <= 1
+
+
+def test_scale_of_single_spikes_leaves_room_for_thresholds():
+    group, incoming, _ = one_spike_each(np.random.default_rng(0), 20, 0.1)
+    high = replace(group, threshold=100 * group.threshold)
+    assert quantise_group(high, incoming, ARITHMETIC, single_spikes=True)[1].vth.tolist() == [2**17 - 1] * 3

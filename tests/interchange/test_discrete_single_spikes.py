@@ -7,9 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from chains import chain_network
 
+from esl_neuro.backends.integer import run_integer
+from esl_neuro.compiler.compile import compile_graph
+from esl_neuro.compiler.frontend import read_graph, read_network
 from esl_neuro.errors import BadInput
-from esl_neuro.interchange import from_nir, to_nir
+from esl_neuro.hardware import load_target
+from esl_neuro.interchange import from_nir, to_nir, write_nir
 from esl_neuro.interchange.reference import simulate
 from esl_neuro.interchange.single_spikes import TAU_SYN_S, discretisation, input_spikes, steps_needed
 from esl_neuro.snn.temporal import TemporalNetwork, spike_times
@@ -90,3 +95,36 @@ def test_graph_becomes_a_recurrent_network_with_the_same_spikes():
     assert outputs.sum() > 0
     assert np.abs(outputs.argmax(0) - expected.argmax(0)).max() <= 1  # single precision: no grid here
     assert (outputs != expected).mean() < 1e-3
+
+
+def test_graph_says_that_each_neuron_fires_once(tmp_path):
+    write_nir(tmp_path / "model.nir", to_nir(network(), 300, DT_S))
+    assert read_network(read_graph(tmp_path / "model.nir")).single_spikes
+    assert not read_network(to_nir(chain_network((3, 2), 0.5, 1.0), 4, DT_S)).single_spikes
+
+
+@pytest.mark.parametrize("steps_per_tau", [10, 20, 50, 100])
+def test_integers_fire_once_and_when_the_exact_network_does(steps_per_tau):
+    """At every time step, the finest too; many hidden spikes come one by one."""
+    net, intensities, dt_s = network(sizes=(32, 200, 10)), images(20, 32), TAU_SYN_S / steps_per_tau
+    steps = steps_needed(dt_s)
+    program = compile_graph(to_nir(net, steps, dt_s), load_target("loihi2"), steps).program
+    inputs = input_spikes(intensities, dt_s, steps).transpose(1, 0, 2).astype(np.uint8)
+    trace, exact = run_integer(program, inputs), net(torch.from_numpy(intensities))
+    for spikes, z in zip(trace.spikes.values(), exact.z.values(), strict=True):
+        expected = spike_times(z).double().detach().numpy() * steps_per_tau
+        fired = spikes.any(1) & np.isfinite(expected)
+        assert spikes.sum(1, dtype=int).max() == 1
+        assert (spikes.any(1) == np.isfinite(expected)).mean() > 0.98
+        late = (spikes.argmax(1) + 0.5 - expected)[fired]
+        assert abs(late.mean()) < 1 + 0.02 * steps_per_tau
+
+
+def test_steps_too_short_for_the_integers_are_reported():
+    def kinds(dt_s):
+        steps = steps_needed(dt_s)
+        compilation = compile_graph(to_nir(network(sizes=(32, 200, 10)), steps, dt_s), load_target("loihi2"), steps)
+        return [(finding.kind, finding.place) for finding in compilation.findings]
+
+    assert kinds(TAU_SYN_S / 10) == []
+    assert ("short-steps", "layer 'lif2'") in kinds(TAU_SYN_S / 200)

@@ -56,12 +56,12 @@ def test_a_network_of_single_spikes_goes_the_same_road(tmp_path):
     space = Workspace(tmp_path)
     done = space.run(SINGLE_SPIKES.replace("\n", " "))
     assert done.returncode == 0, done.stderr
-    done = space.run("esl-neuro export --dt 1e-3 --max-loss 10 --json")
+    done = space.run("esl-neuro export --dt 2e-4 --max-loss 3 --json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["input_steps"] == [0, 18]  # 10 ms ln 6
+    assert document["input_steps"] == [0, 90]  # 10 ms ln 6
     trace = read_trace(Path(tmp_path / document["folder"]) / "golden.h5")
-    assert trace.steps == 116  # 10 ms ln 1e5
+    assert trace.steps == 576  # 10 ms ln 1e5
     assert all(fired.sum(axis=1).max() == 1 for fired in trace.spikes.values())
     done = space.run(VERIFY)
     assert done.returncode == 0, done.stderr
