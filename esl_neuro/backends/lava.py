@@ -220,8 +220,13 @@ class _Network:
         latency = self.plan.latency[name]
         # A row a time step, the copies side by side.
         spikes = recording.spikes[name].reshape(self.stream.length, -1)
-        sink = SpikeSink(record=spikes, clock=recording.clock, latency_steps=latency, name=f"spikes of {name}")
-        neurons.s_out.connect(sink.a_in)
+        SpikeSink(
+            ports=[neurons.s_out],
+            records=[spikes],
+            latency_steps=[latency],
+            clock=recording.clock,
+            name=f"spikes of {name}",
+        )
         for quantity, records in (("u", recording.u), ("v", recording.v)):
             if name in records:
                 state = records[name].reshape(self.stream.length, -1)
