@@ -114,8 +114,7 @@ class _Network:
         for index in range(len(self.program.connections)):
             target = neurons[self.program.connections[index].target]
             self._connect(index, outputs, target)
-        for name, process in neurons.items():
-            self._record(name, process, recording)
+        self._record(neurons, recording)
         return source
 
     def _neurons(self, group: Group) -> Any:
@@ -213,25 +212,24 @@ class _Network:
         sums.connect(shift.a_in)
         shift.a_out.connect(target.a_in)
 
-    def _record(self, name: str, neurons: Any, recording: Recording) -> None:
+    def _record(self, neurons: dict[str, Any], recording: Recording) -> None:
         from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
         from esl_neuro.backends.lava_processes.state_sink import StateSink
 
-        latency = self.plan.latency[name]
-        # A row a time step, the copies side by side.
-        spikes = recording.spikes[name].reshape(self.stream.length, -1)
+        latency = self.plan.latency
+        # In a record a row a time step, the copies side by side.
         SpikeSink(
-            ports=[neurons.s_out],
-            records=[spikes],
-            latency_steps=[latency],
+            ports=[process.s_out for process in neurons.values()],
+            records=[recording.spikes[name].reshape(self.stream.length, -1) for name in neurons],
+            latency_steps=[latency[name] for name in neurons],
             clock=recording.clock,
-            name=f"spikes of {name}",
+            name="spikes",
         )
         for quantity, records in (("u", recording.u), ("v", recording.v)):
-            if name in records:
-                state = records[name].reshape(self.stream.length, -1)
-                probe = StateSink(record=state, latency_steps=latency, name=f"{quantity} of {name}")
-                probe.state.connect_var(getattr(neurons, quantity))
+            for name, record in records.items():
+                state = record.reshape(self.stream.length, -1)
+                probe = StateSink(record=state, latency_steps=latency[name], name=f"{quantity} of {name}")
+                probe.state.connect_var(getattr(neurons[name], quantity))
 
 
 def _copies_that_pay(program: Program) -> int:
