@@ -257,6 +257,7 @@ def main() -> None:
     """Judge every file; exit code 1 if Lava differs anywhere."""
     parser = argparse.ArgumentParser(description="NIR files on the integers of Loihi 2, and in Lava.")
     parser.add_argument("--files", type=Path, help="folder with .nir files  [default: small networks made anew]")
+    parser.add_argument("--steps", type=int, default=STEPS, help="time steps of each sample")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
     with TemporaryDirectory() as scratch:
@@ -264,7 +265,7 @@ def main() -> None:
             files = write_small(Path(scratch))
         else:
             files = {path.relative_to(options.files).as_posix(): path for path in sorted(options.files.rglob("*.nir"))}
-        results = {name: judge(path) for name, path in files.items()}
+        results = {name: judge(path, options.steps) for name, path in files.items()}
     print(json.dumps(results, indent=2) if options.json else render(results))
     sys.exit(any(result.get("differing_in_lava") for result in results.values()))
 

@@ -81,6 +81,11 @@ def group_scale(
     return min(limits, default=1.0)
 
 
+def wrapping_sum(arithmetic: Arithmetic) -> int:
+    """Return the smallest sum of integer weights that the synaptic current does not hold."""
+    return int(2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT))
+
+
 def weight_exponent(
     largest_weight: float,
     thresholds: tuple[float, float],
@@ -120,12 +125,11 @@ def weight_exponent(
     """
     if largest_weight <= 0:
         return 0
-    wrapping_current = 2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT)
     unit = arithmetic.weight_max * payload / largest_weight
     for exponent in range(0, SMALLEST_WEIGHT_EXP, -1):
         shift = 2.0**exponent
         smallest, largest = (round(threshold * unit * shift) for threshold in thresholds)
-        wraps = (largest_sum * shift + connections) * steps_kept >= wrapping_current
+        wraps = (largest_sum * shift + connections) * steps_kept >= wrapping_sum(arithmetic)
         fine = smallest >= 2 * arithmetic.weight_max
         if largest < 2**arithmetic.threshold_bits and not (wraps and (fine or graded)):
             return exponent

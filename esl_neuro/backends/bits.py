@@ -15,6 +15,8 @@ from numba import extending, types
 # Bytes that are tested at once, and words that are merged at once: a line of the processor's cache.
 BYTES = 64
 WORDS = 8
+# Rows that are merged at once.
+ROWS = 16
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
@@ -66,18 +68,30 @@ def count_bits(_context: Any, word: Any) -> Any:
 
 
 @intrinsic
-def merge(_context: Any, marks: Any, at: Any, bits: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """``merge(marks, at, bits, a, b, c, d)``: 8 words ``marks[at:] |= bits[a:] | bits[b:] | bits[c:] | bits[d:]``."""
-    del at, a, b, c, d
+def merge_rows(_context: Any, marks: Any, at: Any, bits: Any, first: Any, width: Any, lines: Any, event: Any) -> Any:
+    """``merge_rows(marks, at, bits, first, width, lines, event)``: merge words of 16 rows of bits into marks.
+
+    Eight words, from ``at`` on, of the rows of ``lines[event]`` to ``lines[event + 15]``; the row of a line begins at
+    ``bits[first + line * width]``. Written row by row, each merge would wait for the one before it.
+    """
+    del at, first, width, event
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(ir.IntType(64), WORDS)
-        into = _place(context, builder, (signature.args[0], arguments[0]), arguments[1], vector)
-        total = builder.load(into, align=8)
-        for index in arguments[3:]:
-            row = _place(context, builder, (signature.args[2], arguments[2]), index, vector)
-            total = builder.or_(total, builder.load(row, align=8))
-        builder.store(total, into, align=8)
+        kinds = signature.args
+        into = _place(context, builder, (kinds[0], arguments[0]), arguments[1], vector)
+        words = [builder.load(into, align=8)]
+        begin = builder.add(arguments[3], arguments[1])
+        listed = context.make_array(kinds[5])(context, builder, arguments[5]).data
+        for row in range(ROWS):
+            place = builder.gep(listed, [builder.add(arguments[6], ir.IntType(64)(row))])
+            line = builder.zext(builder.load(place), ir.IntType(64))
+            index = builder.add(begin, builder.mul(line, arguments[4]))
+            words.append(builder.load(_place(context, builder, (kinds[2], arguments[2]), index, vector), align=8))
+        while len(words) > 1:
+            pairs = zip(words[::2], words[1::2], strict=False)
+            words = [builder.or_(one, other) for one, other in pairs] + words[len(words) // 2 * 2 :]
+        builder.store(words[0], into, align=8)
         return context.get_dummy_value()
 
-    return types.void(marks, types.uint64, bits, *[types.uint64] * 4), generate
+    return types.void(marks, types.uint64, bits, types.uint64, types.uint64, lines, types.uint64), generate

@@ -60,7 +60,7 @@ class Tables(NamedTuple):
         synapses, in ``starts``; its whole ``rows`` and their ``marks`` of ``mark_words`` words each; or its ``kernel``
         in ``kernels``. -1 where it has none.
     fan_out : int64 array
-        For each source of each connection, its number of synapses.
+        For each source of each connection, its number of synapses; behind the last source of a matrix a 0.
     starts : uint64 array
         For each source of a matrix, where its synapses begin in ``targets`` and ``halves``; they end where those of
         the next one begin.
@@ -161,7 +161,7 @@ class _Parts:
             return where | self._add_kernel(connection.weights)
         matrix = sp.csc_matrix(connection.weights, copy=True)  # sorted by source
         matrix.eliminate_zeros()
-        self._append(fan_out=np.diff(matrix.indptr))
+        self._append(fan_out=np.append(np.diff(matrix.indptr), 0))
         halves = (matrix.data // 2).astype(np.int8)
         return where | (self._add_rows if _whole_rows_pay(matrix) else self._add_singles)(matrix, halves)
 

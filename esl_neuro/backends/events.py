@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.bits import BYTES, WORDS, count_bits, lowest_bit, merge, nonzero_bits
+from esl_neuro.backends.bits import BYTES, ROWS, WORDS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.backends.event_tables import WORD, Tables
 from esl_neuro.compiled import compiled_for_threads, part_of_compiled
 
@@ -24,7 +24,7 @@ WHOLE_RANGE = np.int32(2**24)
 # So many whole rows can be added in int16: 128 * 256 = 2**15.
 BATCH = 256
 FULL = np.uint64(2**64 - 1)
-# So many rows are added or merged at once, which saves reading and writing the sums.
+# So many rows are added at once, which saves reading and writing the sums.
 ROWS_AT_ONCE = 4
 # So many spikes of a word are listed at once; few words have more, so the processor guesses well.
 SPIKES_AT_ONCE = 8
@@ -159,7 +159,7 @@ def _carry(
     if connection.kernel >= 0:
         kernel = tables.kernels[connection.kernel]
         words = kernel.out_rows * kernel.out_columns * kernel.blocks * ((kernel.block_outputs + WORD - 1) // WORD)
-        _spread(
+        operations = _spread(
             count,
             connection.graded,
             kernel,
@@ -167,6 +167,7 @@ def _carry(
             scratch.payloads,
             tables.kernel_halves,
             scratch.sums,
+            tables.fan_out[connection.lines :],
             records.counting,
             tables.kernel_marks,
             scratch.marks,
@@ -175,11 +176,11 @@ def _carry(
         _shift_channels(channels, neurons // channels, connection.exponent, scratch.sums, scratch.drive)
     else:
         words = (neurons + WORD - 1) // WORD
-        _deliver(count, arriving, words, connection, tables, records.counting, scratch)
+        operations = _deliver(count, arriving, words, connection, tables, records.counting, scratch)
         _shift(neurons, connection.exponent, scratch.sums, scratch.drive)
     if records.counting:
         records.events[which, sample, step] = count
-        records.operations[which, sample, step] = _add_up(count, scratch.lines, tables.fan_out[connection.lines :])
+        records.operations[which, sample, step] = operations
         records.touched[which, sample, step] = _count_marks(scratch.marks[:words])
 
 
@@ -220,26 +221,33 @@ def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.uint32], payload
 @part_of_compiled
 def _deliver(
     count: int, silent: int, words: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch
-) -> None:
-    """Add up in ``sums`` what the spikes bring through a matrix; the line ``silent`` has no synapses."""
+) -> int:
+    """Add up in ``sums`` what the spikes bring through a matrix; return the synapses that they meet.
+
+    The line ``silent`` has no synapses.
+    """
     lines, payloads, sums = scratch.lines, scratch.payloads, scratch.sums
-    first, graded = connection.starts, connection.graded
+    fan_out, graded = tables.fan_out[connection.lines :], connection.graded
     if connection.rows >= 0:
         rows, width = np.uint64(connection.rows), np.uint64(words * WORD)
-        for event in range(count, count + ROWS_AT_ONCE - 1):  # so that no row is left alone
+        for event in range(count, count + ROWS - 1):  # so that no row is left alone
             lines[event] = silent
         if graded:
-            _add_graded_rows(count, lines, payloads, rows, width, tables.rows, sums)
+            operations = _add_graded_rows(count, lines, payloads, rows, width, tables.rows, sums, fan_out)
         else:
-            _add_rows(count, lines, rows, width, tables.rows, scratch.short_sums, sums)
+            operations = _add_rows(count, lines, rows, width, tables.rows, scratch.short_sums, sums, fan_out)
         if counting:
             first_mark, mark_words = np.uint64(connection.marks), np.uint64(connection.mark_words)
             _mark_rows(count, lines, first_mark, mark_words, tables.marks, scratch.marks)
     else:
-        _add_singles(count, lines, payloads, first, graded, tables.starts, tables.targets, tables.halves, sums)
+        first = connection.starts
+        operations = _add_singles(
+            count, lines, payloads, first, graded, tables.starts, tables.targets, tables.halves, sums
+        )
         if counting:
             _hit(count, lines, first, tables.starts, tables.targets, scratch.hits)
             _mark_hits(words, scratch.eight_hits, scratch.marks)
+    return operations
 
 
 @compiled_for_threads
@@ -251,12 +259,15 @@ def _add_rows(
     rows: NDArray[np.int8],
     short_sums: NDArray[np.int16],
     sums: NDArray[np.int32],
-) -> None:
-    """Add up whole rows, four at a time: this saves reading and writing the sums."""
+    fan_out: NDArray[np.int64],
+) -> int:
+    """Add up whole rows, four at a time: this saves reading and writing the sums. Return their synapses."""
+    operations = 0
     for begin in range(0, count, BATCH):
         for event in range(begin, min(begin + BATCH, count), ROWS_AT_ONCE):
-            a, b = first + lines[event] * width, first + lines[event + 1] * width
-            c, d = first + lines[event + 2] * width, first + lines[event + 3] * width
+            i, j, k, m = lines[event], lines[event + 1], lines[event + 2], lines[event + 3]
+            operations += (fan_out[i] + fan_out[j]) + (fan_out[k] + fan_out[m])
+            a, b, c, d = first + i * width, first + j * width, first + k * width, first + m * width
             for target in range(width):
                 short_sums[target] += np.int16(
                     np.int16(rows[a + target] + rows[b + target]) + np.int16(rows[c + target] + rows[d + target])
@@ -264,6 +275,7 @@ def _add_rows(
         for target in range(width):
             sums[target] += short_sums[target]
             short_sums[target] = 0
+    return operations
 
 
 @compiled_for_threads
@@ -275,18 +287,22 @@ def _add_graded_rows(
     width: Any,
     rows: NDArray[np.int8],
     sums: NDArray[np.int32],
-) -> None:
+    fan_out: NDArray[np.int64],
+) -> int:
+    operations = 0
     for event in range(count):
         start, payload = first + lines[event] * width, payloads[event]
+        operations += fan_out[lines[event]]
         for target in range(width):
             sums[target] += np.int32(payload * rows[start + target])
+    return operations
 
 
 @compiled_for_threads
 def _mark_rows(
     count: int, lines: NDArray[np.uint32], first: Any, words: Any, bits: NDArray[np.uint64], marks: NDArray[np.uint64]
 ) -> None:
-    """Mark the neurons that whole rows reach: narrow rows word by word, wide ones four at a time."""
+    """Mark the neurons that whole rows reach: narrow rows word by word, wide ones many at a time."""
     if words < WORDS:
         for word in range(words):
             reached = np.uint64(0)
@@ -294,11 +310,9 @@ def _mark_rows(
                 reached |= bits[first + lines[event] * words + word]
             marks[word] |= reached
         return
-    for event in range(0, count, ROWS_AT_ONCE):
-        a, b = first + lines[event] * words, first + lines[event + 1] * words
-        c, d = first + lines[event + 2] * words, first + lines[event + 3] * words
+    for event in range(0, count, ROWS):
         for word in range(np.uint64(0), words, np.uint64(WORDS)):
-            merge(marks, word, bits, a + word, b + word, c + word, d + word)
+            merge_rows(marks, word, bits, first, words, lines, np.uint64(event))
 
 
 @compiled_for_threads
@@ -312,12 +326,15 @@ def _add_singles(
     targets: NDArray[np.uint32],
     halves: NDArray[np.int8],
     sums: NDArray[np.int32],
-) -> None:
+) -> int:
+    operations = 0
     for event in range(count):
         line = first + int(lines[event])
         payload = payloads[event] if graded else np.int32(1)
+        operations += int(starts[line + 1] - starts[line])
         for synapse in range(starts[line], starts[line + 1]):
             sums[targets[synapse]] += payload * halves[synapse]
+    return operations
 
 
 @compiled_for_threads
@@ -344,15 +361,18 @@ def _spread(
     payloads: NDArray[np.int32],
     halves: NDArray[np.int8],
     sums: NDArray[np.int32],
+    fan_out: NDArray[np.int64],
     counting: bool,
     bits: NDArray[np.uint64],
     marks: NDArray[np.uint64],
-) -> None:
-    """Add up in ``sums``, output channels last, what the spikes bring through a kernel."""
+) -> int:
+    """Add up in ``sums``, output channels last, what the spikes bring through a kernel; return the synapses."""
+    operations = 0
     plane, outputs = kernel.rows * kernel.columns, kernel.block_outputs
     words = (outputs + WORD - 1) // WORD
     for event in range(count):
         line = int(lines[event])
+        operations += fan_out[line]
         payload = payloads[event] if graded else np.int32(1)
         channel, row, column = line // plane, line % plane // kernel.columns, line % kernel.columns
         block = channel // kernel.block_inputs
@@ -375,6 +395,7 @@ def _spread(
                     start, first = np.uint64(kernel.marks + tap * words), np.uint64(place * words)
                     for word in range(np.uint64(words)):
                         marks[first + word] |= bits[start + word]
+    return operations
 
 
 @compiled_for_threads
@@ -405,15 +426,6 @@ def _count_marks(marks: NDArray[np.uint64]) -> int:
         count += int(count_bits(marks[word]))
         marks[word] = 0
     return count
-
-
-@compiled_for_threads
-def _add_up(count: int, lines: NDArray[np.uint32], fan_out: NDArray[np.int64]) -> int:
-    """Add up the fan-out of the lines that spike."""
-    total = 0
-    for event in range(count):
-        total += fan_out[lines[event]]
-    return total
 
 
 @compiled_for_threads

@@ -19,14 +19,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from esl_neuro.backends.lava_conv import conv_arguments, conv_computes
-from esl_neuro.backends.lava_door import lava_session
-from esl_neuro.backends.lava_stream import Recording, Stream, as_payloads, sample_counter, steps_to_run
-from esl_neuro.backends.supervise import run_network
+from esl_neuro.backends.lava_stream import Recording, Stream, run_stream
 from esl_neuro.backends.trace import Payloads, Trace
-from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
-from esl_neuro.compiler.timing import Timing, timing
+from esl_neuro.compiler.timing import Timing
 
 # More copies than these sizes cost more in arithmetic than they save in messages.
 COPIES_NEURONS = 2**15
@@ -80,41 +77,48 @@ def run_lava(
     LavaError
         If a process of Lava fails, or the time is over.
     """
-    validate(program, input_spikes)
-    inputs = as_payloads(np.asarray(input_spikes), program)
-    plan = timing(program)
-    copies = min(len(inputs), copies or _copies_that_pay(program))
-    stream = Stream(len(inputs), program.steps, plan.flush, copies)
-    recording = Recording.of(program, stream, record_potentials)
-    with lava_session():
-        network = _Network(program, plan, stream, expand_synapses)
-        source = network.build(stream.deal(inputs), recording)
-        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
-    if progress is not None:
-        progress(stream.samples, stream.samples)
-    return recording.trace("lava", program, inputs, stream)
+    return run_stream(
+        "lava",
+        program,
+        input_spikes,
+        copies or _copies_that_pay(program),
+        lambda *how: _Network(program, expand_synapses, *how).build(),
+        record_potentials=record_potentials,
+        progress=progress,
+        timeout_s=timeout_s,
+    )
 
 
 class _Network:
     """Builds the Lava processes of a program."""
 
-    def __init__(self, program: Program, plan: Timing, stream: Stream, expand_synapses: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        expand_synapses: int,
+        plan: Timing,
+        stream: Stream,
+        frames: Payloads,
+        recording: Recording,
+    ) -> None:
         self.program = program
+        self.expand_synapses = expand_synapses
         self.plan = plan
         self.stream = stream
-        self.expand_synapses = expand_synapses
+        self.frames = frames
+        self.recording = recording
 
-    def build(self, frames: Payloads, recording: Recording) -> Any:
+    def build(self) -> Any:
         """Make and connect all processes; return one of them."""
         from esl_neuro.backends.lava_processes.spike_source import SpikeSource
 
-        source = SpikeSource(frames=frames.reshape(len(frames), -1), name=INPUT)
+        source = SpikeSource(frames=self.frames.reshape(len(self.frames), -1), name=INPUT)
         neurons = {group.name: self._neurons(group) for group in self.program.groups}
         outputs = {INPUT: source.s_out, **{name: process.s_out for name, process in neurons.items()}}
         for index in range(len(self.program.connections)):
             target = neurons[self.program.connections[index].target]
             self._connect(index, outputs, target)
-        self._record(neurons, recording)
+        self._record(neurons)
         return source
 
     def _neurons(self, group: Group) -> Any:
@@ -212,11 +216,11 @@ class _Network:
         sums.connect(shift.a_in)
         shift.a_out.connect(target.a_in)
 
-    def _record(self, neurons: dict[str, Any], recording: Recording) -> None:
+    def _record(self, neurons: dict[str, Any]) -> None:
         from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
         from esl_neuro.backends.lava_processes.state_sink import StateSink
 
-        latency = self.plan.latency
+        recording, latency = self.recording, self.plan.latency
         # In a record a row a time step, the copies side by side.
         SpikeSink(
             ports=[process.s_out for process in neurons.values()],

@@ -8,17 +8,13 @@ Neurons write their record into shared memory themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from esl_neuro.backends.lava_door import lava_session
-from esl_neuro.backends.lava_stream import Recording, Stream, as_payloads, sample_counter, steps_to_run
-from esl_neuro.backends.supervise import run_network
+from esl_neuro.backends.lava_stream import Recording, Stream, run_stream
 from esl_neuro.backends.trace import Payloads, Trace
-from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.program import INPUT, Program
-from esl_neuro.compiler.timing import Timing, timing
+from esl_neuro.compiler.timing import Timing
 
 # Samples at once: enough that a step costs more than its messages, few enough that a message stays small.
 BATCH = 256
@@ -64,18 +60,16 @@ def run_lava_batched(
     LavaError
         If a process of Lava fails, or the time is over.
     """
-    validate(program, input_spikes)
-    inputs = as_payloads(np.asarray(input_spikes), program)
-    plan = timing(program)
-    batch = min(len(inputs), batch or _batch_that_pays(program))
-    stream = Stream(len(inputs), program.steps, plan.flush, batch)
-    recording = Recording.of(program, stream, record_potentials)
-    with lava_session():
-        source = _build(program, plan, stream, stream.deal(inputs), recording)
-        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
-    if progress is not None:
-        progress(stream.samples, stream.samples)
-    return recording.trace("lava-batched", program, inputs, stream)
+    return run_stream(
+        "lava-batched",
+        program,
+        input_spikes,
+        batch or _batch_that_pays(program),
+        partial(_build, program),
+        record_potentials=record_potentials,
+        progress=progress,
+        timeout_s=timeout_s,
+    )
 
 
 def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from esl_neuro.backends.lava_door import lava_session
+from esl_neuro.backends.supervise import run_network
 from esl_neuro.backends.trace import Payloads, Trace
+from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.timing import Timing
+from esl_neuro.compiler.timing import Timing, timing
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,43 @@ class Recording:
         )
         potential = v[program.output.name][:, -1] if program.readout == "potential" else None
         return Trace(backend, inputs, spikes, u, v if u else {}, potential, program.readout)
+
+
+Build = Callable[[Timing, Stream, Payloads, Recording], Any]
+"""Makes the processes for frames of input, shape (length, copies, lines); returns one of them."""
+
+
+def run_stream(
+    backend: str,
+    program: Program,
+    input_spikes: Payloads,
+    copies: int,
+    build: Build,
+    *,
+    record_potentials: bool,
+    progress: Callable[[int, int], None] | None,
+    timeout_s: float | None,
+) -> Trace:
+    """Run samples through what ``build`` makes; :func:`~esl_neuro.backends.lava.run_lava` tells the rest.
+
+    Parameters
+    ----------
+    backend : str
+        Name in the trace.
+    copies : int
+        Samples at once.
+    """
+    validate(program, input_spikes)
+    inputs = as_payloads(np.asarray(input_spikes), program)
+    plan = timing(program)
+    stream = Stream(len(inputs), program.steps, plan.flush, min(len(inputs), copies))
+    recording = Recording.of(program, stream, record_potentials)
+    with lava_session():
+        source = build(plan, stream, stream.deal(inputs), recording)
+        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
+    if progress is not None:
+        progress(stream.samples, stream.samples)
+    return recording.trace(backend, program, inputs, stream)
 
 
 def as_payloads(spikes: NDArray[Any], program: Program) -> Payloads:

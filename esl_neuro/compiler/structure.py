@@ -12,6 +12,7 @@ import nir
 from esl_neuro.compiler.findings import Finding, errors
 from esl_neuro.compiler.linear_nodes import LINEAR, Unsupported, floats
 from esl_neuro.compiler.neuron_nodes import NEURONS
+from esl_neuro.compiler.synaptic_filters import fuse_filters
 
 Edge = tuple[str, str]
 
@@ -61,6 +62,7 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
         findings += _check_reached(nodes, edges, start, end)
     if errors(findings):
         return None, findings
+    nodes, edges = fuse_filters(nodes, edges)
     late = closing_edges(start, [edge for edge in edges if not _delays(nodes[edge[0]], dt_s)], nodes)
     return Structure(nodes, tuple(edges), start, end, frozenset(late)), findings
 

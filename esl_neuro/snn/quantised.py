@@ -30,6 +30,7 @@ from esl_neuro.rounding import (
     round_thresholds,
     round_weights,
     weight_exponent,
+    wrapping_sum,
 )
 from esl_neuro.snn.integer import Constants, integer_lif, integer_readout, straight_through
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
@@ -197,21 +198,10 @@ class QuantisedNetwork(nn.Sequential):
     def _integers(self, stage: Stage, weight: Tensor, bias: Tensor | None) -> Integers:
         arithmetic, payload = self.arithmetic, stage.payload
         neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
-        thresholds = (0.0, 0.0)
-        if isinstance(neurons, IntegerLIF):
-            thresholds = float(neurons.threshold.min()), float(neurons.threshold.max())
         largest_weight = float(weight.abs().max()) / stage.pooled
-        arriving = payload.largest * stage.pooled
-        exponent = weight_exponent(
-            largest_weight,
-            thresholds,
-            arriving * _largest_sum(weight, arithmetic),
-            arithmetic,
-            steps_kept=_steps_kept(neurons),
-            payload=payload.scale,
-            graded=payload.bits > 1,
-        )
-        scale = group_scale(largest_weight, thresholds[1], arithmetic, payload=payload.scale, exponent=exponent)
+        largest_threshold = float(neurons.threshold.max()) if isinstance(neurons, IntegerLIF) else 0.0
+        exponent = self._exponent(stage, weight, largest_weight)
+        scale = group_scale(largest_weight, largest_threshold, arithmetic, payload=payload.scale, exponent=exponent)
         factor = scale / (2.0**exponent * payload.scale * stage.pooled)
         weights = round_weights(weight, factor, arithmetic)
         if bias is None:
@@ -226,7 +216,28 @@ class QuantisedNetwork(nn.Sequential):
         else:
             vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
             constants = Constants(*_kept(neurons), vth, drive, scale)
-        return Integers(weights, exponent, factor, constants, _exact_in_single(weights, arriving, arithmetic))
+        exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
+        return Integers(weights, exponent, factor, constants, exact)
+
+    def _exponent(self, stage: Stage, weight: Tensor, largest_weight: float) -> int:
+        """Return the weight exponent of a stage."""
+        neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
+        thresholds, steps_kept = (0.0, 0.0), 1.0
+        if isinstance(neurons, IntegerLIF):
+            thresholds = float(neurons.threshold.min()), float(neurons.threshold.max())
+            steps_kept = DECAY_ONE / (DECAY_ONE - _kept(neurons)[0])
+        arriving = stage.payload.largest * stage.pooled
+        room = (wrapping_sum(self.arithmetic) / steps_kept - 1) / arriving
+        factor = self.arithmetic.weight_max / (largest_weight * stage.pooled or 1.0)
+        return weight_exponent(
+            largest_weight,
+            thresholds,
+            arriving * _largest_sum(weight, factor, room, self.arithmetic),
+            self.arithmetic,
+            steps_kept=steps_kept,
+            payload=stage.payload.scale,
+            graded=stage.payload.bits > 1,
+        )
 
     @torch.no_grad()
     def on_grid(self) -> nn.Sequential:
@@ -329,10 +340,13 @@ def _weighted_sums(connection: nn.Module, weights: Tensor, signal: Tensor) -> Te
     return whole.reshape(*signal.shape[:2], *whole.shape[1:])
 
 
-def _largest_sum(weight: Tensor, arithmetic: Arithmetic) -> float:
-    """Largest sum of weights of one sign into a neuron, the largest weight being the chip's."""
-    factor = arithmetic.weight_max / (float(weight.abs().max()) or 1.0)
-    rows = round_weights(weight.flatten(1), factor, arithmetic)
+def _largest_sum(weight: Tensor, factor: float, room: float, arithmetic: Arithmetic) -> float:
+    """Largest sum of integer weights of one sign into a neuron; if there is room for it anyhow, a bound will do."""
+    rows = weight.flatten(1)
+    bound = float((rows.abs().sum(1) + rows.sum(1).abs()).max()) / 2 * factor + rows.shape[1]  # each rounded by up to 1
+    if bound < room:
+        return bound
+    rows = round_weights(rows, factor, arithmetic)
     return float(torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)).max())
 
 
@@ -348,14 +362,6 @@ def _kept(neurons: IntegerLIF) -> tuple[float, float]:
     du = float(round_current_decay(np.asarray(1 - neurons.tau_syn)))
     dv = float(round_potential_decay(np.asarray(1 - neurons.tau)))
     return DECAY_ONE - (du + 1), DECAY_ONE - dv
-
-
-def _steps_kept(neurons: nn.Module | None) -> float:
-    """Largest synaptic current that a constant input gathers, over the current of one step."""
-    if not isinstance(neurons, IntegerLIF):
-        return 1.0
-    lost = DECAY_ONE - _kept(neurons)[0]
-    return DECAY_ONE / lost if lost else math.inf
 
 
 def _float_neurons(layer: IntegerLIF) -> LIF:

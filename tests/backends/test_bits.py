@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.backends.bits import count_bits, lowest_bit, merge, nonzero_bits
+from esl_neuro.backends.bits import ROWS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.compiled import compiled_for_threads
 
 words = st.integers(0, 2**64 - 1)
@@ -24,8 +23,8 @@ def ones_and_lowest(word):
 
 
 @compiled_for_threads
-def merged(marks, at, bits, rows):
-    merge(marks, np.uint64(at), bits, rows[0], rows[1], rows[2], rows[3])
+def merged(marks, at, bits, first, width, lines, event):
+    merge_rows(marks, np.uint64(at), bits, np.uint64(first), np.uint64(width), lines, np.uint64(event))
 
 
 @given(seed=st.integers(0, 2**32 - 1), start=st.integers(0, 40))
@@ -44,21 +43,17 @@ def test_ones_and_the_lowest_one(word):
     assert lowest == next((k for k in range(64) if word >> k & 1), 64)
 
 
-@given(seed=st.integers(0, 2**32 - 1))
+@given(seed=st.integers(0, 2**32 - 1), at=st.sampled_from([0, 8]))
 @settings(max_examples=30)
-def test_four_rows_are_merged_into_the_marks(seed):
+def test_rows_are_merged_into_the_marks(seed, at):
     rng = np.random.default_rng(seed)
-    bits, marks = (rng.integers(0, 2**64, size, dtype=np.uint64) for size in (50, 20))
-    rows = rng.integers(0, 42, 4).astype(np.uint64)
+    width, first = 16, 3
+    bits, marks = (rng.integers(0, 2**64, size, dtype=np.uint64) for size in (first + 20 * width, 24))
+    bits &= rng.integers(0, 2**64, bits.size, dtype=np.uint64) & rng.integers(0, 2**64, bits.size, dtype=np.uint64)
+    lines = rng.integers(0, 20, ROWS + 2).astype(np.uint32)
     expected = marks.copy()
-    for row in rows.tolist():
-        expected[7:15] |= bits[row : row + 8]
-    merged(marks, 7, bits, rows)
+    for line in lines[2:].tolist():
+        start = first + line * width + at
+        expected[at : at + 8] |= bits[start : start + 8]
+    merged(marks, at, bits, first, width, lines, 2)
     assert np.array_equal(marks, expected)
-
-
-@pytest.mark.parametrize("at", [0, 12])
-def test_merging_leaves_the_other_marks_alone(at):
-    marks, bits = np.zeros(20, np.uint64), np.full(8, 2**64 - 1, np.uint64)
-    merged(marks, at, bits, np.zeros(4, np.uint64))
-    assert np.flatnonzero(marks).tolist() == list(range(at, at + 8))

@@ -214,6 +214,24 @@ def test_layers_in_a_loop_keep_the_limits_that_cutting_can_keep():
     assert check_limits(net, placement, chip) == []
 
 
+def test_axons_of_a_layer_to_itself_count():
+    rng = np.random.default_rng(0)
+    itself = sp.csr_matrix(2 * np.eye(40, dtype=np.int64))
+    net = program(
+        9,
+        {"a": 40, "b": 1},
+        [
+            ("input", "a", weights(rng, 40, 9), 0, 0),
+            ("a", "a", itself, 0, 0, 1),
+            ("a", "b", weights(rng, 1, 40, 1), 0, 0),
+        ],
+    )
+    chip = target(output_axons_per_core=40)
+    placement = place(net, chip)
+    assert placement.cores == 3  # each neuron of a reaches its own core and that of b
+    assert check_limits(net, placement, chip) == []
+
+
 @pytest.mark.parametrize("channels", [8, 64])
 def test_few_cuts_are_tried(monkeypatch, channels):
     """At most two for each doubling of the parts of the channels, for each patch."""

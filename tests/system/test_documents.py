@@ -23,6 +23,8 @@ FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
 # And benchmarks that repeat themselves for the sake of their figures.
 BRIEFLY = {
     "python benchmarks/train_step.py": "--repeat 2 --iterations 100",
+    "python benchmarks/nir_paper.py": "--steps 20",
+    "python benchmarks/readers.py": "--reader norse",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
 }
 NEEDS_LAVA = re.compile(r"--backend lava|diff integer lava|verify|energy report(?!.*(--backend integer|--preset))")
