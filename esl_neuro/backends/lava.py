@@ -118,8 +118,7 @@ class _Network:
         for index in range(len(self.program.connections)):
             target = neurons[self.program.connections[index].target]
             self._connect(index, outputs, target)
-        for name, process in neurons.items():
-            self._record(name, process, self.recording)
+        self._record(neurons)
         return source
 
     def _neurons(self, group: Group) -> Any:
@@ -217,20 +216,24 @@ class _Network:
         sums.connect(shift.a_in)
         shift.a_out.connect(target.a_in)
 
-    def _record(self, name: str, neurons: Any, recording: Recording) -> None:
+    def _record(self, neurons: dict[str, Any]) -> None:
         from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
         from esl_neuro.backends.lava_processes.state_sink import StateSink
 
-        latency = self.plan.latency[name]
-        # A row a time step, the copies side by side.
-        spikes = recording.spikes[name].reshape(self.stream.length, -1)
-        sink = SpikeSink(record=spikes, clock=recording.clock, latency_steps=latency, name=f"spikes of {name}")
-        neurons.s_out.connect(sink.a_in)
+        recording, latency = self.recording, self.plan.latency
+        # In a record a row a time step, the copies side by side.
+        SpikeSink(
+            ports=[process.s_out for process in neurons.values()],
+            records=[recording.spikes[name].reshape(self.stream.length, -1) for name in neurons],
+            latency_steps=[latency[name] for name in neurons],
+            clock=recording.clock,
+            name="spikes",
+        )
         for quantity, records in (("u", recording.u), ("v", recording.v)):
-            if name in records:
-                state = records[name].reshape(self.stream.length, -1)
-                probe = StateSink(record=state, latency_steps=latency, name=f"{quantity} of {name}")
-                probe.state.connect_var(getattr(neurons, quantity))
+            for name, record in records.items():
+                state = record.reshape(self.stream.length, -1)
+                probe = StateSink(record=state, latency_steps=latency[name], name=f"{quantity} of {name}")
+                probe.state.connect_var(getattr(neurons[name], quantity))
 
 
 def _copies_that_pay(program: Program) -> int:

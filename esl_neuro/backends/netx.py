@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.backends.lava_conv import conv_computes
-from esl_neuro.backends.lava_door import lava_dl_session
-from esl_neuro.backends.lava_stream import Recording, Stream, shared
-from esl_neuro.backends.supervise import run_network
-from esl_neuro.backends.trace import Difference, Payloads, Spikes, Trace, first_difference
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.findings import Finding
 from esl_neuro.compiler.kernel import Kernel
@@ -346,113 +342,3 @@ def _in_lavas_order(values: IntArray, shape: Shape) -> IntArray:
 
 def _text(word: str) -> NDArray[np.bytes_]:
     return np.array([word], dtype="S10")
-
-
-def run_netx(
-    path: Path,
-    input_spikes: Spikes,
-    progress: Callable[[int, int], None] | None = None,
-    timeout_s: float | None = None,
-) -> Trace:
-    """Load a ``.net`` file with lava-dl and run it in Lava's simulator, each sample from ``u = v = 0``.
-
-    Samples follow each other; a network with loops or delays, whose spikes would pass into the next sample, is loaded
-    and run anew for each.
-
-    Parameters
-    ----------
-    path : Path
-        File that :func:`write_netx` wrote.
-    input_spikes : uint8 array, shape (samples, steps, input lines)
-        0 or 1.
-    progress : callable, optional
-        Called with the samples done and the samples in all, whenever more are done.
-    timeout_s : float, optional
-        Seconds after which a run is given up.
-
-    Returns
-    -------
-    Trace
-        Spikes of every layer, latency removed.
-
-    Raises
-    ------
-    BadInput
-        If the file cannot be read, or takes other inputs.
-    MissingDependency
-        If lava-dl is not installed.
-    LavaError
-        If the loader or a process of Lava fails, or the time is over.
-    """
-    names, shape, remembers = _read_outline(path)
-    inputs = np.asarray(input_spikes, dtype=np.uint8)
-    if inputs.ndim != 3 or inputs.shape[2] != math.prod(shape):
-        raise BadInput(f"input spikes have shape {inputs.shape}; {path} takes (samples, steps, {math.prod(shape)})")
-    at_once = 1 if remembers else len(inputs)
-    parts = []
-    for start in range(0, len(inputs), at_once):
-        parts.append(_run_stream(path, names, shape, inputs[start : start + at_once], timeout_s))
-        if progress is not None:
-            progress(start + at_once, len(inputs))
-    return Trace("netx", inputs, {name: np.concatenate([part[name] for part in parts]) for name in names})
-
-
-def verify_netx(path: Path, expected: Trace, timeout_s: float | None = None) -> Difference | None:
-    """Run a ``.net`` file on the input of a trace; return the first spike that differs, None if none does."""
-    return first_difference(expected, run_netx(path, expected.input_spikes.astype(np.uint8), timeout_s=timeout_s))
-
-
-def _read_outline(path: Path) -> tuple[list[str], Shape, bool]:
-    """Names of the layers with neurons, shape of the input, and whether spikes stay under way for several steps."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            layers = [file["layer"][str(index)] for index in range(len(file["layer"]))]
-            kinds = [layer["type"][0].decode() for layer in layers]
-            names = [
-                str(layer.attrs.get("name", f"layer {index}"))
-                for index, layer in enumerate(layers)
-                if "neuron" in layer
-            ]
-            shape = tuple(int(size) for size in layers[0]["shape"][()])
-            remembers = "dense_rec" in kinds or any("delay" in layer for layer in layers)
-    except (OSError, KeyError, ValueError) as error:
-        raise BadInput(f"{path}: not a .net file ({error})") from error
-    return names, shape, remembers
-
-
-def _run_stream(
-    path: Path, names: list[str], shape: Shape, inputs: Spikes, timeout_s: float | None
-) -> dict[str, Spikes]:
-    samples, steps, _ = inputs.shape
-    stream = Stream(samples, steps, gap=0, copies=1)
-    # Lava lays images out by column, row, channel.
-    frames = stream.deal(inputs).reshape(stream.length, *shape)
-    frames = np.ascontiguousarray(frames.transpose(0, *range(len(shape), 0, -1)))
-    recording = Recording()
-    with lava_dl_session():
-        source = _load(path, names, frames, steps, recording)
-        run_network(source, stream.length + len(names), timeout_s)
-    return {name: stream.collect(record) for name, record in recording.spikes.items()}
-
-
-def _load(path: Path, names: list[str], frames: Payloads, steps: int, recording: Recording) -> Any:
-    from lava.lib.dl.netx import hdf5
-
-    from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
-    from esl_neuro.backends.lava_processes.spike_source import SpikeSource
-
-    # An offset of 1: with 0 every layer would be reset one step early, since the loader counts an input layer.
-    network = hdf5.Network(net_config=str(path), reset_interval=steps, reset_offset=1)
-    network.net_config.f.close()
-    source = SpikeSource(frames=frames, name=INPUT)
-    source.s_out.connect(network.inp)
-    for latency, (name, layer) in enumerate(zip(names, network.layers, strict=True), start=1):
-        recording.spikes[name] = shared((len(frames), math.prod(layer.shape)), np.uint8)
-        sink = SpikeSink(
-            record=recording.spikes[name], clock=recording.clock, latency_steps=latency, name=f"spikes of {name}"
-        )
-        flat = layer.out.transpose([2, 1, 0]).flatten() if len(layer.shape) == 3 else layer.out
-        flat.connect(sink.a_in)
-    return source

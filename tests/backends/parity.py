@@ -4,9 +4,9 @@
     python tests/backends/parity.py --networks 5000 --seed 1 --backend lava-batched
     python tests/backends/parity.py --backend netx          # each a .net file, loaded by lava-dl: every spike
 
-Networks of one plan run side by side in one Lava network, since starting Lava takes longer than running it; those for
-``.net`` files run one by one. What is done is kept in ``--out``; the same command again goes on from there. Exit code
-1 if anything differs.
+Networks run side by side in one Lava network, since starting Lava takes longer than running it: those of one plan as
+parts of the same layers, ``.net`` files each with layers of its own. What is done is kept in ``--out``; the same
+command again goes on from there. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from random_programs import KINDS, random_networks, random_plan, random_spikes, 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
-from esl_neuro.backends.netx import run_netx, write_netx
+from esl_neuro.backends.lava_netx import run_netx_files
+from esl_neuro.backends.netx import write_netx
 from esl_neuro.backends.trace import Trace
 
 NETWORKS = 10  # of a batch: far more make messages between the processes of Lava that take longer than its start
@@ -77,13 +78,11 @@ def part(trace, programs, index, inputs):
 
 
 def run_files(programs, inputs):
-    traces = []
     with tempfile.TemporaryDirectory() as folder:
-        for index, (program, spikes) in enumerate(zip(programs, inputs, strict=True)):
-            path = Path(folder) / f"{index}.net"
+        paths = [Path(folder) / f"{index}.net" for index in range(len(programs))]
+        for program, path in zip(programs, paths, strict=True):
             write_netx(program, path)
-            traces.append(run_netx(path, spikes, timeout_s=TIMEOUT_S))
-    return traces
+        return run_netx_files(list(zip(paths, inputs, strict=True)), timeout_s=TIMEOUT_S)
 
 
 BACKENDS = {

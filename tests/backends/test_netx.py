@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_programs import random_group, random_weights
 
-from esl_neuro.backends import lava_door, netx
+from esl_neuro.backends import lava_door, lava_netx, netx
 from esl_neuro.backends.lava_door import lava_dl_installed
-from esl_neuro.backends.netx import netx_findings, run_netx, verify_netx, write_netx
+from esl_neuro.backends.lava_netx import run_netx, run_netx_files, verify_netx
+from esl_neuro.backends.netx import netx_findings, write_netx
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
@@ -127,6 +128,39 @@ def test_verify_finds_a_changed_weight_and_a_loaded_file_can_be_written_again(tm
     assert difference is not None
     assert difference.layer == "layer 0"
     del loaded
+
+
+@pytest.mark.lava
+@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+def test_files_side_by_side_do_what_each_does(tmp_path):
+    """Of different length, depth and number of samples; one of them twice, on other samples."""
+    rng = np.random.default_rng(3)
+    programs = [delayed(rng), convolutional(rng), two_layers(rng)]
+    paths = [tmp_path / f"{index}.net" for index in range(3)]
+    for program, path in zip(programs, paths, strict=True):
+        write_netx(program, path)
+    runs = [
+        (index, random_inputs(rng, programs[index], samples, rate=0.6))
+        for index, samples in zip([0, 1, 2, 1], [2, 3, 4, 1], strict=True)
+    ]
+    traces = run_netx_files([(paths[index], inputs) for index, inputs in runs], TIMEOUT_S)
+    for (index, inputs), trace in zip(runs, traces, strict=True):
+        assert trace.input_spikes.tolist() == inputs.tolist()
+        assert first_difference(oracle(programs[index], inputs), trace) is None
+        assert trace.output_spikes.any()
+
+
+@pytest.mark.lava
+@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+def test_more_samples_than_copies_come_in_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(lava_netx, "COPIES", 2)
+    rng = np.random.default_rng(4)
+    program, reported = delayed(rng), []
+    write_netx(program, tmp_path / "network.net")
+    inputs = random_inputs(rng, program, samples=3, rate=0.6)
+    trace = run_netx(tmp_path / "network.net", inputs, lambda *counts: reported.append(counts), TIMEOUT_S)
+    assert first_difference(oracle(program, inputs), trace) is None
+    assert reported == [(2, 3), (3, 3)]
 
 
 def test_layout_of_the_file(tmp_path):

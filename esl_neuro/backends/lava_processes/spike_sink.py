@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort
 from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.process.ports.ports import InPort
+from lava.magma.core.process.ports.ports import AbstractPort, AbstractVirtualPort, InPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
@@ -17,21 +19,58 @@ from numpy.typing import NDArray
 
 
 class SpikeSink(AbstractProcess):
-    """Records what arrives, one row per time step, after the steps that the signal needs to get here.
+    """Records what several ports send, one row per time step, after the steps that the signal needs to get there.
 
     Parameters
     ----------
-    record : uint8 array, shape (time steps, neurons)
-        Shared memory to write into.
+    ports : sequence of output ports
+        What is recorded; each sends a vector.
+    records : sequence of uint8 arrays, each of shape (time steps, neurons)
+        Shared memory to write into, one for each port.
+    latency_steps : sequence of int
+        Time steps to leave out at the start, for each port.
     clock : int64 array, shape (1,)
         Shared memory; receives the number of time steps done.
-    latency_steps : int
-        Time steps to leave out at the start.
     """
 
-    def __init__(self, *, record: NDArray[np.uint8], clock: NDArray[np.int64], latency_steps: int, name: str) -> None:
-        super().__init__(record=record, clock=clock, latency_steps=latency_steps, name=name)
-        self.a_in = InPort(shape=record.shape[1:])
+    def __init__(
+        self,
+        *,
+        ports: Sequence[AbstractPort],
+        records: Sequence[NDArray[np.uint8]],
+        latency_steps: Sequence[int],
+        clock: NDArray[np.int64],
+        name: str,
+    ) -> None:
+        super().__init__(records=records, latency_steps=latency_steps, clock=clock, name=name)
+        sizes = [record.shape[1] for record in records]
+        self.a_in = InPort(shape=(sum(sizes),))
+        for index, port in enumerate(ports):
+            _Placed(port, sum(sizes[:index]), sum(sizes)).connect(self.a_in)
+
+
+class _Placed(AbstractVirtualPort):
+    """What a port sends, as a part of a longer vector of zeros; a port that adds up such parts has all side by side.
+
+    Lava's own ``ConcatPort`` does that, but cannot run on a CPU.
+    """
+
+    def __init__(self, port: AbstractPort, start: int, size: int) -> None:
+        super().__init__((size,))
+        self.start = start
+        port._connect_forward([self], AbstractPort, [None], assert_same_shape=False)
+
+    def get_transform_func_fwd(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        return partial(_placed, start=self.start, size=self.shape[0])
+
+    def get_transform_func_bwd(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        raise NotImplementedError
+
+
+def _placed(values: NDArray[Any], start: int, size: int) -> NDArray[Any]:
+    placed = np.zeros(size, values.dtype)
+    placed[start : start + len(values)] = values
+    return placed
 
 
 @implements(proc=SpikeSink, protocol=LoihiProtocol)
@@ -44,14 +83,17 @@ class PySpikeSink(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.record = proc_params["record"]
-        self.clock = proc_params["clock"]
+        self.records = proc_params["records"]
         self.latency_steps = proc_params["latency_steps"]
+        self.clock = proc_params["clock"]
 
     def run_spk(self) -> None:
-        """Receive, and write the row of this time step (Lava counts from 1)."""
+        """Receive, and write the rows of this time step (Lava counts from 1)."""
         spikes = self.a_in.recv()
-        row = self.time_step - 1 - self.latency_steps
-        if 0 <= row < len(self.record):
-            self.record[row] = spikes
+        start = 0
+        for record, latency in zip(self.records, self.latency_steps, strict=True):
+            row, stop = self.time_step - 1 - latency, start + record.shape[1]
+            if 0 <= row < len(record):
+                record[row] = spikes[start:stop]
+            start = stop
         self.clock[0] = self.time_step
