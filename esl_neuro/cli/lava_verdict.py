@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from esl_neuro.errors import BadInput
 
 if TYPE_CHECKING:
@@ -46,6 +44,8 @@ def ask_lava(case: Case, file: Path) -> Verdict:
 
 
 def _compile(case: Case, file: Path) -> tuple[Program, Any]:
+    import numpy as np
+
     from esl_neuro.compiler.compile import compile_any_size
     from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
