@@ -22,7 +22,7 @@ from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import count
 
 RESULT = Path(__file__).with_suffix(".json")
-SAMPLES, REPEATS = 1000, 20
+SAMPLES, REPEATS = 1000, 40
 
 
 def shortest(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:

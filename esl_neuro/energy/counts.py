@@ -231,11 +231,12 @@ def count(
         If the trace is not one of this program, or what is declared as spikes is neither 0 nor 1.
     """
     spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
-    kinds = dict.fromkeys(spikes, "spike") | {INPUT: "spike" if program.input_bits == 1 else "graded"}
-    kinds |= dict(signals or {})
+    own = dict.fromkeys(spikes, "spike") | {INPUT: "spike" if program.input_bits == 1 else "graded"}
+    kinds = own | dict(signals or {})
     _check_matches(program, trace, spikes)
     for name, array in spikes.items():
-        check_signal(name, kinds[name], array)
+        if trace.counts is None or kinds[name] != own[name]:  # the simulator has looked at its own
+            check_signal(name, kinds[name], array)
     layers = tuple(
         layer
         for group in program.groups
