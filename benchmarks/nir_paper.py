@@ -265,6 +265,8 @@ def main() -> None:
             files = write_small(Path(scratch))
         else:
             files = {path.relative_to(options.files).as_posix(): path for path in sorted(options.files.rglob("*.nir"))}
+        if not files:
+            parser.error(f"--files {options.files}: no such folder, or no .nir file in it")
         results = {name: judge(path, options.steps) for name, path in files.items()}
     print(json.dumps(results, indent=2) if options.json else render(results))
     sys.exit(any(result.get("differing_in_lava") for result in results.values()))

@@ -141,6 +141,8 @@ def placing(given: str | None) -> Callable[[Program], Placement | None]:
 
     if given == COMPILER:
         return compiled_placement
+    if given is not None and not Path(given).exists():
+        raise BadInput(f"--placement '{given}' is neither '{COMPILER}' nor a file; save core numbers with numpy.savez")
     placement = None if given is None else read_placement(Path(given))
     return lambda _program: placement
 

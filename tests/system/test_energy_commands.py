@@ -167,7 +167,8 @@ def test_the_compilers_own_placement_is_one(run):
     assert compared.returncode == 0, compared.stderr
     done = run(f"{REPORT} {EXPORT} --samples 3 --placement complier")
     assert done.returncode == 2
-    assert "complier: no readable .npz file" in done.stderr
+    assert "'complier' is neither 'compiler' nor a file" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_csv_charts_and_citation(run):
