@@ -8,12 +8,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.compiler.program import IntArray
+
 Spikes = NDArray[np.uint8]
 Payloads: TypeAlias = "NDArray[np.uint8] | NDArray[np.int32]"
 Potentials = NDArray[np.int64]
-
-
-Tally = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class ConnectionCounts:
 
     source: str
     target: str
-    spikes_in: Tally
-    sop_effective: Tally
-    neuron_updates_touched: Tally
-    neuron_updates_idle: Tally
+    spikes_in: IntArray
+    sop_effective: IntArray
+    neuron_updates_touched: IntArray
+    neuron_updates_idle: IntArray
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class RunCounts:
     """
 
     connections: tuple[ConnectionCounts, ...]
-    spikes_out: dict[str, Tally]
+    spikes_out: dict[str, IntArray]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from esl_neuro.backends.bits import count_bits
 from esl_neuro.compiled import compiled
 from esl_neuro.compiler.program import IntArray
 
@@ -116,10 +117,6 @@ def _reach(arriving: NDArray[Any], bits: Bits, result: IntArray) -> None:
             for word in range(words):
                 reached[word] |= bits[source, word]
         ones = np.int64(0)
-        for word in range(words):  # set bits, by the usual sum over ever wider fields
-            x = reached[word]
-            x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-            x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-            x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-            ones += np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        for word in range(words):
+            ones += np.int64(count_bits(reached[word]))
         result[row] += ones
