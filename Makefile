@@ -1,12 +1,12 @@
 # The commands of this project. Each one sets up what it needs first, which takes no time when nothing has changed.
-# Arguments go through ARGS: make test ARGS="-k energy -x"
+# Arguments go through ARGS: make test ARGS="-k energy -x". PYTHON=3.12 or a path chooses the interpreter.
 
-.PHONY: help setup quickstart test check lock clean
+.PHONY: help setup quickstart test check readers lava-dl lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: ## make .venv: Python 3.10 with everything requirements.lock pins
+setup: ## make .venv, the complete environment: Python 3.11 to 3.13 with everything locks/ pins
 	@scripts/setup
 
 quickstart: setup ## the main job end to end on the embedded data set
@@ -20,8 +20,15 @@ check: setup ## formatting, lint and types
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
-lock: setup ## write requirements.lock anew from pyproject.toml
+readers: setup ## run the tests against other programs: readers of NIR, NeuroBench, SANA-FE, in environments of their own
+	@scripts/test-readers $(ARGS)
+
+lava-dl: setup ## run the tests against Intel's loader of .net files: Python 3.10, 6 GB
+	@scripts/setup-lava-dl
+	@.venv-lava-dl/bin/python -m pytest -n auto --dist loadfile tests/backends tests/data/test_images.py $(ARGS)
+
+lock: setup ## write locks/*.lock anew from pyproject.toml
 	@scripts/lock $(ARGS)
 
 clean: ## remove the environment and its tools
-	@rm -rf .venv .uv
+	@rm -rf .venv .venv-lava-dl .readers .uv

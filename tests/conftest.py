@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import settings
+
+from esl_neuro.backends.lava_door import lava_dl_installed, lava_installed
 
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need Lava, or lava-dl, where it is not installed."""
+    for mark, name, installed in (("lava", "lava-nc", lava_installed()), ("lava_dl", "lava-dl", lava_dl_installed())):
+        for item in items:
+            if not installed and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))

@@ -19,29 +19,33 @@ from esl_neuro.errors import MissingDependency
 # Lava chooses the start method when this module is loaded, and fails if one has been chosen before.
 _CHOOSES_START_METHOD = "lava.magma.runtime.message_infrastructure.multiprocessing"
 _DEFINES_ENCODERS = "lava.magma.compiler.var_model"
-# lava-nc 0.10.0 is the last release. Its metadata refuses Python 3.11 and later, where it runs all the same.
-FORCED_INSTALL = (
-    "pip install --ignore-requires-python --no-deps lava-nc==0.10.0 && pip install 'asteval<0.10' 'networkx<=2.8.7'"
-)
+INSTALL = "pip install 'esl-neuro[lava]' && pip install --ignore-requires-python --no-deps lava-nc==0.10.0"
+"""What installs Lava on any Python: the extra brings what it needs. lava-nc 0.10.0 is the last release; its metadata
+refuse Python 3.11 and numpy 2, with which it runs all the same."""
+
+# ``lava`` is a namespace package that others may fill as well, so the processes that are used are looked for.
+_NEEDED = ("lava.proc.lif.process", "lava.magma.runtime", "asteval", "networkx", "sklearn")
 
 
 def lava_installed() -> bool:
-    """Say whether lava-nc is installed, without loading it.
+    """Say whether lava-nc is installed with all that it needs, without loading it."""
+    return not _missing()
 
-    ``lava`` is a namespace package that others may fill as well, so the processes that are used are looked for.
-    """
+
+def _missing() -> list[str]:
+    return [name for name in _NEEDED if not _found(name)]
+
+
+def _found(name: str) -> bool:
     try:
-        return find_spec("lava.proc.lif.process") is not None and find_spec("lava.magma.runtime") is not None
-    except ModuleNotFoundError:
+        return find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):
         return False
 
 
 def lava_dl_installed() -> bool:
     """Say whether lava-dl, which loads ``.net`` files, is installed, without loading it."""
-    try:
-        return lava_installed() and find_spec("lava.lib.dl.netx") is not None
-    except ModuleNotFoundError:
-        return False
+    return lava_installed() and _found("lava.lib.dl.netx")
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def lava_dl_session() -> Iterator[None]:
     """
     if not lava_dl_installed():
         raise MissingDependency(
-            "lava-dl, which loads .net files, is not installed; install it with: pip install 'esl-neuro[lava]' on "
+            "lava-dl, which loads .net files, is not installed; install it with: pip install 'esl-neuro[lava-dl]' on "
             "Python 3.10 (it needs torch 2.3, which later ones do not have); writing .net files needs no Lava"
         )
     with lava_session():
@@ -94,11 +98,9 @@ def lava_dl_session() -> Iterator[None]:
 
 def _load() -> None:
     if not lava_installed():
-        here = f"{sys.version_info.major}.{sys.version_info.minor}"
-        forced = f"; on this Python {here}: {FORCED_INSTALL}" if sys.version_info >= (3, 11) else f" (this is {here})"
         raise MissingDependency(
-            "the Lava simulator is not installed; install it with: pip install 'esl-neuro[lava]' on Python 3.10"
-            f"{forced}, or use --backend integer, which needs no Lava and computes the same"
+            f"the Lava simulator is not installed (missing: {', '.join(_missing())}); install it with: {INSTALL}, "
+            "or use --backend integer, which needs no Lava and computes the same"
         )
     chosen = multiprocessing.get_start_method(allow_none=True)
     if chosen not in (None, "fork"):

@@ -285,9 +285,9 @@ TEMPLATE = '''"""A spiking network on Lava: {title}.
     python {script} inputs.npz       # array "input", shape (samples, {steps}, {lines}), values {payload}
     python {script} inputs.npz --out output.npz
 
-Needs lava-nc 0.10.0. Its metadata refuses Python 3.11 and later, where it runs all the same:
+Needs lava-nc 0.10.0. Its metadata refuse Python 3.11 and numpy 2, with which it runs all the same:
+pip install 'asteval<0.10' 'networkx<=2.8.7' scikit-learn
 pip install --ignore-requires-python --no-deps lava-nc==0.10.0
-pip install 'asteval<0.10' 'networkx<=2.8.7' 'numpy<2.4'
 """
 
 import argparse
@@ -313,6 +313,7 @@ if sys.version_info >= (3, 11):
 
     dataclasses.dataclass = original
 
+from lava.magma.core.process.ports.ports import ReshapePort
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.conv.process import Conv
@@ -324,6 +325,16 @@ from lava.proc.sparse.process import DelaySparse, Sparse
 STEPS = {steps}  # of each sample
 LATENCY = {latency}  # steps by which the output works behind the input: every connection takes one
 FIXED_POINT = Loihi2SimCfg(select_tag="fixed_pt")  # without the tag, Lava would compute in floating point
+
+
+
+def reshaped(data, shape):
+    return data.reshape(shape)
+
+
+# Lava reshapes what a convolution receives by an argument name that numpy 2.4 has dropped.
+ReshapePort.get_transform_func_fwd = lambda port: functools.partial(reshaped, shape=port.shape)
+ReshapePort.get_transform_func_bwd = lambda port: functools.partial(reshaped, shape=port.old_shape)
 
 {arrays}
 

@@ -27,11 +27,11 @@ def ask_lava(case: Case, file: Path) -> Verdict:
 
     from esl_neuro.backends.integer import run_integer
     from esl_neuro.backends.lava import run_lava
-    from esl_neuro.backends.lava_door import lava_installed
+    from esl_neuro.backends.lava_door import INSTALL, lava_installed
     from esl_neuro.interchange.readers import Verdict
 
     if not lava_installed():
-        return Verdict(LAVA, "", "absent", "install it with 'pip install esl-neuro[lava]' (Python 3.10)")
+        return Verdict(LAVA, "", "absent", f"install it with: {INSTALL}")
     release = version("lava-nc")
     try:
         program, inputs = _compile(case, file)

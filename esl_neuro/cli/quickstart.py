@@ -21,16 +21,13 @@ from esl_neuro.cli.commands import ExampleCommand, emit, json_option, runs_optio
 def quickstart(runs: Path, as_json: bool) -> None:
     """Train on real digits, export to Loihi 2, run in both simulators, count and price: the whole road once.
 
-    Without Lava (Python 3.11 and later) the integer simulator runs alone, and this is said.
+    Without Lava the integer simulator runs alone, and says so.
     """
-    from esl_neuro.backends.lava_door import lava_installed
+    from esl_neuro.backends.lava_door import INSTALL, lava_installed
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
-        talk(
-            "Lava is not installed, so nothing is compared with it here; "
-            "on Python 3.10 it comes with: pip install 'esl-neuro[lava]'"
-        )
+        talk(f"Lava is not installed, so nothing is compared with it here; install it with: {INSTALL}")
     started = time.perf_counter()
     talk("1/4 train: sparse from the first step, thresholds learned")
     trained = train.train_recipe(train.RECIPE, (), (), runs)[0]

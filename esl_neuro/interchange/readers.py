@@ -23,19 +23,34 @@ from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.interchange.comparison import Divergence, compare
-from esl_neuro.interchange.files import read_nir
+from esl_neuro.interchange.files import read_nir, write_nir
 from esl_neuro.interchange.graphs import NEURONS, flat, order
 from esl_neuro.interchange.reference import Simulation, simulate
 from esl_neuro.time_step import time_step
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
+PLOTTING = (  # sinabs cannot be imported without it
+    "matplotlib==3.11.2",
+    "contourpy==1.3.3",
+    "cycler==0.12.1",
+    "fonttools==4.68.0",
+    "kiwisolver==1.5.1",
+    "packaging==26.4",
+    "pillow==13.0.0",
+    "pyparsing==3.3.3",
+    "python-dateutil==4.0.0",
+)
 READERS: dict[str, tuple[str, ...]] = {
     "norse": ("norse==1.1.0", *NIR),
     "snntorch": ("snntorch==1.0.0", *NIR),
     "spikingjelly": ("spikingjelly==2.0.0", *NIR, "loguru==0.7.3", "tqdm==4.70.1"),
     "nirtorch": NIR,
+    "sinabs": ("sinabs==3.1.3", "nir==1.0.4", "nirtorch==2.0.2", "pbr==7.1.3", *PLOTTING),
 }
 """Each reader's packages. All are installed without their dependencies, which would bring a torch for CUDA."""
+
+OLDER_NIR = frozenset({"sinabs"})
+"""Readers that need a file without the fields that NIR has had since 1.0.5."""
 
 SHARED = (
     "torch==2.13.0",
@@ -103,10 +118,14 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
         _run_or_explain([str(_python(folder)), "-c", "import torch"], _CPU_TORCH)
         (folder / "python" / "complete").touch()
     for name in chosen:
-        say(f"{folder / name}: {' '.join(READERS[name])}")
+        complete, pins = folder / name / "complete", " ".join(READERS[name])
+        if complete.is_file() and complete.read_text(encoding="utf-8") == pins:
+            say(f"{folder / name}: is there already")
+            continue
+        say(f"{folder / name}: {pins}")
         shutil.rmtree(folder / name, ignore_errors=True)
         _pip(folder, "--target", str(folder / name), *READERS[name])
-        (folder / name / "complete").touch()
+        complete.write_text(pins, encoding="utf-8")
 
 
 _CPU_TORCH = (
@@ -348,7 +367,10 @@ def _ask(
 ) -> Verdict:
     with TemporaryDirectory() as scratch:
         job = Path(scratch)
-        nir.write(job / "graph.nir", graph)
+        try:
+            write_nir(job / "graph.nir", graph, "1.0.4" if name in OLDER_NIR else "current")
+        except BadInput as error:
+            return Verdict(name, "", "refused", str(error))
         np.save(job / "inputs.npy", inputs)
         (job / "job.json").write_text(json.dumps({"dt_s": graph.metadata["dt_s"], "fires": fires}), encoding="utf-8")
         try:

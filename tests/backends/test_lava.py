@@ -12,13 +12,9 @@ from random_programs import random_exponents, random_program, random_spikes, sid
 
 from esl_neuro.backends.integer import HALF_RANGE, run_integer
 from esl_neuro.backends.lava import run_lava
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.backends.trace import first_difference
 
-pytestmark = [
-    pytest.mark.lava,
-    pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed"),
-]
+pytestmark = pytest.mark.lava
 
 TIMEOUT_S = 120.0
 NETWORKS = 4

@@ -22,8 +22,19 @@ def test_missing_lava_names_the_fix(monkeypatch):
     monkeypatch.setattr(lava_door, "lava_installed", lambda: False)
     rng = np.random.default_rng(0)
     program = random_program(rng)
-    with pytest.raises(MissingDependency, match=r"pip install 'esl-neuro\[lava\]' on Python 3\.10.*--backend integer"):
+    with pytest.raises(
+        MissingDependency, match=r"pip install 'esl-neuro\[lava\]' && pip .*lava-nc==0\.10\.0.*--backend integer"
+    ):
         run_lava(program, random_spikes(rng, program, samples=1))
+
+
+@pytest.mark.lava
+def test_lava_without_what_it_needs_names_the_fix():
+    enter = "from esl_neuro.backends.lava_door import lava_session as s; s().__enter__()"
+    done = run_python(f"import sys; sys.modules['networkx'] = sys.modules['asteval'] = None; {enter}")
+    message = done.stderr.splitlines()[-1]
+    assert "not installed (missing: asteval, networkx)" in message
+    assert "pip install 'esl-neuro[lava]'" in message
 
 
 def test_other_packages_in_the_namespace_are_not_taken_for_lava(monkeypatch):
@@ -41,10 +52,6 @@ def test_integer_backend_loads_neither_lava_nor_torch():
     assert run_python(code).stdout.strip() == "set()"
 
 
-needs_lava = pytest.mark.skipif(not lava_door.lava_installed(), reason="lava-nc is not installed")
-
-
-@needs_lava
 @pytest.mark.lava
 def test_start_method_chosen_before():
     enter = "from esl_neuro.backends.lava_door import lava_session as s; s().__enter__(); print('entered')"

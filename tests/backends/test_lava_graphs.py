@@ -13,16 +13,12 @@ from random_programs import random_group
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.compiler.timing import timing
 
-pytestmark = [
-    pytest.mark.lava,
-    pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed"),
-]
+pytestmark = pytest.mark.lava
 
 TIMEOUT_S = 120.0
 

@@ -14,12 +14,9 @@ import scipy.sparse as sp
 from graphs import conv_graph, oracle, random_graph, random_inputs
 from random_programs import random_group, random_program, random_weights
 
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.backends.lava_script import write_lava_script
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.errors import BadInput
-
-with_lava = [pytest.mark.lava, pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")]
 
 
 def run_script(path, *arguments):
@@ -58,18 +55,10 @@ def shifted_convolutions(rng):
     return conv_graph(rng, 4, weight_exp=-2)
 
 
-# Lava's Conv is fed through reshape, with an argument name that numpy has dropped in 2.4; the script says so.
-with_old_numpy = pytest.mark.skipif(
-    tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4), reason="a script with Conv needs numpy before 2.4"
-)
-MARKS = {"convolutions": [with_old_numpy]}
-
 KINDS = [chain, many_integers, graph_with_loops, convolutions, shifted_convolutions]
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[*with_lava, *MARKS.get(kind.__name__, [])], id=kind.__name__) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.lava, id=kind.__name__) for kind in KINDS])
 def test_spikes_are_those_of_the_program(tmp_path, kind):
     rng = np.random.default_rng(7)
     program = kind(rng)
@@ -90,7 +79,6 @@ def test_spikes_are_those_of_the_program(tmp_path, kind):
 
 
 @pytest.mark.lava
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 def test_without_input_it_runs_random_spikes_and_a_wrong_input_is_one_line(tmp_path):
     rng = np.random.default_rng(1)
     program = many_integers(rng)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from random_programs import random_group, random_weights
 
 from esl_neuro.backends import lava_door, lava_netx, netx
-from esl_neuro.backends.lava_door import lava_dl_installed
 from esl_neuro.backends.lava_netx import run_netx, run_netx_files, verify_netx
 from esl_neuro.backends.netx import netx_findings, write_netx
 from esl_neuro.backends.trace import first_difference
@@ -24,8 +23,6 @@ from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.errors import BadInput, MissingDependency
 
 TIMEOUT_S = 120.0
-
-in_netx = [pytest.mark.lava, pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")]
 
 
 def chain(rng, weights, steps=6, loops=(), delays=None, **parameters):
@@ -94,7 +91,7 @@ def kernel_after_a_matrix(rng):
 KINDS = [dense, one_threshold, recurrent, delayed, convolutional, kernel_after_a_matrix]
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=in_netx, id=kind.__name__) for kind in KINDS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.lava_dl, id=kind.__name__) for kind in KINDS])
 def test_spikes_are_those_of_the_program(tmp_path, kind):
     rng = np.random.default_rng(len(kind.__name__))
     program = kind(rng)
@@ -109,8 +106,7 @@ def test_spikes_are_those_of_the_program(tmp_path, kind):
     assert all(record.any() for record in expected.spikes.values())
 
 
-@pytest.mark.lava
-@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+@pytest.mark.lava_dl
 def test_verify_finds_a_changed_weight_and_a_loaded_file_can_be_written_again(tmp_path):
     rng = np.random.default_rng(1)
     program = dense(rng)
@@ -130,8 +126,7 @@ def test_verify_finds_a_changed_weight_and_a_loaded_file_can_be_written_again(tm
     del loaded
 
 
-@pytest.mark.lava
-@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+@pytest.mark.lava_dl
 def test_files_side_by_side_do_what_each_does(tmp_path):
     """Of different length, depth and number of samples; one of them twice, on other samples."""
     rng = np.random.default_rng(3)
@@ -150,8 +145,7 @@ def test_files_side_by_side_do_what_each_does(tmp_path):
         assert trace.output_spikes.any()
 
 
-@pytest.mark.lava
-@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+@pytest.mark.lava_dl
 def test_more_samples_than_copies_come_in_turns(tmp_path, monkeypatch):
     monkeypatch.setattr(lava_netx, "COPIES", 2)
     rng = np.random.default_rng(4)
@@ -282,8 +276,7 @@ def test_a_bias_that_could_be_heard_late(kind):
     assert netx_findings(replace(program, groups=(*program.groups[:2], group))) == []
 
 
-@pytest.mark.lava
-@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+@pytest.mark.lava_dl
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -331,5 +324,5 @@ def test_wrong_files_and_inputs(tmp_path):
 def test_missing_lava_dl_names_the_fix(tmp_path, monkeypatch):
     monkeypatch.setattr(lava_door, "lava_dl_installed", lambda: False)
     write_netx(two_layers(np.random.default_rng(0)), tmp_path / "good.net")
-    with pytest.raises(MissingDependency, match=r"pip install 'esl-neuro\[lava\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'esl-neuro\[lava-dl\]'"):
         run_netx(tmp_path / "good.net", np.zeros((1, 3, 4), np.uint8))

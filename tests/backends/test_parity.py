@@ -10,12 +10,7 @@ import pytest
 from random_chains import CHAINS
 from random_programs import KINDS
 
-from esl_neuro.backends.lava_door import lava_dl_installed, lava_installed
-
-pytestmark = [
-    pytest.mark.lava,
-    pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed"),
-]
+pytestmark = pytest.mark.lava
 
 
 @pytest.mark.parametrize("batch", range(len(KINDS)), ids=KINDS)
@@ -29,7 +24,7 @@ def test_random_networks(batch):
         assert min(result["wrapping"], result["saturating"]) > 0
 
 
-@pytest.mark.skipif(not lava_dl_installed(), reason="lava-dl is not installed")
+@pytest.mark.lava_dl
 @pytest.mark.parametrize("batch", range(len(CHAINS)), ids=CHAINS)
 def test_random_files(batch):
     result = parity.run_batch(seed=0, batch=batch + len(CHAINS) * (batch % 2), name="netx")

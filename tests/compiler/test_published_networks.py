@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from nir_paper import DT_S as DT
 from nir_paper import KINDS, braille, braille_nested, chain, cnn, conv, dt_of, full, judge, lif, pool, write_small
 
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
 from esl_neuro.compiler.frontend import analyse, read_graph
@@ -60,7 +59,6 @@ def test_networks_of_the_nir_paper_compile_from_their_files(kind, files):
 
 
 @pytest.mark.lava
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 @pytest.mark.parametrize("kind", GROUPS)
 def test_networks_of_the_nir_paper_run_in_lava_as_in_the_integer_simulator(kind, files):
     result = judge(files[kind], steps=20)

@@ -29,7 +29,7 @@ def one(folder, graph, reader, **options):
     return verdict
 
 
-@pytest.mark.parametrize("reader", [pytest.param(name, marks=needs(name)) for name in READERS])
+@pytest.mark.parametrize("reader", [pytest.param(name, marks=needs(name)) for name in READERS if name != "sinabs"])
 @pytest.mark.parametrize("name", ["residual", "batch norm and pools"])
 def test_readers_fire_as_the_reference_does(name, reader, tmp_path):
     network, shape = named(name)
@@ -56,6 +56,17 @@ def test_recurrence_is_read_as_written(reader, tmp_path):
 def test_a_reader_that_cannot_hold_a_graph_refuses_it_which_is_no_difference(options, reason, tmp_path):
     network, _ = named("chain")
     verdict = one(tmp_path, to_nir(on_grid(network, 1), 12, **options), "snntorch")
+    assert verdict.status == "refused"
+    assert reason in verdict.reason
+
+
+@needs("sinabs")
+@pytest.mark.parametrize(
+    ("name", "reason"), [("chain", "subtract the threshold"), ("recurrent behind synapses", "drops CubaLIF nodes")]
+)
+def test_sinabs_whose_importer_makes_another_network_is_refused(name, reason, tmp_path):
+    network, _ = named(name)
+    verdict = one(tmp_path, to_nir(on_grid(network, 1), 12), "sinabs")
     assert verdict.status == "refused"
     assert reason in verdict.reason
 

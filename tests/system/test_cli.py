@@ -15,15 +15,11 @@ import numpy as np
 import pytest
 from command_workspace import REPOSITORY, Workspace
 
-from esl_neuro.backends.lava_door import lava_installed
-
 COMMANDS = (
     *("", "train", "sweep", "evaluate", "export", "run", "verify", "quickstart"),
     *("energy", "energy report", "energy compare", "energy import", "energy measure", "energy validate"),
     *("targets", "targets list", "targets show", "targets validate"),
 )
-
-with_lava = pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -192,7 +188,7 @@ def test_verify_finds_a_program_that_was_changed(small_run, workspace):
     assert "dt_s" in one_line(done)
 
 
-@with_lava
+@pytest.mark.lava
 def test_a_spike_that_differs_fails_and_is_named(workspace, monkeypatch, capsys):
     from esl_neuro.backends import integer
     from esl_neuro.cli.main import main
@@ -270,8 +266,8 @@ def test_an_export_with_damaged_data_is_one_line(small_run, workspace, data):
         "esl-neuro run --json",
         "esl-neuro energy report --backend integer --json",
         "esl-neuro energy report --preset esl2023 --json",
-        pytest.param("esl-neuro verify --json", marks=[pytest.mark.lava, with_lava]),
-        pytest.param("esl-neuro run --backend lava --json", marks=[pytest.mark.lava, with_lava]),
+        pytest.param("esl-neuro verify --json", marks=pytest.mark.lava),
+        pytest.param("esl-neuro run --backend lava --json", marks=pytest.mark.lava),
     ],
 )
 def test_json_is_all_that_stands_on_stdout(workspace, command):
@@ -337,7 +333,6 @@ def test_a_run_is_repeated_exactly_from_its_saved_config(small_run, workspace):
 
 
 @pytest.mark.lava
-@with_lava
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ending_a_lava_run_leaves_no_process(workspace, number):
     process = start(["run", "--backend", "lava"], workspace.folder)
@@ -386,7 +381,6 @@ def _needs_ps():
 # Other formats of an export.
 
 
-@with_lava
 @pytest.mark.lava
 def test_formats_of_an_export_run_and_do_not_outlive_it(small_run):
     workspace = Workspace(small_run.parents[1])
@@ -407,7 +401,6 @@ def test_formats_of_an_export_run_and_do_not_outlive_it(small_run):
     assert not (export / "network.py").exists()
 
 
-@with_lava
 @pytest.mark.lava
 def test_batched_lava_is_compared_with_the_integer_simulator(small_run):
     ran = Workspace(small_run.parents[1]).json("esl-neuro run --backend lava-batched --samples 40 --json")

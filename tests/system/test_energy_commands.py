@@ -15,7 +15,6 @@ import nir
 import numpy as np
 import pytest
 
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.cli.main import main
 from esl_neuro.resources import resource_folder
 
@@ -109,7 +108,7 @@ def test_a_stated_rate_is_drawn_and_said(run):
     assert layer["spikes_in"] / (50 * 4 * 64) == pytest.approx(0.25, rel=0.03)
 
 
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+@pytest.mark.lava
 def test_lava_is_the_default_and_counts_the_same(run):
     done = run(f"esl-neuro energy report {EXPORT} --samples 5 --json")
     assert "5 test samples (lava)" in done.stderr

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from command_workspace import Workspace, environment
 
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.cli.readers import refuse_difference, render, verify_file
 from esl_neuro.cli.verify import READERS
 from esl_neuro.errors import CheckFailed, MissingDependency
@@ -62,7 +61,6 @@ def test_result_as_json(without_readers):
 
 
 @pytest.mark.lava
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 @pytest.mark.usefixtures("file")
 def test_lava_runs_the_integers_of_the_file(without_readers):
     done = without_readers.run("esl-neuro verify x.nir --steps 20 --reader lava --json")
@@ -92,7 +90,7 @@ def test_a_difference_in_lava_has_a_place(file, monkeypatch):
         refuse_difference(document)
 
 
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+@pytest.mark.lava
 def test_what_has_no_integer_form_is_refused_by_name(file, tmp_path):
     graph = nir.read(file)
     graph.nodes["lif"].tau[:] = 0.5e-4

@@ -6,8 +6,6 @@ import json
 
 import pytest
 
-from esl_neuro.backends.lava_door import lava_installed
-
 
 def test_quickstart_takes_less_than_four_minutes_and_says_where_things_are(workspace):
     document = workspace.json("esl-neuro quickstart --json")
@@ -38,7 +36,6 @@ def test_quantisation_costs_at_most_one_point(workspace):
 
 
 @pytest.mark.lava
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 def test_every_spike_in_lava_is_the_integer_simulators(workspace):
     ran = workspace.json("esl-neuro quickstart --json")["run"]
     assert ran["backend"] == "lava"
@@ -49,7 +46,6 @@ def test_every_spike_in_lava_is_the_integer_simulators(workspace):
 
 
 @pytest.mark.lava
-@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
 def test_counts_do_not_depend_on_the_simulator(workspace):
     export = workspace.json("esl-neuro quickstart --json")["export"]["folder"]
     lava = workspace.json(f"esl-neuro energy report {export} --json")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,8 +28,11 @@ def run_script(path: Path, *arguments: str, search: list[Path], home: Path) -> s
     return subprocess.run([SH, str(path), *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
 
-def lock_entries() -> list[str]:
-    text = (ROOT / "requirements.lock").read_text()
+LOCKS = sorted((ROOT / "locks").glob("*.lock"))
+
+
+def lock_entries(name: str) -> list[str]:
+    text = (ROOT / "locks" / f"{name}.lock").read_text()
     return re.split(r"\n(?=[^ #\n])", re.sub(r"\A(#.*\n)+", "", text))
 
 
@@ -44,24 +48,48 @@ def test_ci_runs_the_readme_commands(command: str) -> None:
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_lock_pins_every_package_with_hashes_and_holds_no_address() -> None:
-    entries = lock_entries()
-    assert len(entries) > 50
-    for entry in entries:
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_lock_pins_every_package_with_hashes_and_holds_no_address(path: Path) -> None:
+    for entry in lock_entries(path.stem):
         assert re.match(r"[a-z0-9-]+==\S+ ", entry), entry
         assert "--hash=sha256:" in entry, entry
-    text = (ROOT / "requirements.lock").read_text()
+    text = path.read_text()
     assert "://" not in text
     assert "index" not in text
     assert not re.search(r"\s/\w", text), "a machine's path"
 
 
-def test_lock_holds_the_reference_environment() -> None:
-    pins = dict(entry.split(" ")[0].split("==") for entry in lock_entries())
-    assert pins["lava-nc"] == "0.10.0"
-    assert pins["lava-dl"] == "0.6.0"
-    assert pins["torch"].startswith("2.3.")
-    assert {"nir", "numpy", "tonic", "click", "pytest", "hatchling", "uv"} <= set(pins)
+def pins(lock: str) -> dict[str, list[str]]:
+    """Versions by package: several where they depend on Python."""
+    found: dict[str, list[str]] = {}
+    for entry in lock_entries(lock):
+        name, version = entry.split(" ")[0].split("==")
+        found.setdefault(name, []).append(version)
+    return found
+
+
+def test_the_environment_is_locked_for_every_python_but_for_torch_which_is_pinned() -> None:
+    environment = pins("environment")
+    assert {"nir", "tonic", "click", "pytest", "hatchling", "uv", "pip", "asteval", "networkx"} <= set(environment)
+    assert all(version.startswith("2.") for version in environment["numpy"])
+    assert len(environment["numpy"]) > 1, "one version for each range of Pythons"
+    assert "torch" not in environment
+    assert not [name for name in environment if name.startswith(("nvidia-", "cuda-"))]
+    assert re.search(r"^torch==\d", (ROOT / "locks" / "torch.txt").read_text(), re.MULTILINE)
+    assert pins("lava") == {"lava-nc": ["0.10.0"]}
+
+
+def test_what_torch_needs_is_in_the_lock() -> None:
+    needed = [re.split(r"[^\w-]", line)[0].lower() for line in requires("torch") or [] if "extra ==" not in line]
+    light = [name for name in needed if not name.startswith(("nvidia", "cuda", "triton"))]
+    assert light
+    assert set(light) <= set(pins("environment"))
+
+
+def test_the_loader_of_net_files_has_what_it_declares() -> None:
+    oracle = pins("lava-dl")
+    assert oracle["lava-dl"] == ["0.6.0"]
+    assert oracle["torch"][0].startswith("2.3.")
 
 
 def test_find_python_names_what_to_install_when_there_is_none(tmp_path: Path) -> None:
@@ -73,12 +101,41 @@ def test_find_python_names_what_to_install_when_there_is_none(tmp_path: Path) ->
     assert "install" in found.stderr
 
 
-def test_set_up_names_what_to_install_when_there_is_no_python(tmp_path: Path) -> None:
-    checkout, tools = tmp_path / "a checkout", tmp_path / "tools"
-    (checkout / "scripts").mkdir(parents=True)
-    tools.mkdir()
-    for name in ("requirements.lock", "pyproject.toml", "scripts/setup", "scripts/find-python"):
+def test_find_python_takes_the_first_wanted_version_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    (tmp_path / "python3").chmod(0o755)
+    found = run_script(ROOT / "scripts" / "find-python", "3.99", THIS_PYTHON, search=[tmp_path], home=tmp_path)
+    assert found.returncode == 0, found.stderr
+    without = run_script(ROOT / "scripts" / "find-python", "3.98", "3.99", search=[tmp_path], home=tmp_path)
+    assert without.returncode == 1
+    assert "no Python 3.98, 3.99 found" in without.stderr
+
+
+def test_set_up_refuses_a_python_that_is_not_supported(tmp_path: Path) -> None:
+    checkout = copy_of_the_set_up(tmp_path)
+    old = tmp_path / "old"
+    old.write_text("#!/bin/sh\necho 'set-up: PYTHON is Python 3.9; 3.10 to 3.13 are supported' >&2\nexit 1\n")
+    old.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHON": str(old)}
+    done = subprocess.run(
+        [SH, str(checkout / "scripts" / "setup")], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "3.10 to 3.13 are supported" in done.stderr
+
+
+def copy_of_the_set_up(folder: Path) -> Path:
+    checkout = folder / "a checkout"
+    shutil.copytree(ROOT / "locks", checkout / "locks")
+    (checkout / "scripts").mkdir()
+    for name in ("pyproject.toml", "scripts/setup", "scripts/find-python"):
         shutil.copy2(ROOT / name, checkout / name)
+    return checkout
+
+
+def test_set_up_names_what_to_install_when_there_is_no_python(tmp_path: Path) -> None:
+    checkout, tools = copy_of_the_set_up(tmp_path), tmp_path / "tools"
+    tools.mkdir()
     for name in ("awk", "cat", "cksum", "mkdir", "mktemp", "mv", "rm", "sed", "sh"):
         (tools / name).symlink_to(shutil.which(name) or pytest.skip(f"no {name} here"))
     done = run_script(checkout / "scripts" / "setup", search=[tools], home=tmp_path)
@@ -113,7 +170,8 @@ def test_find_python_finds_pyenv_versions(tmp_path: Path) -> None:
 
 
 def test_python_version_file_agrees() -> None:
-    assert (ROOT / ".python-version").read_text().strip() == "3.10"
+    wanted = (ROOT / ".python-version").read_text().strip()
+    assert f"set -- {wanted} " in (ROOT / "scripts" / "find-python").read_text(), "the one that is looked for first"
 
 
 def test_wheel_holds_one_package_with_the_data_files(tmp_path: Path) -> None:
