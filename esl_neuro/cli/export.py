@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from esl_neuro.data import Dataset
     from esl_neuro.hardware import HardwareTarget
     from esl_neuro.interchange.writing import Thresholds
-    from esl_neuro.recipe import Recipe
+    from esl_neuro.recipes import Recipe
     from esl_neuro.snn.quantised import QuantisedNetwork
 
 # What an export can hold besides the NIR graph and the integer program, and the file that it is written to.

@@ -21,7 +21,7 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Progr
 from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, Payload, Scaling
 from esl_neuro.compiler.reference import FloatTrace, simulate
 from esl_neuro.hardware import Arithmetic
-from esl_neuro.rounding import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware.rounding import DECAY_ONE, POTENTIAL_SHIFT
 
 
 class Ran(Protocol):

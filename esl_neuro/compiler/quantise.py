@@ -15,7 +15,7 @@ from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.network import FloatConnection, FloatGroup, Floats
 from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
 from esl_neuro.hardware import Arithmetic
-from esl_neuro.rounding import (
+from esl_neuro.hardware.rounding import (
     DECAY_ONE,
     POTENTIAL_SHIFT,
     bias_format,
@@ -183,7 +183,7 @@ def scale_and_exponents(
     """Return integer units per float unit, and the weight exponent of each connection.
 
     The largest weight uses the whole weight range, with the exponent ``e`` of
-    :func:`~esl_neuro.rounding.weight_exponent`: 0 unless a threshold would not fit or the current might wrap::
+    :func:`~esl_neuro.hardware.rounding.weight_exponent`: 0 unless a threshold would not fit or the current might wrap::
 
         S = 254 2**e / max|W|
 

@@ -13,7 +13,14 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.sections import CubaLifSection, IfSection, LifSection, NetworkSection, SingleSpikeSection, SpikingSection
+from esl_neuro.recipes.sections import (
+    CubaLifSection,
+    IfSection,
+    LifSection,
+    NetworkSection,
+    SingleSpikeSection,
+    SpikingSection,
+)
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.network import build_layers, weighted_layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, Neurons

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_neuro.compiled import compiled, use_threads
-from esl_neuro.rounding import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware.rounding import DECAY_ONE, POTENTIAL_SHIFT
 from esl_neuro.snn.functional import Surrogate, lif_errors
 from esl_neuro.snn.kernels import rows
 

@@ -1,8 +1,8 @@
 """Networks whose forward pass is the integer program of a chip, and which learn in float units.
 
 Weights, thresholds and batch norm stay the float parameters that optimiser and structure learner know, under the same
-names. Every forward pass rounds them by the rules of :mod:`esl_neuro.rounding`; connections that do not exist stay
-exactly zero, and a connection whose weight rounds to zero can still learn to be more.
+names. Every forward pass rounds them by the rules of :mod:`esl_neuro.hardware.rounding`; connections that do not
+exist stay exactly zero, and a connection whose weight rounds to zero can still learn to be more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic
-from esl_neuro.rounding import (
+from esl_neuro.hardware.rounding import (
     DECAY_ONE,
     POTENTIAL_SHIFT,
     SPIKES,

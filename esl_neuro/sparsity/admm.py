@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.sections import Count, Density, Positive, Share
+from esl_neuro.recipes.sections import Count, Density, Positive, Share
 from esl_neuro.sparsity.initialisers import layer_densities
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer, dense_layer, overall_density

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
-from esl_neuro.sections import Count, Density, NonNegative, Positive, Share
+from esl_neuro.recipes.sections import Count, Density, NonNegative, Positive, Share
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD
 from esl_neuro.sparsity.rewirer import Rewirer

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esl_neuro.recipes.sections import NonNegative, Share
 from esl_neuro.registry import Registry
-from esl_neuro.sections import NonNegative, Share
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer, dense_layer
 from esl_neuro.sparsity.reparametrised import Reparametrised

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from esl_neuro.recipes.sections import TrainingSection
 from esl_neuro.registry import Registry
-from esl_neuro.sections import TrainingSection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -8,9 +8,9 @@ from esl_neuro.data import Dataset
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, load_target
-from esl_neuro.recipe import Recipe
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
+from esl_neuro.recipes import Recipe
 from esl_neuro.resources import resource_names
-from esl_neuro.rounding import SPIKES, InputFormat
 from esl_neuro.snn.layers import BatchNorm2d
 from esl_neuro.snn.quantised import QuantisedNetwork
 

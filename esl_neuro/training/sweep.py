@@ -21,9 +21,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.recipe import Recipe, load_recipe, save_recipe
+from esl_neuro.recipes import Recipe, load_recipe, save_recipe
+from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
-from esl_neuro.sections import Section
 from esl_neuro.training.run_folder import RunFolder, environment, write_atomically
 
 SEED = "training.seed"

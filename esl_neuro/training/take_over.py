@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import Recipe
+from esl_neuro.recipes import Recipe
 from esl_neuro.sparsity import Learner, Rewirer
 from esl_neuro.training.checkpoint import Checkpoint
 from esl_neuro.training.run_folder import RunFolder

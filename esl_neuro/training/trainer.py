@@ -23,8 +23,8 @@ from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.random_streams import stream
-from esl_neuro.recipe import Recipe
-from esl_neuro.sections import DataSection, TrainingSection
+from esl_neuro.recipes import Recipe
+from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors

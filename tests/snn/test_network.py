@@ -7,7 +7,7 @@ import torch
 from chains import chain_network
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import LifSection
+from esl_neuro.recipes.sections import LifSection
 from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork, spike_times, temporal_loss
 from esl_neuro.training.losses import first_spike

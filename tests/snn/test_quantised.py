@@ -13,8 +13,8 @@ from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.interchange import to_nir
-from esl_neuro.rounding import InputFormat
 from esl_neuro.snn import build_layers, observe
 from esl_neuro.snn.neurons import LIF, CubaLIF
 from esl_neuro.snn.quantised import QuantisedNetwork

@@ -19,10 +19,10 @@ from esl_neuro.data import load_dataset
 from esl_neuro.data.datasets import Normalisation
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.interchange import to_nir
-from esl_neuro.recipe import load_recipe
-from esl_neuro.rounding import SPIKES, InputFormat
-from esl_neuro.sections import DataSection
+from esl_neuro.recipes import load_recipe
+from esl_neuro.recipes.sections import DataSection
 from esl_neuro.snn import build_layers, observe
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.snn.quantised import QuantisedNetwork

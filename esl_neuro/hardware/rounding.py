@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.hardware import Arithmetic
+from esl_neuro.hardware.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     from torch import Tensor

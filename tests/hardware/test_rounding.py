@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.hardware import load_target
-from esl_neuro.rounding import (
+from esl_neuro.hardware.rounding import (
     InputFormat,
     bias_format,
     group_scale,

@@ -8,8 +8,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.resources import find_resource, parse_toml, read_toml
-from esl_neuro.sections import (
+from esl_neuro.recipes.sections import (
     KINDS,
     DataSection,
     ExpectedSection,
@@ -20,6 +19,7 @@ from esl_neuro.sections import (
     SparsitySection,
     TrainingSection,
 )
+from esl_neuro.resources import find_resource, parse_toml, read_toml
 
 SINGLE_SPIKE_ENCODING = "binary_single_spike"
 SINGLE_SPIKE_LOSS = "first_spike"
