@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from esl_neuro.compiled import compiled_for_forks
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, Group, IntArray
+from esl_neuro.hardware.arithmetic import HALF_RANGE
 
-HALF_RANGE = 2**23
 Batch = NDArray[np.int32]
 
 

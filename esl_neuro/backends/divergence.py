@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.integer import HALF_RANGE
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import INPUT, Group, Program
+from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 # Shifts in time that are looked for; at most a third of the steps, or a few spikes that agree would be taken for one.
 MOST_STEPS_LATE = 8

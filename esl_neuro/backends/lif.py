@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Group, IntArray
-
-HALF_RANGE = 2**23
+from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 
 @dataclass(frozen=True)

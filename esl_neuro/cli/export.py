@@ -282,10 +282,10 @@ def _calibrate(
 
     from esl_neuro.backends.integer import run_integer
     from esl_neuro.compiler.calibrate import search_scalings
-    from esl_neuro.compiler.compile import arithmetic_of
     from esl_neuro.compiler.findings import refuse_unsupported
     from esl_neuro.compiler.frontend import analyse
     from esl_neuro.data.inputs import evaluation_inputs
+    from esl_neuro.hardware import arithmetic_of
 
     float_network, findings = analyse(graph)
     refuse_unsupported(findings)

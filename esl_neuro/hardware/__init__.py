@@ -6,7 +6,7 @@ the published energy figures (:class:`Constant`). :mod:`~esl_neuro.hardware.roun
 
 from esl_neuro.hardware.arithmetic import Arithmetic
 from esl_neuro.hardware.constants import EVIDENCE, SCOPES, Constant, Interval, UnpublishedConstant
-from esl_neuro.hardware.target import KIND, PROCESSORS, HardwareTarget, Limit, load_target
+from esl_neuro.hardware.target import KIND, PROCESSORS, HardwareTarget, Limit, arithmetic_of, load_target
 from esl_neuro.hardware.units import UNITS, convert
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Interval",
     "Limit",
     "UnpublishedConstant",
+    "arithmetic_of",
     "convert",
     "load_target",
 ]

@@ -10,7 +10,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware.arithmetic import Arithmetic
 from esl_neuro.hardware.constants import EVIDENCE, Constant
 from esl_neuro.hardware.tables import Table, one_of
-from esl_neuro.resources import find_resource, read_toml
+from esl_neuro.resources import find_resource, read_toml, resource_names
 
 KIND = "hw_targets"
 
@@ -138,6 +138,23 @@ def load_target(name_or_path: str) -> HardwareTarget:
     except ValidationError as error:
         findings = "; ".join(_finding(item) for item in error.errors())
         raise BadInput(f"{path}: {findings}") from error
+
+
+def arithmetic_of(target: HardwareTarget) -> Arithmetic:
+    """Return the integer formats of a target.
+
+    Raises
+    ------
+    BadInput
+        If it declares none.
+    """
+    if target.arithmetic is None:
+        able = [name for name in resource_names(KIND) if load_target(name).arithmetic is not None]
+        raise BadInput(
+            f"hardware target '{target.name}' has no [arithmetic]; allowed: {', '.join(able)}, "
+            "or a TOML file of your own that has one"
+        )
+    return target.arithmetic
 
 
 _TABLES: dict[str, type[BaseModel]] = {

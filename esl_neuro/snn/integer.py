@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_neuro.compiled import compiled, use_threads
-from esl_neuro.hardware.rounding import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware import arithmetic
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
 from esl_neuro.snn.functional import Surrogate, lif_errors
 from esl_neuro.snn.kernels import rows
 
-HALF_RANGE = float(2**23)
+HALF_RANGE = float(arithmetic.HALF_RANGE)
 POTENTIAL_ONE = float(2**POTENTIAL_SHIFT)
 
 

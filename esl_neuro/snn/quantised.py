@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
 from esl_neuro.hardware.rounding import (
-    DECAY_ONE,
-    POTENTIAL_SHIFT,
     SPIKES,
     InputFormat,
     bias_format,
@@ -215,7 +214,7 @@ class QuantisedNetwork(nn.Sequential):
             constants = Constants(0.0, float(DECAY_ONE), vth, drive, scale)
         else:
             vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
-            constants = Constants(*_kept(neurons), vth, drive, scale)
+            constants = Constants(*_kept(neurons, self.arithmetic), vth, drive, scale)
         exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
         return Integers(weights, exponent, factor, constants, exact)
 
@@ -225,7 +224,7 @@ class QuantisedNetwork(nn.Sequential):
         thresholds, steps_kept = (0.0, 0.0), 1.0
         if isinstance(neurons, IntegerLIF):
             thresholds = float(neurons.threshold.min()), float(neurons.threshold.max())
-            steps_kept = DECAY_ONE / (DECAY_ONE - _kept(neurons)[0])
+            steps_kept = DECAY_ONE / (DECAY_ONE - _kept(neurons, self.arithmetic)[0])
         arriving = stage.payload.largest * stage.pooled
         room = (wrapping_sum(self.arithmetic) / steps_kept - 1) / arriving
         factor = self.arithmetic.weight_max / (largest_weight * stage.pooled or 1.0)
@@ -250,7 +249,7 @@ class QuantisedNetwork(nn.Sequential):
             if not isinstance(layer, BatchNorm2d | IntegerLIF):
                 network.add_module(name, copy.deepcopy(layer))
             elif isinstance(layer, IntegerLIF):
-                network.add_module(name, _float_neurons(layer))
+                network.add_module(name, _float_neurons(layer, self.arithmetic))
         for stage in self.stages:
             _, bias = self._folded(stage)
             integers = self.integers(stage)
@@ -357,16 +356,16 @@ def _exact_in_single(weights: Tensor, arriving: int, arithmetic: Arithmetic) -> 
     return float(weights.double().abs().flatten(1).sum(1).max()) * arriving <= EXACT_SUM
 
 
-def _kept(neurons: IntegerLIF) -> tuple[float, float]:
+def _kept(neurons: IntegerLIF, arithmetic: Arithmetic) -> tuple[float, float]:
     """Return what remains of ``u`` and ``v`` after a step, in 1/4096."""
-    du = float(round_current_decay(np.asarray(1 - neurons.tau_syn)))
-    dv = float(round_potential_decay(np.asarray(1 - neurons.tau)))
+    du = float(round_current_decay(np.asarray(1 - neurons.tau_syn), arithmetic))
+    dv = float(round_potential_decay(np.asarray(1 - neurons.tau), arithmetic))
     return DECAY_ONE - (du + 1), DECAY_ONE - dv
 
 
-def _float_neurons(layer: IntegerLIF) -> LIF:
+def _float_neurons(layer: IntegerLIF, arithmetic: Arithmetic) -> LIF:
     """Float neurons with the rounded decays and the same thresholds."""
-    keep_u, keep_v = (kept / DECAY_ONE for kept in _kept(layer))
+    keep_u, keep_v = (kept / DECAY_ONE for kept in _kept(layer, arithmetic))
     shape, name = tuple(layer.raw_threshold.shape), layer.surrogate.__name__
     learned = layer.raw_threshold.requires_grad
     if layer.tau_syn:

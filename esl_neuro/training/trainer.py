@@ -30,7 +30,7 @@ from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
-from esl_neuro.training.quantisation import arithmetic_of, quantised
+from esl_neuro.training.quantisation import formats_of, quantised
 from esl_neuro.training.run_folder import RunFolder, write_atomically
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
 from esl_neuro.training.take_over import source_of, take_over
@@ -139,7 +139,7 @@ class Trainer:
         ENCODINGS[recipe.data.encoding], RATE_SCHEDULES[training.rate_schedule]
         loss, device = make_loss(training), _device(training)
         if training.quantize is not None:
-            arithmetic_of(training.quantize)
+            formats_of(training.quantize)
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
         network = _network(recipe, dataset).to(device)

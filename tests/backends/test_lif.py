@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esl_neuro.backends.lif import HALF_RANGE as M
 from esl_neuro.backends.lif import Neurons, lif_step
 from esl_neuro.compiler.program import Group
+from esl_neuro.hardware.arithmetic import HALF_RANGE as M
 
 
 def step_of_one(u=0, v=0, a=0, **parameters):
