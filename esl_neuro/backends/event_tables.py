@@ -14,8 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.backends.bits import BYTES, WORDS
 from esl_neuro.backends.lif import Neurons
+from esl_neuro.bits import BYTES, WORDS
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.bits import BYTES, ROWS, WORDS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.backends.event_tables import WORD, Tables
+from esl_neuro.bits import BYTES, ROWS, WORDS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.compiled import compiled_for_threads, part_of_compiled
 from esl_neuro.hardware import arithmetic
 

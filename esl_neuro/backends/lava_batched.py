@@ -73,10 +73,11 @@ def run_lava_batched(
 
 
 def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
-    from esl_neuro.backends.batched_kernels import Constants, synapses_of
+    from esl_neuro.backends.batched_kernels import Constants
     from esl_neuro.backends.batched_processes.neurons import BatchedNeurons
     from esl_neuro.backends.batched_processes.synapses import BatchedSynapses
     from esl_neuro.backends.lava_processes.spike_source import SpikeSource
+    from esl_neuro.backends.synapses import synapses_of
 
     source = SpikeSource(frames=frames, name=INPUT)
     neurons = {

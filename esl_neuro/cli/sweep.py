@@ -104,15 +104,14 @@ def run_sweep(plan: Plan, jobs: int) -> dict[str, Any]:
 @contextmanager
 def _folder_to_itself(folder: Path) -> Iterator[None]:
     """Let one sweep at a time write into a folder; the lock goes with the process, however that ends."""
-    import fcntl
+    from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(f"{folder}: another sweep is at work here; wait for it, or give another --runs") from error
-        yield
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise BadInput(f"{folder}: another sweep is at work here; wait for it, or give another --runs") from error
 
 
 def train_all(plan: Plan, jobs: int) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from esl_neuro.hardware.tables import Table
+from esl_neuro.toml_tables import Table
 
 # What Lava 0.10.0 `fixed_pt` computes with, and with it every simulator here.
 DECAY_BITS = 12
-DECAY_ONE = 2**DECAY_BITS  # decays are multiples of 1 / 4096
+DECAY_ONE: int = 2**DECAY_BITS  # decays are multiples of 1 / 4096
 POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
 POTENTIAL_BITS = 24
-HALF_RANGE = 2 ** (POTENTIAL_BITS - 1)  # u wraps at +-2**23, v saturates just below
+HALF_RANGE: int = 2 ** (POTENTIAL_BITS - 1)  # u wraps at +-2**23, v saturates just below
 
 
 class Arithmetic(Table):

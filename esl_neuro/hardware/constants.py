@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from esl_neuro.hardware.tables import Table, one_of
 from esl_neuro.hardware.units import UNITS, convert
+from esl_neuro.toml_tables import Table, one_of
 
 SCOPES = (
     "all_in",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware.arithmetic import Arithmetic
 from esl_neuro.hardware.constants import EVIDENCE, Constant
-from esl_neuro.hardware.tables import Table, one_of
 from esl_neuro.resources import find_resource, read_toml, resource_names
+from esl_neuro.toml_tables import Table, explain_finding, one_of, validated
 
 KIND = "hw_targets"
 
@@ -133,11 +133,7 @@ def load_target(name_or_path: str) -> HardwareTarget:
     """
     path = find_resource(KIND, name_or_path)
     document = read_toml(path)
-    try:
-        return HardwareTarget.model_validate(document)
-    except ValidationError as error:
-        findings = "; ".join(_finding(item) for item in error.errors())
-        raise BadInput(f"{path}: {findings}") from error
+    return validated(HardwareTarget, document, str(path), _explain)
 
 
 def arithmetic_of(target: HardwareTarget) -> Arithmetic:
@@ -157,7 +153,7 @@ def arithmetic_of(target: HardwareTarget) -> Arithmetic:
     return target.arithmetic
 
 
-_TABLES: dict[str, type[BaseModel]] = {
+_TABLES: dict[str, type[Table]] = {
     "target": TargetInfo,
     "limits": Limit,
     "arithmetic": Arithmetic,
@@ -165,15 +161,8 @@ _TABLES: dict[str, type[BaseModel]] = {
 }
 
 
-def _finding(item: Any) -> str:
-    """One finding of pydantic in the words of the file: field, value, what is allowed."""
-    location = [str(part) for part in item["loc"]]
-    field = ".".join(part for part in location if part not in ("int", "float"))
-    if item["type"] == "extra_forbidden":
-        table = _TABLES[location[0]] if len(location) > 1 else HardwareTarget
-        return f"{field}: unknown key; {did_you_mean(location[-1], table.model_fields)}"
-    if item["type"] == "missing":
-        return f"{field}: missing, add it"
-    reason = item["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(item["input"], dict) else f" is {item['input']!r}"
-    return f"{field}{value}: {reason}"
+def _explain(finding: Any) -> str:
+    # A number that may be whole or not is a union, whose parts pydantic adds to the place.
+    place = [str(part) for part in finding["loc"] if part not in ("int", "float")]
+    table = _TABLES.get(place[0], HardwareTarget) if len(place) > 1 else HardwareTarget
+    return explain_finding(finding, place, table.model_fields)

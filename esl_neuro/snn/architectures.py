@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from esl_neuro.snn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d
-from esl_neuro.snn.network import build_layers, neuron_layers, weighted_layers
+from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import Neurons, lif_per_channel, lif_per_position
 
 VGGSNN = "64C3-BN-128C3-BN-AP2-256C3-BN-256C3-BN-AP2-512C3-BN-512C3-BN-AP2-512C3-BN-512C3-BN-AP2-10"
@@ -95,14 +95,3 @@ def stl_mnist(classes: int = 10, neurons: Neurons | None = None) -> nn.Sequentia
     """Build the MNIST network of STL-SNN: 28x28 images, a threshold per position, ten output neurons a class."""
     notation = STL_MNIST.removesuffix("100-V10") + f"{10 * classes}-V10"
     return build_layers(notation, (1, 28, 28), neurons or lif_per_position(), bias=False, spiking_output=True)
-
-
-def maskable_weights(network: nn.Module) -> int:
-    """Count the weights of all convolutions and linear layers: what structure learning can make sparse."""
-    return sum(layer.weight.numel() for layer in weighted_layers(network).values())
-
-
-def parameters_without_thresholds(network: nn.Module) -> int:
-    """Count the parameters as the papers do, which have no learned thresholds in these networks."""
-    thresholds = sum(layer.raw_threshold.numel() for layer in neuron_layers(network).values())
-    return sum(parameter.numel() for parameter in network.parameters()) - thresholds

@@ -18,12 +18,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
+from esl_neuro.toml_tables import explain_finding, validated
 from esl_neuro.training.run_folder import RunFolder, environment, write_atomically
 
 SEED = "training.seed"
@@ -250,10 +251,7 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> Plan:
 def parse_sweep(document: dict[str, Any], origin: str) -> Sweep:
     """Check a document and return the sweep; see :func:`load_plan`."""
     _refuse(origin, list(_misplaced(document)))
-    try:
-        sweep = Sweep.model_validate(document)
-    except ValidationError as error:
-        raise BadInput(f"{origin}: {'; '.join(_describe(finding) for finding in error.errors())}") from error
+    sweep = validated(Sweep, document, origin, _explain)
     _refuse(origin, list(_findings(sweep)))
     return sweep
 
@@ -272,17 +270,12 @@ def _misplaced(document: dict[str, Any]) -> Iterator[str]:
                 yield f"{table}.{key}: '{key}' belongs to no table; write it above the first [heading]"
 
 
-def _describe(finding: Any) -> str:
+def _explain(finding: Any) -> str:
     place = [str(part) for part in finding["loc"]]
-    field = ".".join(place)
-    if finding["type"] == "extra_forbidden":
-        known = SweepCase if len(place) > 1 else Sweep
-        names = [info.alias or name for name, info in known.model_fields.items()]
-        return f"{field}: unknown field; {did_you_mean(place[-1], names)}"
-    if finding["type"] == "missing":
-        return f"{field}: missing"
+    known = SweepCase if len(place) > 1 else Sweep
+    names = [info.alias or name for name, info in known.model_fields.items()]
     hint = f'; quote a field with a dot: "{place[-1]}.{next(iter(finding["input"]), "")}"' if _unquoted(finding) else ""
-    return f"{field}: {finding['input']!r} is not allowed: it {finding['msg'].removeprefix('Input ')}{hint}"
+    return explain_finding(finding, place, names) + hint
 
 
 def _unquoted(finding: Any) -> bool:

@@ -141,7 +141,7 @@ def test_potentials_of_another_width_are_refused_by_the_simulators(chip, bits):
 
 
 def test_more_decay_bits_than_a_program_writes_are_refused(chip):
-    with pytest.raises(BadInput, match="decay_bits is 16"):
+    with pytest.raises(BadInput, match="decay_bits: 16 is not allowed: it should be less than or equal to 12"):
         chip(decay_bits=16)
 
 

@@ -189,7 +189,6 @@ def test_spikes_of_a_temporal_network_are_the_neurons_that_fire(temporal):
     for name, fired in activity.spikes.items():
         assert fired.shape == (1, *exact.z[name].shape)
         assert torch.equal(fired[0], exact.z[name] < NO_SPIKE)
-        assert torch.equal(fired.sum((0, 2)), exact.spike_counts[name])
         assert 0 < fired.sum() < fired.numel()
 
 
