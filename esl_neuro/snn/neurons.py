@@ -21,6 +21,9 @@ class LIF(nn.Module):
     The threshold is ``softplus(raw_threshold)``: positive whatever the optimiser does, because a threshold of zero
     or less has no meaning on the chip.
 
+    The defaults are those of the recipe ``mlp-digits``: decay and threshold of TET, surrogate gradient and learned
+    thresholds of STL-SNN.
+
     Parameters
     ----------
     neurons : int or tuple of int
@@ -41,11 +44,11 @@ class LIF(nn.Module):
     def __init__(
         self,
         neurons: int | tuple[int, ...],
-        tau: float | Tensor,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
+        tau: float | Tensor = 0.5,
+        threshold: float = 1.0,
+        surrogate: str = "arctan",
+        surrogate_width: float = 1.0,
+        learn_threshold: bool = True,
     ) -> None:
         super().__init__()
         self.tau: float | Tensor
@@ -75,18 +78,19 @@ class CubaLIF(LIF):
     Parameters
     ----------
     tau_syn : float or Tensor
-        Factor by which the synaptic current decays per step, in [0, 1); a tensor where neurons differ.
+        Factor by which the synaptic current decays per step, in [0, 1); a tensor where neurons differ. The default is
+        the decay of the membrane.
     """
 
     def __init__(
         self,
         neurons: int | tuple[int, ...],
-        tau: float | Tensor,
-        tau_syn: float | Tensor,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
+        tau: float | Tensor = 0.5,
+        tau_syn: float | Tensor = 0.5,
+        threshold: float = 1.0,
+        surrogate: str = "arctan",
+        surrogate_width: float = 1.0,
+        learn_threshold: bool = True,
     ) -> None:
         super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
         self.synapses = SynapticFilter(tau_syn)
@@ -113,11 +117,11 @@ class RecurrentLIF(LIF):
     def __init__(
         self,
         neurons: int,
-        tau: float | Tensor,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
+        tau: float | Tensor = 0.5,
+        threshold: float = 1.0,
+        surrogate: str = "arctan",
+        surrogate_width: float = 1.0,
+        learn_threshold: bool = True,
         tau_syn: float | Tensor = 0.0,
     ) -> None:
         super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)

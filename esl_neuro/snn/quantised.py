@@ -266,51 +266,77 @@ class QuantisedNetwork(nn.Sequential):
         return network
 
 
+class _Chain:
+    """The stages of a chain, layer by layer; ``findings`` name what has no place where it stands."""
+
+    def __init__(self, network: nn.Sequential, inputs: InputFormat) -> None:
+        self.network, self.inputs = network, inputs
+        self.stages: list[Stage] = []
+        self.after: list[str] = []  # the layers behind the last stage
+        self.findings: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.before: list[str] = []
+        self.pooled = 1
+        self.connection: str | None = None  # one whose neurons have not come yet
+        self.norm: str | None = None
+
+    def add(self, name: str, layer: nn.Module) -> None:
+        """Take the next layer."""
+        waiting = self.connection is not None
+        opens = not waiting and not self.after
+        if isinstance(layer, IntegerLIF) and waiting:
+            self._refuse_filtered_bias(layer)
+            self.close(name)
+        elif isinstance(layer, Vote) and (waiting or self.stages):
+            self.close(None)
+            self.after.append(name)
+        elif isinstance(layer, Flatten) and opens:
+            self.before.append(name)
+        elif isinstance(layer, AvgPool2d) and opens and _plain_pool(layer):
+            self.before.append(name)
+            self.pooled *= _window(layer)
+        elif isinstance(layer, nn.Linear | nn.Conv2d) and opens:
+            self.connection = name
+        elif isinstance(layer, BatchNorm2d) and waiting and self.norm is None:
+            self.norm = name
+        else:
+            self.findings.append(f"'{name}' ({type(layer).__name__}) has no integer form where it stands")
+
+    def close(self, neurons: str | None) -> None:
+        """End the stage, with these neurons or as a readout."""
+        if self.connection is not None:
+            payload = SPIKES if self.stages else self.inputs
+            stage = Stage(tuple(self.before), self.connection, self.norm, neurons, payload, self.pooled)
+            self.stages.append(stage)
+        else:
+            self.findings += [f"'{name}' has no weighted layer behind it" for name in self.before]
+        self._begin()
+
+    def _refuse_filtered_bias(self, neurons: IntegerLIF) -> None:
+        assert self.connection is not None
+        biased = self.norm is not None or self.network.get_submodule(self.connection).bias is not None
+        if neurons.tau_syn and biased:
+            self.findings.append(
+                f"'{self.connection}': a bias into a synaptic filter has no integer form; leave it away"
+            )
+
+
 def _stages(network: nn.Sequential, inputs: InputFormat) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
     """Split a chain into stages and the layers behind the last one; refuse by name what has no place there."""
-    stages: list[Stage] = []
-    findings: list[str] = []
-    before: list[str] = []
-    pooled = 1
-    waiting: str | None = None  # a connection whose neurons have not come yet
-    norm: str | None = None
-
-    def close(neurons: str | None) -> None:
-        nonlocal before, pooled, waiting, norm
-        if waiting is not None:
-            payload = SPIKES if stages else inputs
-            stages.append(Stage(tuple(before), waiting, norm, neurons, payload, pooled))
-        before, pooled, waiting, norm = [], 1, None, None
-
-    children = [(name, layer) for name, layer in network.named_children() if not isinstance(layer, nn.Dropout)]
-    after: list[str] = []
-    for name, layer in children:
-        if isinstance(layer, IntegerLIF) and waiting is not None:
-            if layer.tau_syn and (norm is not None or network.get_submodule(waiting).bias is not None):
-                findings.append(f"'{waiting}': a bias into a synaptic filter has no integer form; leave it away")
-            close(name)
-        elif isinstance(layer, Vote) and (waiting is not None or stages):
-            close(None)
-            after.append(name)
-        elif waiting is None and not after and isinstance(layer, Flatten):
-            before.append(name)
-        elif waiting is None and not after and isinstance(layer, AvgPool2d) and _plain_pool(layer):
-            before.append(name)
-            pooled *= _window(layer)
-        elif waiting is None and not after and isinstance(layer, nn.Linear | nn.Conv2d):
-            waiting = name
-        elif waiting is not None and norm is None and isinstance(layer, BatchNorm2d):
-            norm = name
-        else:
-            findings.append(f"'{name}' ({type(layer).__name__}) has no integer form where it stands")
-    close(None)
-    if findings or not stages or before:
-        findings += [] if stages else ["there is no weighted layer"]
+    chain = _Chain(network, inputs)
+    for name, layer in network.named_children():
+        if not isinstance(layer, nn.Dropout):
+            chain.add(name, layer)
+    chain.close(None)
+    findings = chain.findings + ([] if chain.stages else ["there is no weighted layer"])
+    if findings:
         raise BadInput(
             f"training.quantize: {'; '.join(findings)}; allowed: linear layers and convolutions, each with batch norm "
             "or without, then its neurons; average pools and flattens before them; a vote at the end"
         )
-    return tuple(stages), tuple(after)
+    return tuple(chain.stages), tuple(chain.after)
 
 
 def _once(signal: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -134,12 +134,8 @@ class Trainer:
     def _begin(
         cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool = False
     ) -> Trainer:
-        training = recipe.training
-        # Looked up here, so that a wrong name is found before data are loaded.
-        ENCODINGS[recipe.data.encoding], RATE_SCHEDULES[training.rate_schedule]
-        loss, device = make_loss(training), _device(training)
-        if training.quantize is not None:
-            formats_of(training.quantize)
+        training, device = recipe.training, _device(recipe.training)
+        _check_names(recipe)  # before data are loaded
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
         network = _network(recipe, dataset).to(device)
@@ -151,7 +147,7 @@ class Trainer:
             take_over(source, recipe, network, learner)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
-        return cls(recipe, make_folder(), dataset, network, loss, optimizer, learner, stabiliser, scaler)
+        return cls(recipe, make_folder(), dataset, network, make_loss(training), optimizer, learner, stabiliser, scaler)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
@@ -351,6 +347,15 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
         Checkpoint(tensors, progress).save(self.folder.path, name)
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Refuse names of rules and targets that do not exist."""
+    for registry, name in ((ENCODINGS, recipe.data.encoding), (RATE_SCHEDULES, recipe.training.rate_schedule)):
+        registry[name]
+    make_loss(recipe.training)
+    if recipe.training.quantize is not None:
+        formats_of(recipe.training.quantize)
 
 
 def _refuse_empty_parts(dataset: Dataset) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from esl_neuro.hardware import load_target
 from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, observe
+from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten
 from esl_neuro.snn.neurons import LIF, CubaLIF
 from esl_neuro.snn.quantised import QuantisedNetwork
 
@@ -302,3 +305,10 @@ def test_what_has_no_integer_form_is_refused_by_name():
         network("9-7-4", (9,), make=neurons(0.5, 0.4), bias=True)
     with pytest.raises(BadInput, match="type Linear"):
         QuantisedNetwork(nn.Linear(2, 3), ARITHMETIC)
+
+
+@pytest.mark.parametrize("last", [AvgPool2d(2), Flatten()])
+def test_a_layer_without_weights_behind_it_is_refused(last):
+    layers = nn.Sequential(OrderedDict(conv1=Conv2d(1, 4, 3), lif1=neurons()((4, 6, 6)), last=last))
+    with pytest.raises(BadInput, match="'last' has no weighted layer behind it"):
+        QuantisedNetwork(layers, ARITHMETIC)
