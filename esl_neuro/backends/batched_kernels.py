@@ -16,7 +16,7 @@ from esl_neuro.compiler.program import Group, IntArray
 from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 
-class Constants(NamedTuple):
+class BatchConstants(NamedTuple):
     """Parameters of a group as :func:`advance` needs them, int64, shape (neurons,).
 
     Attributes
@@ -35,7 +35,7 @@ class Constants(NamedTuple):
     threshold: IntArray
 
     @classmethod
-    def of(cls, group: Group) -> Constants:
+    def of(cls, group: Group) -> BatchConstants:
         """Take the constants from a group."""
         du, dv, vth, mantissa, exponent = (
             np.asarray(values, dtype=np.int64)
@@ -68,7 +68,7 @@ def advance(
     a : int32 array, shape (batch, neurons)
         Sum of the arriving weights.
     keep_u, keep_v, bias, threshold : int64 array, shape (neurons,)
-        See :class:`Constants`.
+        See :class:`BatchConstants`.
     """
     for sample in range(u.shape[0]):
         for neuron in range(u.shape[1]):

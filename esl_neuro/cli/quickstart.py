@@ -23,7 +23,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
 
     Without Lava (Python 3.11 and later) the integer simulator runs alone, and this is said.
     """
-    from esl_neuro.backends.lava_door import lava_installed
+    from esl_neuro.backends.lava_session import lava_installed
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":

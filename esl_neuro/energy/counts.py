@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
+from esl_neuro.energy.core_map import CoreMap, message_fans
 from esl_neuro.energy.fans import connection_fans, delayed, distinct_weights, touched_neurons
-from esl_neuro.energy.placement import Placement, message_fans
 from esl_neuro.energy.tally import tally
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recording import SIGNALS, RecordedLayer
@@ -224,7 +224,7 @@ class Counts:
 
 
 def count(
-    program: Program, trace: Trace, placement: Placement | None = None, signals: Mapping[str, str] | None = None
+    program: Program, trace: Trace, placement: CoreMap | None = None, signals: Mapping[str, str] | None = None
 ) -> Counts:
     """Count the operations of a run.
 
@@ -234,7 +234,7 @@ def count(
         The integer program that ran; its weight matrices are in canonical form (no entry twice).
     trace : Trace
         Input spikes and the spikes of every group. What the simulator counted on the way is not counted again.
-    placement : Placement, optional
+    placement : CoreMap, optional
         Cores of the neurons; without one, messages and hops are not counted.
     signals : mapping of str to str, optional
         Kind of what each source sends, by its name (``"input"`` for the input lines). Where not named, ``"spike"``, and
@@ -318,7 +318,7 @@ def _count_group(
     group: Group,
     spikes: Mapping[str, Payloads],
     kinds: Mapping[str, str],
-    placement: Placement | None,
+    placement: CoreMap | None,
     ran: RunCounts | None,
 ) -> Iterator[LayerCounts]:
     """Count each connection of a group; the first one has the counts of the neurons, which are updated once a step."""

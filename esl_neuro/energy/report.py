@@ -10,11 +10,11 @@ from typing import Any
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.breakeven import BreakEven, break_even
+from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.energy.estimate import Estimate, relation
 from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
-from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, probability_below
 from esl_neuro.errors import BadInput
@@ -188,7 +188,7 @@ def energy_report(
     trace: Trace,
     targets: Sequence[str] = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie"),
     tick_s: float = 1e-3,
-    placement: Placement | None = None,
+    placement: CoreMap | None = None,
     measurements: Sequence[Measurement] = (),
     ran_on: str = "",
     accuracy: float | None = None,
@@ -205,7 +205,7 @@ def energy_report(
         Names of hardware targets, or paths of TOML files.
     tick_s : float
         Duration of one time step on a chip, in seconds; static power is multiplied with it.
-    placement : Placement, optional
+    placement : CoreMap, optional
         Cores of the neurons, for messages and hops.
     measurements : sequence of Measurement
         Measured energies to stand beside the estimates.
@@ -295,7 +295,7 @@ def _warnings(
     trace: Trace,
     counts: Counts,
     chips: Sequence[HardwareTarget],
-    placement: Placement | None,
+    placement: CoreMap | None,
     measured: bool,
 ) -> Iterator[str]:
     which, end = ("figure but the measured ones", "") if measured else ("figure", ", nothing was measured here")

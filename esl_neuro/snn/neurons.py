@@ -12,7 +12,7 @@ from esl_neuro.snn.functional import SURROGATES, lif, recurrent_lif
 from esl_neuro.snn.layers import SynapticFilter, keep_decay
 
 # Makes the neurons of a layer whose signals have the given shape: (neurons,) or (channels, height, width).
-Neurons = Callable[[tuple[int, ...]], nn.Module]
+NeuronFactory = Callable[[tuple[int, ...]], nn.Module]
 
 
 class LIF(nn.Module):
@@ -148,7 +148,7 @@ def lif_per_channel(
     surrogate: str = "triangle",
     surrogate_width: float = 1.0,
     learn_threshold: bool = False,
-) -> Neurons:
+) -> NeuronFactory:
     """LIF neurons with one threshold per neuron of a linear layer and per channel of a convolution.
 
     A threshold per channel can be folded into the shared weights of a convolution, one per position cannot. The
@@ -168,7 +168,7 @@ def lif_per_position(
     surrogate: str = "arctan",
     surrogate_width: float = 1.0,
     learn_threshold: bool = True,
-) -> Neurons:
+) -> NeuronFactory:
     """LIF neurons with one threshold each, at every position of a convolution too; the default values are STL-SNN's."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:

@@ -28,12 +28,12 @@ from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
+from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
-from esl_neuro.training.quantisation import formats_of, quantised
 from esl_neuro.training.run_folder import RunFolder, write_atomically
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
-from esl_neuro.training.take_over import source_of, take_over
+from esl_neuro.training.warm_start import source_of, warm_start
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Trainer:
         iterations = training.epochs * _batches(len(dataset.train), training.batch)
         learner = make_learner(recipe.sparsity, network, optimizer, iterations=iterations, seed=training.seed)
         if source is not None:
-            take_over(source, recipe, network, learner)
+            warm_start(source, recipe, network, learner)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
         return cls(recipe, make_folder(), dataset, network, make_loss(training), optimizer, learner, stabiliser, scaler)
@@ -157,7 +157,7 @@ class Trainer:
             raise BadInput(f"{folder.path}: the run is complete, there is nothing to resume")
         checkpoint = Checkpoint.load(folder.path, "last")
         try:
-            trainer._take_over(checkpoint)
+            trainer._restore(checkpoint)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(
@@ -167,7 +167,7 @@ class Trainer:
         folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
         return trainer
 
-    def _take_over(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> None:
         progress = dict(checkpoint.progress)
         self.network.load_state_dict(checkpoint.part("network"))
         load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))

@@ -12,7 +12,7 @@ from random_programs import random_exponents, random_program, random_spikes, sid
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.hardware.arithmetic import HALF_RANGE
 

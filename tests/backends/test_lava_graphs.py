@@ -13,7 +13,7 @@ from random_programs import random_group
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program

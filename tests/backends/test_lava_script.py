@@ -14,8 +14,8 @@ import scipy.sparse as sp
 from graphs import conv_graph, oracle, random_graph, random_inputs
 from random_programs import random_group, random_program, random_weights
 
-from esl_neuro.backends.lava_door import lava_installed
 from esl_neuro.backends.lava_script import write_lava_script
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.errors import BadInput
 

@@ -10,7 +10,7 @@ import pytest
 from random_chains import CHAINS
 from random_programs import KINDS
 
-from esl_neuro.backends.lava_door import lava_dl_installed, lava_installed
+from esl_neuro.backends.lava_session import lava_dl_installed, lava_installed
 
 pytestmark = [
     pytest.mark.lava,

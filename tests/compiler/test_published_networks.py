@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from nir_paper import DT_S as DT
 from nir_paper import KINDS, braille, braille_nested, chain, cnn, conv, dt_of, full, judge, lif, pool, write_small
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
 from esl_neuro.compiler.frontend import analyse, read_graph

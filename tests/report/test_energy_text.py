@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
-from esl_neuro.energy.placement import Placement
+from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.presets import PRESETS
 from esl_neuro.energy.report import energy_report
 from esl_neuro.errors import BadInput
@@ -86,7 +86,7 @@ def test_values_that_are_no_spikes_have_a_column_and_so_has_the_mesh_where_it_is
     program = dataclasses.replace(chain((3000, 3000), 0.5), input_bits=8)
     spikes = np.ones((1, 4, 3000), np.uint8)
     (name,) = (group.name for group in program.groups)
-    placement = Placement({"input": np.zeros(3000, np.int64), name: np.full(3000, 9)})
+    placement = CoreMap({"input": np.zeros(3000, np.int64), name: np.full(3000, 9)})
     report = energy_report(program, Trace("integer", spikes, {name: spikes}), placement=placement)
     text = render_energy_report(report)
     assert max(map(len, text.splitlines())) <= WIDTH

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command_workspace import REPOSITORY, Workspace
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 
 COMMANDS = (
     *("", "train", "sweep", "evaluate", "export", "run", "verify", "quickstart"),

@@ -15,7 +15,7 @@ import nir
 import numpy as np
 import pytest
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.cli.main import main
 from esl_neuro.resources import resource_folder
 

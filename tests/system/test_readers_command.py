@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_workspace import Workspace, environment
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.cli.readers import refuse_difference, render, verify_file
 from esl_neuro.cli.verify import READERS
 from esl_neuro.errors import CheckFailed, MissingDependency
@@ -82,7 +82,7 @@ def test_a_difference_in_lava_has_a_place(file, monkeypatch):
         return replace(trace, backend="lava")
 
     monkeypatch.setattr("esl_neuro.backends.lava.run_lava", broken)
-    monkeypatch.setattr("esl_neuro.backends.lava_door.lava_installed", lambda: True)
+    monkeypatch.setattr("esl_neuro.backends.lava_session.lava_installed", lambda: True)
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "0.10.0")
     document = verify_file(file, ("lava",), steps=20)
     (verdict,) = document["readers"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 
 
 def test_quickstart_takes_less_than_four_minutes_and_says_where_things_are(workspace):

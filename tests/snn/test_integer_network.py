@@ -18,9 +18,9 @@ from esl_neuro.hardware import load_target
 from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, observe
+from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten
 from esl_neuro.snn.neurons import LIF, CubaLIF
-from esl_neuro.snn.quantised import QuantisedNetwork
 
 TARGET = load_target("loihi2")
 ARITHMETIC = TARGET.arithmetic

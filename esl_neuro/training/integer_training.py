@@ -10,8 +10,8 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, arithmetic_of, load_target
 from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.recipes import Recipe
+from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import BatchNorm2d
-from esl_neuro.snn.quantised import QuantisedNetwork
 
 
 def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> QuantisedNetwork:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from random_programs import random_program, random_spikes
 
-from esl_neuro.backends import lava_door
+from esl_neuro.backends import lava_session
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.errors import MissingDependency
 
@@ -19,7 +19,7 @@ def run_python(code):
 
 
 def test_missing_lava_names_the_fix(monkeypatch):
-    monkeypatch.setattr(lava_door, "lava_installed", lambda: False)
+    monkeypatch.setattr(lava_session, "lava_installed", lambda: False)
     rng = np.random.default_rng(0)
     program = random_program(rng)
     with pytest.raises(MissingDependency, match=r"pip install 'esl-neuro\[lava\]' on Python 3\.10.*--backend integer"):
@@ -30,8 +30,8 @@ def test_other_packages_in_the_namespace_are_not_taken_for_lava(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(lava_door, "find_spec", missing)
-    assert not lava_door.lava_installed()
+    monkeypatch.setattr(lava_session, "find_spec", missing)
+    assert not lava_session.lava_installed()
 
 
 def test_integer_backend_loads_neither_lava_nor_torch():
@@ -41,13 +41,13 @@ def test_integer_backend_loads_neither_lava_nor_torch():
     assert run_python(code).stdout.strip() == "set()"
 
 
-needs_lava = pytest.mark.skipif(not lava_door.lava_installed(), reason="lava-nc is not installed")
+needs_lava = pytest.mark.skipif(not lava_session.lava_installed(), reason="lava-nc is not installed")
 
 
 @needs_lava
 @pytest.mark.lava
 def test_start_method_chosen_before():
-    enter = "from esl_neuro.backends.lava_door import lava_session as s; s().__enter__(); print('entered')"
+    enter = "from esl_neuro.backends.lava_session import lava_session as s; s().__enter__(); print('entered')"
     fork = run_python(f"import multiprocessing as m; m.set_start_method('fork'); {enter}")
     assert fork.stdout.strip() == "entered", fork.stderr
     spawn = run_python(f"import multiprocessing as m; m.set_start_method('spawn'); {enter}")

@@ -31,7 +31,7 @@ from esl_neuro.hardware.rounding import (
     weight_exponent,
     wrapping_sum,
 )
-from esl_neuro.snn.integer import Constants, integer_lif, integer_readout, straight_through
+from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, straight_through
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
 from esl_neuro.snn.neurons import LIF, CubaLIF
 
@@ -54,7 +54,7 @@ class IntegerLIF(LIF):
         self.surrogate, self.surrogate_width = neurons.surrogate, neurons.surrogate_width
         self.raw_threshold = neurons.raw_threshold
 
-    def forward(self, sums: Tensor, bias: Tensor | None = None, constants: Constants | None = None) -> Tensor:
+    def forward(self, sums: Tensor, bias: Tensor | None = None, constants: LayerConstants | None = None) -> Tensor:
         """Return spikes, shape (steps, batch, ...), of weighted sums of whole numbers."""
         if constants is None:
             raise TypeError("the neurons of a quantised network need the constants of their layer")
@@ -73,7 +73,7 @@ class Integers:
         Shift of the weighted sums; a negative one shifts right, rounding down.
     factor : float
         Integer weight per unit of the float weight.
-    constants : Constants
+    constants : LayerConstants
         Those of the neurons.
     exact_in_single : bool
         Whether single precision holds every sum of weights times payloads.
@@ -82,7 +82,7 @@ class Integers:
     weights: Tensor
     weight_exp: int
     factor: float
-    constants: Constants
+    constants: LayerConstants
     exact_in_single: bool
 
 
@@ -211,10 +211,10 @@ class QuantisedNetwork(nn.Sequential):
         if not isinstance(neurons, IntegerLIF):
             # A readout forgets nothing, and fires, if it must, as late as the chip can.
             vth = weight.new_full((), 2**arithmetic.threshold_bits - 1, dtype=torch.float64)
-            constants = Constants(0.0, float(DECAY_ONE), vth, drive, scale)
+            constants = LayerConstants(0.0, float(DECAY_ONE), vth, drive, scale)
         else:
             vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
-            constants = Constants(*_kept(neurons, self.arithmetic), vth, drive, scale)
+            constants = LayerConstants(*_kept(neurons, self.arithmetic), vth, drive, scale)
         exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
         return Integers(weights, exponent, factor, constants, exact)
 
