@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.compiler.findings import errors
 from esl_neuro.compiler.frontend import analyse, read_graph

@@ -20,8 +20,8 @@ import scipy.sparse as sp
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.counts import count
-from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.prices import PRICE_MODELS
 from esl_neuro.hardware import load_target
 
@@ -68,7 +68,7 @@ def ours(network: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         connections.append(Connection(source, target, weights, 0, weights.nnz))
         groups.append(Group(target, zeros + 4095, zeros, zeros + 1, zeros, zeros, 1.0))
     program = Program("loihi", SIZES["input"], theirs["steps"], 1e-3, tuple(connections), tuple(groups))
-    placement = Placement({name: network[f"cores_{name}"] for name in SIZES})
+    placement = CoreMap({name: network[f"cores_{name}"] for name in SIZES})
     counts = count(program, Trace("sanafe", spikes.pop("input"), spikes), placement)
     estimate = PRICE_MODELS["silicon"](counts, load_target("loihi"), 1e-3)
     assert estimate.energy_pj is not None

@@ -29,7 +29,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.backends.integer import count_integer, run_integer
-from esl_neuro.backends.lava_door import lava_installed, lava_session
+from esl_neuro.backends.lava_session import lava_installed, lava_session
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiled import most_threads
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from esl_neuro.recipe import load_recipe
+from esl_neuro.recipes import load_recipe
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import Rewirer

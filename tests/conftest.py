@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from esl_neuro.backends.lava_door import lava_dl_installed, lava_installed
+from esl_neuro.backends.lava_session import lava_dl_installed, lava_installed
 
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None)

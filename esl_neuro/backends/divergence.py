@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.integer import HALF_RANGE
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import INPUT, Group, Program
+from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 # Shifts in time that are looked for; at most a third of the steps, or a few spikes that agree would be taken for one.
 MOST_STEPS_LATE = 8
@@ -47,7 +47,7 @@ class NeuronStep:
 
 
 @dataclass(frozen=True)
-class Divergence:
+class TraceDivergence:
     """The first place where two runs part.
 
     Attributes
@@ -72,7 +72,7 @@ class Divergence:
     cause: str
 
 
-def diverge(first: Trace, second: Trace, program: Program | None = None) -> Divergence | None:
+def diverge(first: Trace, second: Trace, program: Program | None = None) -> TraceDivergence | None:
     """Find the first step in which two runs of one network on one input part.
 
     The earliest step of the first sample that differs; there the group nearest the input, and the lowest neuron.
@@ -87,7 +87,7 @@ def diverge(first: Trace, second: Trace, program: Program | None = None) -> Dive
 
     Returns
     -------
-    Divergence or None
+    TraceDivergence or None
         None if everything that both recorded is equal.
 
     Raises
@@ -111,7 +111,7 @@ def diverge(first: Trace, second: Trace, program: Program | None = None) -> Dive
     cause = _cause(quantity, step, neuron, states[0], states[1], group)
     if not cause.startswith("a tie"):
         cause = _shift(first, second, name) or cause
-    return Divergence(quantity, name, sample, step, neuron, states[0], states[1], cause)
+    return TraceDivergence(quantity, name, sample, step, neuron, states[0], states[1], cause)
 
 
 def _check_comparable(first: Trace, second: Trace) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.backends.bits import BYTES, WORDS
-from esl_neuro.backends.lif import Neurons
+from esl_neuro.backends.lif import GroupConstants
+from esl_neuro.bits import BYTES, WORDS
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 
@@ -54,7 +54,7 @@ class Tables(NamedTuple):
     groups : record array
         ``first`` neuron and number of ``neurons`` in the arrays below; range of its connections.
     keep_u, keep_v, bias, threshold : int32 array, shape (neurons of all groups,)
-        As in :class:`~esl_neuro.backends.lif.Neurons`.
+        As in :class:`~esl_neuro.backends.lif.GroupConstants`.
     connections : record array
         ``source`` group or -1 for the input; where its sources begin in ``fan_out`` (``lines``) and, if it has single
         synapses, in ``starts``; its whole ``rows`` and their ``marks`` of ``mark_words`` words each; or its ``kernel``
@@ -130,7 +130,7 @@ def _stages(connections: Sequence[Connection], place: dict[str, int], groups: in
 
 
 def _constants(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
-    neurons = [Neurons.of(group) for group in groups]
+    neurons = [GroupConstants.of(group) for group in groups]
     names = ("keep_u", "keep_v", "bias", "threshold")
     return {name: np.concatenate([getattr(each, name) for each in neurons]).ravel().astype(np.int32) for name in names}
 

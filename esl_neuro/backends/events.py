@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.bits import BYTES, ROWS, WORDS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.backends.event_tables import WORD, Tables
+from esl_neuro.bits import BYTES, ROWS, WORDS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.compiled import compiled_for_threads, part_of_compiled
+from esl_neuro.hardware import arithmetic
 
-HALF_RANGE = np.int32(2**23)
-WHOLE_RANGE = np.int32(2**24)
+HALF_RANGE = np.int32(arithmetic.HALF_RANGE)
+WHOLE_RANGE = np.int32(2 * arithmetic.HALF_RANGE)
 # So many whole rows can be added in int16: 128 * 256 = 2**15.
 BATCH = 256
 FULL = np.uint64(2**64 - 1)

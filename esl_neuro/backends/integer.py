@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.event_tables import WORD, Tables, lay_out
 from esl_neuro.backends.events import Records, Scratch, run_samples
-from esl_neuro.backends.lif import HALF_RANGE, Neurons, lif_step
+from esl_neuro.backends.lif import GroupConstants, lif_step
 from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiled import most_threads
 from esl_neuro.compiler.program import IntArray, Program
 from esl_neuro.errors import BadInput, did_you_mean
 
-__all__ = ["HALF_RANGE", "Neurons", "count_integer", "lif_step", "run_integer"]
+__all__ = ["GroupConstants", "count_integer", "lif_step", "run_integer"]
 
 # Shares of the samples per thread: with several, a thread that has quiet samples takes over from one that has not.
 SHARES = 4

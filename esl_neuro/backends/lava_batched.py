@@ -73,15 +73,16 @@ def run_lava_batched(
 
 
 def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
-    from esl_neuro.backends.batched_kernels import Constants, synapses_of
+    from esl_neuro.backends.batched_kernels import BatchConstants
     from esl_neuro.backends.batched_processes.neurons import BatchedNeurons
     from esl_neuro.backends.batched_processes.synapses import BatchedSynapses
     from esl_neuro.backends.lava_processes.spike_source import SpikeSource
+    from esl_neuro.backends.synapses import synapses_of
 
     source = SpikeSource(frames=frames, name=INPUT)
     neurons = {
         group.name: BatchedNeurons(
-            constants=Constants.of(group),
+            constants=BatchConstants.of(group),
             latency_steps=plan.latency[group.name],
             steps=stream.steps,
             period=stream.period,

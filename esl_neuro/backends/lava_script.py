@@ -90,7 +90,7 @@ class _Script:
         self.program = program
         self.plan = timing(program)
         # Spikes still under way, or a potential that is read at the end, ask for a network of its own for each sample.
-        self.afresh = self.plan.flush > 0 or program.readout == "potential"
+        self.rebuild_per_sample = self.plan.flush > 0 or program.readout == "potential"
         self.inline = self._integers() <= INLINE_INTEGERS
         self.names = _identifiers([group.name for group in program.groups])
         self.arrays: dict[str, NDArray[np.int32]] = {}
@@ -110,7 +110,7 @@ class _Script:
         return TEMPLATE.format(
             title=", ".join(sizes),
             script=path.name,
-            lif="LIF" if self.afresh else "LIFReset",
+            lif="LIF" if self.rebuild_per_sample else "LIFReset",
             steps=program.steps,
             lines=program.input_size,
             latency=self.plan.latency[program.output.name],
@@ -161,12 +161,12 @@ class _Script:
         yield f"# {group.name}: works {latency} {steps} behind the input."
         keys = ["du", "dv", "vth"]
         if group.bias_mant.any():
-            keys += ["bias_exp"] if self.afresh else ["bias_mant", "bias_exp"]
+            keys += ["bias_exp"] if self.rebuild_per_sample else ["bias_mant", "bias_exp"]
         arguments = [f"shape=({group.neurons},)"]
         arguments += [f"{key}={self._array(f'{name}_{key}', getattr(group, key))}" for key in keys]
-        if not self.afresh:
+        if not self.rebuild_per_sample:
             arguments += ["reset_interval=STEPS", f"reset_offset={latency + 1}"]
-        yield from _call(name, "LIF" if self.afresh else "LIFReset", arguments)
+        yield from _call(name, "LIF" if self.rebuild_per_sample else "LIFReset", arguments)
 
     def _connection(self, index: int, connection: Connection) -> Iterator[str]:
         hold = self.plan.hold[index]
@@ -216,7 +216,7 @@ class _Script:
         return sum((each.source, each.target) == ends for each in self.program.connections) > 1
 
     def _run_text(self, output: str) -> str:
-        if not self.afresh:
+        if not self.rebuild_per_sample:
             return RUN_STREAM.format(output=output)
         biased = sorted(
             (group for group in self.program.groups if group.bias_mant.any()),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from esl_neuro.backends.lava_door import lava_session
+from esl_neuro.backends.lava_session import lava_session
 from esl_neuro.backends.supervise import run_network
 from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.backends.validate import validate

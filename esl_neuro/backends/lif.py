@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Group, IntArray
-
-HALF_RANGE = 2**23
+from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 
 @dataclass(frozen=True)
-class Neurons:
+class GroupConstants:
     """The constants of a group as the step needs them, int64, shape (neurons, 1).
 
     Attributes
@@ -37,7 +36,7 @@ class Neurons:
     threshold: IntArray
 
     @classmethod
-    def of(cls, group: Group) -> Neurons:
+    def of(cls, group: Group) -> GroupConstants:
         """Take the constants from a group; like Lava, store the bias mantissa in 16 bits."""
         du, dv, vth, exponent = (
             np.asarray(values, dtype=np.int64)[:, None] for values in (group.du, group.dv, group.vth, group.bias_exp)
@@ -47,7 +46,9 @@ class Neurons:
         return cls(keep_u=4096 - (du + 1), keep_v=4096 - dv, bias=bias, threshold=vth << 6)
 
 
-def lif_step(u: IntArray, v: IntArray, a: IntArray, neurons: Neurons) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+def lif_step(
+    u: IntArray, v: IntArray, a: IntArray, neurons: GroupConstants
+) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
     """Advance neurons by one time step.
 
     With ``M = 2**23``, and ``trunc0`` rounding toward zero::
@@ -63,7 +64,7 @@ def lif_step(u: IntArray, v: IntArray, a: IntArray, neurons: Neurons) -> tuple[I
         Synaptic current and membrane potential after the previous step.
     a : int64 array, shape (neurons, samples)
         Sum of what all connections bring.
-    neurons : Neurons
+    neurons : GroupConstants
         Constants of the group.
 
     Returns

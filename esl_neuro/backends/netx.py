@@ -64,6 +64,16 @@ class _Layer:
     recurrent: sp.csr_matrix | None
     shape: Shape
 
+    @property
+    def parts(self) -> list[sp.csr_matrix | Kernel]:
+        """Its weights, and those from itself where it has some."""
+        return [self.weights] if self.recurrent is None else [self.weights, self.recurrent]
+
+    @property
+    def entries(self) -> int:
+        """Weights with the zeros, one by one."""
+        return sum(math.prod(part.shape) for part in self.parts)
+
 
 def write_netx(program: Program, path: Path) -> None:
     """Write a program as a ``.net`` file, in place of an earlier one even while a loader has that open.
@@ -197,43 +207,58 @@ def _scaled_kernel(kernel: Kernel, weight_exp: int) -> Kernel:
 
 
 def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
-    name = layer.group.name
-    exponents = ", ".join(str(each.weight_exp) for each in program.incoming(name))
-    parts = [part for part in (layer.weights, layer.recurrent) if part is not None]
-    stored = [part.weights.ravel() if isinstance(part, Kernel) else part.data for part in parts]
+    """Find weights that the file or its loader cannot take."""
+    stored = [part.weights.ravel() if isinstance(part, Kernel) else part.data for part in layer.parts]
     values = np.concatenate(stored)
+    fractional = [*_fractional_weights(program, layer, values)]
+    if fractional:
+        yield from fractional
+    elif isinstance(layer.weights, Kernel):
+        yield from _odd_kernel(layer, values)
+    else:
+        yield from _matrix_size(layer)
+        if values.any():
+            yield from _loaded_weights(layer, stored)
+        else:
+            yield Finding(
+                "no-weights-left",
+                layer.group.name,
+                "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script",
+            )
+
+
+def _fractional_weights(program: Program, layer: _Layer, values: NDArray[Any]) -> Iterator[Finding]:
+    exponents = ", ".join(str(each.weight_exp) for each in program.incoming(layer.group.name))
     wrong = values[(values != np.round(values)) | (np.abs(values) > LARGEST_WEIGHT)]
     if wrong.size:
         yield Finding(
             "fractional-weights",
-            name,
+            layer.group.name,
             f"with its exponent ({exponents}) a weight is {wrong[0]:g}, the file holds integers from {-LARGEST_WEIGHT} "
             f"to {LARGEST_WEIGHT} ({wrong.size} of {values.size} weights); quantise the layer to weight_exp 0",
         )
-        return
-    if isinstance(layer.weights, Kernel):
-        if (values % 2 != 0).any():
-            yield Finding(
-                "odd-weights", name, "odd weights in a kernel, which no core holds; quantise the layer to weight_exp 0"
-            )
-        return
-    entries = sum(math.prod(part.shape) for part in parts)
+
+
+def _odd_kernel(layer: _Layer, values: NDArray[Any]) -> Iterator[Finding]:
+    if (values % 2 != 0).any():
+        message = "odd weights in a kernel, which no core holds; quantise the layer to weight_exp 0"
+        yield Finding("odd-weights", layer.group.name, message)
+
+
+def _matrix_size(layer: _Layer) -> Iterator[Finding]:
+    """Matrices that are too large with their zeros, which the file stores."""
+    entries = layer.entries
     limit = DENSE_ENTRIES // (LONGEST_DELAY + 1) if layer.delay else DENSE_ENTRIES
     if entries > limit:
         late = f" and a delay of {layer.delay}" if layer.delay else ""
-        yield Finding(
-            "too-large",
-            name,
-            f"{entries:,} weights with the zeros{late}, more than {limit:,}; keep it a kernel, or use lava-script",
-        )
-    if not values.any():
-        yield Finding(
-            "no-weights-left",
-            name,
-            "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script",
-        )
-        return
-    scale_bits = _loader_shift(values, has_zeros=np.count_nonzero(values) < entries)
+        message = f"{entries:,} weights with the zeros{late}, more than {limit:,}; keep it a kernel, or use lava-script"
+        yield Finding("too-large", layer.group.name, message)
+
+
+def _loaded_weights(layer: _Layer, stored: list[NDArray[Any]]) -> Iterator[Finding]:
+    """Weights that the loader would shift to where Lava changes them."""
+    name, values = layer.group.name, np.concatenate(stored)
+    scale_bits = _loader_shift(values, has_zeros=bool(np.count_nonzero(values) < layer.entries))
     if scale_bits == 0 and (values % 2 != 0).any():
         yield Finding(
             "odd-weights",

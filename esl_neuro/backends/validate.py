@@ -7,6 +7,7 @@ simulator without a word. What passes here has none of these cases, and no sum c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,30 @@ from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, READOUTS, Connection, Group, Program, Weights
 from esl_neuro.compiler.timing import TooFast, timing
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.hardware.arithmetic import (
+    DECAY_BITS,
+    DECAY_ONE,
+    HALF_RANGE,
+    POTENTIAL_BITS,
+    POTENTIAL_SHIFT,
+    Arithmetic,
+)
 
-# Registers of Loihi, smallest and largest value. du = -1 is a synaptic current without decay: no 12-bit value, but
-# Lava computes it, and it is what Lava's own file format writes for that case.
-GROUP_RANGES = {
-    "du": (-1, 4095),
-    "dv": (0, 4095),
-    "vth": (0, 131_071),
-    "bias_mant": (-4095, 4095),
-    "bias_exp": (0, 7),
-}
-LARGEST_WEIGHT = 254
-WEIGHT_EXP_RANGE = (-8, 7)
-DELAY_RANGE = (0, 63)
+# What the simulators compute with: Lava 0.10.0 `fixed_pt`. The registers of a chip may be narrower.
+SIMULATED = Arithmetic(
+    weight_min=-254,
+    weight_max=254,
+    weight_step=2,
+    weight_exp_min=-8,
+    weight_exp_max=7,
+    decay_bits=DECAY_BITS,
+    threshold_bits=17,
+    bias_mantissa_bits=13,
+    bias_exponent_bits=3,
+    potential_bits=POTENTIAL_BITS,
+    source="Lava 0.10.0",
+)
+DELAY_RANGE = (0, 63)  # what Lava's DelayDense holds
 INPUT_BITS_RANGE = (1, 24)  # what the ports of Lava's processes carry
 # Lava keeps u, v and their intermediate sums in int32. Of its range, 2**25 is set aside for v and the bias.
 LARGEST_CURRENT = 2**31 - 2**25
@@ -38,6 +50,8 @@ LARGEST_SUM = 2**31 - 1
 
 def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None:
     """Check every number of a program and, if given, of its input.
+
+    Each must be one that the registers of its chip hold, and that the simulators compute with.
 
     Parameters
     ----------
@@ -52,18 +66,62 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
         With every finding in one message: the place, the quantity, the value, the allowed range.
     """
     structure = [*_program_findings(program), *_order_findings(program)]
+    registers = Registers.of(program)
     findings = structure or [*_timing_findings(program)]
     sizes = {INPUT: program.input_size, **{group.name: group.neurons for group in program.groups}}
     for group in program.groups:
         incoming = [each for each in program.incoming(group.name) if each.source in sizes]
-        of_group = [*_group_findings(group)]
+        of_group = [*_group_findings(group, registers)]
         for connection in incoming:
-            of_group += _connection_findings(connection, (group.neurons, sizes[connection.source]))
+            of_group += _connection_findings(connection, (group.neurons, sizes[connection.source]), registers)
         findings += of_group or _current_findings(program, group, incoming)
     if input_spikes is not None:
         findings += _input_findings(program, input_spikes)
     if findings:
         raise BadInput("the program cannot run:\n" + "\n".join(f"- {finding}" for finding in findings))
+
+
+@dataclass(frozen=True)
+class Registers:
+    """What a quantity of a program may be.
+
+    Attributes
+    ----------
+    target : str
+        The chip.
+    chip, simulated : dict of str to (int, int, int)
+        Smallest value, largest value and distance of two values that the chip's registers hold, and the simulators.
+    """
+
+    target: str
+    chip: dict[str, tuple[int, int, int]]
+    simulated: dict[str, tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, program: Program) -> Registers:
+        """Take the registers that a program was compiled for."""
+        return cls(program.target, program.formats.ranges, SIMULATED.ranges)
+
+    def outside(self, quantity: str, values: NDArray[Any], where: str) -> Iterator[str]:
+        """Find values that the chip does not hold; else those that the simulators do not compute with."""
+        held = _wrong(values, self.chip[quantity])
+        if held.any():
+            yield from _outside(where, values, held, f"{_allowed(self.chip[quantity])} (registers of '{self.target}')")
+        elif self.chip[quantity] != self.simulated[quantity]:
+            simulated = _allowed(self.simulated[quantity])
+            yield from _outside(where, values, _wrong(values, self.simulated[quantity]), f"{simulated} (simulators)")
+
+
+def _wrong(values: NDArray[Any], allowed: tuple[int, int, int]) -> NDArray[np.bool_]:
+    low, high, step = allowed
+    wrong: NDArray[np.bool_] = (values < low) | (values > high)
+    return wrong if step == 1 else wrong | (values % step != low % step)
+
+
+def _allowed(allowed: tuple[int, int, int]) -> str:
+    low, high, step = allowed
+    kind = {1: "", 2: "even, "}.get(step, f"in steps of {step}, ")
+    return f"{kind}from {low} to {high}"
 
 
 def largest_sum(weights: Weights) -> NDArray[np.int64]:
@@ -87,6 +145,12 @@ def _program_findings(program: Program) -> Iterator[str]:
     low, high = INPUT_BITS_RANGE
     if not low <= program.input_bits <= high:
         yield f"input_bits is {program.input_bits}; allowed: from {low} to {high}"
+    bits = program.formats.potential_bits
+    if bits != POTENTIAL_BITS:
+        yield (
+            f"target '{program.target}' has currents and potentials of {bits} bits; the simulators compute with "
+            f"{POTENTIAL_BITS}, so that they would wrap and saturate elsewhere"
+        )
     if program.readout not in READOUTS:
         yield f"readout is '{program.readout}'; {did_you_mean(program.readout, READOUTS)}"
     names = [group.name for group in program.groups]
@@ -124,10 +188,10 @@ def _timing_findings(program: Program) -> Iterator[str]:
         yield f"{error}; give its connections more delay"
 
 
-def _group_findings(group: Group) -> Iterator[str]:
+def _group_findings(group: Group, registers: Registers) -> Iterator[str]:
     if group.neurons == 0:
         yield f"layer '{group.name}': it has no neurons"
-    for quantity, (low, high) in GROUP_RANGES.items():
+    for quantity in ("du", "dv", "vth", "bias_mant", "bias_exp"):
         values = np.asarray(getattr(group, quantity))
         where = f"layer '{group.name}': {quantity}"
         if values.shape != (group.neurons,):
@@ -135,16 +199,19 @@ def _group_findings(group: Group) -> Iterator[str]:
         elif values.dtype.kind not in "iu":
             yield f"{where} has type {values.dtype}; only integers are allowed"
         else:
-            yield from _outside(where, values, (values < low) | (values > high), f"from {low} to {high}")
+            yield from registers.outside(quantity, values, where)
 
 
-def _connection_findings(connection: Connection, shape: tuple[int, int]) -> Iterator[str]:
+def _connection_findings(connection: Connection, shape: tuple[int, int], registers: Registers) -> Iterator[str]:
     weights, where = connection.weights, _place(connection)
-    ranges = {"weight_exp": WEIGHT_EXP_RANGE, "delay": DELAY_RANGE}
-    for quantity, (low, high) in ranges.items():
-        value = getattr(connection, quantity)
-        if not low <= value <= high:
-            yield f"{where}: {quantity} is {value}; allowed: from {low} to {high}"
+    for whose in (registers.chip, registers.simulated):
+        low, high, _ = whose["weight_exp"]
+        if not low <= connection.weight_exp <= high:
+            yield f"{where}: weight_exp is {connection.weight_exp}; allowed: from {low} to {high}"
+            break
+    low, high = DELAY_RANGE
+    if not low <= connection.delay <= high:
+        yield f"{where}: delay is {connection.delay}; allowed: from {low} to {high}"
     # Lava takes the matrix class, not scipy's newer csr_array.
     if not isinstance(weights, (sp.csr_matrix, Kernel)):
         yield f"{where}: weights are a {type(weights).__name__}; a scipy.sparse.csr_matrix or a Kernel is needed"
@@ -160,8 +227,7 @@ def _connection_findings(connection: Connection, shape: tuple[int, int]) -> Iter
     if values.dtype.kind not in "iu":
         yield f"{where}: weights have type {values.dtype}; only integers are allowed"
         return
-    wrong = (values > LARGEST_WEIGHT) | (values < -LARGEST_WEIGHT) | (values % 2 != 0)
-    yield from _outside(f"{where}: weights", values, wrong, f"even, from {-LARGEST_WEIGHT} to {LARGEST_WEIGHT}")
+    yield from registers.outside("weights", values, f"{where}: weights")
     if isinstance(weights, sp.csr_matrix) and not weights.has_canonical_format and _has_duplicates(weights):
         yield f"{where}: weights store a synapse twice; call sum_duplicates() on them"
 
@@ -213,10 +279,10 @@ def _current_findings(program: Program, group: Group, incoming: list[Connection]
                 f"Lava's 32-bit sums hold {LARGEST_SUM:.3g}; lower input_bits ({program.input_bits}) or the weights"
             )
         # Rounding down makes a negative sum larger by less than 1.
-        drive += 64 * (sums * 2.0**connection.weight_exp + (connection.weight_exp < 0))
-    keep = (4096 - (group.du + 1)) / 4096
+        drive += 2**POTENTIAL_SHIFT * (sums * 2.0**connection.weight_exp + (connection.weight_exp < 0))
+    keep = (DECAY_ONE - (group.du + 1)) / DECAY_ONE
     series = np.where(keep < 1, (1 - keep ** (program.steps - 1)) / np.where(keep < 1, 1 - keep, 1), program.steps - 1)
-    current = drive + np.maximum(drive - 2**24, 0) * series
+    current = drive + np.maximum(drive - 2 * HALF_RANGE, 0) * series
     worst = int(np.argmax(current))
     if current[worst] > LARGEST_CURRENT:
         exponents = ", ".join(str(connection.weight_exp) for connection in incoming)

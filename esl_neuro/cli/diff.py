@@ -14,7 +14,7 @@ from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
 
 if TYPE_CHECKING:
-    from esl_neuro.backends.divergence import Divergence, NeuronStep
+    from esl_neuro.backends.divergence import NeuronStep, TraceDivergence
     from esl_neuro.backends.trace import Trace
     from esl_neuro.compiler.bundle import Bundle
 
@@ -123,7 +123,7 @@ def _first_samples(trace: Trace, samples: int) -> Trace:
     )
 
 
-def render(document: dict[str, Any], found: Divergence | None) -> str:
+def render(document: dict[str, Any], found: TraceDivergence | None) -> str:
     """Say where the runs part, or that they do not."""
     from esl_neuro.report.tables import table
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from esl_neuro.data import Dataset
     from esl_neuro.hardware import HardwareTarget
     from esl_neuro.interchange.writing import Thresholds
-    from esl_neuro.recipe import Recipe
-    from esl_neuro.snn.quantised import QuantisedNetwork
+    from esl_neuro.recipes import Recipe
+    from esl_neuro.snn.integer_network import QuantisedNetwork
 
 # What an export can hold besides the NIR graph and the integer program, and the file that it is written to.
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
@@ -214,7 +214,7 @@ def _compile(
     from esl_neuro.interchange import to_nir, write_nir
     from esl_neuro.interchange.single_spikes import arrival_steps, steps_needed
     from esl_neuro.interchange.to_nir import DT_S
-    from esl_neuro.snn.quantised import QuantisedNetwork
+    from esl_neuro.snn.integer_network import QuantisedNetwork
     from esl_neuro.snn.temporal import TemporalNetwork
 
     steps, dt_s, input_steps, readout = recipe.data.steps, options.dt_s or DT_S, None, None
@@ -282,10 +282,10 @@ def _calibrate(
 
     from esl_neuro.backends.integer import run_integer
     from esl_neuro.compiler.calibrate import search_scalings
-    from esl_neuro.compiler.compile import arithmetic_of
     from esl_neuro.compiler.findings import refuse_unsupported
     from esl_neuro.compiler.frontend import analyse
     from esl_neuro.data.inputs import evaluation_inputs
+    from esl_neuro.hardware import arithmetic_of
 
     float_network, findings = analyse(graph)
     refuse_unsupported(findings)

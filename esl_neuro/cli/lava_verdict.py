@@ -27,7 +27,7 @@ def ask_lava(case: Case, file: Path) -> Verdict:
 
     from esl_neuro.backends.integer import run_integer
     from esl_neuro.backends.lava import run_lava
-    from esl_neuro.backends.lava_door import INSTALL, lava_installed
+    from esl_neuro.backends.lava_session import INSTALL, lava_installed
     from esl_neuro.interchange.readers import Verdict
 
     if not lava_installed():
@@ -82,7 +82,7 @@ def _verdict(release: str, program: Program, expected: Any, found: Any) -> Verdi
     )
 
 
-def _as_a_reader_says(part: divergence.Divergence, program: Program) -> Any:
+def _as_a_reader_says(part: divergence.TraceDivergence, program: Program) -> Any:
     from esl_neuro.interchange.comparison import Divergence
 
     unknown = float("nan")

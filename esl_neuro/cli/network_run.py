@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from esl_neuro.backends.trace import Payloads, Trace
     from esl_neuro.compiler.program import Program
-    from esl_neuro.energy.placement import Placement
+    from esl_neuro.energy.core_map import CoreMap
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -129,7 +129,7 @@ placement_option = click.option(
 )
 
 
-def placing(given: str | None) -> Callable[[Program], Placement | None]:
+def placing(given: str | None) -> Callable[[Program], CoreMap | None]:
     """Return what places a program, a file already read.
 
     Raises
@@ -137,7 +137,7 @@ def placing(given: str | None) -> Callable[[Program], Placement | None]:
     BadInput
         If the file cannot be read.
     """
-    from esl_neuro.energy.placement import compiled_placement, read_placement
+    from esl_neuro.energy.core_map import compiled_placement, read_placement
 
     if given == COMPILER:
         return compiled_placement

@@ -23,7 +23,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
 
     Without Lava the integer simulator runs alone, and says so.
     """
-    from esl_neuro.backends.lava_door import INSTALL, lava_installed
+    from esl_neuro.backends.lava_session import INSTALL, lava_installed
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":

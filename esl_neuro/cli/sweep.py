@@ -21,7 +21,7 @@ from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-    from esl_neuro.training.sweep import Plan, Run
+    from esl_neuro.training.sweep import Run, SweepPlan
 
     OnError = Callable[[Run, EslNeuroError], None]
     OnDone = Callable[[Run], None]
@@ -72,7 +72,7 @@ def sweep(
     emit(summary, render(summary), as_json)
 
 
-def list_runs(plan: Plan) -> dict[str, Any]:
+def list_runs(plan: SweepPlan) -> dict[str, Any]:
     """Every run of a sweep, and how far it is."""
     entries = [
         {"folder": str(run.folder.path), "case": run.case.parts, "seed": run.seed, "state": run.state()}
@@ -81,7 +81,7 @@ def list_runs(plan: Plan) -> dict[str, Any]:
     return {"sweep": plan.name, "title": plan.sweep.title, "runs": entries}
 
 
-def run_sweep(plan: Plan, jobs: int) -> dict[str, Any]:
+def run_sweep(plan: SweepPlan, jobs: int) -> dict[str, Any]:
     """Train what is not done yet; return the summary, which is also kept in the folder of the sweep.
 
     Raises
@@ -104,18 +104,17 @@ def run_sweep(plan: Plan, jobs: int) -> dict[str, Any]:
 @contextmanager
 def _folder_to_itself(folder: Path) -> Iterator[None]:
     """Let one sweep at a time write into a folder; the lock goes with the process, however that ends."""
-    import fcntl
+    from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(f"{folder}: another sweep is at work here; wait for it, or give another --runs") from error
-        yield
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise BadInput(f"{folder}: another sweep is at work here; wait for it, or give another --runs") from error
 
 
-def train_all(plan: Plan, jobs: int) -> None:
+def train_all(plan: SweepPlan, jobs: int) -> None:
     """Train what is not done yet, ``jobs`` runs at a time."""
     from esl_neuro.training.sweep import DONE
 
@@ -367,7 +366,7 @@ def _seeds(summary: dict[str, Any]) -> str:
 # Pictures.
 
 
-def draw(plan: Plan, summary: dict[str, Any], path: Path) -> None:
+def draw(plan: SweepPlan, summary: dict[str, Any], path: Path) -> None:
     """Draw the test accuracy: lines over the axis ``plot_x``, or a bar a case."""
     from esl_neuro.report.plots import draw_bars, draw_lines
     from esl_neuro.training.sweep import label
@@ -383,7 +382,7 @@ def draw(plan: Plan, summary: dict[str, Any], path: Path) -> None:
         draw_lines(_lines(plan, summary, heading), title, heading, values, path)
 
 
-def _lines(plan: Plan, summary: dict[str, Any], heading: str) -> dict[str, list[Any]]:
+def _lines(plan: SweepPlan, summary: dict[str, Any], heading: str) -> dict[str, list[Any]]:
     """Points of each line, by what the line stands for."""
     from esl_neuro.training.sweep import label
 

@@ -100,7 +100,7 @@ def train_recipe(
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (its own seed if none is given) and return the results."""
-    from esl_neuro.recipe import load_recipe
+    from esl_neuro.recipes import load_recipe
     from esl_neuro.training.run_folder import create_run_folder
 
     per_seed = [(*overrides, f"training.seed={seed}") for seed in seeds] or [overrides]

@@ -15,7 +15,7 @@ from esl_neuro.compiler.program import Program
 from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import DataSection
+from esl_neuro.recipes.sections import DataSection
 
 SCHEMA = 1
 DOCUMENT = "export.json"

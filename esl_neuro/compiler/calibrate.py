@@ -21,7 +21,7 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Progr
 from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, Payload, Scaling
 from esl_neuro.compiler.reference import FloatTrace, simulate
 from esl_neuro.hardware import Arithmetic
-from esl_neuro.rounding import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware.arithmetic import DECAY_BITS, DECAY_ONE, HALF_RANGE, POTENTIAL_SHIFT
 
 
 class Ran(Protocol):
@@ -170,7 +170,7 @@ def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Fin
         if wrapped:
             message = f"the synaptic current wrapped {wrapped:,} times; scale the layer down"
             findings.append(Finding("current-wraps", place, message, WARNING))
-        saturated = int(np.count_nonzero(np.abs(got.v[group.name]) >= 2**23 - 1))
+        saturated = int(np.count_nonzero(np.abs(got.v[group.name]) >= HALF_RANGE - 1))
         if saturated:
             message = f"the potential saturated {saturated:,} times; scale the layer down"
             findings.append(Finding("potential-saturates", place, message, WARNING))
@@ -201,7 +201,7 @@ def wraps(program: Program, group: Group, signals: Mapping[str, NDArray[Any]], u
         arriving[:, connection.delay :] += sums << shift if shift >= 0 else sums >> -shift
     before = np.concatenate([np.zeros_like(u[:, :1]), u[:, :-1]], axis=1)
     kept = before * (DECAY_ONE - (group.du + 1))
-    expected = np.sign(kept) * (np.abs(kept) >> 12) + (arriving << POTENTIAL_SHIFT)
+    expected = np.sign(kept) * (np.abs(kept) >> DECAY_BITS) + (arriving << POTENTIAL_SHIFT)
     return np.asarray(expected != u)
 
 

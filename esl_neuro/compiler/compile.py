@@ -16,7 +16,7 @@ from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import BY_FORMULA, EXACT_EXPONENT, Payload, QuantisationError, Scaling, quantise
 from esl_neuro.errors import BadInput
-from esl_neuro.hardware import Arithmetic, HardwareTarget
+from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of
 
 LARGEST_PAYLOAD_BITS = 16  # so that a weighted sum stays within Lava's 32-bit integers
 FINE_ENOUGH = 64  # of 254: a largest weight of less leaves the others too few levels
@@ -112,19 +112,6 @@ def compile_any_size(
     return Compilation(program, errors, tuple(findings), placement)
 
 
-def arithmetic_of(target: HardwareTarget) -> Arithmetic:
-    """Return the integer formats of a target.
-
-    Raises
-    ------
-    BadInput
-        If it declares none.
-    """
-    if target.arithmetic is None:
-        raise BadInput(f"hardware target '{target.name}' has no [arithmetic]; nothing can be compiled for it")
-    return target.arithmetic
-
-
 def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:
     """Return what an input spike carries.
 
@@ -173,6 +160,7 @@ def quantise_network(
         readout=network.readout,
         input_bits=payload.bits,
         input_scale=payload.scale,
+        arithmetic=arithmetic,
     )
     return program, tuple(error for _, _, error in parts)
 
@@ -201,7 +189,8 @@ def check_time_step(network: FloatNetwork, program: Program) -> list[Finding]:
         if connection.weight_exp == EXACT_EXPONENT and 0 < largest < FINE_ENOUGH:
             place = f"layer '{connection.target}'"
             message = (
-                f"with steps of {program.dt_s:g} s the largest weight from '{connection.source}' is {largest} of 254, "
+                f"with steps of {program.dt_s:g} s the largest weight from '{connection.source}' is {largest} "
+                f"of {program.formats.weight_max}, "
                 f"and small ones are coarse; from about --dt {program.dt_s * FINE_ENOUGH / largest:.2g} on they are not"
             )
             findings.append(Finding("short-steps", place, message, WARNING))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
+from esl_neuro.resources import resource_names
 
 IntArray = NDArray[np.int64]
 Weights: TypeAlias = "sp.csr_matrix | Kernel"
@@ -38,11 +40,11 @@ class Group:
     name : str
         Name of the layer, as in the NIR graph.
     du, dv : int64 array, shape (neurons,)
-        12-bit decays of synaptic current and membrane potential; ``du = 4095`` is a LIF without synaptic filter.
+        Decays of synaptic current and membrane potential in 1/4096; ``du = 4095`` is a LIF without synaptic filter.
     vth : int64 array, shape (neurons,)
-        17-bit thresholds.
+        Thresholds.
     bias_mant, bias_exp : int64 array, shape (neurons,)
-        13-bit signed bias mantissa and 3-bit exponent.
+        Signed bias mantissa and its exponent.
     scale : float
         Integer threshold units per unit of the float network (``vth = round(scale * v_threshold)``).
     """
@@ -70,7 +72,7 @@ class Connection:
     source, target : str
         Names of the groups; ``"input"`` is the input. They may be the same group.
     weights : scipy.sparse.csr_matrix or Kernel, shape (target neurons, source neurons)
-        Even integers in [-254, 254]; of a matrix only non-zero weights are stored.
+        Integers that the chip holds (Loihi: even ones in [-254, 254]); of a matrix only non-zero weights are stored.
     weight_exp : int
         The weighted sum is shifted left by this many bits; a negative one shifts right, rounding down.
     declared : int
@@ -129,6 +131,8 @@ class Program:
         Payload of an input spike: 1 for 0/1 spikes, else the values reach from 0 to ``2**input_bits - 1``.
     input_scale : float
         Payload per unit of the float network's input; 1 for 0/1 spikes.
+    arithmetic : Arithmetic, optional
+        Integer formats that it was compiled for; without it, those of the target: see :attr:`formats`.
     """
 
     target: str
@@ -140,6 +144,17 @@ class Program:
     readout: str = "spikes"
     input_bits: int = 1
     input_scale: float = 1.0
+    arithmetic: Arithmetic | None = None
+
+    @property
+    def formats(self) -> Arithmetic:
+        """Integer formats of the chip; a program that has none of its own has those of its target.
+
+        Programs that were saved before they had any are of Loihi, also where the target is a file of the user's.
+        """
+        if self.arithmetic is not None:
+            return self.arithmetic
+        return arithmetic_of(load_target(self.target if self.target in resource_names(KIND) else "loihi2"))
 
     def layers(self) -> Iterator[tuple[Connection, Group]]:
         """Each connection with the group that it feeds."""
@@ -190,6 +205,7 @@ class Program:
         document = {
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in _PROGRAM_FIELDS},
+            "arithmetic": self.formats.model_dump(),
             "groups": [{"name": group.name, "neurons": group.neurons, "scale": group.scale} for group in self.groups],
             "connections": connections,
         }
@@ -225,6 +241,8 @@ class Program:
                 _read_connection(index, entry, arrays, sizes) for index, entry in enumerate(document["connections"])
             )
             fields = {name: document[name] for name in _PROGRAM_FIELDS}
+            if "arithmetic" in document:  # programs of version 0.1.0 have none
+                fields["arithmetic"] = Arithmetic.model_validate(document["arithmetic"])
             return cls(connections=connections, groups=groups, **fields)
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, BadInput):
@@ -264,6 +282,8 @@ def _read_connection(
 def differences(first: Program, second: Program) -> list[str]:
     """Names of everything that differs between two programs, compared with ``==``; empty if they are equal."""
     found = [name for name in _PROGRAM_FIELDS if getattr(first, name) != getattr(second, name)]
+    if first.formats != second.formats:
+        found.append("arithmetic")
     for part in ("groups", "connections"):
         if len(getattr(first, part)) != len(getattr(second, part)):
             return [*found, part]

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.network import FloatConnection, FloatGroup, Floats
 from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
-from esl_neuro.hardware import Arithmetic
-from esl_neuro.rounding import (
-    DECAY_ONE,
-    POTENTIAL_SHIFT,
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT, Arithmetic
+from esl_neuro.hardware.rounding import (
     bias_format,
     group_scale,
     round_current_decay,
@@ -27,7 +25,6 @@ from esl_neuro.rounding import (
     weight_exponent,
 )
 
-EXPONENTS = (-8, 7)  # 4-bit weight exponent
 EXACT_EXPONENT = -1  # half a sum of even weights is whole; below that the chip rounds sums down
 RANGE_USED = 0.95  # of the range of u or v where a bound must hold; rounding may take the rest
 
@@ -147,7 +144,7 @@ def quantise(
     wanted = tuple(_per_payload(connection, payload) for connection in incoming)
     scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
     scale *= scaling.factor
-    exponents = [min(max(exponent + scaling.shift, EXPONENTS[0]), EXPONENTS[1]) for exponent in exponents]
+    exponents = [_within(exponent + scaling.shift, arithmetic) for exponent in exponents]
     integers = [
         round_weights(_values(each.weights), scale / 2.0**exponent, arithmetic).astype(np.int32)
         for each, exponent in zip(wanted, exponents, strict=True)
@@ -161,8 +158,8 @@ def quantise(
     bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
     rounded = Group(
         name=group.name,
-        du=round_current_decay(group.du).astype(np.int64),
-        dv=round_potential_decay(group.dv).astype(np.int64),
+        du=round_current_decay(group.du, arithmetic).astype(np.int64),
+        dv=round_potential_decay(group.dv, arithmetic).astype(np.int64),
         vth=round_thresholds(group.threshold, scale, arithmetic).astype(np.int64),
         bias_mant=bias_mant.astype(np.int64),
         bias_exp=bias_exp.astype(np.int64),
@@ -183,7 +180,7 @@ def scale_and_exponents(
     """Return integer units per float unit, and the weight exponent of each connection.
 
     The largest weight uses the whole weight range, with the exponent ``e`` of
-    :func:`~esl_neuro.rounding.weight_exponent`: 0 unless a threshold would not fit or the current might wrap::
+    :func:`~esl_neuro.hardware.rounding.weight_exponent`: 0 unless a threshold would not fit or the current might wrap::
 
         S = 254 2**e / max|W|
 
@@ -205,7 +202,7 @@ def scale_and_exponents(
     if group.fires and not graded and not once and strongest:
         return _by_weights(group, incoming, largest, arithmetic, steps)
     largest_threshold = 2**arithmetic.threshold_bits - 1
-    reach = arithmetic.weight_max * 2.0 ** (EXPONENTS[1] if once else 0)
+    reach = arithmetic.weight_max * 2.0 ** (arithmetic.weight_exp_max if once else 0)
     bounds = [reach / strongest] if strongest and not graded else []
     if group.fires:
         bounds.append(largest_threshold / float(group.threshold.max()))
@@ -219,7 +216,7 @@ def scale_and_exponents(
         largest_bias = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
         bounds.append(largest_bias / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))
     scale = min(bounds, default=1.0)
-    exponents = [_exponent(value * scale / arithmetic.weight_max) if value else 0 for value in largest]
+    exponents = [_exponent(value * scale / arithmetic.weight_max, arithmetic) if value else 0 for value in largest]
     return scale, [max(each, EXACT_EXPONENT) for each in exponents] if once else exponents
 
 
@@ -228,7 +225,7 @@ def _by_weights(
 ) -> tuple[float, list[int]]:
     """Do what :func:`scale_and_exponents` does, for spikes without payload into neurons that fire."""
     strongest = max(largest)
-    exponents = [_exponent(value / strongest) if value else 0 for value in largest]
+    exponents = [_exponent(value / strongest, arithmetic) if value else 0 for value in largest]
     arriving = np.zeros(group.neurons)
     for each, exponent in zip(incoming, exponents, strict=True):
         factor = arithmetic.weight_max / strongest / 2.0**exponent
@@ -243,13 +240,16 @@ def _by_weights(
         connections=len(incoming),
     )
     scale = group_scale(strongest, float(group.threshold.max()), arithmetic, exponent=shift)
-    return scale, [max(exponent + shift, EXPONENTS[0]) for exponent in exponents]
+    return scale, [max(exponent + shift, arithmetic.weight_exp_min) for exponent in exponents]
 
 
-def _exponent(ratio: float) -> int:
+def _exponent(ratio: float, arithmetic: Arithmetic) -> int:
     """Return the smallest exponent whose power of two is not below a ratio, within what the chip has."""
-    exponent = math.ceil(math.log2(ratio) - 1e-9)
-    return min(max(exponent, EXPONENTS[0]), EXPONENTS[1])
+    return _within(math.ceil(math.log2(ratio) - 1e-9), arithmetic)
+
+
+def _within(exponent: int, arithmetic: Arithmetic) -> int:
+    return min(max(exponent, arithmetic.weight_exp_min), arithmetic.weight_exp_max)
 
 
 def _largest_potential(

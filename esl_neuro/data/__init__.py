@@ -1,6 +1,6 @@
 """Data sets, the encodings that turn them into input over time, and noise to test robustness with."""
 
-from esl_neuro.data import events, images  # noqa: F401 (they register their data sets)
+from esl_neuro.data import event_datasets, images  # noqa: F401 (they register their data sets)
 from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.encodings import encode, encode_for_evaluation
 from esl_neuro.data.frames import FrameSettings

@@ -12,7 +12,7 @@ from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.frames import FrameSettings
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
-from esl_neuro.sections import DataSection
+from esl_neuro.recipes.sections import DataSection
 
 
 def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> Dataset:

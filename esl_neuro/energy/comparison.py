@@ -53,7 +53,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EstimateComparison:
     """Two estimates by one model on one target.
 
     Attributes
@@ -136,14 +136,14 @@ class ComparisonReport:
     ----------
     sides : tuple of Side
         The two networks.
-    comparisons : tuple of Comparison
+    comparisons : tuple of EstimateComparison
         One per target and price model that has a number for both.
     crossings : tuple of Crossing
         One for each price model of a processor and each of a chip (or process) that prices operations.
     """
 
     sides: tuple[Side, Side]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[EstimateComparison, ...]
     crossings: tuple[Crossing, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,9 +189,9 @@ def compare_counts(first: Side, second: Side, targets: Sequence[str], tick_s: fl
     )
 
 
-def _compare(first: Estimate, second: Estimate, draws: Draws) -> Comparison | None:
+def _compare(first: Estimate, second: Estimate, draws: Draws) -> EstimateComparison | None:
     found = _ratio(first, second, draws)
-    return None if found is None else Comparison(first, second, *found)
+    return None if found is None else EstimateComparison(first, second, *found)
 
 
 def _cross(processor: Estimate, chip: Estimate, draws: Draws) -> Crossing | None:

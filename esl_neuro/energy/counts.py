@@ -17,7 +17,7 @@ values of the moment), the same events are multiply-accumulates (MACs) and no SO
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,29 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
+from esl_neuro.energy.core_map import CoreMap, message_fans
 from esl_neuro.energy.fans import connection_fans, delayed, distinct_weights, touched_neurons
-from esl_neuro.energy.placement import Placement, message_fans
 from esl_neuro.energy.tally import tally
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recording import SIGNALS, RecordedLayer
 
 SCHEMA = 2
 
+# Counts of each sample and step, in the order in which they are reported; routes only where they are counted.
+RUNS = (
+    "spikes_in",
+    "spikes_out",
+    "sop_effective",
+    "sop_executed",
+    "sop_executed_dense",
+    "macs_effective",
+    "neuron_updates_touched",
+    "neuron_updates_idle",
+    "weight_words_read",
+    "messages",
+    "hops_ew",
+    "hops_ns",
+)
 NO_FILTER = 4095  # decay of a synaptic current that lasts one step only, so that it is no state
 
 
@@ -209,7 +224,7 @@ class Counts:
 
 
 def count(
-    program: Program, trace: Trace, placement: Placement | None = None, signals: Mapping[str, str] | None = None
+    program: Program, trace: Trace, placement: CoreMap | None = None, signals: Mapping[str, str] | None = None
 ) -> Counts:
     """Count the operations of a run.
 
@@ -219,7 +234,7 @@ def count(
         The integer program that ran; its weight matrices are in canonical form (no entry twice).
     trace : Trace
         Input spikes and the spikes of every group. What the simulator counted on the way is not counted again.
-    placement : Placement, optional
+    placement : CoreMap, optional
         Cores of the neurons; without one, messages and hops are not counted.
     signals : mapping of str to str, optional
         Kind of what each source sends, by its name (``"input"`` for the input lines). Where not named, ``"spike"``, and
@@ -303,7 +318,7 @@ def _count_group(
     group: Group,
     spikes: Mapping[str, Payloads],
     kinds: Mapping[str, str],
-    placement: Placement | None,
+    placement: CoreMap | None,
     ran: RunCounts | None,
 ) -> Iterator[LayerCounts]:
     """Count each connection of a group; the first one has the counts of the neurons, which are updated once a step."""
@@ -312,30 +327,27 @@ def _count_group(
     arrivals = [delayed(spikes[connection.source], connection.delay) for connection in incoming]
     emitted = spikes[group.name].sum(axis=2, dtype=np.int64) if ran is None else ran.spikes_out[group.name]
     reached = _touched(incoming, arrivals, counted) if incoming else np.zeros_like(emitted)
-    for first, connection, arriving, known in zip(
-        (True, *(False,) * len(incoming)), incoming, arrivals, counted, strict=False
-    ):
-        fans, routes = connection_fans(connection), None
-        if placement is not None:
-            routes = message_fans(connection.weights, connection.source, group.name, placement)
-            fans = np.concatenate([fans, routes], axis=1)
-        yield _assemble(
-            name=group.name if first else f"{group.name} from {connection.source}",
-            source=connection.source,
-            signal=kinds[connection.source],
+    updates = _Updates.of(group, reached, emitted)
+    for index, (connection, arriving, known) in enumerate(zip(incoming, arrivals, counted, strict=True)):
+        fans = connection_fans(connection)
+        sizes = _Sizes(
             inputs=arriving.shape[2],
             neurons=group.neurons,
             stored=connection.stored,
             weights=distinct_weights(connection),
             declared=connection.declared,
-            sums=_sums(arriving, fans, known),
             dense=int(fans[:, 2].sum()),
-            updated=group.neurons if first else 0,
-            touched_runs=reached if first else np.zeros_like(reached),
-            emitted=emitted if first else np.zeros_like(emitted),
-            routed=placement is not None and connection.source in placement.core_of,
-            biased=int(np.count_nonzero(group.bias_mant)) if first else 0,
-            states=group.neurons + int(np.count_nonzero(group.du != NO_FILTER)) if first else 0,
+        )
+        if placement is not None:
+            routes = message_fans(connection.weights, connection.source, group.name, placement)
+            fans = np.concatenate([fans, routes], axis=1)
+        events = _Events(*_sums(arriving, fans, known))
+        if placement is None or connection.source not in placement.core_of:
+            events = events.without_hops()
+        name = f"{group.name} from {connection.source}" if index else group.name
+        signal = kinds[connection.source]
+        yield _layer_counts(
+            name, connection.source, signal, sizes, events, updates.counted_before() if index else updates
         )
 
 
@@ -383,81 +395,118 @@ def _sums(arriving: NDArray[Any], fans: IntArray, counted: ConnectionCounts | No
 
 
 def _recorded(layer: RecordedLayer) -> LayerCounts:
-    return _assemble(
-        name=layer.name,
-        source=layer.source,
-        signal=layer.signal,
+    sums = _sums(layer.arriving, np.stack([layer.fan_out, layer.fan_out, layer.fan_out_dense], axis=1))
+    sizes = _Sizes(
         inputs=layer.arriving.shape[2],
         neurons=layer.neurons,
         stored=layer.stored,
         weights=layer.weights,
         declared=layer.declared,
-        sums=_sums(layer.arriving, np.stack([layer.fan_out, layer.fan_out, layer.fan_out_dense], axis=1)),
         dense=int(layer.fan_out_dense.sum()),
-        updated=layer.neurons,
-        touched_runs=layer.touched,
-        emitted=layer.emitted,
-        routed=False,
-        biased=layer.biased,
-        states=layer.states,
     )
+    updates = _Updates(layer.neurons, layer.biased, layer.states, layer.touched, layer.emitted)
+    return _layer_counts(layer.name, layer.source, layer.signal, sizes, _Events(*sums), updates)
 
 
-def _assemble(
-    *,
-    name: str,
-    source: str,
-    signal: str,
-    inputs: int,
-    neurons: int,
-    stored: int,
-    weights: int,
-    declared: int,
-    sums: IntArray,
-    dense: int,
-    updated: int,
-    touched_runs: IntArray,
-    emitted: IntArray,
-    routed: bool,
-    biased: int,
-    states: int,
+@dataclass(frozen=True)
+class _Sizes:
+    """Lines, neurons and connections of a layer, see :class:`LayerCounts`; ``dense`` are those of the dense layer."""
+
+    inputs: int
+    neurons: int
+    stored: int
+    weights: int
+    declared: int
+    dense: int
+
+
+@dataclass(frozen=True)
+class _Updates:
+    """What the neurons of a layer do in every step, and in which steps they are reached and fire.
+
+    Attributes
+    ----------
+    neurons, biased, states : int
+        Neurons that are updated, those with a bias, and state variables; all 0 where another connection has them.
+    touched, emitted : int64 array, shape (samples, steps)
+        Neurons that an event reaches, and spikes.
+    """
+
+    neurons: int
+    biased: int
+    states: int
+    touched: IntArray
+    emitted: IntArray
+
+    @classmethod
+    def of(cls, group: Group, touched: IntArray, emitted: IntArray) -> _Updates:
+        biased, filtered = int(np.count_nonzero(group.bias_mant)), int(np.count_nonzero(group.du != NO_FILTER))
+        return cls(group.neurons, biased, group.neurons + filtered, touched, emitted)
+
+    def counted_before(self) -> _Updates:
+        """Nothing: another connection of the group has the counts of its neurons."""
+        return _Updates(0, 0, 0, np.zeros_like(self.touched), np.zeros_like(self.emitted))
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Events that arrive, and sums of their fan-outs, int64, shape (samples, steps); None where not counted."""
+
+    events: IntArray
+    effective: IntArray
+    executed: IntArray
+    executed_dense: IntArray
+    messages: IntArray | None = None
+    hops_ew: IntArray | None = None
+    hops_ns: IntArray | None = None
+
+    def without_hops(self) -> _Events:
+        """Leave hops away, where the source has no place on the chip."""
+        return replace(self, hops_ew=None, hops_ns=None)
+
+    def operations(self, signal: str) -> dict[str, IntArray]:
+        """Return the counts of each sample and step: SOPs where spikes arrive, else MACs."""
+        nothing = np.zeros_like(self.events)
+        spiking = signal == "spike"
+        counted = {
+            "spikes_in": self.events,
+            "sop_effective": self.effective if spiking else nothing,
+            "sop_executed": self.executed if spiking else nothing,
+            "sop_executed_dense": self.executed_dense if spiking else nothing,
+            "macs_effective": nothing if spiking else self.effective,
+            "weight_words_read": self.executed,
+        }
+        routes = {"messages": self.messages, "hops_ew": self.hops_ew, "hops_ns": self.hops_ns}
+        return counted | {name: values for name, values in routes.items() if values is not None}
+
+
+def _layer_counts(
+    name: str, source: str, signal: str, sizes: _Sizes, events: _Events, updates: _Updates
 ) -> LayerCounts:
-    """Put the counts of a layer together from its events and their sums: effective, executed, dense, and routes."""
-    events, effective, executed, executed_dense, *routes = sums
-    count_of_runs = events.size
-    spiking = signal == "spike"
-    nothing = np.zeros_like(events)
-    runs = {
-        "spikes_in": events,
-        "spikes_out": emitted,
-        "sop_effective": effective if spiking else nothing,
-        "sop_executed": executed if spiking else nothing,
-        "sop_executed_dense": executed_dense if spiking else nothing,
-        "macs_effective": nothing if spiking else effective,
-        "neuron_updates_touched": touched_runs,
-        "neuron_updates_idle": updated - touched_runs,
-        "weight_words_read": executed,
+    """Put the counts of a layer together: what activity decides, and what happens in every step whatever arrives."""
+    steps = events.events.size  # of all samples
+    runs = events.operations(signal) | {
+        "spikes_out": updates.emitted,
+        "neuron_updates_touched": updates.touched,
+        "neuron_updates_idle": updates.neurons - updates.touched,
     }
-    if routes:
-        runs["messages"] = routes[0]
-    if routed:
-        runs |= {"hops_ew": routes[1], "hops_ns": routes[2]}
+    runs = {key: runs[key] for key in RUNS if key in runs}
     totals = {key: int(values.sum()) for key, values in runs.items()}
     return LayerCounts(
         name=name,
         source=source,
         signal=signal,
-        inputs=inputs,
-        neurons=neurons,
-        stored=stored,
-        weights=weights,
-        declared=declared,
-        sop_bound=stored * count_of_runs if spiking else 0,
-        macs_dense=dense * count_of_runs,
-        neuron_updates=updated * count_of_runs,
-        bias_adds=biased * count_of_runs,
-        state_reads=states * count_of_runs,
-        state_writes=states * count_of_runs,
+        inputs=sizes.inputs,
+        neurons=sizes.neurons,
+        stored=sizes.stored,
+        weights=sizes.weights,
+        declared=sizes.declared,
+        sop_bound=sizes.stored * steps if signal == "spike" else 0,
+        macs_dense=sizes.dense * steps,
+        neuron_updates=updates.neurons * steps,
+        bias_adds=updates.biased * steps,
+        state_reads=updates.states * steps,
+        state_writes=updates.states * steps,
         messages=totals.pop("messages", None),
         hops_ew=totals.pop("hops_ew", None),
         hops_ns=totals.pop("hops_ns", None),

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.energy.counts import Counts
 from esl_neuro.hardware import EVIDENCE, SCOPES, Constant, Interval, convert
-
-if TYPE_CHECKING:
-    from esl_neuro.energy.uncertainty import Draws
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +37,19 @@ SUMMABLE: dict[str, frozenset[str]] = {
 }
 
 
+class Sampler(Protocol):
+    """What draws whatever an estimate is made of; :class:`~esl_neuro.energy.uncertainty.Draws` does."""
+
+    def of(self, constant: Constant) -> Floats:
+        """Draws of a constant in its own unit, the same at every call."""
+
+    def uniform(self, purpose: str) -> Floats:
+        """Draws between 0 and 1 for something that a source leaves open."""
+
+    def mean(self, each_sample: Floats | None, otherwise: float) -> Floats:
+        """Means of a count over resampled samples; ``otherwise`` where there is nothing to resample."""
+
+
 @dataclass(frozen=True)
 class Factor:
     """A constant in a price.
@@ -63,7 +73,7 @@ class Factor:
         given = self.constant.interval(self.unit)
         return given if self.power == 1 else Interval(1 / given.high, 1 / given.nominal, 1 / given.low)
 
-    def sample(self, draws: Draws) -> Floats:
+    def sample(self, draws: Sampler) -> Floats:
         """Its draws as they enter the product."""
         return np.asarray(convert(draws.of(self.constant), self.constant.unit, self.unit) ** self.power)
 
@@ -102,7 +112,7 @@ class Price:
         other = self.instead.interval
         return Interval(min(own.low, other.low), own.nominal, max(own.high, other.high))
 
-    def sample(self, draws: Draws) -> Floats:
+    def sample(self, draws: Sampler) -> Floats:
         """Draws of the price, in pJ."""
         own = self.scale * np.prod([factor.sample(draws) for factor in self.factors], axis=0)
         if self.instead is None:
@@ -161,7 +171,7 @@ class Term:
         """Energy per sample, in pJ."""
         return self.price_pj.times(self.count)
 
-    def sample(self, draws: Draws) -> Floats:
+    def sample(self, draws: Sampler) -> Floats:
         """Draws of the energy per sample, in pJ."""
         return self.price.sample(draws) * draws.mean(self.each_sample, self.count)
 
@@ -261,7 +271,7 @@ class Estimate:
         """The weakest evidence among the constants."""
         return max((constant.evidence for constant in self.constants), key=EVIDENCE.index, default="unstated")
 
-    def sample(self, draws: Draws) -> Floats | None:
+    def sample(self, draws: Sampler) -> Floats | None:
         """Draws of the energy per sample in pJ, None if refused."""
         if not self.terms:
             return None

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.backends.batched_kernels import synapses_of
+from esl_neuro.backends.synapses import synapses_of
 from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, IntArray
 from esl_neuro.energy.tally import touched

@@ -10,11 +10,11 @@ from typing import Any
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.breakeven import BreakEven, break_even
+from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.energy.estimate import Estimate, relation
 from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
-from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, probability_below
 from esl_neuro.errors import BadInput
@@ -52,7 +52,7 @@ class Ratio:
         } | {"relation": self.relation, "value": self.value}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnergyReport:
     """What ran, what it counted, and what that costs.
 
@@ -127,6 +127,28 @@ class EnergyReport:
         """Every constant of every estimate, once."""
         return tuple({c.id: c for estimate in self.estimates for c in estimate.constants}.values())
 
+    def __repr__(self) -> str:
+        targets = ", ".join(estimate.target for estimate, _ in self.summary)
+        return (
+            f"EnergyReport({self.samples:,} samples of {self.steps} steps on {self.backend}, "
+            f"{self.counts.per_sample('sop_effective'):,.0f} SOP/sample, targets: {targets})"
+        )
+
+    def __str__(self) -> str:
+        """Say in about ten lines what ran and what it costs; the energies are estimates, of the scope beside them."""
+        return "\n".join(
+            [
+                f"{self.ran_on}, {self.steps} steps, in {self.backend}"
+                + ("" if self.accuracy is None else f": accuracy {self.accuracy:.2%}"),
+                f"{self.inputs:,} inputs, {self.neurons:,} neurons, {self.stored:,} connections (density "
+                f"{self.density:.3g})",
+                f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations a sample",
+                "energy per sample, estimated:",
+                *(_line(estimate, found) for estimate, found in self.summary),
+                f"warnings: {len(self.warnings)}, see .warnings; all prices and intervals: .rows",
+            ]
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: exact integer counts, energies in pJ per sample."""
         return {
@@ -166,7 +188,7 @@ def energy_report(
     trace: Trace,
     targets: Sequence[str] = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie"),
     tick_s: float = 1e-3,
-    placement: Placement | None = None,
+    placement: CoreMap | None = None,
     measurements: Sequence[Measurement] = (),
     ran_on: str = "",
     accuracy: float | None = None,
@@ -183,7 +205,7 @@ def energy_report(
         Names of hardware targets, or paths of TOML files.
     tick_s : float
         Duration of one time step on a chip, in seconds; static power is multiplied with it.
-    placement : Placement, optional
+    placement : CoreMap, optional
         Cores of the neurons, for messages and hops.
     measurements : sequence of Measurement
         Measured energies to stand beside the estimates.
@@ -197,10 +219,7 @@ def energy_report(
     BadInput
         If the trace is empty or of another program, a target is unknown, or the tick is not positive.
     """
-    if not (math.isfinite(tick_s) and tick_s > 0):
-        raise BadInput(f"tick_s is {tick_s}; give the duration of a time step in seconds, above 0, such as 1e-3")
-    if not trace.samples:
-        raise BadInput("the trace has 0 samples, so there is no energy per sample; run at least 1 sample")
+    _check_run(trace, tick_s)
     hardware = tuple(load_target(name) for name in targets)
     counts = count(program, trace, placement)
     draws = Draws()
@@ -223,11 +242,24 @@ def energy_report(
         break_evens=tuple(_break_evens(counts, estimates, hardware, draws)),
         measurements=tuple(measurements),
         ratios=gpu_ratios(estimates),
-        warnings=(
-            *_warnings(program, trace, counts, hardware, bool(measurements)),
-            *(() if placement is None else (f"messages and hops are those of {placement.mesh}",)),
-        ),
+        warnings=tuple(_warnings(program, trace, counts, hardware, placement, bool(measurements))),
     )
+
+
+def _line(estimate: Estimate, found: Distribution | None) -> str:
+    """One target: nominal energy, 5-95 % interval and scope; or why there is no figure."""
+    if estimate.energy_pj is None:
+        return f"  {estimate.target:<12} no figure: {estimate.refusal or 'nothing happened that it prices'}"
+    bound = ">= " if estimate.lower_bound else ""
+    interval = "" if found is None else f" (5-95 %: {found.low_pj / 1e3:.3g} to {found.high_pj / 1e3:.3g})"
+    return f"  {estimate.target:<12} {bound}{estimate.energy_pj.nominal / 1e3:.3g} nJ{interval}, {estimate.scope}"
+
+
+def _check_run(trace: Trace, tick_s: float) -> None:
+    if not (math.isfinite(tick_s) and tick_s > 0):
+        raise BadInput(f"tick_s is {tick_s}; give the duration of a time step in seconds, above 0, such as 1e-3")
+    if not trace.samples:
+        raise BadInput("the trace has 0 samples, so there is no energy per sample; run at least 1 sample")
 
 
 def _break_evens(
@@ -259,7 +291,12 @@ def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
 
 
 def _warnings(
-    program: Program, trace: Trace, counts: Counts, chips: Sequence[HardwareTarget], measured: bool
+    program: Program,
+    trace: Trace,
+    counts: Counts,
+    chips: Sequence[HardwareTarget],
+    placement: CoreMap | None,
+    measured: bool,
 ) -> Iterator[str]:
     which, end = ("figure but the measured ones", "") if measured else ("figure", ", nothing was measured here")
     yield f"every {which} is an estimate: counts are exact, prices are published or assumed{end}"
@@ -279,6 +316,8 @@ def _warnings(
         factor = f"{dense / executed:.2f} times as many" if executed else f"{dense:,} instead of 0"
         yield f"executed SOPs are those of sparse synapses; a dense process does not skip zeros and executes {factor}"
     yield from _fan_in_warnings(program, chips)
+    if placement is not None:
+        yield f"messages and hops are those of {placement.mesh}"
 
 
 def _fan_in_warnings(program: Program, chips: Sequence[HardwareTarget]) -> Iterator[str]:

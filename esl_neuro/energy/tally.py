@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.backends.bits import count_bits
+from esl_neuro.bits import count_bits
 from esl_neuro.compiled import compiled
 from esl_neuro.compiler.program import IntArray
 

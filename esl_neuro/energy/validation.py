@@ -26,7 +26,7 @@ KWS_SIZES = (390, 256, 256, 29)
 
 
 @dataclass(frozen=True)
-class Point:
+class ValidationPoint:
     """A prediction beside a measurement.
 
     Attributes
@@ -66,7 +66,7 @@ class Point:
         return vars(self) | {"residual": self.residual}
 
 
-def validation() -> tuple[Point, ...]:
+def validation() -> tuple[ValidationPoint, ...]:
     """Every comparison with a published measurement for which a workload was published too."""
     return (*_truenorth(), *_loihi(), *_loihi2())
 
@@ -105,7 +105,7 @@ def workload(sop: float, updates: float = 0.0, touched: float = 0.0, steps: int 
     return Counts(1, steps, (layer,))
 
 
-def _truenorth() -> Iterator[Point]:
+def _truenorth() -> Iterator[ValidationPoint]:
     chip = load_target("truenorth")
     second = 1.0  # a step of one second, so that energy per sample is power
 
@@ -145,7 +145,7 @@ def _sop_per_s(chip: HardwareTarget, rate_hz: float) -> float:
     return cores * neurons * SYNAPSES_PER_NEURON * rate_hz
 
 
-def _loihi() -> Iterator[Point]:
+def _loihi() -> Iterator[ValidationPoint]:
     chip = load_target("loihi")
     steps = int(chip.constant("val_kws_steps").nominal)
     sop = sum(a * b for a, b in itertools.pairwise(KWS_SIZES)) * steps
@@ -166,7 +166,7 @@ def _loihi() -> Iterator[Point]:
         yield _point(estimate, f"KWS above idle, bound ({model})", dynamic, "mJ", False, remark)
 
 
-def _loihi2() -> Iterator[Point]:
+def _loihi2() -> Iterator[ValidationPoint]:
     chip = load_target("loihi2")
     sop, updates = (chip.constant(f"val_pilotnet_{key}").nominal for key in ("synops", "updates"))
     duration = 1 / chip.constant("val_pilotnet_rate").nominal
@@ -184,7 +184,7 @@ def _loihi2() -> Iterator[Point]:
     ):
         yield _point(estimate, f"PilotNet, dynamic ({name})", dynamic, "mJ", False, remark, "loihi2")
         low, median, high = _quantiles(estimate)
-        yield Point(
+        yield ValidationPoint(
             "loihi2",
             f"PilotNet, total ({name})",
             f"{estimate.model} + static",
@@ -213,7 +213,7 @@ def _quantiles(estimate: Estimate) -> tuple[float, float, float]:
 
 def _point(
     estimate: Estimate, what: str, measured: float, unit: str, fitted: bool, remark: str, target: str | None = None
-) -> Point:
+) -> ValidationPoint:
     low, nominal, high = _quantiles(estimate)
     name = target or estimate.target
-    return Point(name, what, estimate.model, nominal, low, high, measured, unit, fitted, remark)
+    return ValidationPoint(name, what, estimate.model, nominal, low, high, measured, unit, fitted, remark)

@@ -19,8 +19,8 @@ from esl_neuro.interchange.single_spikes import temporal_plan
 from esl_neuro.interchange.ties import raise_thresholds
 from esl_neuro.interchange.tracing import trace
 from esl_neuro.interchange.writing import KNOWN, PASSED_ON, Thresholds, Writer
+from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
-from esl_neuro.snn.quantised import QuantisedNetwork
 from esl_neuro.snn.temporal import TemporalNetwork
 
 DT_S = 1e-4  # what snnTorch, SpikingJelly and the Lava example assume when nobody tells them

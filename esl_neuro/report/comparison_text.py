@@ -9,7 +9,7 @@ from esl_neuro.energy.estimate import PJ_PER_J
 from esl_neuro.energy.literature import Literature
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.presets import PresetResult, Reading
-from esl_neuro.energy.validation import Point
+from esl_neuro.energy.validation import ValidationPoint
 from esl_neuro.report.energy_text import (
     VERIFICATION,
     arithmetic,
@@ -101,7 +101,7 @@ def _ratio(first: float, second: float) -> str:
     return f"{first / second:.3g}x" if second else ""
 
 
-def render_validation(points: Iterable[Point]) -> str:
+def render_validation(points: Iterable[ValidationPoint]) -> str:
     """Render predictions beside measurements."""
     points = tuple(points)
     rows = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from esl_neuro.snn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d
-from esl_neuro.snn.network import build_layers, neuron_layers, weighted_layers
-from esl_neuro.snn.neurons import Neurons, lif_per_channel, lif_per_position
+from esl_neuro.snn.network import build_layers
+from esl_neuro.snn.neurons import NeuronFactory, lif_per_channel, lif_per_position
 
 VGGSNN = "64C3-BN-128C3-BN-AP2-256C3-BN-256C3-BN-AP2-512C3-BN-512C3-BN-AP2-512C3-BN-512C3-BN-AP2-10"
 VGGSNN_STRIDED = "64C3-BN-128C3S2-BN-256C3-BN-256C3S2-BN-512C3-BN-512C3S2-BN-512C3-BN-512C3S2-BN-10"
@@ -28,7 +28,9 @@ class ResidualBlock(nn.Module):
         Makes the neurons.
     """
 
-    def __init__(self, channels_in: int, channels: int, size: tuple[int, int], stride: int, neurons: Neurons) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, size: tuple[int, int], stride: int, neurons: NeuronFactory
+    ) -> None:
         super().__init__()
         self.conv1 = Conv2d(channels_in, channels, 3, stride, 1, bias=False)
         self.bn1 = BatchNorm2d(channels)
@@ -61,7 +63,7 @@ class ResNet19(nn.Sequential):
 
     STAGES = ((128, 3, 1), (256, 3, 2), (512, 2, 2))  # channels, blocks, stride of the first block
 
-    def __init__(self, classes: int = 10, neurons: Neurons | None = None) -> None:
+    def __init__(self, classes: int = 10, neurons: NeuronFactory | None = None) -> None:
         super().__init__()
         make = neurons or lif_per_channel()
         size, channels_in = 32, 64
@@ -81,7 +83,7 @@ class ResNet19(nn.Sequential):
         self.add_module("fc2", nn.Linear(256, classes))
 
 
-def vggsnn(classes: int = 10, *, strided: bool = False, neurons: Neurons | None = None) -> nn.Sequential:
+def vggsnn(classes: int = 10, *, strided: bool = False, neurons: NeuronFactory | None = None) -> nn.Sequential:
     """VGGSNN of TET for two-channel 48x48 event frames, with average pooling or with strides in its place."""
     notation = (VGGSNN_STRIDED if strided else VGGSNN).removesuffix("-10") + f"-{classes}"
     network = build_layers(notation, (2, 48, 48), neurons or lif_per_channel())
@@ -91,18 +93,7 @@ def vggsnn(classes: int = 10, *, strided: bool = False, neurons: Neurons | None 
     return network
 
 
-def stl_mnist(classes: int = 10, neurons: Neurons | None = None) -> nn.Sequential:
+def stl_mnist(classes: int = 10, neurons: NeuronFactory | None = None) -> nn.Sequential:
     """Build the MNIST network of STL-SNN: 28x28 images, a threshold per position, ten output neurons a class."""
     notation = STL_MNIST.removesuffix("100-V10") + f"{10 * classes}-V10"
     return build_layers(notation, (1, 28, 28), neurons or lif_per_position(), bias=False, spiking_output=True)
-
-
-def maskable_weights(network: nn.Module) -> int:
-    """Count the weights of all convolutions and linear layers: what structure learning can make sparse."""
-    return sum(layer.weight.numel() for layer in weighted_layers(network).values())
-
-
-def parameters_without_thresholds(network: nn.Module) -> int:
-    """Count the parameters as the papers do, which have no learned thresholds in these networks."""
-    thresholds = sum(layer.raw_threshold.numel() for layer in neuron_layers(network).values())
-    return sum(parameter.numel() for parameter in network.parameters()) - thresholds

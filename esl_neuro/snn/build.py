@@ -13,10 +13,17 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.sections import CubaLifSection, IfSection, LifSection, NetworkSection, SingleSpikeSection, SpikingSection
+from esl_neuro.recipes.sections import (
+    CubaLifSection,
+    IfSection,
+    LifSection,
+    NetworkSection,
+    SingleSpikeSection,
+    SpikingSection,
+)
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.network import build_layers, weighted_layers
-from esl_neuro.snn.neurons import LIF, CubaLIF, Neurons
+from esl_neuro.snn.neurons import LIF, CubaLIF, NeuronFactory
 from esl_neuro.snn.notation import Dense, parse_layers
 from esl_neuro.snn.temporal import TemporalNetwork
 
@@ -35,7 +42,7 @@ class Architecture:
         Whether its outputs fire.
     """
 
-    build: Callable[[int, Neurons], nn.Module]
+    build: Callable[[int, NeuronFactory], nn.Module]
     shape: tuple[int, ...]
     readout: str
 
@@ -85,7 +92,7 @@ def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) ->
     return network
 
 
-def neurons_of(section: LifSection | CubaLifSection | IfSection) -> Neurons:
+def neurons_of(section: LifSection | CubaLifSection | IfSection) -> NeuronFactory:
     """Return what makes the neurons of a layer, as the section asks for them."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:
@@ -113,7 +120,7 @@ def _over_time(section: LifSection | CubaLifSection | IfSection, shape: tuple[in
 
 
 def _architecture(
-    section: SpikingSection, name: str, outputs: int, shape: tuple[int, ...], neurons: Neurons
+    section: SpikingSection, name: str, outputs: int, shape: tuple[int, ...], neurons: NeuronFactory
 ) -> nn.Module:
     architecture = ARCHITECTURES[name]
     if shape != architecture.shape:
@@ -128,7 +135,7 @@ def _architecture(
     return architecture.build(outputs, neurons)
 
 
-def _users_own(notation: str, shape: tuple[int, ...], neurons: Neurons) -> nn.Module:
+def _users_own(notation: str, shape: tuple[int, ...], neurons: NeuronFactory) -> nn.Module:
     module_name, _, function_name = notation.partition(":")
     try:
         with _current_folder_first():

@@ -23,16 +23,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_neuro.compiled import compiled, use_threads
-from esl_neuro.rounding import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware import arithmetic
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
 from esl_neuro.snn.functional import Surrogate, lif_errors
 from esl_neuro.snn.kernels import rows
 
-HALF_RANGE = float(2**23)
+HALF_RANGE = float(arithmetic.HALF_RANGE)
 POTENTIAL_ONE = float(2**POTENTIAL_SHIFT)
 
 
 @dataclass(frozen=True)
-class Constants:
+class LayerConstants:
     """Whole numbers that a group of neurons needs.
 
     Attributes
@@ -58,7 +59,7 @@ class Constants:
 
 
 def integer_lif(
-    sums: Tensor, threshold: Tensor, bias: Tensor | None, constants: Constants, surrogate: Surrogate, width: float
+    sums: Tensor, threshold: Tensor, bias: Tensor | None, constants: LayerConstants, surrogate: Surrogate, width: float
 ) -> Tensor:
     """Run neurons over time from rest.
 
@@ -68,7 +69,7 @@ def integer_lif(
         ``a``, whole numbers; as gradient it gets ``e_I / S``, with ``I = a / S`` the current in float units.
     threshold, bias : Tensor
         In float units, for their gradients alone: what counts are the rounded ones of ``constants``.
-    constants : Constants
+    constants : LayerConstants
         The whole numbers.
     surrogate : callable
         Slope of the step, one of :data:`~esl_neuro.snn.functional.SURROGATES`.
@@ -84,7 +85,7 @@ def integer_lif(
     return spikes
 
 
-def integer_readout(sums: Tensor, bias: Tensor | None, constants: Constants) -> Tensor:
+def integer_readout(sums: Tensor, bias: Tensor | None, constants: LayerConstants) -> Tensor:
     """Return by how much each step changes the potentials, in float units; gradients are those of ``I + bias``.
 
     Returns
@@ -125,7 +126,7 @@ class _IntegerLIF(torch.autograd.Function):
         sums: Tensor,
         threshold: Tensor,
         bias: Tensor | None,
-        constants: Constants,
+        constants: LayerConstants,
         surrogate: Surrogate,
         width: float,
     ) -> Tensor:
@@ -150,7 +151,7 @@ class _IntegerLIF(torch.autograd.Function):
 
 class _Readout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sums: Tensor, bias: Tensor | None, constants: Constants) -> Tensor:
+    def forward(ctx: Any, sums: Tensor, bias: Tensor | None, constants: LayerConstants) -> Tensor:
         ctx.constants, ctx.dtype, ctx.bias_shape = constants, sums.dtype, None if bias is None else bias.shape
         spikes, charged = run(sums, constants, 1.0, len(sums))
         potentials = charged.double() * (1 - spikes)
@@ -173,14 +174,14 @@ def _through_synapses(error_u: Tensor, kept: float) -> Tensor:
     return error_current
 
 
-def run(sums: Tensor, constants: Constants, unit: float, steps_kept: int) -> tuple[Tensor, Tensor]:
+def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -> tuple[Tensor, Tensor]:
     """Run the neurons, compiled where there is a compiled form.
 
     Parameters
     ----------
     sums : float32 or float64 Tensor, shape (steps, batch, ...)
         ``a``; the steps may share their memory.
-    constants : Constants
+    constants : LayerConstants
         The whole numbers.
     unit : float
         What a unit of ``v`` is worth in ``charged``.
@@ -202,7 +203,7 @@ def run(sums: Tensor, constants: Constants, unit: float, steps_kept: int) -> tup
     return spikes, charged
 
 
-def run_in_torch(sums: Tensor, constants: Constants, unit: float, spikes: Tensor, charged: Tensor) -> None:
+def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
     """Write spikes and potentials, on any device; double precision is exact here."""
     u = v = torch.zeros(sums.shape[1:], dtype=torch.float64, device=sums.device)
     threshold = constants.vth * POTENTIAL_ONE
@@ -216,7 +217,7 @@ def run_in_torch(sums: Tensor, constants: Constants, unit: float, spikes: Tensor
         v = torch.where(v > threshold, 0.0, v)
 
 
-def run_compiled(sums: Tensor, constants: Constants, unit: float, spikes: Tensor, charged: Tensor) -> None:
+def run_compiled(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
     """Write spikes and potentials, on the processor."""
     shape = sums.shape[2:]
     once = sums[:1] if sums.stride(0) == 0 else sums

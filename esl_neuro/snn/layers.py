@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Once:
+class StepInvariant:
     """Mix-in before a layer that does the same at every step: apply it once to a signal that never changes."""
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -31,11 +31,11 @@ class OverTime:
         return merged.reshape(*signal.shape[:2], *merged.shape[1:])
 
 
-class Linear(Once, nn.Linear):
+class Linear(StepInvariant, nn.Linear):
     """Linear layer at every step; torch's own takes any number of leading dimensions."""
 
 
-class Conv2d(Once, OverTime, nn.Conv2d):
+class Conv2d(StepInvariant, OverTime, nn.Conv2d):
     """Convolution of every step."""
 
 
@@ -43,11 +43,11 @@ class BatchNorm2d(OverTime, nn.BatchNorm2d):
     """Batch normalisation with statistics shared over the steps, as TET does."""
 
 
-class AvgPool2d(Once, OverTime, nn.AvgPool2d):
+class AvgPool2d(StepInvariant, OverTime, nn.AvgPool2d):
     """Average pooling of every step."""
 
 
-class MaxPool2d(Once, OverTime, nn.MaxPool2d):
+class MaxPool2d(StepInvariant, OverTime, nn.MaxPool2d):
     """Maximum pooling of every step; of spikes, a logical or."""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from esl_neuro.errors import BadInput
 from esl_neuro.snn import notation as tokens
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Vote
-from esl_neuro.snn.neurons import LIF, Neurons
+from esl_neuro.snn.neurons import LIF, NeuronFactory
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
 
@@ -90,7 +90,7 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def build_layers(
-    notation: str, shape: tuple[int, ...], neurons: Neurons, *, bias: bool = True, spiking_output: bool = False
+    notation: str, shape: tuple[int, ...], neurons: NeuronFactory, *, bias: bool = True, spiking_output: bool = False
 ) -> nn.Sequential:
     """Build a network from the papers' notation.
 
@@ -143,7 +143,7 @@ def build_layers(
 class _Builder:
     """Adds layer after layer, keeping track of the shape of the signal."""
 
-    def __init__(self, notation: str, shape: tuple[int, ...], neurons: Neurons, bias: bool) -> None:
+    def __init__(self, notation: str, shape: tuple[int, ...], neurons: NeuronFactory, bias: bool) -> None:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
         self.network = nn.Sequential()
         self.counts = {"conv": 0, "fc": 0, "lif": 0, "bn": 0, "pool": 0, "drop": 0}

@@ -12,7 +12,7 @@ from esl_neuro.snn.functional import SURROGATES, lif, recurrent_lif
 from esl_neuro.snn.layers import SynapticFilter, keep_decay
 
 # Makes the neurons of a layer whose signals have the given shape: (neurons,) or (channels, height, width).
-Neurons = Callable[[tuple[int, ...]], nn.Module]
+NeuronFactory = Callable[[tuple[int, ...]], nn.Module]
 
 
 class LIF(nn.Module):
@@ -20,6 +20,9 @@ class LIF(nn.Module):
 
     The threshold is ``softplus(raw_threshold)``: positive whatever the optimiser does, because a threshold of zero
     or less has no meaning on the chip.
+
+    The defaults are those of the recipe ``mlp-digits``: decay and threshold of TET, surrogate gradient and learned
+    thresholds of STL-SNN.
 
     Parameters
     ----------
@@ -41,11 +44,11 @@ class LIF(nn.Module):
     def __init__(
         self,
         neurons: int | tuple[int, ...],
-        tau: float | Tensor,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
+        tau: float | Tensor = 0.5,
+        threshold: float = 1.0,
+        surrogate: str = "arctan",
+        surrogate_width: float = 1.0,
+        learn_threshold: bool = True,
     ) -> None:
         super().__init__()
         self.tau: float | Tensor
@@ -75,18 +78,19 @@ class CubaLIF(LIF):
     Parameters
     ----------
     tau_syn : float or Tensor
-        Factor by which the synaptic current decays per step, in [0, 1); a tensor where neurons differ.
+        Factor by which the synaptic current decays per step, in [0, 1); a tensor where neurons differ. The default is
+        the decay of the membrane.
     """
 
     def __init__(
         self,
         neurons: int | tuple[int, ...],
-        tau: float | Tensor,
-        tau_syn: float | Tensor,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
+        tau: float | Tensor = 0.5,
+        tau_syn: float | Tensor = 0.5,
+        threshold: float = 1.0,
+        surrogate: str = "arctan",
+        surrogate_width: float = 1.0,
+        learn_threshold: bool = True,
     ) -> None:
         super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
         self.synapses = SynapticFilter(tau_syn)
@@ -113,11 +117,11 @@ class RecurrentLIF(LIF):
     def __init__(
         self,
         neurons: int,
-        tau: float | Tensor,
-        threshold: float,
-        surrogate: str,
-        surrogate_width: float,
-        learn_threshold: bool,
+        tau: float | Tensor = 0.5,
+        threshold: float = 1.0,
+        surrogate: str = "arctan",
+        surrogate_width: float = 1.0,
+        learn_threshold: bool = True,
         tau_syn: float | Tensor = 0.0,
     ) -> None:
         super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
@@ -144,7 +148,7 @@ def lif_per_channel(
     surrogate: str = "triangle",
     surrogate_width: float = 1.0,
     learn_threshold: bool = False,
-) -> Neurons:
+) -> NeuronFactory:
     """LIF neurons with one threshold per neuron of a linear layer and per channel of a convolution.
 
     A threshold per channel can be folded into the shared weights of a convolution, one per position cannot. The
@@ -164,7 +168,7 @@ def lif_per_position(
     surrogate: str = "arctan",
     surrogate_width: float = 1.0,
     learn_threshold: bool = True,
-) -> Neurons:
+) -> NeuronFactory:
     """LIF neurons with one threshold each, at every position of a convolution too; the default values are STL-SNN's."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:

@@ -249,11 +249,6 @@ class TemporalActivity:
         """``exp`` of the spike times of the last layer."""
         return next(reversed(self.z.values()))
 
-    @property
-    def spike_counts(self) -> dict[str, Tensor]:
-        """Number of neurons that fire in each layer, int64, shape (batch,); each fires at most once."""
-        return {name: (z < NO_SPIKE).sum(1) for name, z in self.z.items()}
-
     def predictions(self) -> Tensor:
         """Class of each sample: the output neuron that fires first, the lowest index among equals or if none fires."""
         return self.output_z.argmin(1)

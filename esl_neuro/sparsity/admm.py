@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.sections import Count, Density, Positive, Share
+from esl_neuro.recipes.sections import Count, Density, Fraction, Positive
 from esl_neuro.sparsity.initialisers import layer_densities
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer, dense_layer, overall_density
@@ -129,7 +129,7 @@ def admm(
     distribution: str = "uniform",
     rho: Positive = 1e-2,
     dual_every: Count = 100,
-    end: Share = 0.5,
+    end: Fraction = 0.5,
 ) -> Admm:
     """ADMM pruning; see :class:`Admm`. ``end`` is a share of the iterations.
 

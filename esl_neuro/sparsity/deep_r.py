@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
-from esl_neuro.sections import Density, NonNegative, Positive
+from esl_neuro.recipes.sections import Density, NonNegative, Positive
 from esl_neuro.sparsity.initialisers import sparse_layers
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import Density, Positive
+from esl_neuro.recipes.sections import Density, Positive
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer, dense_layer
 from esl_neuro.sparsity.moments import group_of

@@ -8,8 +8,8 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esl_neuro.recipes.sections import SparsitySection
 from esl_neuro.registry import Registry
-from esl_neuro.sections import SparsitySection
 from esl_neuro.sparsity.masks import SparseLayer
 from esl_neuro.sparsity.telemetry import RewiringUpdate
 

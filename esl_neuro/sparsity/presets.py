@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
-from esl_neuro.sections import Count, Density, NonNegative, Positive, Share
+from esl_neuro.recipes.sections import Count, Density, Fraction, NonNegative, Positive
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD
 from esl_neuro.sparsity.rewirer import Rewirer
@@ -26,8 +26,8 @@ def esl(
     epsilon: Positive | None = None,
     densities: dict[str, Density] | None = None,
     distribution: str = "erdos_renyi",
-    end: Share = 0.75,
-    alpha: Share = 0.3,
+    end: Fraction = 0.75,
+    alpha: Fraction = 0.3,
     schedule: str = "cosine",
     update_every: Count = 100,
     prune: str = "magnitude",
@@ -118,9 +118,9 @@ def set(
     seed: int = 0,
     density: Density | None = None,
     epsilon: Positive | None = None,
-    zeta: Share = 0.3,
+    zeta: Fraction = 0.3,
     update_every: Count = 500,
-    end: Share = 1.0,
+    end: Fraction = 1.0,
 ) -> Rewirer:
     """Sparse evolutionary training (Mocanu et al. 2018).
 
@@ -156,9 +156,9 @@ def rigl(
     seed: int = 0,
     density: Density = 0.1,
     distribution: str = "erk",
-    alpha: Share = 0.3,
+    alpha: Fraction = 0.3,
     update_every: Count = 100,
-    end: Share = 0.75,
+    end: Fraction = 0.75,
 ) -> Rewirer:
     """Rigged lottery (Evci et al. 2020): prune by magnitude, grow by gradient, cosine annealing.
 
@@ -190,10 +190,10 @@ def sparse_momentum(
     seed: int = 0,
     density: Density = 0.05,
     distribution: str = "uniform",
-    alpha: Share = 0.5,
+    alpha: Fraction = 0.5,
     schedule: str = "cosine",
     update_every: Count = 600,
-    end: Share = 1.0,
+    end: Fraction = 1.0,
 ) -> Rewirer:
     """Sparse momentum (Dettmers & Zettlemoyer 2019): grow by momentum, layers exchange connections by momentum.
 

@@ -106,10 +106,7 @@ class Rewirer:
         redistribution: str | None = None,
         seed: int = 0,
     ) -> None:
-        if not 0 <= alpha <= 1:
-            raise BadInput(f"sparsity.alpha: {alpha} is out of range; allowed: 0 to 1")
-        if update_every < 1:
-            raise BadInput(f"sparsity.update_every: {update_every} is out of range; allowed: 1 and above")
+        _check_ranges(alpha, update_every)
         self.optimizer = optimizer
         self.alpha = alpha
         self.end = end
@@ -117,11 +114,7 @@ class Rewirer:
         self.schedule = SCHEDULES[schedule]
         self.prune_rule = PRUNE_RULES[prune]
         self.threshold = threshold
-        self.growth = dict(growth or {"momentum": 1.0})
-        for name, share in self.growth.items():
-            GROWTH_RULES[name]
-            if not 0 < share < math.inf:
-                raise BadInput(f"sparsity.growth.{name}: share {share} is out of range; allowed: above 0")
+        self.growth = _shares_of_births(growth or {"momentum": 1.0})
         self.redistribution = REDISTRIBUTIONS[redistribution] if redistribution else None
         self.seed = seed
         self.iteration = 0
@@ -202,3 +195,19 @@ class Rewirer:
         for layer in self.layers:
             layer.mask.copy_(state[f"{layer.name}/mask"])
             layer.ever_active.copy_(state[f"{layer.name}/ever_active"])
+
+
+def _check_ranges(alpha: float, update_every: int) -> None:
+    if not 0 <= alpha <= 1:
+        raise BadInput(f"sparsity.alpha: {alpha} is out of range; allowed: 0 to 1")
+    if update_every < 1:
+        raise BadInput(f"sparsity.update_every: {update_every} is out of range; allowed: 1 and above")
+
+
+def _shares_of_births(growth: Mapping[str, float]) -> dict[str, float]:
+    """Check growth rules by name, and their shares."""
+    for name, share in growth.items():
+        GROWTH_RULES[name]
+        if not 0 < share < math.inf:
+            raise BadInput(f"sparsity.growth.{name}: share {share} is out of range; allowed: above 0")
+    return dict(growth)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esl_neuro.recipes.sections import Fraction, NonNegative
 from esl_neuro.registry import Registry
-from esl_neuro.sections import NonNegative, Share
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.masks import SparseLayer, dense_layer
 from esl_neuro.sparsity.reparametrised import Reparametrised
@@ -82,7 +82,7 @@ def stds(
     seed: int = 0,  # noqa: ARG001 (shared signature)
     width: NonNegative = 1.0,
     rise: str = "sine",
-    end: Share = 1.0,
+    end: Fraction = 1.0,
 ) -> Stds:
     """STDS; see :class:`Stds`. ``end`` is a share of the iterations.
 

@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from esl_neuro.recipes.sections import TrainingSection
 from esl_neuro.registry import Registry
-from esl_neuro.sections import TrainingSection
+from esl_neuro.snn.temporal import temporal_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -62,7 +63,7 @@ def first_spike(outputs: Tensor, labels: Tensor) -> Tensor:
     labels : int64 Tensor, shape (batch,)
         ``g``.
     """
-    return torch.nn.functional.cross_entropy(outputs[0], labels)
+    return temporal_loss(-outputs[0], labels)
 
 
 def make_loss(section: TrainingSection) -> Loss:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from esl_neuro.recipes.sections import TrainingSection
 from esl_neuro.registry import Registry
-from esl_neuro.sections import TrainingSection
 from esl_neuro.sparsity.masked_adam import MaskedAdam, MaskedAdamW
 
 MakeOptimiser = Callable[[Iterable[nn.Parameter], TrainingSection], Optimizer]

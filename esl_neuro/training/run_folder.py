@@ -18,7 +18,7 @@ from typing import Any
 
 from esl_neuro import __version__
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import Recipe, load_recipe, save_recipe
+from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 
 PACKAGES = ("torch", "numpy", "scipy", "nir", "scikit-learn", "safetensors", "lava-nc", "lava-dl")
 

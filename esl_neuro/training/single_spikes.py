@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from esl_neuro.sections import NetworkSection, SingleSpikeSection
+from esl_neuro.recipes.sections import NetworkSection, SingleSpikeSection
 from esl_neuro.snn.temporal import TemporalNetwork, normalise_gradients, weight_sum_cost
 from esl_neuro.sparsity.masks import SparseLayer
 

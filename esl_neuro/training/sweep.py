@@ -18,12 +18,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.recipe import Recipe, load_recipe, save_recipe
+from esl_neuro.recipes import Recipe, load_recipe, save_recipe
+from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
-from esl_neuro.sections import Section
+from esl_neuro.toml_tables import explain_finding, validated
 from esl_neuro.training.run_folder import RunFolder, environment, write_atomically
 
 SEED = "training.seed"
@@ -36,7 +37,7 @@ FIGURES = ("validation_accuracy", "density", "connections", "spikes_per_neuron",
 DONE, STARTED, TO_DO, DIFFERS = "done", "started", "to do", "another recipe"
 
 
-class SweepCase(Section):
+class CaseTable(Section):
     """One entry of an irregular list."""
 
     label: Annotated[str, Field(min_length=1)]
@@ -53,12 +54,12 @@ class Sweep(Section):
     noise: list[str] = Field(default=[], description="each finished run is tested with each of these, name=level")
     plot_x: str | None = Field(default=None, description="axis on the x axis of the plot")
     fixed: dict[str, Any] = Field(default={}, description="fields changed in every run")
-    cases: list[SweepCase] = Field(default=[])
+    cases: list[CaseTable] = Field(default=[])
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={}, description="choices per field")
 
 
 @dataclass(frozen=True)
-class Case:
+class SweepCase:
     """One row of the table: what is changed, trained once for each seed.
 
     Attributes
@@ -88,7 +89,7 @@ class Case:
 class Run:
     """One training run of a sweep; its folder may not exist yet."""
 
-    case: Case
+    case: SweepCase
     seed: int
     recipe: Recipe
     folder: RunFolder
@@ -169,14 +170,14 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """Everything that a sweep will run.
 
     Attributes
     ----------
     name : str
         Name of its file, and of its folder.
-    cases : list of Case
+    cases : list of SweepCase
         Rows of the table.
     runs : list of Run
         Every case with every seed, in the order of the table.
@@ -185,7 +186,7 @@ class Plan:
     name: str
     sweep: Sweep
     folder: Path
-    cases: list[Case]
+    cases: list[SweepCase]
     runs: list[Run]
 
     @property
@@ -215,7 +216,7 @@ class Plan:
 # Reading.
 
 
-def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> Plan:
+def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> SweepPlan:
     """Read a sweep and plan its runs.
 
     Parameters
@@ -235,7 +236,7 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> Plan:
     path = find_resource("sweeps", name)
     sweep = parse_sweep(read_toml(path), str(path))
     cases = expand(sweep)
-    _refuse(str(path), _undone(cases, overrides))
+    _refuse(str(path), _overridden_changes(cases, overrides))
     folder = runs / path.stem
     planned = [
         Run(case, seed, recipe, RunFolder(folder / f"{slug}-seed{seed}"), tuple(sweep.noise))
@@ -244,16 +245,13 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> Plan:
         )
         for seed, recipe in zip(sweep.seeds, recipes, strict=True)
     ]
-    return Plan(path.stem, sweep, folder, cases, planned)
+    return SweepPlan(path.stem, sweep, folder, cases, planned)
 
 
 def parse_sweep(document: dict[str, Any], origin: str) -> Sweep:
     """Check a document and return the sweep; see :func:`load_plan`."""
     _refuse(origin, list(_misplaced(document)))
-    try:
-        sweep = Sweep.model_validate(document)
-    except ValidationError as error:
-        raise BadInput(f"{origin}: {'; '.join(_describe(finding) for finding in error.errors())}") from error
+    sweep = validated(Sweep, document, origin, _explain)
     _refuse(origin, list(_findings(sweep)))
     return sweep
 
@@ -272,17 +270,12 @@ def _misplaced(document: dict[str, Any]) -> Iterator[str]:
                 yield f"{table}.{key}: '{key}' belongs to no table; write it above the first [heading]"
 
 
-def _describe(finding: Any) -> str:
+def _explain(finding: Any) -> str:
     place = [str(part) for part in finding["loc"]]
-    field = ".".join(place)
-    if finding["type"] == "extra_forbidden":
-        known = SweepCase if len(place) > 1 else Sweep
-        names = [info.alias or name for name, info in known.model_fields.items()]
-        return f"{field}: unknown field; {did_you_mean(place[-1], names)}"
-    if finding["type"] == "missing":
-        return f"{field}: missing"
+    known = CaseTable if len(place) > 1 else Sweep
+    names = [info.alias or name for name, info in known.model_fields.items()]
     hint = f'; quote a field with a dot: "{place[-1]}.{next(iter(finding["input"]), "")}"' if _unquoted(finding) else ""
-    return f"{field}: {finding['input']!r} is not allowed: it {finding['msg'].removeprefix('Input ')}{hint}"
+    return explain_finding(finding, place, names) + hint
 
 
 def _unquoted(finding: Any) -> bool:
@@ -342,23 +335,23 @@ def _noise_findings(text: str) -> Iterator[str]:
 # Planning.
 
 
-def expand(sweep: Sweep) -> list[Case]:
+def expand(sweep: Sweep) -> list[SweepCase]:
     """Return the product of the cases and of the choices of every axis."""
-    cases: Sequence[SweepCase | None] = sweep.cases or [None]
+    cases: Sequence[CaseTable | None] = sweep.cases or [None]
     return [
         _case(sweep, case, dict(zip(sweep.axes, values, strict=True)))
         for case, *values in product(cases, *sweep.axes.values())
     ]
 
 
-def _case(sweep: Sweep, case: SweepCase | None, values: dict[str, Any]) -> Case:
+def _case(sweep: Sweep, case: CaseTable | None, values: dict[str, Any]) -> SweepCase:
     recipe = case.recipe if case is not None and case.recipe is not None else sweep.recipe
     parts = {"case": case.label} if case is not None else {}
     parts |= {heading: describe(values[field]) for field, heading in headings(sweep).items()}
     varied = {**(case.changes if case is not None else {}), **values}
     # What a case says of a field, or of its whole section, goes before what is fixed.
     fixed = {field: value for field, value in sweep.fixed.items() if not any(_covers(name, field) for name in varied)}
-    return Case(recipe, parts or {"recipe": Path(recipe).stem}, fixed, varied)
+    return SweepCase(recipe, parts or {"recipe": Path(recipe).stem}, fixed, varied)
 
 
 def headings(sweep: Sweep) -> dict[str, str]:
@@ -398,7 +391,7 @@ def describe(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def slugs(cases: Sequence[Case]) -> list[str]:
+def slugs(cases: Sequence[SweepCase]) -> list[str]:
     """Return a folder name for each case: readable and its own, even where capitals make no difference."""
     plain = [re.sub(r"[^A-Za-z0-9.]+", "-", case.label).strip("-.") for case in cases]
     times = Counter(map(str.lower, plain))
@@ -408,7 +401,7 @@ def slugs(cases: Sequence[Case]) -> list[str]:
     ]
 
 
-def _hashed(slug: str, case: Case) -> str:
+def _hashed(slug: str, case: SweepCase) -> str:
     identity = to_toml([case.parts, case.varied])
     return f"{slug[:SLUG_LENGTH]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}".lstrip("-")
 
@@ -428,7 +421,7 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _undone(cases: Sequence[Case], overrides: Sequence[str]) -> list[str]:
+def _overridden_changes(cases: Sequence[SweepCase], overrides: Sequence[str]) -> list[str]:
     """Find changes that a later one undoes, so that the table would tell of runs that never were."""
     found: dict[str, None] = {}
     for case in cases:
@@ -446,11 +439,13 @@ def _covers(field: str, other: str) -> bool:
     return other == field or other.startswith(field + ".")
 
 
-def _load_recipes(sweep: Sweep, cases: Sequence[Case], overrides: Sequence[str], origin: str) -> list[list[Recipe]]:
+def _load_recipes(
+    sweep: Sweep, cases: Sequence[SweepCase], overrides: Sequence[str], origin: str
+) -> list[list[Recipe]]:
     """Load the recipe of every seed of every case."""
     failed: list[tuple[str, str]] = []
 
-    def load(case: Case, seed: int) -> Iterator[Recipe]:
+    def load(case: SweepCase, seed: int) -> Iterator[Recipe]:
         changes = [f"{field}={to_toml(value)}" for field, value in {**case.fixed, **case.varied}.items()]
         try:
             yield load_recipe(case.recipe, (*changes, *overrides, f"{SEED}={seed}"))
@@ -518,7 +513,7 @@ def _some(findings: Sequence[str], separator: str, what: str = "field", shown: i
 # Summarising.
 
 
-def summarise(plan: Plan) -> dict[str, Any]:
+def summarise(plan: SweepPlan) -> dict[str, Any]:
     """Mean and spread of every case, and the figures of every run.
 
     Raises

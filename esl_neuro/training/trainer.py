@@ -23,17 +23,17 @@ from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.random_streams import stream
-from esl_neuro.recipe import Recipe
-from esl_neuro.sections import DataSection, TrainingSection
+from esl_neuro.recipes import Recipe
+from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
+from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
-from esl_neuro.training.quantisation import arithmetic_of, quantised
 from esl_neuro.training.run_folder import RunFolder, write_atomically
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
-from esl_neuro.training.take_over import source_of, take_over
+from esl_neuro.training.warm_start import source_of, warm_start
 
 
 @dataclass
@@ -134,12 +134,8 @@ class Trainer:
     def _begin(
         cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool = False
     ) -> Trainer:
-        training = recipe.training
-        # Looked up here, so that a wrong name is found before data are loaded.
-        ENCODINGS[recipe.data.encoding], RATE_SCHEDULES[training.rate_schedule]
-        loss, device = make_loss(training), _device(training)
-        if training.quantize is not None:
-            arithmetic_of(training.quantize)
+        training, device = recipe.training, _device(recipe.training)
+        _check_names(recipe)  # before data are loaded
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
         network = _network(recipe, dataset).to(device)
@@ -148,10 +144,10 @@ class Trainer:
         iterations = training.epochs * _batches(len(dataset.train), training.batch)
         learner = make_learner(recipe.sparsity, network, optimizer, iterations=iterations, seed=training.seed)
         if source is not None:
-            take_over(source, recipe, network, learner)
+            warm_start(source, recipe, network, learner)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
-        return cls(recipe, make_folder(), dataset, network, loss, optimizer, learner, stabiliser, scaler)
+        return cls(recipe, make_folder(), dataset, network, make_loss(training), optimizer, learner, stabiliser, scaler)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
@@ -161,7 +157,7 @@ class Trainer:
             raise BadInput(f"{folder.path}: the run is complete, there is nothing to resume")
         checkpoint = Checkpoint.load(folder.path, "last")
         try:
-            trainer._take_over(checkpoint)
+            trainer._restore(checkpoint)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(
@@ -171,7 +167,7 @@ class Trainer:
         folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
         return trainer
 
-    def _take_over(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> None:
         progress = dict(checkpoint.progress)
         self.network.load_state_dict(checkpoint.part("network"))
         load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))
@@ -351,6 +347,15 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
         Checkpoint(tensors, progress).save(self.folder.path, name)
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Refuse names of rules and targets that do not exist."""
+    for registry, name in ((ENCODINGS, recipe.data.encoding), (RATE_SCHEDULES, recipe.training.rate_schedule)):
+        registry[name]
+    make_loss(recipe.training)
+    if recipe.training.quantize is not None:
+        formats_of(recipe.training.quantize)
 
 
 def _refuse_empty_parts(dataset: Dataset) -> None:

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from lava_netx import run_netx_files
 from oracle import extremes
 from random_chains import CHAINS, random_files
 from random_programs import KINDS, random_networks, random_plan, random_spikes, side_by_side
@@ -30,7 +31,6 @@ from random_programs import KINDS, random_networks, random_plan, random_spikes, 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
-from esl_neuro.backends.lava_netx import run_netx_files
 from esl_neuro.backends.netx import write_netx
 from esl_neuro.backends.trace import Trace
 

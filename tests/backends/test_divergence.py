@@ -9,9 +9,10 @@ import pytest
 import scipy.sparse as sp
 
 from esl_neuro.backends.divergence import diverge
-from esl_neuro.backends.integer import HALF_RANGE, run_integer
+from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 
 def one_neuron(weight=64, vth=100, du=4095, dv=0, steps=6, bias=0, exponent=0):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esl_neuro.backends.lif import HALF_RANGE as M
-from esl_neuro.backends.lif import Neurons, lif_step
+from esl_neuro.backends.lif import GroupConstants, lif_step
 from esl_neuro.compiler.program import Group
+from esl_neuro.hardware.arithmetic import HALF_RANGE as M
 
 
 def step_of_one(u=0, v=0, a=0, **parameters):
     values = {"du": 4095, "dv": 0, "vth": 131_071, "bias_mant": 0, "bias_exp": 0} | parameters
     group = Group("only", **{key: np.array([value]) for key, value in values.items()}, scale=1.0)
-    u, v, spikes = lif_step(*(np.array([[value]]) for value in (u, v, a)), Neurons.of(group))
+    u, v, spikes = lif_step(*(np.array([[value]]) for value in (u, v, a)), GroupConstants.of(group))
     return u.item(), v.item(), spikes.item()
 
 

@@ -6,16 +6,17 @@ import itertools
 from dataclasses import replace
 
 import h5py
+import lava_netx
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from graphs import oracle, random_inputs, spikes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lava_netx import run_netx, run_netx_files, verify_netx
 from random_programs import random_group, random_weights
 
-from esl_neuro.backends import lava_door, lava_netx, netx
-from esl_neuro.backends.lava_netx import run_netx, run_netx_files, verify_netx
+from esl_neuro.backends import lava_session, netx
 from esl_neuro.backends.netx import netx_findings, write_netx
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiler.kernel import Kernel
@@ -322,7 +323,7 @@ def test_wrong_files_and_inputs(tmp_path):
 
 
 def test_missing_lava_dl_names_the_fix(tmp_path, monkeypatch):
-    monkeypatch.setattr(lava_door, "lava_dl_installed", lambda: False)
+    monkeypatch.setattr(lava_session, "lava_dl_installed", lambda: False)
     write_netx(two_layers(np.random.default_rng(0)), tmp_path / "good.net")
     with pytest.raises(MissingDependency, match=r"pip install 'esl-neuro\[lava-dl\]'"):
         run_netx(tmp_path / "good.net", np.zeros((1, 3, 4), np.uint8))

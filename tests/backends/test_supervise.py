@@ -18,7 +18,7 @@ from random_programs import random_program, random_spikes
 from esl_neuro.backends import supervise
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
-from esl_neuro.backends.lava_door import lava_session
+from esl_neuro.backends.lava_session import lava_session
 from esl_neuro.backends.supervise import LavaError, run_network
 from esl_neuro.backends.trace import first_difference
 

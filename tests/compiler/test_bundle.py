@@ -9,7 +9,7 @@ from esl_neuro.compiler.bundle import payloads, program_inputs
 from esl_neuro.compiler.program import Program
 from esl_neuro.data import prepare
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import DataSection
+from esl_neuro.recipes.sections import DataSection
 
 
 def program(bits, scale):

@@ -18,7 +18,7 @@ from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import Payload, Scaling
 from esl_neuro.compiler.quantise import quantise as quantise_group
 from esl_neuro.hardware import load_target
-from esl_neuro.rounding import bias_format
+from esl_neuro.hardware.rounding import bias_format
 
 ARITHMETIC = load_target("loihi2").arithmetic
 

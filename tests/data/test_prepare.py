@@ -12,7 +12,7 @@ from esl_neuro.data import Split, load_dataset, prepare
 from esl_neuro.data.datasets import DATASETS, Dataset
 from esl_neuro.data.prepare import limit, shape
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import DataSection
+from esl_neuro.recipes.sections import DataSection
 
 PARTS = ("train", "validation", "test")
 

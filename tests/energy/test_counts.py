@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.energy import tally as tally_module
+from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.counts import NO_FILTER, SCHEMA, count
 from esl_neuro.energy.fans import fan_out, nonzero_pattern
-from esl_neuro.energy.placement import Placement
 from esl_neuro.energy.tally import tally, touched
 from esl_neuro.errors import BadInput
 
@@ -60,7 +60,7 @@ def runs(draw):
     cores = {name: random.integers(0, 40, size) for name, size in zip(names, sizes, strict=True)}
     if draw(st.booleans()):
         del cores["input"]
-    return weights, biases, program, trace, Placement(cores), draw(st.sampled_from(["spike", "analog"]))
+    return weights, biases, program, trace, CoreMap(cores), draw(st.sampled_from(["spike", "analog"]))
 
 
 COUNTED = (
@@ -185,7 +185,7 @@ def test_a_message_goes_once_to_each_core_that_has_a_target():
     program = make_program([{"rows": [[2], [2], [2], [2]], "shape": (4, 1)}], [[0] * 4])
     trace = Trace("integer", np.ones((1, 1, 1), np.uint8), {"layer0": np.zeros((1, 1, 4), np.uint8)})
     cores = {"input": np.array([0]), "layer0": np.array([0, 0, 41, 41])}
-    (layer,) = count(program, trace, Placement(cores)).layers
+    (layer,) = count(program, trace, CoreMap(cores)).layers
     assert (layer.messages, layer.hops_ew, layer.hops_ns) == (2, 2, 2)
 
 
@@ -193,9 +193,9 @@ def test_a_placement_that_does_not_fit_is_refused():
     program = make_program([{"rows": [[2]], "shape": (1, 1)}], [[0]])
     trace = Trace("integer", np.ones((1, 1, 1), np.uint8), {"layer0": np.ones((1, 1, 1), np.uint8)})
     with pytest.raises(BadInput, match="group 'layer0' has no cores"):
-        count(program, trace, Placement({}))
+        count(program, trace, CoreMap({}))
     with pytest.raises(BadInput, match="cores of 'layer0' have shape"):
-        count(program, trace, Placement({"layer0": np.array([0, 1])}))
+        count(program, trace, CoreMap({"layer0": np.array([0, 1])}))
 
 
 def test_weights_that_cancel_still_touch_the_neuron():

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
-from esl_neuro.energy.placement import Placement
+from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.presets import PRESETS
 from esl_neuro.energy.report import energy_report
 from esl_neuro.errors import BadInput
@@ -86,7 +86,7 @@ def test_values_that_are_no_spikes_have_a_column_and_so_has_the_mesh_where_it_is
     program = dataclasses.replace(chain((3000, 3000), 0.5), input_bits=8)
     spikes = np.ones((1, 4, 3000), np.uint8)
     (name,) = (group.name for group in program.groups)
-    placement = Placement({"input": np.zeros(3000, np.int64), name: np.full(3000, 9)})
+    placement = CoreMap({"input": np.zeros(3000, np.int64), name: np.full(3000, 9)})
     report = energy_report(program, Trace("integer", spikes, {name: spikes}), placement=placement)
     text = render_energy_report(report)
     assert max(map(len, text.splitlines())) <= WIDTH
@@ -234,3 +234,22 @@ def test_table_aligns_columns():
         "x          1",
         "long      22",
     ]
+
+
+def test_a_report_in_a_notebook_is_ten_lines(report):
+    assert repr(report) == "EnergyReport(" + repr(report)[13:]
+    assert len(repr(report)) < 200
+    lines = str(report).splitlines()
+    assert len(lines) == 5 + len(report.summary)
+    assert lines[0] == "3 samples, 4 steps, in integer"
+    assert lines[1].startswith(f"300 inputs, 60 neurons, {report.stored:,} connections (density 0.")
+    assert lines[2] == f"{report.counts.per_sample('sop_effective'):,.0f} synaptic operations a sample"
+    for line, (estimate, found) in zip(lines[4:], report.summary, strict=False):
+        assert line.split()[0] == estimate.target
+        if estimate.energy_pj is None:
+            assert estimate.refusal in line
+        else:
+            assert f"{estimate.energy_pj.nominal / 1e3:.3g} nJ" in line
+            assert (">= " in line) == estimate.lower_bound
+            assert f"{found.low_pj / 1e3:.3g} to {found.high_pj / 1e3:.3g}" in line
+            assert line.endswith(estimate.scope)

@@ -7,15 +7,25 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.snn import LIF, Activity, build_layers, observe, weighted_layers
+from esl_neuro.snn import LIF, Activity, build_layers, neuron_layers, observe, weighted_layers
 from esl_neuro.snn.architectures import (
     ResNet19,
-    maskable_weights,
-    parameters_without_thresholds,
     stl_mnist,
     vggsnn,
 )
 from esl_neuro.snn.neurons import lif_per_channel, lif_per_position
+
+
+def maskable_weights(network):
+    """Weights of all convolutions and linear layers: what structure learning can make sparse."""
+    return sum(layer.weight.numel() for layer in weighted_layers(network).values())
+
+
+def parameters_without_thresholds(network):
+    """As the papers count, which have no learned thresholds in these networks."""
+    thresholds = sum(layer.raw_threshold.numel() for layer in neuron_layers(network).values())
+    return sum(parameter.numel() for parameter in network.parameters()) - thresholds
+
 
 # Counts as published (ESL-SNNs, TET) or as counted in the published models.
 

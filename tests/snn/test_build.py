@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import load_recipe
-from esl_neuro.sections import KINDS
+from esl_neuro.recipes import load_recipe
+from esl_neuro.recipes.sections import KINDS
 from esl_neuro.snn import LIF, build_layers, build_network, neuron_layers, observe, weighted_layers
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.build import neurons_of

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.backends.integer import Neurons, lif_step
+from esl_neuro.backends.integer import GroupConstants, lif_step
 from esl_neuro.compiler.program import Group
 from esl_neuro.snn.functional import SURROGATES
-from esl_neuro.snn.integer import Constants, integer_lif, integer_readout, run_compiled, run_in_torch
+from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, run_compiled, run_in_torch
 
 
 def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12):
@@ -22,7 +22,7 @@ def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12):
         "lif", np.full(size, du), np.full(size, dv), vth.ravel(), mantissa.ravel(), np.full(size, 3), scale=1.0
     )
     tensors = (torch.from_numpy(values.astype(np.float64)) for values in (vth, mantissa * 8))
-    return Constants(float(4095 - du), float(4096 - dv), *tensors, scale=100.0), group
+    return LayerConstants(float(4095 - du), float(4096 - dv), *tensors, scale=100.0), group
 
 
 @settings(max_examples=60)
@@ -44,7 +44,7 @@ def test_spikes_and_potentials_are_those_of_the_simulator(seed, du, dv, shape, l
         forms.append((spikes.flatten(2).numpy(), charged.flatten(2).numpy()))
     u = v = np.zeros((group.neurons, 3), np.int64)
     for step, arriving in enumerate(sums.flatten(2).numpy().astype(np.int64)):
-        u, v, fired = lif_step(u, v, arriving.T, Neurons.of(group))
+        u, v, fired = lif_step(u, v, arriving.T, GroupConstants.of(group))
         for spikes, charged in forms:
             assert np.array_equal(spikes[step].T, fired)
             assert np.array_equal(np.where(fired, 0, charged[step].T), v)
@@ -56,13 +56,13 @@ def test_edges_of_the_range_wrap_and_saturate_as_in_the_simulator():
     sums = torch.tensor([-edge - 1, -edge, -edge + 1, edge - 1, edge, edge + 1, -3 * edge, 3 * edge]).double()
     for dv, bias in ((0, 0), (2048, -4095), (4095, 4095)):
         group = Group("lif", *(np.full(8, value) for value in (4095, dv, 2**17 - 1, bias, 7)), scale=1.0)
-        numbers = Constants(0.0, 4096.0 - dv, torch.tensor(2.0**17 - 1), torch.tensor(bias * 128.0), scale=1.0)
+        numbers = LayerConstants(0.0, 4096.0 - dv, torch.tensor(2.0**17 - 1), torch.tensor(bias * 128.0), scale=1.0)
         for run in (run_compiled, run_in_torch):
             spikes, charged = torch.empty(4, 1, 8), torch.empty(4, 1, 8)
             run(sums.expand(4, 1, 8), numbers, 1.0, spikes, charged)
             u = v = np.zeros((8, 1), np.int64)
             for step in range(4):
-                u, v, fired = lif_step(u, v, sums.numpy().astype(np.int64)[:, None], Neurons.of(group))
+                u, v, fired = lif_step(u, v, sums.numpy().astype(np.int64)[:, None], GroupConstants.of(group))
                 assert np.array_equal(spikes[step].numpy().T, fired)
                 assert np.array_equal(np.where(fired, 0, charged[step].numpy().T), v)
 
@@ -106,7 +106,7 @@ def test_compiled_and_torch_gradients_are_the_same():
 
 
 def test_changes_of_a_readout_add_up_to_its_potential_exactly():
-    numbers = Constants(0.0, 4096.0, torch.tensor(131071.0).double(), torch.tensor(24.0).double(), scale=123.456)
+    numbers = LayerConstants(0.0, 4096.0, torch.tensor(131071.0).double(), torch.tensor(24.0).double(), scale=123.456)
     sums = torch.randint(-2000, 2000, (50, 3, 4)).float()
     changes = integer_readout(sums, None, numbers)
     assert torch.equal(changes.sum(0), (sums.double().sum(0) * 64 + 50 * 24) * numbers.unit)

@@ -16,6 +16,7 @@ from esl_neuro.snn.layers import (
     SynapticFilter,
     Vote,
 )
+from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
 SIGNAL = torch.randn(3, 2, 4, 6, 5, generator=torch.Generator().manual_seed(0))  # steps, batch, channels, height, width
 
@@ -57,3 +58,17 @@ def test_synapses_decay_exponentially(tau):
     impulse[1] = 2.0
     filtered = SynapticFilter(tau)(impulse).flatten().tolist()
     assert filtered == pytest.approx([0.0] + [2.0 * tau**step for step in range(5)])
+
+
+@pytest.mark.parametrize("kind", [LIF, CubaLIF, RecurrentLIF])
+def test_neurons_need_to_be_told_nothing_but_how_many_they_are(kind):
+    torch.manual_seed(0)
+    plain, named = (
+        kind(4),
+        kind(4, tau=0.5, threshold=1.0, surrogate="arctan", surrogate_width=1.0, learn_threshold=True),
+    )
+    named.load_state_dict(plain.state_dict())
+    currents = 2 * torch.rand(6, 3, 4)
+    assert torch.equal(plain(currents), named(currents))
+    torch.testing.assert_close(plain.threshold, torch.ones(4))
+    assert plain.raw_threshold.requires_grad

@@ -7,7 +7,7 @@ import torch
 from chains import chain_network
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import LifSection
+from esl_neuro.recipes.sections import LifSection
 from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork, spike_times, temporal_loss
 from esl_neuro.training.losses import first_spike
@@ -189,7 +189,6 @@ def test_spikes_of_a_temporal_network_are_the_neurons_that_fire(temporal):
     for name, fired in activity.spikes.items():
         assert fired.shape == (1, *exact.z[name].shape)
         assert torch.equal(fired[0], exact.z[name] < NO_SPIKE)
-        assert torch.equal(fired.sum((0, 2)), exact.spike_counts[name])
         assert 0 < fired.sum() < fired.numel()
 
 

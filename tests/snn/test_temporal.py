@@ -303,14 +303,13 @@ def test_network_is_its_layers_one_after_the_other():
     assert pytest.approx(1.7917595, abs=1e-7) == math.log(Z_DARK)
 
 
-def test_predictions_and_counts():
+def test_predictions():
     z = {
         "fc1": torch.tensor([[1.0, NO_SPIKE, 3.0], [NO_SPIKE] * 3]),
         "fc2": torch.tensor([[NO_SPIKE, 2.0], [NO_SPIKE] * 2]),
     }
     activity = TemporalActivity(z)
     assert activity.predictions().tolist() == [1, 0]
-    assert {name: counts.tolist() for name, counts in activity.spike_counts.items()} == {"fc1": [2, 0], "fc2": [1, 0]}
 
 
 def test_every_neuron_of_a_new_network_fires():
@@ -319,7 +318,7 @@ def test_every_neuron_of_a_new_network_fires():
     for weight in network.weights().values():
         assert (weight >= 0).all()
         torch.testing.assert_close(weight.sum(1), torch.full((len(weight),), 8.0))
-    assert torch.equal(network(torch.rand(9, 50)).spike_counts["fc1"], torch.full((9,), 20))
+    assert (network(torch.rand(9, 50)).z["fc1"] < NO_SPIKE).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.15**-0.5])

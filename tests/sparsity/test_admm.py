@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from esl_neuro.sections import AdmmSection
+from esl_neuro.recipes.sections import AdmmSection
 from esl_neuro.sparsity import make_learner
 
 RATE, RHO, KEPT, SIZE = 0.1, 0.5, 6, 20

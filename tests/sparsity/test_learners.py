@@ -7,7 +7,7 @@ import torch
 from toy_problem import OPTIMISERS, ToyProblem
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import KINDS
+from esl_neuro.recipes.sections import KINDS
 from esl_neuro.sparsity import LEARNERS, Rewirer, make_learner
 
 # Settings that fit a network of 1,600 weights and a run of 100 iterations.

@@ -13,7 +13,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
-from esl_neuro.sections import KINDS, DeepRSection
+from esl_neuro.recipes.sections import KINDS, DeepRSection
 from esl_neuro.sparsity import LEARNERS, make_learner
 
 RATE = 0.1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_workspace import REPOSITORY
 
-from esl_neuro.backends.lava_door import lava_installed
+from esl_neuro.backends.lava_session import lava_installed
 
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
 # The longest ones share a run with the tests of the road, which read what it prints.

@@ -80,7 +80,7 @@ def test_a_difference_in_lava_has_a_place(file, monkeypatch):
         return replace(trace, backend="lava")
 
     monkeypatch.setattr("esl_neuro.backends.lava.run_lava", broken)
-    monkeypatch.setattr("esl_neuro.backends.lava_door.lava_installed", lambda: True)
+    monkeypatch.setattr("esl_neuro.backends.lava_session.lava_installed", lambda: True)
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "0.10.0")
     document = verify_file(file, ("lava",), steps=20)
     (verdict,) = document["readers"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from command_workspace import Workspace, arguments, environment
+from filelock import FileLock
 
 from esl_neuro.cli.main import main
 
@@ -329,8 +329,7 @@ def _needs_ps_and_proc():
 
 
 def test_a_second_sweep_in_the_same_folder_is_refused(swept, call):
-    with (swept.folder / "runs" / "tiny" / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(swept.folder / "runs" / "tiny" / "lock"):
         code, _, errors = call(swept.folder, "esl-neuro sweep ./tiny.toml")
     assert code == 2
     assert errors == "esl-neuro: runs/tiny: another sweep is at work here; wait for it, or give another --runs\n"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_neuro.errors import BadInput
-from esl_neuro.sections import TrainingSection
+from esl_neuro.recipes.sections import TrainingSection
 from esl_neuro.snn.temporal import NO_SPIKE, temporal_loss
 from esl_neuro.training.losses import LOSSES, first_spike, make_loss, mean_cross_entropy, rate_mse, tet
 

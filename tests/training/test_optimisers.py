@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import load_recipe
+from esl_neuro.recipes import load_recipe
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
 
 

@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import load_recipe
+from esl_neuro.recipes import load_recipe
 from esl_neuro.training.run_folder import RunFolder, create_run_folder, write_atomically
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from esl_neuro.recipe import load_recipe
-from esl_neuro.sections import LifSection, SingleSpikeSection
+from esl_neuro.recipes import load_recipe
+from esl_neuro.recipes.sections import LifSection, SingleSpikeSection
 from esl_neuro.snn import build_network
 from esl_neuro.sparsity import make_learner
 from esl_neuro.training.run_folder import create_run_folder

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import load_recipe, save_recipe
+from esl_neuro.recipes import load_recipe, save_recipe
 from esl_neuro.resources import parse_toml, resource_names
 from esl_neuro.training.sweep import (
     DIFFERS,

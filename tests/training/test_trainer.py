@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from esl_neuro.data import Split, load_dataset
 from esl_neuro.errors import BadInput, CheckFailed
-from esl_neuro.recipe import load_recipe
+from esl_neuro.recipes import load_recipe
 from esl_neuro.snn import neuron_layers, observe, weighted_layers
 from esl_neuro.sparsity import LEARNERS
 from esl_neuro.training import trainer as training_loop

@@ -15,7 +15,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from numpy.typing import NDArray
 
-from esl_neuro.backends.batched_kernels import Constants, advance
+from esl_neuro.backends.batched_kernels import BatchConstants, advance
 
 
 class BatchedNeurons(AbstractProcess):
@@ -23,7 +23,7 @@ class BatchedNeurons(AbstractProcess):
 
     Parameters
     ----------
-    constants : Constants
+    constants : BatchConstants
         Parameters of the neurons.
     latency_steps : int
         Time steps before the first step of the first sample.
@@ -40,7 +40,7 @@ class BatchedNeurons(AbstractProcess):
     def __init__(
         self,
         *,
-        constants: Constants,
+        constants: BatchConstants,
         latency_steps: int,
         steps: int,
         period: int,

@@ -15,7 +15,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from esl_neuro.backends.batched_kernels import Synapses
+from esl_neuro.backends.synapses import Synapses
 
 
 class BatchedSynapses(AbstractProcess):

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.energy.placement import Placement, message_fans, read_placement
+from esl_neuro.energy.core_map import CoreMap, message_fans, read_placement
 from esl_neuro.errors import BadInput
 
 
@@ -32,15 +32,15 @@ def test_a_kernel_sends_what_its_synapses_one_by_one_send(groups, stride, paddin
     origin, cores = rng.integers(0, 128, sources), rng.integers(0, 128, targets)
     expected = brute_force(kernel.matrix().toarray(), origin, cores)
     assert np.sum(expected) > 0
-    assert message_fans(kernel, "a", "b", Placement({"a": origin, "b": cores})).tolist() == expected
+    assert message_fans(kernel, "a", "b", CoreMap({"a": origin, "b": cores})).tolist() == expected
     # Lines on no core: their messages are counted, their ways are not known.
-    unplaced = message_fans(kernel, "a", "b", Placement({"b": cores}))
+    unplaced = message_fans(kernel, "a", "b", CoreMap({"b": cores}))
     assert unplaced.tolist() == [[messages, 0, 0] for messages, _, _ in expected]
 
 
 def test_stored_zeros_of_a_matrix_are_sent_to_as_well():
     stored = sp.csr_matrix((np.array([0, 2]), ([0, 1], [0, 0])), shape=(2, 1))
-    assert message_fans(stored, "a", "b", Placement({"b": np.array([3, 70])})).tolist() == [[2, 0, 0]]
+    assert message_fans(stored, "a", "b", CoreMap({"b": np.array([3, 70])})).tolist() == [[2, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_stored_zeros_of_a_matrix_are_sent_to_as_well():
 )
 def test_cores_that_the_chip_does_not_have_are_refused(cores, words):
     with pytest.raises(BadInput, match=words):
-        message_fans(sp.csr_matrix(np.ones((2, 1))), "a", "b", Placement({"b": np.array(cores)}))
+        message_fans(sp.csr_matrix(np.ones((2, 1))), "a", "b", CoreMap({"b": np.array(cores)}))
 
 
 def test_a_file_that_is_no_placement_is_refused(tmp_path):

@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.hardware import Arithmetic
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT, Arithmetic
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-DECAY_ONE = 4096  # decays are multiples of 1 / 4096
-POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
-SMALLEST_WEIGHT_EXP = -8
 
 Values = TypeVar("Values", "NDArray[np.float64]", "Tensor")
 
@@ -58,7 +54,7 @@ def group_scale(
 ) -> float:
     """Return the scale that makes the largest weight use the whole range, unless a threshold would then not fit.
 
-    ``S = min(weight_max 2**exponent payload / max|W|, (2**17 - 1) / max(threshold))``
+    ``S = min(weight_max 2**exponent payload / max|W|, (2**threshold_bits - 1) / max(threshold))``
 
     A network whose numbers have been rounded has the same scale again, so rounding twice changes nothing.
 
@@ -126,14 +122,14 @@ def weight_exponent(
     if largest_weight <= 0:
         return 0
     unit = arithmetic.weight_max * payload / largest_weight
-    for exponent in range(0, SMALLEST_WEIGHT_EXP, -1):
+    for exponent in range(0, arithmetic.weight_exp_min, -1):
         shift = 2.0**exponent
         smallest, largest = (round(threshold * unit * shift) for threshold in thresholds)
         wraps = (largest_sum * shift + connections) * steps_kept >= wrapping_sum(arithmetic)
         fine = smallest >= 2 * arithmetic.weight_max
         if largest < 2**arithmetic.threshold_bits and not (wraps and (fine or graded)):
             return exponent
-    return SMALLEST_WEIGHT_EXP
+    return arithmetic.weight_exp_min
 
 
 def round_weights(weights: Values, scale: float, arithmetic: Arithmetic) -> Values:
@@ -151,14 +147,19 @@ def round_thresholds(thresholds: Values, scale: float, arithmetic: Arithmetic) -
     return (thresholds * scale).round().clip(0, 2**arithmetic.threshold_bits - 1)
 
 
-def round_current_decay(decay: Values) -> Values:
-    """Return ``du = round(4096 decay) - 1``; 4095 is a current that is forgotten at once."""
-    return (decay * DECAY_ONE).round() - 1
+def round_current_decay(decay: Values, arithmetic: Arithmetic) -> Values:
+    """Return ``du = step round(4096 decay / step) - 1``; 4095 is a current that is forgotten at once.
+
+    The step is 1 on a chip with decays of 12 bits.
+    """
+    step = arithmetic.decay_step
+    return (decay * (DECAY_ONE // step)).round() * step - 1
 
 
-def round_potential_decay(decay: Values) -> Values:
-    """Return ``dv = round(4096 decay)``, of which 4095 is the largest."""
-    return (decay * DECAY_ONE).round().clip(0, DECAY_ONE - 1)
+def round_potential_decay(decay: Values, arithmetic: Arithmetic) -> Values:
+    """Return ``dv = step round(4096 decay / step)``, of which ``4096 - step`` is the largest."""
+    step = arithmetic.decay_step
+    return (decay * (DECAY_ONE // step)).round().clip(0, DECAY_ONE // step - 1) * step
 
 
 def bias_format(bias: Values, arithmetic: Arithmetic) -> tuple[Values, Values]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,12 @@ from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.interchange import to_nir
-from esl_neuro.rounding import InputFormat
 from esl_neuro.snn import build_layers, observe
+from esl_neuro.snn.integer_network import QuantisedNetwork
+from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten
 from esl_neuro.snn.neurons import LIF, CubaLIF
-from esl_neuro.snn.quantised import QuantisedNetwork
 
 TARGET = load_target("loihi2")
 ARITHMETIC = TARGET.arithmetic
@@ -302,3 +305,10 @@ def test_what_has_no_integer_form_is_refused_by_name():
         network("9-7-4", (9,), make=neurons(0.5, 0.4), bias=True)
     with pytest.raises(BadInput, match="type Linear"):
         QuantisedNetwork(nn.Linear(2, 3), ARITHMETIC)
+
+
+@pytest.mark.parametrize("last", [AvgPool2d(2), Flatten()])
+def test_a_layer_without_weights_behind_it_is_refused(last):
+    layers = nn.Sequential(OrderedDict(conv1=Conv2d(1, 4, 3), lif1=neurons()((4, 6, 6)), last=last))
+    with pytest.raises(BadInput, match="'last' has no weighted layer behind it"):
+        QuantisedNetwork(layers, ARITHMETIC)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from esl_neuro.data import FrameSettings, load_dataset
-from esl_neuro.data import events as events_module
+from esl_neuro.data import event_datasets as events_module
 from esl_neuro.data.augment import flip_and_roll
 from esl_neuro.data.frames import EVENT, frames, shrink
 from esl_neuro.errors import BadInput, MissingDependency

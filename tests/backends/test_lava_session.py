@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from random_programs import random_program, random_spikes
 
-from esl_neuro.backends import lava_door
+from esl_neuro.backends import lava_session
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.errors import MissingDependency
 
@@ -19,7 +19,7 @@ def run_python(code):
 
 
 def test_missing_lava_names_the_fix(monkeypatch):
-    monkeypatch.setattr(lava_door, "lava_installed", lambda: False)
+    monkeypatch.setattr(lava_session, "lava_installed", lambda: False)
     rng = np.random.default_rng(0)
     program = random_program(rng)
     with pytest.raises(
@@ -30,7 +30,7 @@ def test_missing_lava_names_the_fix(monkeypatch):
 
 @pytest.mark.lava
 def test_lava_without_what_it_needs_names_the_fix():
-    enter = "from esl_neuro.backends.lava_door import lava_session as s; s().__enter__()"
+    enter = "from esl_neuro.backends.lava_session import lava_session as s; s().__enter__()"
     done = run_python(f"import sys; sys.modules['networkx'] = sys.modules['asteval'] = None; {enter}")
     message = done.stderr.splitlines()[-1]
     assert "not installed (missing: asteval, networkx)" in message
@@ -41,8 +41,8 @@ def test_other_packages_in_the_namespace_are_not_taken_for_lava(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(lava_door, "find_spec", missing)
-    assert not lava_door.lava_installed()
+    monkeypatch.setattr(lava_session, "find_spec", missing)
+    assert not lava_session.lava_installed()
 
 
 def test_integer_backend_loads_neither_lava_nor_torch():
@@ -54,7 +54,7 @@ def test_integer_backend_loads_neither_lava_nor_torch():
 
 @pytest.mark.lava
 def test_start_method_chosen_before():
-    enter = "from esl_neuro.backends.lava_door import lava_session as s; s().__enter__(); print('entered')"
+    enter = "from esl_neuro.backends.lava_session import lava_session as s; s().__enter__(); print('entered')"
     fork = run_python(f"import multiprocessing as m; m.set_start_method('fork'); {enter}")
     assert fork.stdout.strip() == "entered", fork.stderr
     spawn = run_python(f"import multiprocessing as m; m.set_start_method('spawn'); {enter}")

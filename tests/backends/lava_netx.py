@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from esl_neuro.backends.lava_door import lava_dl_session
+from esl_neuro.backends.lava_session import lava_dl_session
 from esl_neuro.backends.lava_stream import Stream, shared
 from esl_neuro.backends.supervise import run_network
 from esl_neuro.backends.trace import Difference, Spikes, Trace, first_difference

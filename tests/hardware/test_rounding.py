@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.hardware import load_target
-from esl_neuro.rounding import (
+from esl_neuro.hardware.rounding import (
     InputFormat,
     bias_format,
     group_scale,
@@ -50,7 +50,7 @@ def test_tensors_round_as_arrays_do(seed):
         assert np.array_equal(array, tensor.numpy())
     decays = np.random.default_rng(seed).random(9)
     for rule in (round_current_decay, round_potential_decay):
-        assert np.array_equal(rule(decays), rule(torch.from_numpy(decays)).numpy())
+        assert np.array_equal(rule(decays, ARITHMETIC), rule(torch.from_numpy(decays), ARITHMETIC).numpy())
 
 
 @given(seed=seeds)
@@ -73,8 +73,20 @@ def test_the_range_of_weights_is_used_unless_thresholds_need_it(seed):
 
 def test_decays_stay_within_twelve_bits():
     decays = np.array([0.0, 0.5, 1.0])
-    assert round_current_decay(decays).tolist() == [-1, 2047, 4095]
-    assert round_potential_decay(decays).tolist() == [0, 2048, 4095]
+    assert round_current_decay(decays, ARITHMETIC).tolist() == [-1, 2047, 4095]
+    assert round_potential_decay(decays, ARITHMETIC).tolist() == [0, 2048, 4095]
+
+
+@given(bits=st.integers(1, 12), seed=seeds)
+def test_decays_of_fewer_bits_are_the_nearest_multiples_that_the_chip_has(bits, seed):
+    arithmetic = ARITHMETIC.model_copy(update={"decay_bits": bits})
+    decays = np.random.default_rng(seed).random(20)
+    held = np.arange(2**bits + 1) / 2**bits  # dv has one value less
+    for got, values in (
+        ((round_current_decay(decays, arithmetic) + 1) / 4096, held),
+        (round_potential_decay(decays, arithmetic) / 4096, held[:-1]),
+    ):
+        assert np.array_equal(abs(got - decays), abs(values[:, None] - decays).min(axis=0))
 
 
 def test_payloads_are_rounded_and_clipped():

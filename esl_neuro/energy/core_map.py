@@ -23,7 +23,7 @@ COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Placement:
+class CoreMap:
     """Neurons on cores, cores on tiles, tiles on a mesh.
 
     Core ``c`` is on tile ``c // cores_per_tile``, tile ``t`` at column ``t // tiles_per_column`` and row
@@ -79,7 +79,7 @@ class Placement:
         return cores
 
 
-def read_placement(path: Path) -> Placement:
+def read_placement(path: Path) -> CoreMap:
     """Read a ``.npz`` file that has the core numbers of each group under its name.
 
     Raises
@@ -92,17 +92,17 @@ def read_placement(path: Path) -> Placement:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("it holds one array; write a file with np.savez")
         with file:
-            return Placement({name: np.asarray(file[name], dtype=np.int64) for name in file.files})
+            return CoreMap({name: np.asarray(file[name], dtype=np.int64) for name in file.files})
     except (OSError, ValueError, BadZipFile) as error:
         raise BadInput(f"{path}: no readable .npz file of core numbers: {error}") from error
 
 
-def compiled_placement(program: Program) -> Placement:
+def compiled_placement(program: Program) -> CoreMap:
     """Cores as the compiler puts the groups of a program on its chip; the input lines are on none."""
-    return Placement(place(program, load_target(program.target)).core_of_neuron)
+    return CoreMap(place(program, load_target(program.target)).core_of_neuron)
 
 
-def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, placement: Placement) -> IntArray:
+def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, placement: CoreMap) -> IntArray:
     """Messages, hops east-west and hops north-south that one event of each source causes.
 
     Parameters
@@ -111,7 +111,7 @@ def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, plac
         Stored connections.
     source, target : str
         Names of the groups.
-    placement : Placement
+    placement : CoreMap
         Where they are.
 
     Returns
@@ -149,6 +149,6 @@ def _parts(weights: sp.csr_matrix | Kernel) -> Iterator[tuple[int, int, sp.csr_m
         yield channel * positions, group * per_group * int(np.prod(image)), one.matrix()
 
 
-def _place(core: IntArray, placement: Placement) -> tuple[IntArray, IntArray]:
+def _place(core: IntArray, placement: CoreMap) -> tuple[IntArray, IntArray]:
     tile = core // placement.cores_per_tile
     return tile // placement.tiles_per_column, tile % placement.tiles_per_column

@@ -7,12 +7,11 @@ from torch import nn
 from esl_neuro.data import Dataset
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.errors import BadInput
-from esl_neuro.hardware import Arithmetic, load_target
-from esl_neuro.recipe import Recipe
-from esl_neuro.resources import resource_names
-from esl_neuro.rounding import SPIKES, InputFormat
+from esl_neuro.hardware import Arithmetic, arithmetic_of, load_target
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
+from esl_neuro.recipes import Recipe
+from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import BatchNorm2d
-from esl_neuro.snn.quantised import QuantisedNetwork
 
 
 def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> QuantisedNetwork:
@@ -29,24 +28,21 @@ def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> Quantised
             "training.quantize: batch norm is folded with the statistics of a finished run; train without quantize "
             "first, then: esl-neuro train --from RUN --quantize TARGET"
         )
-    return QuantisedNetwork(network, arithmetic_of(recipe.training.quantize), input_format(recipe, dataset))
+    return QuantisedNetwork(network, formats_of(recipe.training.quantize), input_format(recipe, dataset))
 
 
-def arithmetic_of(name: str) -> Arithmetic:
-    """Return the integer formats of a target.
+def formats_of(name: str) -> Arithmetic:
+    """Return the integer formats of the target with this name.
 
     Raises
     ------
     BadInput
         If there is no such target, or it declares no integer arithmetic.
     """
-    target = load_target(name)
-    if target.arithmetic is None:
-        able = [each for each in resource_names("hw_targets") if load_target(each).arithmetic is not None]
-        raise BadInput(
-            f"training.quantize: hardware target '{target.name}' has no [arithmetic]; allowed: {', '.join(able)}"
-        )
-    return target.arithmetic
+    try:
+        return arithmetic_of(load_target(name))
+    except BadInput as error:
+        raise BadInput(f"training.quantize: {error}") from error
 
 
 def input_format(recipe: Recipe, dataset: Dataset) -> InputFormat:

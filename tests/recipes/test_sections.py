@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 import pytest
 from test_recipe import changed, refusal
 
-from esl_neuro.recipe import parse_recipe
-from esl_neuro.sections import (
+from esl_neuro.recipes import parse_recipe
+from esl_neuro.recipes.sections import (
     KINDS,
     CubaLifSection,
     DataSection,

@@ -19,15 +19,15 @@ from esl_neuro.data import load_dataset
 from esl_neuro.data.datasets import Normalisation
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.interchange import to_nir
-from esl_neuro.recipe import load_recipe
-from esl_neuro.rounding import SPIKES, InputFormat
-from esl_neuro.sections import DataSection
+from esl_neuro.recipes import load_recipe
+from esl_neuro.recipes.sections import DataSection
 from esl_neuro.snn import build_layers, observe
+from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.neurons import lif_per_channel
-from esl_neuro.snn.quantised import QuantisedNetwork
 from esl_neuro.training.checkpoint import Checkpoint
-from esl_neuro.training.quantisation import input_format, quantised
+from esl_neuro.training.integer_training import input_format, quantised
 from esl_neuro.training.run_folder import create_run_folder
 from esl_neuro.training.trainer import Trainer, accuracy, load_network
 

@@ -168,25 +168,48 @@ def test_own_file(write):
     assert target.limits["neurons_per_core"].value == 100
 
 
+SYNOP = r"constants\.e_synop"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("value = 5.0", "vlaue = 5.0\nvalue = 5.0", r"constants\.e_synop\.vlaue: unknown key; did you mean 'value'\?"),
-        ('unit = "pJ"', 'unit = "pj"', r"constants\.e_synop\.unit is 'pj': did you mean 'pJ'\? allowed: .*nJ"),
-        ('"per_term"', '"perterm"', r"constants\.e_synop\.scope is 'perterm': did you mean 'per_term'\?"),
-        ('"measured"', '"mesured"', r"constants\.e_synop\.evidence is 'mesured': did you mean 'measured'\?"),
-        ("value = 5.0", 'value = "5"', r"constants\.e_synop\.value is '5': .*number"),
-        ("value = 5.0", "value = -5.0", r"constants\.e_synop\.value is -5\.0: .*greater than or equal to 0"),
-        ("value = 5.0", "value = nan", r"constants\.e_synop\.value is nan: "),
-        ("value = 5.0", "value = 5.0\nhigh = 4.0", r"constants\.e_synop: low <= value <= high does not hold"),
-        ("value = 5.0\n", "", r"constants\.e_synop: no number; give 'value'"),
-        ("value = 5.0", "value = 5.0\nunpublished = true", r"constants\.e_synop: unpublished = true, but a number"),
-        ('scope = "per_term"\n', "", r"constants\.e_synop: scope is missing"),
-        ('source = "paper"\n', "", r"constants\.e_synop\.source: missing"),
-        ('quantity = "energy', 'id = "x"\nquantity = "energy', r"constants\.e_synop\.id: unknown key"),
+        (
+            "value = 5.0",
+            "vlaue = 5.0\nvalue = 5.0",
+            SYNOP + r"\.vlaue: unknown field; did you mean 'value'\?",
+        ),
+        (
+            'unit = "pJ"',
+            'unit = "pj"',
+            SYNOP + r"\.unit: 'pj' is not allowed; did you mean 'pJ'\? allowed: .*nJ",
+        ),
+        ('"per_term"', '"perterm"', SYNOP + r"\.scope: 'perterm' is not allowed; did you mean 'per_term'\?"),
+        (
+            '"measured"',
+            '"mesured"',
+            SYNOP + r"\.evidence: 'mesured' is not allowed; did you mean 'measured'\?",
+        ),
+        ("value = 5.0", 'value = "5"', SYNOP + r"\.value: '5' is not allowed: it should be .*number"),
+        (
+            "value = 5.0",
+            "value = -5.0",
+            SYNOP + r"\.value: -5\.0 is not allowed: .*greater than or equal to 0",
+        ),
+        ("value = 5.0", "value = nan", SYNOP + r"\.value: nan is not allowed: it should be "),
+        ("value = 5.0", "value = 5.0\nhigh = 4.0", SYNOP + r": low <= value <= high does not hold"),
+        ("value = 5.0\n", "", SYNOP + r": no number; give 'value'"),
+        ("value = 5.0", "value = 5.0\nunpublished = true", SYNOP + r": unpublished = true, but a number"),
+        ('scope = "per_term"\n', "", SYNOP + r": scope is missing"),
+        ('source = "paper"\n', "", SYNOP + r"\.source: missing"),
+        ('quantity = "energy', 'id = "x"\nquantity = "energy', SYNOP + r"\.id: unknown field"),
         ("value = 100", "value = 100\nunknown = true", r"limits\.neurons_per_core: give either"),
-        ("[limits.neurons", "[limit.neurons", r"limit: unknown key; did you mean 'limits'\?"),
-        ('"neuromorphic"', '"chip"', r"target\.kind is 'chip': .*allowed: cpu, fpga, gpu, neuromorphic, process"),
+        ("[limits.neurons", "[limit.neurons", r"limit: unknown field; did you mean 'limits'\?"),
+        (
+            '"neuromorphic"',
+            '"chip"',
+            r"target\.kind: 'chip' is not allowed; .*: cpu, fpga, gpu, neuromorphic, process",
+        ),
     ],
 )
 def test_wrong_files_say_field_value_and_what_is_allowed(write, old, new, message):

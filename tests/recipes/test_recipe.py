@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import load_recipe, parse_recipe, save_recipe
+from esl_neuro.recipes import load_recipe, parse_recipe, save_recipe
+from esl_neuro.recipes.sections import KINDS, DataSection, ExpectedSection, PublishedSection, TrainingSection
 from esl_neuro.resources import resource_names
-from esl_neuro.sections import KINDS, DataSection, ExpectedSection, PublishedSection, TrainingSection
 
 DOCUMENT = {
     "name": "small",

@@ -1,8 +1,8 @@
 """Networks whose forward pass is the integer program of a chip, and which learn in float units.
 
 Weights, thresholds and batch norm stay the float parameters that optimiser and structure learner know, under the same
-names. Every forward pass rounds them by the rules of :mod:`esl_neuro.rounding`; connections that do not exist stay
-exactly zero, and a connection whose weight rounds to zero can still learn to be more.
+names. Every forward pass rounds them by the rules of :mod:`esl_neuro.hardware.rounding`; connections that do not
+exist stay exactly zero, and a connection whose weight rounds to zero can still learn to be more.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic
-from esl_neuro.rounding import (
-    DECAY_ONE,
-    POTENTIAL_SHIFT,
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware.rounding import (
     SPIKES,
     InputFormat,
     bias_format,
@@ -32,7 +31,7 @@ from esl_neuro.rounding import (
     weight_exponent,
     wrapping_sum,
 )
-from esl_neuro.snn.integer import Constants, integer_lif, integer_readout, straight_through
+from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, straight_through
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
 from esl_neuro.snn.neurons import LIF, CubaLIF
 
@@ -55,7 +54,7 @@ class IntegerLIF(LIF):
         self.surrogate, self.surrogate_width = neurons.surrogate, neurons.surrogate_width
         self.raw_threshold = neurons.raw_threshold
 
-    def forward(self, sums: Tensor, bias: Tensor | None = None, constants: Constants | None = None) -> Tensor:
+    def forward(self, sums: Tensor, bias: Tensor | None = None, constants: LayerConstants | None = None) -> Tensor:
         """Return spikes, shape (steps, batch, ...), of weighted sums of whole numbers."""
         if constants is None:
             raise TypeError("the neurons of a quantised network need the constants of their layer")
@@ -74,7 +73,7 @@ class Integers:
         Shift of the weighted sums; a negative one shifts right, rounding down.
     factor : float
         Integer weight per unit of the float weight.
-    constants : Constants
+    constants : LayerConstants
         Those of the neurons.
     exact_in_single : bool
         Whether single precision holds every sum of weights times payloads.
@@ -83,7 +82,7 @@ class Integers:
     weights: Tensor
     weight_exp: int
     factor: float
-    constants: Constants
+    constants: LayerConstants
     exact_in_single: bool
 
 
@@ -212,10 +211,10 @@ class QuantisedNetwork(nn.Sequential):
         if not isinstance(neurons, IntegerLIF):
             # A readout forgets nothing, and fires, if it must, as late as the chip can.
             vth = weight.new_full((), 2**arithmetic.threshold_bits - 1, dtype=torch.float64)
-            constants = Constants(0.0, float(DECAY_ONE), vth, drive, scale)
+            constants = LayerConstants(0.0, float(DECAY_ONE), vth, drive, scale)
         else:
             vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
-            constants = Constants(*_kept(neurons), vth, drive, scale)
+            constants = LayerConstants(*_kept(neurons, self.arithmetic), vth, drive, scale)
         exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
         return Integers(weights, exponent, factor, constants, exact)
 
@@ -225,7 +224,7 @@ class QuantisedNetwork(nn.Sequential):
         thresholds, steps_kept = (0.0, 0.0), 1.0
         if isinstance(neurons, IntegerLIF):
             thresholds = float(neurons.threshold.min()), float(neurons.threshold.max())
-            steps_kept = DECAY_ONE / (DECAY_ONE - _kept(neurons)[0])
+            steps_kept = DECAY_ONE / (DECAY_ONE - _kept(neurons, self.arithmetic)[0])
         arriving = stage.payload.largest * stage.pooled
         room = (wrapping_sum(self.arithmetic) / steps_kept - 1) / arriving
         factor = self.arithmetic.weight_max / (largest_weight * stage.pooled or 1.0)
@@ -250,7 +249,7 @@ class QuantisedNetwork(nn.Sequential):
             if not isinstance(layer, BatchNorm2d | IntegerLIF):
                 network.add_module(name, copy.deepcopy(layer))
             elif isinstance(layer, IntegerLIF):
-                network.add_module(name, _float_neurons(layer))
+                network.add_module(name, _float_neurons(layer, self.arithmetic))
         for stage in self.stages:
             _, bias = self._folded(stage)
             integers = self.integers(stage)
@@ -267,51 +266,77 @@ class QuantisedNetwork(nn.Sequential):
         return network
 
 
+class _Chain:
+    """The stages of a chain, layer by layer; ``findings`` name what has no place where it stands."""
+
+    def __init__(self, network: nn.Sequential, inputs: InputFormat) -> None:
+        self.network, self.inputs = network, inputs
+        self.stages: list[Stage] = []
+        self.after: list[str] = []  # the layers behind the last stage
+        self.findings: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.before: list[str] = []
+        self.pooled = 1
+        self.connection: str | None = None  # one whose neurons have not come yet
+        self.norm: str | None = None
+
+    def add(self, name: str, layer: nn.Module) -> None:
+        """Take the next layer."""
+        waiting = self.connection is not None
+        opens = not waiting and not self.after
+        if isinstance(layer, IntegerLIF) and waiting:
+            self._refuse_filtered_bias(layer)
+            self.close(name)
+        elif isinstance(layer, Vote) and (waiting or self.stages):
+            self.close(None)
+            self.after.append(name)
+        elif isinstance(layer, Flatten) and opens:
+            self.before.append(name)
+        elif isinstance(layer, AvgPool2d) and opens and _plain_pool(layer):
+            self.before.append(name)
+            self.pooled *= _window(layer)
+        elif isinstance(layer, nn.Linear | nn.Conv2d) and opens:
+            self.connection = name
+        elif isinstance(layer, BatchNorm2d) and waiting and self.norm is None:
+            self.norm = name
+        else:
+            self.findings.append(f"'{name}' ({type(layer).__name__}) has no integer form where it stands")
+
+    def close(self, neurons: str | None) -> None:
+        """End the stage, with these neurons or as a readout."""
+        if self.connection is not None:
+            payload = SPIKES if self.stages else self.inputs
+            stage = Stage(tuple(self.before), self.connection, self.norm, neurons, payload, self.pooled)
+            self.stages.append(stage)
+        else:
+            self.findings += [f"'{name}' has no weighted layer behind it" for name in self.before]
+        self._begin()
+
+    def _refuse_filtered_bias(self, neurons: IntegerLIF) -> None:
+        assert self.connection is not None
+        biased = self.norm is not None or self.network.get_submodule(self.connection).bias is not None
+        if neurons.tau_syn and biased:
+            self.findings.append(
+                f"'{self.connection}': a bias into a synaptic filter has no integer form; leave it away"
+            )
+
+
 def _stages(network: nn.Sequential, inputs: InputFormat) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
     """Split a chain into stages and the layers behind the last one; refuse by name what has no place there."""
-    stages: list[Stage] = []
-    findings: list[str] = []
-    before: list[str] = []
-    pooled = 1
-    waiting: str | None = None  # a connection whose neurons have not come yet
-    norm: str | None = None
-
-    def close(neurons: str | None) -> None:
-        nonlocal before, pooled, waiting, norm
-        if waiting is not None:
-            payload = SPIKES if stages else inputs
-            stages.append(Stage(tuple(before), waiting, norm, neurons, payload, pooled))
-        before, pooled, waiting, norm = [], 1, None, None
-
-    children = [(name, layer) for name, layer in network.named_children() if not isinstance(layer, nn.Dropout)]
-    after: list[str] = []
-    for name, layer in children:
-        if isinstance(layer, IntegerLIF) and waiting is not None:
-            if layer.tau_syn and (norm is not None or network.get_submodule(waiting).bias is not None):
-                findings.append(f"'{waiting}': a bias into a synaptic filter has no integer form; leave it away")
-            close(name)
-        elif isinstance(layer, Vote) and (waiting is not None or stages):
-            close(None)
-            after.append(name)
-        elif waiting is None and not after and isinstance(layer, Flatten):
-            before.append(name)
-        elif waiting is None and not after and isinstance(layer, AvgPool2d) and _plain_pool(layer):
-            before.append(name)
-            pooled *= _window(layer)
-        elif waiting is None and not after and isinstance(layer, nn.Linear | nn.Conv2d):
-            waiting = name
-        elif waiting is not None and norm is None and isinstance(layer, BatchNorm2d):
-            norm = name
-        else:
-            findings.append(f"'{name}' ({type(layer).__name__}) has no integer form where it stands")
-    close(None)
-    if findings or not stages or before:
-        findings += [] if stages else ["there is no weighted layer"]
+    chain = _Chain(network, inputs)
+    for name, layer in network.named_children():
+        if not isinstance(layer, nn.Dropout):
+            chain.add(name, layer)
+    chain.close(None)
+    findings = chain.findings + ([] if chain.stages else ["there is no weighted layer"])
+    if findings:
         raise BadInput(
             f"training.quantize: {'; '.join(findings)}; allowed: linear layers and convolutions, each with batch norm "
             "or without, then its neurons; average pools and flattens before them; a vote at the end"
         )
-    return tuple(stages), tuple(after)
+    return tuple(chain.stages), tuple(chain.after)
 
 
 def _once(signal: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -357,16 +382,16 @@ def _exact_in_single(weights: Tensor, arriving: int, arithmetic: Arithmetic) -> 
     return float(weights.double().abs().flatten(1).sum(1).max()) * arriving <= EXACT_SUM
 
 
-def _kept(neurons: IntegerLIF) -> tuple[float, float]:
+def _kept(neurons: IntegerLIF, arithmetic: Arithmetic) -> tuple[float, float]:
     """Return what remains of ``u`` and ``v`` after a step, in 1/4096."""
-    du = float(round_current_decay(np.asarray(1 - neurons.tau_syn)))
-    dv = float(round_potential_decay(np.asarray(1 - neurons.tau)))
+    du = float(round_current_decay(np.asarray(1 - neurons.tau_syn), arithmetic))
+    dv = float(round_potential_decay(np.asarray(1 - neurons.tau), arithmetic))
     return DECAY_ONE - (du + 1), DECAY_ONE - dv
 
 
-def _float_neurons(layer: IntegerLIF) -> LIF:
+def _float_neurons(layer: IntegerLIF, arithmetic: Arithmetic) -> LIF:
     """Float neurons with the rounded decays and the same thresholds."""
-    keep_u, keep_v = (kept / DECAY_ONE for kept in _kept(layer))
+    keep_u, keep_v = (kept / DECAY_ONE for kept in _kept(layer, arithmetic))
     shape, name = tuple(layer.raw_threshold.shape), layer.surrogate.__name__
     learned = layer.raw_threshold.requires_grad
     if layer.tau_syn:

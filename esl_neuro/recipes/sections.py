@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from esl_neuro.toml_tables import Table
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Density = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Section(BaseModel):
-    """Base of every section: no unknown fields, no silent conversion, read only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class Section(Table):
+    """A section of a recipe."""
 
 
 class DataSection(Section):
@@ -67,14 +67,14 @@ class LifSection(SpikingSection):
     """Leaky integrate-and-fire neurons (ESL-SNNs eqs. 7-9)."""
 
     neuron: Literal["lif"] = "lif"
-    tau: Share = Field(description="membrane decay factor per step")
+    tau: Fraction = Field(description="membrane decay factor per step")
 
 
 class CubaLifSection(SpikingSection):
     """LIF neurons behind exponential synapses."""
 
     neuron: Literal["cuba_lif"]
-    tau: Share = Field(description="membrane decay factor per step")
+    tau: Fraction = Field(description="membrane decay factor per step")
     tau_syn: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay factor of the synaptic current per step")
 
 
@@ -121,8 +121,8 @@ class EslSection(LearnerSection):
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
     distribution: str = "erdos_renyi"
-    end: Share = Field(default=0.75, description="share of all iterations after which the structure stays (T_end)")
-    alpha: Share = Field(default=0.3, description="share of connections replaced at the first update (eq. 2)")
+    end: Fraction = Field(default=0.75, description="share of all iterations after which the structure stays (T_end)")
+    alpha: Fraction = Field(default=0.3, description="share of connections replaced at the first update (eq. 2)")
     schedule: str = "cosine"
     update_every: Count = Field(default=100, description="iterations between updates (T_iter)")
     prune: str = "magnitude"
@@ -157,9 +157,9 @@ class SetSection(LearnerSection):
     learner: Literal["set"]
     density: Density | None = None
     epsilon: Positive | None = None
-    zeta: Share = 0.3
+    zeta: Fraction = 0.3
     update_every: Count = 500
-    end: Share = 1.0
+    end: Fraction = 1.0
 
 
 class RiglSection(LearnerSection):
@@ -168,9 +168,9 @@ class RiglSection(LearnerSection):
     learner: Literal["rigl"]
     density: Density = 0.1
     distribution: str = "erk"
-    alpha: Share = 0.3
+    alpha: Fraction = 0.3
     update_every: Count = 100
-    end: Share = 0.75
+    end: Fraction = 0.75
 
 
 class SparseMomentumSection(LearnerSection):
@@ -179,10 +179,10 @@ class SparseMomentumSection(LearnerSection):
     learner: Literal["sparse_momentum"]
     density: Density = 0.05
     distribution: str = "uniform"
-    alpha: Share = 0.5
+    alpha: Fraction = 0.5
     schedule: str = "cosine"
     update_every: Count = 600
-    end: Share = 1.0
+    end: Fraction = 1.0
 
 
 class DeepRSection(LearnerSection):
@@ -227,7 +227,7 @@ class StdsSection(LearnerSection):
     learner: Literal["stds"]
     width: NonNegative = 1.0
     rise: str = "sine"
-    end: Share = 1.0
+    end: Fraction = 1.0
 
 
 class AdmmSection(LearnerSection):
@@ -238,7 +238,7 @@ class AdmmSection(LearnerSection):
     distribution: str = "uniform"
     rho: Positive = 1e-2
     dual_every: Count = 100
-    end: Share = 0.5
+    end: Fraction = 0.5
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -250,13 +250,13 @@ class TrainingSection(Section):
     epochs: Count
     batch: Count
     loss: str = Field(default="tet", description="loss over the outputs of every step")
-    tet_lambda: Share = Field(default=0.0, description="share of TET's squared error, used by tet")
+    tet_lambda: Fraction = Field(default=0.0, description="share of TET's squared error, used by tet")
     optimiser: str = "adam"
     learning_rate: Positive
     rate_schedule: str = Field(default="cosine", description="course of the learning rate")
-    final_rate: Share = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
+    final_rate: Fraction = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
     weight_decay: NonNegative = 0.0
-    momentum: Share = Field(default=0.9, description="used by sgd")
+    momentum: Fraction = Field(default=0.9, description="used by sgd")
     seed: Annotated[int, Field(ge=0)]
     threads: Count = Field(description="processor threads; part of the recipe because sums depend on it")
     device: Literal["cpu", "cuda"] = "cpu"
@@ -278,14 +278,14 @@ class TrainingSection(Section):
 class ExpectedSection(Section):
     """What the recipe is expected to reach here, and who says so."""
 
-    test_accuracy: Share
+    test_accuracy: Fraction
     source: str
 
 
 class PublishedSection(Section):
     """What a paper reports for this experiment; nothing that was measured here."""
 
-    test_accuracy: Share
+    test_accuracy: Fraction
     source: str
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipe import Recipe
+from esl_neuro.recipes import Recipe
 from esl_neuro.sparsity import Learner, Rewirer
 from esl_neuro.training.checkpoint import Checkpoint
 from esl_neuro.training.run_folder import RunFolder
@@ -37,7 +37,7 @@ def source_of(recipe: Recipe) -> RunFolder | None:
     return source
 
 
-def take_over(source: RunFolder, recipe: Recipe, network: nn.Module, learner: Learner) -> None:
+def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: Learner) -> None:
     """Give network and learner what the best epoch of a run had.
 
     A learner that prunes and regrows begins its schedule anew, from the connections of that run; one with latent

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.resources import find_resource, parse_toml, read_toml
-from esl_neuro.sections import (
+from esl_neuro.recipes.sections import (
     KINDS,
     DataSection,
     ExpectedSection,
@@ -20,6 +19,8 @@ from esl_neuro.sections import (
     SparsitySection,
     TrainingSection,
 )
+from esl_neuro.resources import find_resource, parse_toml, read_toml
+from esl_neuro.toml_tables import explain_finding, validated
 
 SINGLE_SPIKE_ENCODING = "binary_single_spike"
 SINGLE_SPIKE_LOSS = "first_spike"
@@ -111,11 +112,7 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
 
 def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
     """Check a document and return the recipe; see :func:`load_recipe`."""
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        findings = "; ".join(_describe(finding) for finding in error.errors())
-        raise BadInput(f"{origin}: {findings}") from error
+    return validated(Recipe, document, origin, _explain)
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -135,26 +132,18 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     section[keys[-1]] = value
 
 
-def _describe(finding: Any) -> str:
+def _explain(finding: Any) -> str:
     place = [str(part) for part in finding["loc"]]
     section, kind = (place[0], place[1]) if len(place) > 1 and place[0] in KINDS else ("", "")
     if section:
         del place[1]  # the kind of the section is no field
-    field = ".".join(place)
     if finding["type"] == "union_tag_invalid":
         teller, kinds = KINDS[place[0]]
         given = finding["input"][teller]
-        return f"{field}.{teller}: {given!r} is unknown; {did_you_mean(str(given), kinds)}"
-    if finding["type"] == "extra_forbidden":
-        whose = f" of {KINDS[section][0]} '{kind}'" if section else ""
-        return f"{field}: unknown field{whose}; {did_you_mean(place[-1], _fields(place[:-1], kind))}"
-    if finding["type"] == "missing":
-        return f"{field}: missing"
-    message: str = finding["msg"].removeprefix("Value error, ")
-    if finding["type"] == "value_error":
-        return message
-    reason = message.removeprefix("Input ").removeprefix("String ").removeprefix("List ")
-    return f"{field}: {finding['input']!r} is not allowed: it {reason}"
+        return f"{'.'.join(place)}.{teller}: {given!r} is unknown; {did_you_mean(str(given), kinds)}"
+    unknown = finding["type"] == "extra_forbidden"
+    whose = f" of {KINDS[section][0]} '{kind}'" if section else ""
+    return explain_finding(finding, place, _fields(place[:-1], kind) if unknown else (), whose)
 
 
 def _fields(place: list[str], kind: str) -> list[str]:

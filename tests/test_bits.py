@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.backends.bits import ROWS, count_bits, lowest_bit, merge_rows, nonzero_bits
+from esl_neuro.bits import ROWS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.compiled import compiled_for_threads
 
 words = st.integers(0, 2**64 - 1)

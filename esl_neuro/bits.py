@@ -1,7 +1,7 @@
 """What compiled loops cannot say in Python: tests of many bytes at once, and the bits of a word.
 
 Each function becomes one or a few instructions of any processor. numba does not see changes in this file: after one,
-delete what it has kept (``esl_neuro/backends/__pycache__``).
+delete what it has kept (``__pycache__`` in ``esl_neuro/backends`` and ``esl_neuro/energy``).
 """
 
 from __future__ import annotations

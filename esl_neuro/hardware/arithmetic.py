@@ -1,0 +1,79 @@
+"""The integer formats of a chip's neuron model."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from esl_neuro.toml_tables import Table
+
+# What Lava 0.10.0 `fixed_pt` computes with, and with it every simulator here.
+DECAY_BITS = 12
+DECAY_ONE: int = 2**DECAY_BITS  # decays are multiples of 1 / 4096
+POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
+POTENTIAL_BITS = 24
+HALF_RANGE: int = 2 ** (POTENTIAL_BITS - 1)  # u wraps at +-2**23, v saturates just below
+
+
+class Arithmetic(Table):
+    """Integer formats of the neuron model of a chip; ``*_bits`` include the sign where there is one.
+
+    Attributes
+    ----------
+    weight_min, weight_max, weight_step : int
+        Weights are the multiples of the step in this range.
+    weight_exp_min, weight_exp_max : int
+        Weighted sums are shifted left by an exponent in this range; a negative one shifts right.
+    decay_bits : int
+        Decays are the multiples of ``2**-decay_bits``. A program writes them in 1/4096, so that 12 bits are the most.
+    threshold_bits : int
+        Thresholds are unsigned.
+    bias_mantissa_bits, bias_exponent_bits : int
+        A bias is a signed mantissa, shifted left by an unsigned exponent.
+    potential_bits : int
+        Synaptic current and membrane potential, signed.
+    source : str
+        Where the formats are described.
+    """
+
+    weight_min: int
+    weight_max: int = Field(gt=0)
+    weight_step: int = Field(gt=0)
+    weight_exp_min: int = Field(le=0)
+    weight_exp_max: int = Field(ge=0)
+    decay_bits: int = Field(gt=0, le=DECAY_BITS)
+    threshold_bits: int = Field(gt=0)
+    bias_mantissa_bits: int = Field(gt=0)
+    bias_exponent_bits: int = Field(gt=0)
+    potential_bits: int = Field(gt=POTENTIAL_SHIFT)
+    source: str
+
+    @model_validator(mode="after")
+    def _ends_are_weights(self) -> Arithmetic:
+        for name in ("weight_min", "weight_max"):
+            value = getattr(self, name)
+            if value % self.weight_step:
+                raise ValueError(f"{name} is {value}, no multiple of weight_step, {self.weight_step}")
+        return self
+
+    @property
+    def decay_step(self) -> int:
+        """Distance of two decays, in 1/4096."""
+        return int(2 ** (DECAY_BITS - self.decay_bits))
+
+    @property
+    def ranges(self) -> dict[str, tuple[int, int, int]]:
+        """Smallest value, largest value and distance of two values of each quantity of a program.
+
+        ``du = -1`` is a synaptic current without decay: no value of the chip's register, but Lava computes it, and it
+        is what Lava's own file format writes for that case.
+        """
+        bias = 2 ** (self.bias_mantissa_bits - 1) - 1
+        return {
+            "weights": (self.weight_min, self.weight_max, self.weight_step),
+            "weight_exp": (self.weight_exp_min, self.weight_exp_max, 1),
+            "du": (-1, DECAY_ONE - 1, self.decay_step),
+            "dv": (0, DECAY_ONE - self.decay_step, self.decay_step),
+            "vth": (0, 2**self.threshold_bits - 1, 1),
+            "bias_mant": (-bias, bias, 1),
+            "bias_exp": (0, 2**self.bias_exponent_bits - 1, 1),
+        }

@@ -1,0 +1,168 @@
+"""Chips and processors as data: limits, arithmetic and energy constants read from ``hw_targets/*.toml``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.hardware.arithmetic import Arithmetic
+from esl_neuro.hardware.constants import EVIDENCE, Constant
+from esl_neuro.resources import find_resource, read_toml, resource_names
+from esl_neuro.toml_tables import Table, explain_finding, one_of, validated
+
+KIND = "hw_targets"
+
+TARGET_KINDS = ("neuromorphic", "gpu", "cpu", "fpga", "process")
+PROCESSORS = ("gpu", "cpu")  # kinds that run dense kernels
+
+
+class Limit(Table):
+    """One limit of a chip.
+
+    Attributes
+    ----------
+    value : int, float or None
+        The limit, in ``unit``; None where ``unknown`` is true.
+    unknown : bool
+        True if the maker has not published it.
+    unit, source, evidence : str
+        What is counted, where it is printed, and the grade (one of :data:`EVIDENCE`).
+    """
+
+    value: int | float | None = Field(default=None, ge=0)
+    unknown: bool = False
+    unit: str
+    source: str
+    evidence: Annotated[str, AfterValidator(one_of(EVIDENCE))]
+
+    @model_validator(mode="after")
+    def _is_known_or_not(self) -> Limit:
+        if self.unknown == (self.value is not None):
+            raise ValueError("give either 'value' or 'unknown = true'")
+        return self
+
+
+class TargetInfo(Table):
+    """The ``[target]`` table.
+
+    Attributes
+    ----------
+    name, title : str
+        Short name, as in constant ids, and full name.
+    kind : str
+        One of :data:`TARGET_KINDS`; a ``"process"`` is a technology without a chip.
+    process : str
+        Process node, as the maker names it.
+    year : int
+        Year of publication.
+    source : str
+        Where the chip is described.
+    price_models : list of str
+        Names of :data:`esl_neuro.energy.prices.PRICE_MODELS` that price this chip, the one that represents it first.
+    proxy : str or None
+        Another target that stands in where this one has no published prices.
+    note : str or None
+        What a reader of any figure of this target must know.
+    """
+
+    name: str
+    title: str
+    kind: Annotated[str, AfterValidator(one_of(TARGET_KINDS))]
+    process: str
+    year: int
+    source: str
+    price_models: list[str] = Field(default_factory=list)
+    proxy: str | None = None
+    note: str | None = None
+
+
+class HardwareTarget(Table):
+    """Everything known about one chip or processor: one file of ``hw_targets/``.
+
+    Attributes
+    ----------
+    target : TargetInfo
+        Who it is.
+    limits : dict of str to Limit
+        What fits, such as ``neurons_per_core``.
+    arithmetic : Arithmetic or None
+        Integer formats; None where no compiler needs them.
+    constants : dict of str to Constant
+        Energy, power and rate figures.
+    """
+
+    target: TargetInfo
+    limits: dict[str, Limit] = Field(default_factory=dict)
+    arithmetic: Arithmetic | None = None
+    constants: dict[str, Constant] = Field(default_factory=dict)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Give each constant its full id."""
+        for key, constant in self.constants.items():
+            constant._id = f"{self.target.name}.{key}"
+
+    @property
+    def name(self) -> str:
+        """Short name of the target."""
+        return self.target.name
+
+    def constant(self, key: str) -> Constant:
+        """Return a constant by its name.
+
+        Raises
+        ------
+        BadInput
+            If the file of the target has no such constant.
+        """
+        if key not in self.constants:
+            raise BadInput(
+                f"hardware target '{self.name}': constant '{key}' is missing; {did_you_mean(key, self.constants)}"
+            )
+        return self.constants[key]
+
+
+def load_target(name_or_path: str) -> HardwareTarget:
+    """Read a hardware target by name, or from the user's own TOML file.
+
+    Raises
+    ------
+    BadInput
+        If there is no such file, or if anything in it is wrong; the message has every finding at once.
+    """
+    path = find_resource(KIND, name_or_path)
+    document = read_toml(path)
+    return validated(HardwareTarget, document, str(path), _explain)
+
+
+def arithmetic_of(target: HardwareTarget) -> Arithmetic:
+    """Return the integer formats of a target.
+
+    Raises
+    ------
+    BadInput
+        If it declares none.
+    """
+    if target.arithmetic is None:
+        able = [name for name in resource_names(KIND) if load_target(name).arithmetic is not None]
+        raise BadInput(
+            f"hardware target '{target.name}' has no [arithmetic]; allowed: {', '.join(able)}, "
+            "or a TOML file of your own that has one"
+        )
+    return target.arithmetic
+
+
+_TABLES: dict[str, type[Table]] = {
+    "target": TargetInfo,
+    "limits": Limit,
+    "arithmetic": Arithmetic,
+    "constants": Constant,
+}
+
+
+def _explain(finding: Any) -> str:
+    # A number that may be whole or not is a union, whose parts pydantic adds to the place.
+    place = [str(part) for part in finding["loc"] if part not in ("int", "float")]
+    table = _TABLES.get(place[0], HardwareTarget) if len(place) > 1 else HardwareTarget
+    return explain_finding(finding, place, table.model_fields)

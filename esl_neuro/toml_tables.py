@@ -1,0 +1,85 @@
+"""Tables of TOML files: what all of them have in common, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from esl_neuro.errors import BadInput, did_you_mean
+
+
+class Table(BaseModel):
+    """A TOML table: no unknown fields, no silent conversion, read only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Table)
+
+
+def one_of(allowed: Iterable[str]) -> Callable[[str], str]:
+    """Return a validator that allows these words, and proposes one that is close to any other."""
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(did_you_mean(value, allowed))
+        return value
+
+    return check
+
+
+def validated(model: type[Model], document: dict[str, Any], origin: str, explain: Callable[[Any], str]) -> Model:
+    """Read a document as a table.
+
+    Parameters
+    ----------
+    model : type of Table
+        What it should be.
+    document : dict
+        What the TOML file holds.
+    origin : str
+        Where it comes from, for the message.
+    explain : callable
+        Says one finding of pydantic in the words of the file; see :func:`explain_finding`.
+
+    Raises
+    ------
+    BadInput
+        With every finding at once.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise BadInput(f"{origin}: {'; '.join(map(explain, error.errors()))}") from error
+
+
+def explain_finding(finding: Any, place: Sequence[str], fields: Iterable[str], whose: str = "") -> str:
+    """Say one finding of pydantic in the words of a TOML file: field, value, what is allowed.
+
+    Parameters
+    ----------
+    finding : dict
+        As pydantic returns it.
+    place : sequence of str
+        Tables and field, from the outermost in.
+    fields : iterable of str
+        Those that the table has, for a field that it does not have.
+    whose : str
+        Of what an unknown field is none, such as ``" of neuron 'if'"``.
+    """
+    field, given = ".".join(place), finding["input"]
+    if finding["type"] == "extra_forbidden":
+        return f"{field}: unknown field{whose}; {did_you_mean(place[-1], fields)}"
+    if finding["type"] == "missing":
+        return f"{field}: missing, add it"
+    message = str(finding["msg"])
+    if finding["type"] == "value_error":
+        message = message.removeprefix("Value error, ")
+        if not field:
+            return message
+        return f"{field}: {message}" if isinstance(given, dict) else f"{field}: {given!r} is not allowed; {message}"
+    for subject in ("Input ", "String ", "List "):
+        message = message.removeprefix(subject)
+    return f"{field}: {given!r} is not allowed: it {message}"

@@ -1,0 +1,173 @@
+"""A chip with other registers is a TOML file: nothing of the compiler or the simulators knows Loihi's widths."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import nir
+import numpy as np
+import pytest
+
+from esl_neuro.backends.integer import run_integer
+from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.compile import compile_graph
+from esl_neuro.compiler.program import Program, differences
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import arithmetic_of, load_target
+from esl_neuro.resources import find_resource
+
+STEPS, LINES, NEURONS = 6, 12, 9
+LOIHI2 = load_target("loihi2")
+
+
+@pytest.fixture
+def chip(tmp_path):
+    """Make a chip like Loihi 2, with some registers of other widths."""
+
+    def make(**registers):
+        text = find_resource("hw_targets", "loihi2").read_text(encoding="utf-8").replace('"loihi2"', '"other"')
+        for name, value in registers.items():
+            before = f"\n{name} = {getattr(LOIHI2.arithmetic, name)}\n"
+            assert text.count(before) == 1
+            text = text.replace(before, f"\n{name} = {value}\n")
+        path = tmp_path / "other.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_target(str(path))
+
+    return make
+
+
+def graph(seed=0):
+    """Two layers of CUBA-LIF neurons with large biases."""
+    rng = np.random.default_rng(seed)
+    nodes, edges, before = {"input": nir.Input({"input": np.array([LINES])})}, [], "input"
+    for index, (size, sources) in enumerate([(NEURONS, LINES), (4, NEURONS)]):
+        nodes[f"fc{index}"] = nir.Linear(rng.normal(0, 0.4, (size, sources)))
+        nodes[f"lif{index}"] = nir.CubaLIF(
+            tau_syn=rng.uniform(2e-3, 6e-3, size),
+            tau_mem=rng.uniform(2e-3, 9e-3, size),
+            r=np.full(size, 3.0),
+            v_leak=rng.uniform(0, 9, size),
+            v_threshold=rng.uniform(0.3, 1, size),
+            w_in=np.full(size, 2.0),
+        )
+        edges += [(before, f"fc{index}"), (f"fc{index}", f"lif{index}")]
+        before = f"lif{index}"
+    nodes["output"] = nir.Output({"output": np.array([4])})
+    return nir.NIRGraph(nodes, [*edges, (before, "output")])
+
+
+def compiled(target):
+    return compile_graph(graph(), target, STEPS, 1e-3).program
+
+
+NARROWER = {
+    "weight_min": {"weight_min": -32},
+    "weight_max": {"weight_max": 30},
+    "weight_step": {"weight_step": 4, "weight_min": -252, "weight_max": 252},
+    "decay_bits": {"decay_bits": 5},
+    "threshold_bits": {"threshold_bits": 7},
+    "bias_mantissa_bits": {"bias_mantissa_bits": 5},
+    "bias_exponent_bits": {"bias_exponent_bits": 1},
+    "all": {"weight_min": -16, "weight_max": 16, "decay_bits": 4, "threshold_bits": 9, "bias_mantissa_bits": 8},
+}
+
+
+@pytest.mark.parametrize("registers", NARROWER.values(), ids=NARROWER)
+def test_numbers_are_rounded_to_what_the_registers_of_the_target_hold(chip, registers):
+    target = chip(**registers)
+    program = compiled(target)
+    formats = program.formats
+    assert differences(program, compiled(LOIHI2)) != ["target", "arithmetic"]
+    for connection in program.connections:
+        values = connection.weights.data
+        assert formats.weight_min <= values.min()
+        assert values.max() <= formats.weight_max
+        assert (values % formats.weight_step == 0).all()
+    for group in program.groups:
+        # 1/4096 times this is a multiple of the smallest decay of the chip.
+        assert ((group.du + 1) % 2 ** (12 - formats.decay_bits) == 0).all()
+        assert (group.dv % 2 ** (12 - formats.decay_bits) == 0).all()
+        assert group.vth.max() < 2**formats.threshold_bits
+        assert abs(group.bias_mant).max() < 2 ** (formats.bias_mantissa_bits - 1)
+        assert group.bias_exp.max() < 2**formats.bias_exponent_bits
+    validate(program)
+    run_integer(program, np.ones((1, STEPS, LINES), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("registers", "quantity", "allowed"),
+    [
+        ({"weight_max": 30}, "weights", "even, from -254 to 30"),
+        ({"weight_step": 4, "weight_min": -252, "weight_max": 252}, "weights", "in steps of 4, from -252 to 252"),
+        ({"decay_bits": 5}, "du", "in steps of 128, from -1 to 4095"),
+        ({"decay_bits": 5}, "dv", "in steps of 128, from 0 to 3968"),
+        ({"threshold_bits": 6}, "vth", "from 0 to 63"),
+        ({"bias_mantissa_bits": 5}, "bias_mant", "from -15 to 15"),
+        ({"bias_exponent_bits": 1}, "bias_exp", "from 0 to 1"),
+    ],
+)
+def test_a_program_for_loihi_is_refused_where_its_numbers_are_too_wide(chip, registers, quantity, allowed):
+    program = compiled(LOIHI2)
+    validate(program)
+    with pytest.raises(BadInput) as caught:
+        validate(replace(program, target="other", arithmetic=arithmetic_of(chip(**registers))))
+    assert f"{quantity}: " in str(caught.value)
+    assert f"allowed: {allowed} (registers of 'other')" in str(caught.value)
+
+
+def test_weight_exponents_stay_within_those_of_the_target(chip):
+    strong = graph()
+    strong.nodes["lif0"].v_threshold = np.full(NEURONS, 4000.0)  # far above the weights
+    assert compile_graph(strong, LOIHI2, STEPS, 1e-3).program.connections[0].weight_exp < -1
+    narrow = chip(weight_exp_min=-1, weight_exp_max=1)
+    program = compile_graph(strong, narrow, STEPS, 1e-3).program
+    assert program.connections[0].weight_exp == -1
+    with pytest.raises(BadInput, match="weight_exp is -3; allowed: from -1 to 1"):
+        validate(replace(program, connections=(replace(program.connections[0], weight_exp=-3), program.connections[1])))
+
+
+def test_wider_registers_are_refused_where_a_number_needs_them(chip):
+    wide = compiled(chip(weight_max=1000, weight_min=-1000))
+    with pytest.raises(BadInput, match=r"allowed: even, from -254 to 254 \(simulators\)"):
+        validate(wide)
+
+
+@pytest.mark.parametrize("bits", [20, 32])
+def test_potentials_of_another_width_are_refused_by_the_simulators(chip, bits):
+    with pytest.raises(BadInput, match=f"'other' has currents and potentials of {bits} bits; the simulators.* 24"):
+        validate(compiled(chip(potential_bits=bits)))
+
+
+def test_more_decay_bits_than_a_program_writes_are_refused(chip):
+    with pytest.raises(BadInput, match="decay_bits: 16 is not allowed: it should be less than or equal to 12"):
+        chip(decay_bits=16)
+
+
+def test_an_end_of_the_range_that_is_no_weight_is_refused(chip):
+    with pytest.raises(BadInput, match="weight_max is 254, no multiple of weight_step, 4"):
+        chip(weight_step=4, weight_min=-252)
+
+
+def test_a_saved_program_keeps_the_registers_it_was_compiled_for(chip, tmp_path):
+    program = compiled(chip(threshold_bits=7))
+    program.save(tmp_path)
+    again = Program.load(tmp_path)
+    assert differences(program, again) == []
+    assert again.formats == program.formats
+    assert differences(program, replace(again, arithmetic=LOIHI2.arithmetic)) == ["arithmetic"]
+
+
+@pytest.mark.parametrize("target", ["loihi2", "loihi", "a file of the user's"])
+def test_a_program_saved_before_it_had_registers_has_those_of_loihi(tmp_path, target):
+    program = replace(compiled(LOIHI2), target=target)
+    program.save(tmp_path)
+    path = tmp_path / "program.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    del document["arithmetic"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    again = Program.load(tmp_path)
+    assert again.arithmetic is None
+    assert again.formats == load_target("loihi" if target == "loihi" else "loihi2").arithmetic
+    validate(again)
