@@ -13,10 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, READOUTS, Connection, Group, Program, Weights
 from esl_neuro.compiler.timing import TooFast, timing
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.nirgraph.kernel import Kernel
 
 # Registers of Loihi, smallest and largest value. du = -1 is a synaptic current without decay: no 12-bit value, but
 # Lava computes it, and it is what Lava's own file format writes for that case.

@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.kernel import Kernel
 
 IntArray = NDArray[np.int64]
 Weights: TypeAlias = "sp.csr_matrix | Kernel"

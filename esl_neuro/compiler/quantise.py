@@ -11,10 +11,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.network import FloatConnection, FloatGroup, Floats
+from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
 from esl_neuro.hardware import Arithmetic
+from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.nirgraph.linear_maps import Floats
 from esl_neuro.rounding import (
     DECAY_ONE,
     POTENTIAL_SHIFT,

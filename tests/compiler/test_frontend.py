@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.compiler.frontend import analyse, read_graph, read_network
-from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.frontend import analyse, read_network
 from esl_neuro.errors import BadInput
-from esl_neuro.time_step import time_step
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.nirgraph.time_step import time_step
 
 DT = 1e-3
 
@@ -503,7 +504,7 @@ def test_nested_graphs_are_unpacked(tmp_path):
     network = read_network(graph)
     assert [group.name for group in network.groups] == ["n2.deep.lif", "n4"]
     nir.write(tmp_path / "nested.nir", graph)
-    again = read_network(read_graph(tmp_path / "nested.nir"))
+    again = read_network(read_nir(tmp_path / "nested.nir"))
     assert [group.name for group in again.groups] == ["n2.deep.lif", "n4"]
 
 
@@ -578,7 +579,7 @@ def test_number_that_is_none_is_refused(place):
 def test_file_reads_back_as_the_same_layers(tmp_path):
     graph = chain(affine(bias=0.25), lif(), affine(2, 2), nir.IF(full(2, 1e3), full(2, 1), full(2, 0)))
     nir.write(tmp_path / "network.nir", graph)
-    for ours, again in zip(discretise(graph), discretise(read_graph(tmp_path / "network.nir")), strict=True):
+    for ours, again in zip(discretise(graph), discretise(read_nir(tmp_path / "network.nir")), strict=True):
         assert ours.name == again.name
         for field in ("weights", "bias", "du", "dv", "threshold"):
             assert np.array_equal(getattr(ours, field), getattr(again, field))
@@ -586,10 +587,10 @@ def test_file_reads_back_as_the_same_layers(tmp_path):
 
 def test_file_that_is_missing_or_no_nir_file_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no such file"):
-        read_graph(tmp_path / "network.nir")
+        read_nir(tmp_path / "network.nir")
     (tmp_path / "network.nir").write_text("not HDF5")
     with pytest.raises(BadInput, match="not a readable NIR file"):
-        read_graph(tmp_path / "network.nir")
+        read_nir(tmp_path / "network.nir")
 
 
 def test_a_layer_named_input_is_refused():

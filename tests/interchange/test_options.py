@@ -14,8 +14,8 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange import read_nir, to_nir, write_nir
-from esl_neuro.interchange.reference import simulate
 from esl_neuro.interchange.ties import lsb
+from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn import build_layers, neuron_layers
 from esl_neuro.snn.layers import Linear
 from esl_neuro.snn.neurons import LIF, lif_per_position
@@ -77,7 +77,7 @@ def integer_network(tau, seed):
 
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
 def test_tie_safe_thresholds_make_strict_and_non_strict_readers_agree(tau):
-    network, inputs = integer_network(tau, 0), random_spikes((6,), steps=8, batch=20).numpy()
+    network, inputs = integer_network(tau, 0), random_spikes((6,), steps=20, batch=8).numpy()  # 8 steps of 20 samples
     plain, safe = to_nir(network, 8), to_nir(network, 8, tie_safe=True)
     expected = simulate(plain, inputs).spikes
     assert any(np.any(simulate(non_strict(plain), inputs).spikes[name] != expected[name]) for name in expected)

@@ -19,13 +19,14 @@ ALLOWED = {
     "snn": {""},
     "sparsity": {""},
     "training": {"", "data", "snn", "sparsity"},
-    "interchange": {"", "snn"},
-    "compiler": {"", "data"},
-    "backends": {"", "compiler"},
-    "energy": {"", "compiler", "backends"},
+    "nirgraph": {""},
+    "interchange": {"", "snn", "nirgraph"},
+    "compiler": {"", "data", "nirgraph"},
+    "backends": {"", "nirgraph", "compiler"},
+    "energy": {"", "nirgraph", "compiler", "backends"},
     "report": {"", "compiler", "backends", "energy"},
 }
-WITHOUT_TORCH = ("data", "compiler", "backends", "energy", "report")
+WITHOUT_TORCH = ("data", "nirgraph", "compiler", "backends", "energy", "report")
 
 
 def imports(room: str) -> list[tuple[str, str]]:
