@@ -23,7 +23,7 @@ class Builder:
     def add(self, node, sources, shape, name=None):
         name = name or f"{type(node).__name__.lower()}{len(self.nodes)}"
         self.nodes[name] = node
-        self.edges += [(source, name) for source in dict.fromkeys(sources)]
+        self.edges += [(str(source), name) for source in dict.fromkeys(sources)]
         self.shapes[name] = tuple(int(size) for size in shape)
         return name
 

@@ -11,6 +11,7 @@ from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT
 from esl_neuro.compiler.timing import TooFast, latencies
 from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.linear_nodes import floats
 from esl_neuro.nirgraph.neuron_nodes import TIME_CONSTANTS, NeuronNode
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 
@@ -42,7 +43,7 @@ Reason = tuple[str, str]
 
 
 def _time_constants(node: Any, dt_s: float) -> list[Reason]:
-    shortest = {name: float(np.min(getattr(node, name))) for name in TIME_CONSTANTS if hasattr(node, name)}
+    shortest = {name: float(floats(node, name).min()) for name in TIME_CONSTANTS if hasattr(node, name)}
     return [
         ("time-constant", f"{name} has {tau_s:g} s, less than the time step {dt_s:g} s; take a shorter time step")
         for name, tau_s in shortest.items()

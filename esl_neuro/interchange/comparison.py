@@ -10,6 +10,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.nirgraph.order import loops
 from esl_neuro.nirgraph.simulation import Simulation
 
 OUTPUTS = "outputs"
@@ -193,9 +194,16 @@ def _cause(
         return "v_leak, which the reader may ignore"
     if np.unique(np.asarray(getattr(node, "v_threshold", 0.0))).size > 1:
         return "thresholds differ from neuron to neuron, which the reader may ignore (export them folded)"
+    if _has_bias_in_its_loop(graph, layer):
+        return "a bias in a loop: it is constant here, and in the reader begins when the loop first comes round"
     if sum(target == layer for _, target in graph.edges) > 1:
         return "a join: the reader may run this node before all inputs are there, and take those of the step before"
     return "unknown: its input or its integration differs before this step"
+
+
+def _has_bias_in_its_loop(graph: nir.NIRGraph, layer: str) -> bool:
+    looping = (loop for loop in loops(graph.nodes, graph.edges) if layer in loop)
+    return any(np.any(np.asarray(getattr(graph.nodes[name], "bias", 0.0)) != 0) for loop in looping for name in loop)
 
 
 def _missing(layer: str, cause: str) -> Divergence:

@@ -9,6 +9,7 @@ import h5py
 import nir
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.nirgraph.nesting import unpack
 
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version before ``v_reset`` and notes on nodes, at which sinabs and Rockpool fail."""
@@ -38,7 +39,7 @@ def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -
     if compatibility != "current":
         lost = [
             f"'{name}'"
-            for name, node in graph.nodes.items()
+            for name, node in unpack(graph)[0].items()
             if getattr(node, "v_reset", None) is not None
             if node.v_reset.any()
         ]
@@ -47,12 +48,18 @@ def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -
     nir.write(path, graph)
     if compatibility != "current":
         with h5py.File(path, "r+") as file:
-            for node in file["node/nodes"].values():
-                for later in ("v_reset", "metadata"):
-                    if later in node:
-                        del node[later]
+            _remove_later_fields(file["node"])
             del file["version"]
             file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
+
+
+def _remove_later_fields(graph: h5py.Group) -> None:
+    for node in graph["nodes"].values():
+        for later in ("v_reset", "metadata"):
+            if later in node:
+                del node[later]
+        if "nodes" in node:
+            _remove_later_fields(node)
 
 
 def read_nir(path: Path) -> nir.NIRGraph:

@@ -128,17 +128,3 @@ def test_files_for_older_readers_have_no_reset_potential(kind, tmp_path):
         assert not any("v_reset" in node for node in file["node/nodes"].values())
         assert file["version"][()] == b"1.0.4"
     assert_same_spikes(network, read_nir(tmp_path / "old.nir"), random_spikes(shape))
-
-
-def test_other_files_are_refused(tmp_path):
-    graph = to_nir(named("chain")[0], 6)
-    with pytest.raises(BadInput, match=r"allowed: 1\.0\.4, current"):
-        write_nir(tmp_path / "x.nir", graph, "1.0.3")
-    graph.nodes["lif1"].v_reset[:] = 0.5
-    with pytest.raises(BadInput, match="'lif1'"):
-        write_nir(tmp_path / "x.nir", graph, "1.0.4")
-    with pytest.raises(BadInput, match="no such file"):
-        read_nir(tmp_path / "none.nir")
-    (tmp_path / "text.nir").write_text("text")
-    with pytest.raises(BadInput, match="not a readable NIR file"):
-        read_nir(tmp_path / "text.nir")

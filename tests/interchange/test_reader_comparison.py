@@ -124,6 +124,17 @@ def test_another_start_is_recognised():
     assert compare(graph, ["lif1"], expected, arrays).differing == 0
 
 
+def test_a_bias_in_a_loop_is_recognised():
+    """A reader whose loop gives nothing before it first comes round, instead of its bias."""
+    graph = chain(v_threshold=0.9)
+    graph.nodes["back"] = nir.Affine(np.zeros((4, 4)), np.full(4, 0.5))
+    graph.edges += [("lif1", "back"), ("back", "lif1")]
+    expected = simulate(graph, inputs())
+    late = chain(v_threshold=0.9)
+    arrays = as_reader(expected) | resetting(late, start=0.0, reset=0.0)
+    assert "a bias in a loop" in compare(graph, ["lif1"], expected, arrays).divergence.cause
+
+
 def test_dropped_node_is_a_difference():
     expected = simulate(chain(), inputs())
     arrays = as_reader(expected)
