@@ -194,6 +194,12 @@ def test_everything_that_no_layer_does_is_named_at_once():
         assert part in str(caught.value)
 
 
+def test_neurons_that_feed_themselves_through_nothing_are_named():
+    graph = foreign({"cells": lif()}, [("input", "cells"), ("cells", "cells"), ("cells", "output")])
+    with pytest.raises(BadInput, match="the cycle of 'cells'"):
+        from_nir(graph)
+
+
 def test_time_step_may_be_given():
     graph = to_nir(named("chain")[0], 6, dt_s=1e-3)
     del graph.metadata["dt_s"]
