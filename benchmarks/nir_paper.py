@@ -24,10 +24,11 @@ from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.compiler.compile import compile_graph
-from esl_neuro.compiler.findings import errors
-from esl_neuro.compiler.frontend import analyse, read_graph
-from esl_neuro.compiler.reference import simulate
+from esl_neuro.compiler.float_groups import run_groups
+from esl_neuro.compiler.frontend import analyse
 from esl_neuro.hardware import load_target
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.findings import errors
 from esl_neuro.report.tables import table
 
 DT_S = 1e-4  # of the paper; sinabs, whose neurons have no time constants, counts in steps of 1
@@ -195,7 +196,7 @@ def dt_of(graph: nir.NIRGraph) -> float:
 
 def judge(path: Path, steps: int = STEPS, samples: int = SAMPLES) -> dict[str, Any]:
     """Compile a file and run it in both simulators, or say all that stands against it."""
-    graph, rng = read_graph(path), np.random.default_rng(0)
+    graph, rng = read_nir(path), np.random.default_rng(0)
     dt_s = dt_of(graph)
     network, findings = analyse(graph, dt_s)
     if network is None:
@@ -204,7 +205,7 @@ def judge(path: Path, steps: int = STEPS, samples: int = SAMPLES) -> dict[str, A
     draws = rng.random((samples, steps, program.input_size))
     for rate in RATES:
         inputs = (draws < rate).astype(np.uint8)
-        floats = simulate(network, inputs)
+        floats = run_groups(network, inputs)
         if all(floats.spikes[group.name].any() for group in network.groups if group.fires):
             break
     integer = run_integer(program, inputs, record_potentials=True)

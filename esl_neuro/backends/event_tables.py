@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.lif import GroupConstants
 from esl_neuro.bits import BYTES, WORDS
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.nirgraph.kernel import Kernel
 
 # The density from which on whole rows take less time, where the processor's cache holds them and where it does not.
 ROWS_FROM = 1 / 64

@@ -21,9 +21,9 @@ import scipy.sparse as sp
 from esl_neuro.backends.lava_conv import conv_arguments, conv_computes
 from esl_neuro.backends.lava_stream import Recording, Stream, run_stream
 from esl_neuro.backends.trace import Payloads, Trace
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.compiler.timing import Timing
+from esl_neuro.nirgraph.kernel import Kernel
 
 # More copies than these sizes cost more in arithmetic than they save in messages.
 COPIES_NEURONS = 2**15

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from esl_neuro.backends.validate import largest_sum
-from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.nirgraph.kernel import Kernel
 
 # Conv keeps its sizes and its number of groups in 8 bits, and its sums in 24.
 LARGEST_SIZE = 127

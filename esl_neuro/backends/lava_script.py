@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.lava_conv import conv_arguments, conv_computes
 from esl_neuro.backends.validate import validate
-from esl_neuro.compiler.findings import Finding
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.compiler.timing import timing
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.kernel import Kernel
 
 # Up to so many integers stand in the script itself, more in a file beside it.
 INLINE_INTEGERS = 2500

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.lava_conv import conv_computes
 from esl_neuro.backends.validate import validate
-from esl_neuro.compiler.findings import Finding
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.kernel import Kernel
 
 # The loader gives every bias this exponent.
 BIAS_EXP = 6

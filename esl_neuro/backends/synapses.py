@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiled import compiled_for_forks
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, IntArray
+from esl_neuro.nirgraph.kernel import Kernel
 
 Batch = NDArray[np.int32]
 

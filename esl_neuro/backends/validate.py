@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, READOUTS, Connection, Group, Program, Weights
 from esl_neuro.compiler.timing import TooFast, timing
 from esl_neuro.errors import BadInput, did_you_mean
@@ -26,6 +25,7 @@ from esl_neuro.hardware.arithmetic import (
     POTENTIAL_SHIFT,
     Arithmetic,
 )
+from esl_neuro.nirgraph.kernel import Kernel
 
 # What the simulators compute with: Lava 0.10.0 `fixed_pt`. The registers of a chip may be narrower.
 SIMULATED = Arithmetic(

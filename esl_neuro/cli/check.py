@@ -57,11 +57,11 @@ def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -
         If the file cannot be read, or the target compiles nothing.
     """
     from esl_neuro.compiler.check import check_graph
-    from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
+    from esl_neuro.nirgraph.files import read_nir
 
     chip, started = load_target(target), time.perf_counter()
-    checked = check_graph(read_graph(file), chip, steps, dt_s)
+    checked = check_graph(read_nir(file), chip, steps, dt_s)
     cost = {"seconds": time.perf_counter() - started, "peak_memory_gib": peak_memory_gib()}
     return {"file": str(file), "target": chip.name, **asdict(checked), **cost}
 

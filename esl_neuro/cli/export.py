@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from esl_neuro.data import Dataset
     from esl_neuro.hardware import HardwareTarget
     from esl_neuro.interchange.writing import Thresholds
+    from esl_neuro.nirgraph.files import read_nir
     from esl_neuro.recipes import Recipe
     from esl_neuro.snn.integer_network import QuantisedNetwork
 
@@ -209,7 +210,6 @@ def _compile(
     A network of single spikes has no steps of its own: the time step says how many, and when its inputs arrive.
     """
     from esl_neuro.compiler.compile import compile_any_size, compile_graph, input_payload
-    from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.data.encodings import ENCODINGS
     from esl_neuro.interchange import to_nir, write_nir
     from esl_neuro.interchange.single_spikes import arrival_steps, steps_needed
@@ -230,7 +230,7 @@ def _compile(
         tie_safe=options.tie_safe,
     )
     write_nir(folder / "model.nir", graph, options.compatibility)
-    graph = read_graph(folder / "model.nir")
+    graph = read_nir(folder / "model.nir")
     encoding = ENCODINGS[recipe.data.encoding]
     bits = (options.input_bits or recipe.training.input_bits) if encoding.signal == "graded" else 1
     payload = input_payload(bits, 1.0 if encoding.timed else None)  # counts of events are payloads already
@@ -282,10 +282,10 @@ def _calibrate(
 
     from esl_neuro.backends.integer import run_integer
     from esl_neuro.compiler.calibrate import search_scalings
-    from esl_neuro.compiler.findings import refuse_unsupported
     from esl_neuro.compiler.frontend import analyse
     from esl_neuro.data.inputs import evaluation_inputs
     from esl_neuro.hardware import arithmetic_of
+    from esl_neuro.nirgraph.findings import refuse_unsupported
 
     float_network, findings = analyse(graph)
     refuse_unsupported(findings)

@@ -47,14 +47,14 @@ def _compile(case: Case, file: Path) -> tuple[Program, Any]:
     import numpy as np
 
     from esl_neuro.compiler.compile import compile_any_size
-    from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
+    from esl_neuro.nirgraph.files import read_nir
 
     if not np.isin(case.inputs, (0, 1)).all():
         raise BadInput("graded inputs become payloads only in 'esl-neuro export'")
-    steps, samples = case.inputs.shape[:2]
-    program = compile_any_size(read_graph(file), load_target(TARGET), steps, case.graph.metadata["dt_s"]).program
-    return program, case.inputs.swapaxes(0, 1).reshape(samples, steps, -1).astype(np.uint8)
+    samples, steps = case.inputs.shape[:2]
+    program = compile_any_size(read_nir(file), load_target(TARGET), steps, case.graph.metadata["dt_s"]).program
+    return program, case.inputs.reshape(samples, steps, -1).astype(np.uint8)
 
 
 def _demand_spikes(program: Program, spikes: dict[str, Any]) -> None:

@@ -207,11 +207,11 @@ def _export_of(path: Path) -> Path:
 def _compile(path: Path, activity: Activity) -> Program:
     """Compile a NIR file, whether or not it fits on a chip; values that are no spikes become payloads of 8 bits."""
     from esl_neuro.compiler.compile import compile_any_size
-    from esl_neuro.compiler.findings import errors
-    from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
+    from esl_neuro.nirgraph.files import read_nir
+    from esl_neuro.nirgraph.findings import errors
 
-    graph = read_graph(path)
+    graph = read_nir(path)
     given = None if activity.spikes is None else _read_spikes(activity.spikes)
     steps = activity.steps or graph.metadata.get("steps") if given is None else given.shape[1]
     if not steps:

@@ -42,7 +42,7 @@ def verify_export(folder: Path, names: tuple[str, ...] = ()) -> dict[str, Any]:
     chosen = names or installed(default_folder())
     if not chosen:
         return {"file": str(folder / "model.nir"), "readers": []}
-    file, payloads = folder / "model.nir", read_trace(folder / GOLDEN).input_spikes.swapaxes(0, 1)
+    file, payloads = folder / "model.nir", read_trace(folder / GOLDEN).input_spikes
     try:
         return verify_file(file, chosen, inputs=payloads / read_bundle(folder).program.input_scale)
     except CheckFailed as quiet:

@@ -121,15 +121,15 @@ def recompile(folder: Path) -> list[str]:
     """Compile the NIR graph of an export anew and return the names of what differs from the stored program."""
     from esl_neuro.compiler.bundle import read_bundle
     from esl_neuro.compiler.compile import compile_any_size
-    from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.compiler.program import differences
     from esl_neuro.compiler.quantise import Scaling
     from esl_neuro.hardware import load_target
+    from esl_neuro.nirgraph.files import read_nir
 
     bundle = read_bundle(folder)
     stored = bundle.program
     again = compile_any_size(
-        read_graph(bundle.graph_path),
+        read_nir(bundle.graph_path),
         load_target(stored.target),
         stored.steps,
         input_bits=stored.input_bits,

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.compile import quantise_network
-from esl_neuro.compiler.findings import WARNING, Finding
-from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.linear_maps import apply
+from esl_neuro.compiler.float_groups import FloatTrace, run_groups
 from esl_neuro.compiler.network import FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, Weights
 from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, Payload, Scaling
-from esl_neuro.compiler.reference import FloatTrace, simulate
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.hardware.arithmetic import DECAY_BITS, DECAY_ONE, HALF_RANGE, POTENTIAL_SHIFT
+from esl_neuro.nirgraph.findings import WARNING, Finding
+from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.nirgraph.linear_maps import apply
 
 
 class Ran(Protocol):
@@ -114,7 +114,7 @@ def search_scalings(
     candidates : sequence of Scaling
         What to try; the first one is the default.
     """
-    wanted, fed = simulate(network, inputs), payloads(inputs, payload)
+    wanted, fed = run_groups(network, inputs), payloads(inputs, payload)
     chosen: dict[str, Scaling] = {}
     results = []
     for group in network.groups:
@@ -229,7 +229,7 @@ def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) ->
 def rounded_network(network: FloatNetwork, program: Program, layers: frozenset[str]) -> FloatNetwork:
     """Return the network with the numbers of some layers as they are in the program, the others as they were.
 
-    Run by :func:`~esl_neuro.compiler.reference.simulate` this is what :func:`blame` compares: rounding of weights,
+    Run by :func:`~esl_neuro.compiler.float_groups.run_groups` this is what :func:`blame` compares: rounding of weights,
     thresholds, decays and biases, without that of ``u`` and ``v``.
     """
     scales = {group.name: group.scale for group in program.groups}

@@ -8,10 +8,10 @@ from typing import Any
 import nir
 
 from esl_neuro.compiler.compile import check_rounding, check_time_step, input_payload, quantise_network
-from esl_neuro.compiler.findings import Finding, errors
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
 from esl_neuro.hardware import HardwareTarget, arithmetic_of
+from esl_neuro.nirgraph.findings import Finding, errors
 
 STEPS = 100  # where neither the caller nor the graph says
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import nir
 import numpy as np
 
-from esl_neuro.compiler.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.compiler.frontend import analyse
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import BY_FORMULA, EXACT_EXPONENT, Payload, QuantisationError, Scaling, quantise
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of
+from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
+from esl_neuro.nirgraph.kernel import Kernel
 
 LARGEST_PAYLOAD_BITS = 16  # so that a weighted sum stays within Lava's 32-bit integers
 FINE_ENOUGH = 64  # of 254: a largest weight of less leaves the others too few levels

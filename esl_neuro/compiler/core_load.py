@@ -15,9 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, IntArray
 from esl_neuro.compiler.tiling import Tiling
+from esl_neuro.nirgraph.kernel import Kernel
 
 WEIGHT_BITS = 8
 SMALLEST_INDEX_BITS = 6  # of 6 to 12; one bit more for each doubling beyond

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import Weights
-
-Floats = NDArray[np.float64]
+from esl_neuro.nirgraph.linear_maps import Floats
 
 
 @dataclass(frozen=True)

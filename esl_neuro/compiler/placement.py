@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from esl_neuro.compiler.core_load import NAMES, WORD_BITS, Limits, Load, Wires, exceeds, wires
-from esl_neuro.compiler.findings import Finding
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Group, IntArray, Program
 from esl_neuro.compiler.tiling import Tiling, patches
 from esl_neuro.compiler.timing import timing
 from esl_neuro.hardware import HardwareTarget, Limit
+from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.kernel import Kernel
 
 PER_CORE = ("neurons", "synapses", "synaptic_memory", "input_axons", "output_axons")
 

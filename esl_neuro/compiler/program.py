@@ -12,9 +12,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
+from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
 
 IntArray = NDArray[np.int64]

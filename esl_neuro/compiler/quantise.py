@@ -11,8 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.network import FloatConnection, FloatGroup, Floats
+from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
 from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT, Arithmetic
 from esl_neuro.hardware.rounding import (
@@ -24,6 +23,8 @@ from esl_neuro.hardware.rounding import (
     round_weights,
     weight_exponent,
 )
+from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.nirgraph.linear_maps import Floats
 
 EXACT_EXPONENT = -1  # half a sum of even weights is whole; below that the chip rounds sums down
 RANGE_USED = 0.95  # of the range of u or v where a bound must hold; rounding may take the rest

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import nir
 import numpy as np
 
-Edge = tuple[str, str]
+from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.nesting import Edge
+from esl_neuro.nirgraph.structure import Structure
 
 
-def fuse_filters(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> tuple[dict[str, Any], list[Edge]]:
+def fuse_filters(structure: Structure, _dt_s: float) -> tuple[Structure, list[Finding]]:
     """Replace every ``LI`` that feeds nothing but one ``LIF``, which hears nothing else, by the synapse of that neuron.
 
     ``tau I' = -I + r S`` before ``tau_mem v' = v_leak - v + R I`` is, name by name, ``CubaLIF`` with ``tau_syn = tau``
@@ -21,11 +24,12 @@ def fuse_filters(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> tuple[dict[
 
     Returns
     -------
-    nodes : dict of str to NIR node
+    structure : Structure
         Without the filters; the neurons keep their names.
-    edges : list of (str, str)
+    findings : list of Finding
+        None.
     """
-    nodes, edges = dict(nodes), list(edges)
+    nodes, edges, feedback = dict(structure.nodes), list(structure.edges), set(structure.feedback)
     for name in [name for name, node in nodes.items() if type(node) is nir.LI]:
         way = [name, *_only_targets(name, edges)]
         if len(way) > 2 and type(nodes[way[1]]) is nir.LIF:
@@ -34,9 +38,10 @@ def fuse_filters(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> tuple[dict[
         if fused is not None:
             nodes[way[-1]] = fused
             edges = [(start, way[-1] if end == name else end) for start, end in edges if start not in way[:-1]]
+            feedback = {(start, way[-1] if end == name else end) for start, end in feedback}
             for each in way[:-1]:
                 del nodes[each]
-    return nodes, edges
+    return replace(structure, nodes=nodes, edges=tuple(edges), feedback=frozenset(feedback)), []
 
 
 def _only_targets(name: str, edges: Sequence[Edge]) -> list[str]:

@@ -10,11 +10,11 @@ from zipfile import BadZipFile
 import numpy as np
 import scipy.sparse as sp
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.placement import place
 from esl_neuro.compiler.program import IntArray, Program
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.nirgraph.kernel import Kernel
 
 # Loihi: 32 tiles of four cores, eight columns of four tiles, numbered as SANA-FE does (arch/loihi.yaml).
 CORES_PER_TILE = 4

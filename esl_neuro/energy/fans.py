@@ -11,9 +11,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.backends.synapses import synapses_of
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, IntArray
 from esl_neuro.energy.tally import touched
+from esl_neuro.nirgraph.kernel import Kernel
 
 # Entries of the sums of a block of rows: bounds the memory, does not change the result.
 BLOCK_ENTRIES = 2**23

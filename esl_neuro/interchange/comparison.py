@@ -10,7 +10,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.interchange.reference import Simulation
+from esl_neuro.nirgraph.order import loops
+from esl_neuro.nirgraph.simulation import Simulation
 
 OUTPUTS = "outputs"
 CURRENT_TOLERANCE = 1e-3
@@ -85,8 +86,8 @@ def compare(
     fires : list of str
         Nodes that fire, in order of execution.
     reference : Simulation
-        What is expected, shape (steps, samples, ...).
-    arrays : mapping of str to array
+        What is expected.
+    arrays : mapping of str to array, shape (samples, steps, ...)
         ``spikes/<node>``, ``potentials/<node>`` and ``outputs`` of the reader.
     """
     compared = spikes = differing = 0
@@ -96,11 +97,11 @@ def compare(
         expected = reference.spikes[layer]
         compared, spikes = compared + expected.size, spikes + int(expected.sum())
         fired = arrays.get(f"spikes/{layer}")
-        if fired is None or fired[0].size != expected[0].size:
+        if fired is None or _rows(fired).shape[2] != _rows(expected).shape[2]:
             differing += int(expected.sum())
             found.append(_missing(layer, "the reader dropped this node" if fired is None else "another shape"))
             continue
-        fired = fired.reshape(len(fired), *expected.shape[1:])
+        fired = fired.reshape(*fired.shape[:2], *expected.shape[2:])
         latency[layer], wrong = _align(expected != 0, fired != 0)
         if wrong.any():
             differing += int(wrong.sum())
@@ -116,9 +117,10 @@ def compare(
 
 def _align(expected: NDArray[np.bool_], fired: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
     """Return the latency at which the fewest entries differ, and which do."""
-    steps, best = len(expected), (0, expected != fired[: len(expected)])
-    for late in range(1, len(fired) - steps + 1):
-        wrong = expected != fired[late : late + steps]
+    steps = expected.shape[1]
+    best = (0, expected != fired[:, :steps])
+    for late in range(1, fired.shape[1] - steps + 1):
+        wrong = expected != fired[:, late : late + steps]
         if wrong.sum() < best[1].sum():
             best = (late, wrong)
     return best
@@ -133,27 +135,25 @@ def _first(
     wrong: NDArray[np.bool_],
     late: int,
 ) -> Divergence:
-    steps, samples = wrong.shape[:2]
-    step, sample, neuron = (int(index) for index in np.argwhere(wrong.reshape(steps, samples, -1))[0])
-    place = (step, sample, neuron)
+    place = sample, step, neuron = _earliest(wrong)
     node: Any = graph.nodes[layer]
     limits = np.asarray(getattr(node, "v_threshold", getattr(node, "threshold", np.nan)), dtype=np.float64)
     threshold = float(np.broadcast_to(limits, wrong.shape[2:]).reshape(-1)[neuron])
     levels = _rows(reference.potentials[layer])
     told = arrays.get(f"potentials/{layer}")
-    theirs = None if told is None or told.size != fired.size else _rows(told.reshape(fired.shape))[late:]
+    theirs = None if told is None or told.size != fired.size else _rows(told.reshape(fired.shape))[:, late:]
     return Divergence(
         layer=layer,
         step=step,
         sample=sample,
         neuron=neuron,
         expected=float(_rows(reference.spikes[layer])[place]),
-        found=float(_rows(fired)[step + late, sample, neuron]),
+        found=float(_rows(fired)[sample, step + late, neuron]),
         potential=float(levels[place]),
         threshold=threshold,
         reader_potential=float("nan") if theirs is None else float(theirs[place]),
         cause=_cause(
-            graph, layer, place, levels, _rows(reference.spikes[layer]), _rows(fired)[late:], theirs, threshold
+            graph, layer, place, levels, _rows(reference.spikes[layer]), _rows(fired)[:, late:], theirs, threshold
         ),
     )
 
@@ -170,7 +170,7 @@ def _cause(
 ) -> str:
     """Guess why a neuron differs, from the most certain sign to the least."""
     node: Any = graph.nodes[layer]
-    step, sample, neuron = place
+    sample, step, neuron = place
     distance = abs(levels[place] - threshold)
     size = max(abs(threshold), 1e-30)
     if distance <= 1e-9 * size:
@@ -178,21 +178,32 @@ def _cause(
     if distance <= 1e-5 * size:
         return "rounding: the potential is within single precision of the threshold"
     r = np.asarray(getattr(node, "r", 1.0))
-    if not fired[: len(expected)].any() and np.any(r != 1):
+    if not fired[:, : expected.shape[1]].any() and np.any(r != 1):
         return f"silent: the reader seems to ignore r (up to {r.max():g})"
-    before = np.flatnonzero(expected[:step, sample, neuron])
+    before = np.flatnonzero(expected[sample, :step, neuron])
+    reset = getattr(node, "v_reset", None)
+    resets = reset is not None and np.any(reset != 0)
+    if not len(before) and resets:
+        return "the start: neurons begin at v_reset here, which NIR leaves open"
     if len(before):
-        if theirs is not None and abs(theirs[before[-1], sample, neuron]) > 1e-6 * size:
+        if theirs is not None and abs(theirs[sample, before[-1], neuron]) > 1e-6 * size:
             return "the reset: after a spike the reader's potential is not v_reset"
-        if np.any(np.asarray(getattr(node, "v_reset", 0.0)) != 0):
+        if resets:
             return "the reset: the reader seems to ignore v_reset"
     if np.any(np.asarray(getattr(node, "v_leak", 0.0)) != 0):
         return "v_leak, which the reader may ignore"
     if np.unique(np.asarray(getattr(node, "v_threshold", 0.0))).size > 1:
         return "thresholds differ from neuron to neuron, which the reader may ignore (export them folded)"
+    if _has_bias_in_its_loop(graph, layer):
+        return "a bias in a loop: it is constant here, and in the reader begins when the loop first comes round"
     if sum(target == layer for _, target in graph.edges) > 1:
         return "a join: the reader may run this node before all inputs are there, and take those of the step before"
     return "unknown: its input or its integration differs before this step"
+
+
+def _has_bias_in_its_loop(graph: nir.NIRGraph, layer: str) -> bool:
+    looping = (loop for loop in loops(graph.nodes, graph.edges) if layer in loop)
+    return any(np.any(np.asarray(getattr(graph.nodes[name], "bias", 0.0)) != 0) for loop in looping for name in loop)
 
 
 def _missing(layer: str, cause: str) -> Divergence:
@@ -202,22 +213,26 @@ def _missing(layer: str, cause: str) -> Divergence:
 
 def _currents(reference: Simulation, outputs: NDArray[Any]) -> Divergence | None:
     """Compare what leaves the graph without firing."""
-    expected, steps = reference.outputs, len(reference.outputs)
-    if outputs[0].size != expected[0].size:
+    expected, outputs = _rows(reference.outputs), _rows(outputs)
+    steps = expected.shape[1]
+    if outputs.shape[2] != expected.shape[2]:
         return _missing(OUTPUTS, "another shape")
-    outputs = outputs.reshape(len(outputs), *expected.shape[1:])
     tolerance = CURRENT_TOLERANCE * max(float(np.abs(expected).max()), 1e-30)
-    for late in range(len(outputs) - steps + 1):
-        wrong = np.abs(outputs[late : late + steps] - expected) > tolerance
+    for late in range(outputs.shape[1] - steps + 1):
+        wrong = np.abs(outputs[:, late : late + steps] - expected) > tolerance
         if not wrong.any():
             return None
-    wrong = (np.abs(outputs[:steps] - expected) > tolerance).reshape(steps, len(expected[0]), -1)
-    step, sample, neuron = (int(index) for index in np.argwhere(wrong)[0])
-    place, nan = (step, sample, neuron), float("nan")
-    one, other = float(_rows(expected)[place]), float(_rows(outputs)[place])
+    place = sample, step, neuron = _earliest(np.abs(outputs[:, :steps] - expected) > tolerance)
+    one, other, nan = float(expected[place]), float(outputs[place]), float("nan")
     return Divergence(OUTPUTS, step, sample, neuron, one, other, nan, nan, nan, "the last connection differs")
 
 
+def _earliest(wrong: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """Return (sample, step, neuron) of the first wrong entry: the earliest step, among equals the first sample."""
+    step, sample, neuron = (int(index) for index in np.argwhere(_rows(wrong).swapaxes(0, 1))[0])
+    return sample, step, neuron
+
+
 def _rows(values: NDArray[Any]) -> NDArray[Any]:
-    """Return signals as (steps, samples, neurons)."""
+    """Return signals as (samples, steps, neurons)."""
     return values.reshape(*values.shape[:2], -1)

@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.interchange.graphs import Order, flat, order
-from esl_neuro.interchange.making import Discrete, Make, discretise
+from esl_neuro.interchange.making import Make
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
-from esl_neuro.interchange.reference import signal_shapes
+from esl_neuro.nirgraph.findings import errors
+from esl_neuro.nirgraph.reading import READING, run_passes
+from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.snn.layers import Flatten
-from esl_neuro.time_step import time_step
 
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FILTERS = (nir.LI, nir.I, nir.CubaLI)
@@ -95,9 +95,10 @@ def from_nir(
     BadInput
         If the graph has no time step, or anything that no layer of this project does; all of it is named.
     """
-    dt = time_step(graph, dt_s)
-    graph = flat(graph)
-    reader = _Reader(graph, order(graph), dt)
+    discrete, findings = run_passes(READING, graph, dt_s)
+    refuse(map(str, errors(findings)))
+    assert isinstance(discrete, DiscreteGraph)
+    reader = _Reader(discrete)
     refuse(reader.findings)
     reader.read()
     refuse(reader.plan.findings)
@@ -120,66 +121,57 @@ def refuse(findings: Iterable[str]) -> None:
 
 
 class _Reader:
-    def __init__(self, graph: nir.NIRGraph, ordered: Order, dt_s: float) -> None:
-        self.graph, self.order, self.dt_s = graph, ordered, dt_s
+    def __init__(self, discrete: DiscreteGraph) -> None:
+        self.discrete, self.structure, self.shapes = discrete, discrete.structure, discrete.shapes
+        self.components = self.structure.components()
         self.plan = Plan()
-        self.discrete: dict[str, Discrete] = {}
         self.feedback: dict[str, str] = {}  # neurons -> connection back to them
-        self.findings = [found for name, node in graph.nodes.items() if (found := _unknown(name, node))]
+        self.findings = [found for name, node in self.structure.nodes.items() if (found := _unknown(name, node))]
         self.findings += [
             found
-            for name, node in graph.nodes.items()
-            if isinstance(node, (*SPIKING, *FILTERS)) and (found := _odd(name, node, dt_s))
+            for name, node in self.structure.nodes.items()
+            if isinstance(node, (*SPIKING, *FILTERS)) and (found := _odd(name, node, discrete.dt_s))
         ]
         self.findings += self._cycles()
-        if not self.findings:
-            self.shapes = self._shapes()
-            self.findings += [
-                f"'{name}' (Flatten): keeps some dimensions apart; flatten all of them"
-                for name, node in graph.nodes.items()
-                if isinstance(node, nir.Flatten) and len(self.shapes[name]) != 1
-            ]
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        try:
-            return signal_shapes(self.graph, self.dt_s)
-        except ValueError as error:  # from a product or sum of arrays that do not fit
-            raise BadInput(f"the shapes in the NIR graph do not fit each other: {error}") from error
+        self.findings += [
+            f"'{name}' (Flatten): keeps some dimensions apart; flatten all of them"
+            for name, node in self.structure.nodes.items()
+            if isinstance(node, nir.Flatten) and len(self.shapes[name]) != 1
+        ]
 
     def _cycles(self) -> list[str]:
-        """Find the connections by which neurons hear themselves; everything else that is circular is a finding."""
+        """Find the connections by which neurons feed themselves; everything else that is circular is a finding."""
         findings = []
-        for component in self.order.components:
-            if len(component) == 1:
+        for component in self.components:
+            if len(component) == 1 and (component[0], component[0]) not in self.structure.edges:
                 continue
-            neurons = [name for name in component if isinstance(self.graph.nodes[name], SPIKING[:3])]
+            neurons = [name for name in component if isinstance(self.structure.nodes[name], SPIKING[:3])]
             others = [name for name in component if name not in neurons]
             if len(neurons) == len(others) == 1 and self._is_feedback(others[0], neurons[0]):
                 self.feedback[neurons[0]] = others[0]
             else:
                 names = ", ".join(f"'{name}'" for name in component)
                 findings.append(
-                    f"the cycle of {names}: only neurons that hear themselves "
+                    f"the cycle of {names}: only neurons that feed themselves "
                     "through one linear connection without bias, which does nothing else, can be trained"
                 )
         return findings
 
     def _is_feedback(self, connection: str, neurons: str) -> bool:
-        node: Any = self.graph.nodes[connection]
+        node: Any = self.structure.nodes[connection]
         linear = isinstance(node, nir.Linear) or (isinstance(node, nir.Affine) and not np.any(node.bias))
-        own = [edge for edge in self.graph.edges if connection in edge]
+        own = [edge for edge in self.structure.edges if connection in edge]
         return linear and sorted(own) == sorted([(connection, neurons), (neurons, connection)])
 
     def read(self) -> None:
         """Fill the plan: nodes in order, and on the edges the factors that are left of NIR's."""
         leaving: dict[str, float] = {}  # what the output of a node is still to be multiplied by
-        for name in itertools.chain(*self.order.components):
-            node: Any = self.graph.nodes[name]
+        for name in itertools.chain(*self.components):
+            node: Any = self.structure.nodes[name]
             shape, gain = self.shapes[name], np.ones(())
-            if isinstance(node, (*SPIKING, *FILTERS)):
-                self.discrete[name] = discretise(node, self.dt_s, shape)
-                gain = self.discrete[name].gain
-            sources = [source for source, target in self.graph.edges if target == name]
+            if name in self.discrete.neurons:
+                gain = self.discrete.neurons[name].gain.reshape(shape)
+            sources = self.structure.before(name)
             factors = {leaving.get(source, 1.0) for source in sources}
             passes = isinstance(node, PASSING) and len(factors) == 1
             leaving[name] = factors.pop() if passes else 1.0
@@ -189,9 +181,10 @@ class _Reader:
             for source in sources:
                 self.plan.connect(source, name, 1.0 if passes else leaving.get(source, 1.0) * gain)
         settle(self.plan)
-        for name, discrete in self.discrete.items():
-            if np.any(discrete.drive):
-                self._drive(name, discrete.drive)
+        for name, neurons in self.discrete.neurons.items():
+            drive = (neurons.dv * neurons.leak).reshape(self.shapes[name])
+            if np.any(drive):
+                self._drive(name, drive)
 
     def _own(self, name: str, node: Any) -> nir.NIRNode:
         """Return a copy, since folding changes it; a scale becomes a diagonal connection."""
@@ -229,14 +222,14 @@ class _Reader:
         """Return the layers in order of execution, and what each of them takes."""
         plan, sources = self.plan, {}
         layers: dict[str, nn.Module] = {}
-        silent = {*self.feedback.values(), self.order.input, self.order.output}
-        first = {self.order.input: ["input"]}
+        silent = {*self.feedback.values(), self.structure.input, self.structure.output}
+        first = {self.structure.input: ["input"]}
         for name in self._in_order():
-            if name == self.order.input:
+            if name == self.structure.input:
                 continue
             before = [s for s, _ in plan.into(name) if s != self.feedback.get(name)]
             before = [end for source in before for end in first[source]]
-            if name == self.order.output:
+            if name == self.structure.output:
                 sources["output"] = before
                 break
             if name in silent or self._is_identity(name):
@@ -250,15 +243,15 @@ class _Reader:
     def _in_order(self) -> list[str]:
         """All nodes, the inserted ones before those they feed; the output last."""
         names: list[str] = []
-        for name in itertools.chain(*self.order.components):
-            inserted = [s for s, _ in self.plan.into(name) if s not in self.graph.nodes]
+        for name in itertools.chain(*self.components):
+            inserted = [s for s, _ in self.plan.into(name) if s not in self.structure.nodes]
             names += [*inserted, name]
-        return [*(name for name in names if name != self.order.output), self.order.output]
+        return [*(name for name in names if name != self.structure.output), self.structure.output]
 
     def _is_identity(self, name: str) -> bool:
         node: Any = self.plan.nodes[name]
         if isinstance(node, nir.I):  # the sum over the steps at the end
-            return self.plan.out_of(name) == [self.order.output]
+            return self.plan.out_of(name) == [self.structure.output]
         if not isinstance(node, WEIGHTED) or np.any(node.bias) or node.weight.shape[0] != node.weight.shape[1]:
             return False
         if isinstance(node, nir.Conv2d) and (
@@ -278,10 +271,10 @@ class _Reader:
             return make.pool(node)
         if isinstance(node, nir.Flatten):
             return Flatten()
-        discrete = self.discrete[name]
+        neurons, shape = self.discrete.neurons[name], self.shapes[name]
         if name in self.feedback:
-            return make.recurrent(discrete, self.plan.nodes[self.feedback[name]])
-        return make.neurons(discrete) if isinstance(node, SPIKING) else make.filter(discrete)
+            return make.recurrent(neurons, shape, self.plan.nodes[self.feedback[name]])
+        return make.neurons(neurons, shape) if neurons.fires else make.filter(neurons, shape)
 
 
 def _layer_name(node: str, taken: Iterable[str]) -> str:

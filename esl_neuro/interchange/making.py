@@ -6,26 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import nir
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from esl_neuro.interchange.plan import Floats, per_channel
+from esl_neuro.nirgraph.neuron_nodes import NeuronNode
 from esl_neuro.snn.layers import AvgPool2d, Conv2d, Linear, SynapticFilter
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
-
-
-@dataclass(frozen=True)
-class Discrete:
-    """A neuron or filter node after forward Euler; decays and thresholds have the shape of its signal."""
-
-    gain: Floats
-    tau: Floats
-    tau_syn: Floats
-    drive: Floats
-    threshold: Floats  # infinite where nothing fires
 
 
 @dataclass(frozen=True)
@@ -73,10 +62,9 @@ class Make:
         _fill(layer, weight, node.bias)
         return layer
 
-    def neurons(self, discrete: Discrete) -> LIF:
+    def neurons(self, node: NeuronNode, shape: tuple[int, ...]) -> LIF:
         """Return neurons, behind synapses if they have some."""
-        threshold = _narrow(discrete.threshold)
-        tau, tau_syn = self.decay(discrete.tau), self.decay(discrete.tau_syn)
+        threshold, tau, tau_syn = self._numbers(node, shape)
         layer = (
             LIF(threshold.shape, tau, 1.0, self.surrogate, self.width, self.learn)
             if isinstance(tau_syn, float) and tau_syn == 0
@@ -84,22 +72,24 @@ class Make:
         )
         return _with_thresholds(layer, threshold)
 
-    def recurrent(self, discrete: Discrete, feedback: Any) -> LIF:
-        """Return neurons that hear themselves through a connection."""
-        threshold = _narrow(discrete.threshold)
-        tau, tau_syn = self.decay(discrete.tau), self.decay(discrete.tau_syn)
+    def recurrent(self, node: NeuronNode, shape: tuple[int, ...], feedback: Any) -> LIF:
+        """Return neurons that feed themselves through a connection."""
+        threshold, tau, tau_syn = self._numbers(node, shape)
         layer = RecurrentLIF(len(threshold), tau, 1.0, self.surrogate, self.width, self.learn, tau_syn)
         _fill(layer.recurrent, feedback.weight, feedback.bias)
         return _with_thresholds(layer, threshold)
 
-    def filter(self, discrete: Discrete) -> nn.Module:
+    def filter(self, node: NeuronNode, shape: tuple[int, ...]) -> nn.Module:
         """Return what does not fire: one filter, or two."""
-        membrane = SynapticFilter(self.decay(discrete.tau))
+        _, tau, tau_syn = self._numbers(node, shape)
         return (
-            nn.Sequential(SynapticFilter(self.decay(discrete.tau_syn)), membrane)
-            if discrete.tau_syn.any()
-            else membrane
+            nn.Sequential(SynapticFilter(tau_syn), SynapticFilter(tau)) if np.any(node.du < 1) else SynapticFilter(tau)
         )
+
+    def _numbers(self, node: NeuronNode, shape: tuple[int, ...]) -> tuple[Floats, float | Tensor, float | Tensor]:
+        """Return thresholds, and the decays of membrane and synapse."""
+        tau, tau_syn = (self.decay((1 - decay).reshape(shape)) for decay in (node.dv, node.du))
+        return _narrow(node.threshold.reshape(shape)), tau, tau_syn
 
     def decay(self, values: Floats) -> float | Tensor:
         """Return one number where all are equal, without what division by the time step has left in the last digits."""
@@ -111,26 +101,6 @@ class Make:
         if np.all(narrow == narrow.flat[0]):
             return float(narrow.flat[0])
         return torch.from_numpy(narrow.astype(np.float32))
-
-
-def discretise(node: Any, dt_s: float, shape: tuple[int, ...]) -> Discrete:
-    """Apply forward Euler to a neuron or filter node."""
-
-    def full(value: ArrayLike) -> Floats:
-        return np.broadcast_to(np.asarray(value, dtype=np.float64), shape)
-
-    threshold = getattr(node, "v_threshold", getattr(node, "threshold", None))
-    limits = full(np.inf if threshold is None else threshold)
-    zero, one = full(0), full(1)
-    if isinstance(node, nir.Threshold):
-        return Discrete(one, zero, zero, zero, limits)
-    if isinstance(node, nir.IF | nir.I):
-        return Discrete(full(dt_s * np.asarray(node.r)), one, zero, zero, limits)
-    if isinstance(node, nir.LIF | nir.LI):
-        leak = np.minimum(full(dt_s / np.asarray(node.tau)), 1)
-        return Discrete(leak * node.r, one - leak, zero, leak * node.v_leak, limits)
-    leak_syn, leak = (np.minimum(full(dt_s / np.asarray(tau)), 1) for tau in (node.tau_syn, node.tau_mem))
-    return Discrete(leak_syn * node.w_in * leak * node.r, one - leak, one - leak_syn, zero, limits)
 
 
 def _grouped(node: Any) -> tuple[NDArray[Any], int]:

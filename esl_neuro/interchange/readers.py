@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.interchange.comparison import Divergence, compare
-from esl_neuro.interchange.files import read_nir, write_nir
-from esl_neuro.interchange.graphs import NEURONS, flat, order
-from esl_neuro.interchange.reference import Simulation, simulate
-from esl_neuro.time_step import time_step
+from esl_neuro.nirgraph.files import read_nir, write_nir
+from esl_neuro.nirgraph.reading import discretise
+from esl_neuro.nirgraph.simulation import Simulation, simulate
+from esl_neuro.nirgraph.structure import flat_graph
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
 PLOTTING = (  # sinabs cannot be imported without it
@@ -216,7 +216,7 @@ class Case:
         Flat, with its time step; an ``I`` node at the end, for which no reader has a counterpart, is left out.
     fires : list of str
         Nodes that fire, in order of execution.
-    inputs : float32 array, shape (steps, samples, ...)
+    inputs : float32 array, shape (samples, steps, ...)
     reference : Simulation
     """
 
@@ -242,7 +242,7 @@ def make_case(
     ----------
     path : Path
         The file.
-    inputs : array, shape (steps, samples, ...), optional
+    inputs : array, shape (samples, steps, ...), optional
         Input spikes; random ones if none are given, at the first of :data:`RATES` at which every layer fires.
     steps : int, optional
         Steps of random inputs; without it, those of the file's metadata, else 50.
@@ -260,20 +260,21 @@ def make_case(
     CheckFailed
         If some layer hardly fires, so that nothing would be shown.
     """
-    graph = flat(read_nir(path))
-    graph.metadata["dt_s"] = time_step(graph, dt_s)
-    ordered = order(graph)
-    fires = [name for component in ordered.components for name in component if isinstance(graph.nodes[name], NEURONS)]
-    if not fires:
+    read = read_nir(path)
+    discrete = discretise(read, dt_s)
+    if not discrete.fires:
         raise BadInput(f"{path}: no node fires, so there is nothing to compare")
-    graph = _without_readout(graph)
+    structure, shape = discrete.structure, discrete.shapes[discrete.structure.input]
+    graph = _without_readout(flat_graph(structure, discrete.dt_s, read.metadata), structure.output)
     if inputs is None:
-        inputs, reference = _random_run(graph, steps or int(graph.metadata.get("steps", 50)), samples, seed, minimum)
+        inputs, reference = _random_run(
+            graph, (samples, steps or int(graph.metadata.get("steps", 50)), *shape), seed, minimum
+        )
     else:
-        inputs = np.asarray(inputs, dtype=np.float32).reshape(*inputs.shape[:2], *_input_shape(graph))
+        inputs = np.asarray(inputs, dtype=np.float32).reshape(*inputs.shape[:2], *shape)
         reference = simulate(graph, inputs)
     _demand_spikes(reference, minimum)
-    return Case(graph, fires, inputs, reference)
+    return Case(graph, list(discrete.fires), inputs, reference)
 
 
 def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
@@ -302,7 +303,8 @@ def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) 
     """
     chosen, folder = _known(names), folder or default_folder()
     latest = len(case.fires)  # no program here is later than one step a layer
-    longer = np.concatenate([case.inputs, np.zeros((latest, *case.inputs.shape[1:]), np.float32)])
+    shape = case.inputs.shape
+    longer = np.concatenate([case.inputs, np.zeros((shape[0], latest, *shape[2:]), np.float32)], axis=1)
     return tuple(
         _ask(name, folder, case.graph, case.fires, longer, case.reference)
         if name in installed(folder)
@@ -319,26 +321,22 @@ def verify(
     return ask(make_case(path, **options), chosen, folder)
 
 
-def _input_shape(graph: nir.NIRGraph) -> tuple[int, ...]:
-    (shape,) = graph.nodes[order(graph).input].input_type.values()
-    return tuple(int(side) for side in shape)
-
-
-def _without_readout(graph: nir.NIRGraph) -> nir.NIRGraph:
+def _without_readout(graph: nir.NIRGraph, output: str) -> nir.NIRGraph:
     """Let what enters an ``I`` node at the end leave the graph."""
-    ordered = order(graph)
-    last = [source for source, target in graph.edges if target == ordered.output]
+    last = [source for source, target in graph.edges if target == output]
     if len(last) != 1 or not isinstance(graph.nodes[last[0]], nir.I):
         return graph
     nodes = {name: node for name, node in graph.nodes.items() if name != last[0]}
-    edges = [(a, ordered.output if b == last[0] else b) for a, b in graph.edges if a != last[0]]
+    edges = [(a, output if b == last[0] else b) for a, b in graph.edges if a != last[0]]
     return nir.NIRGraph(nodes, edges, graph.metadata, type_check=False)
 
 
 def _random_run(
-    graph: nir.NIRGraph, steps: int, samples: int, seed: int, minimum: int
+    graph: nir.NIRGraph, shape: tuple[int, ...], seed: int, minimum: int
 ) -> tuple[NDArray[np.float32], Simulation]:
-    draws = np.random.default_rng(seed).random((steps, samples, *_input_shape(graph)), dtype=np.float32)
+    """Find random inputs of a shape (samples, steps, ...) at which every layer fires."""
+    samples, steps, *rest = shape
+    draws = np.random.default_rng(seed).random((steps, samples, *rest), dtype=np.float32).swapaxes(0, 1)
     for rate in RATES:
         inputs = (draws < rate).astype(np.float32)
         reference = simulate(graph, inputs)
@@ -367,12 +365,14 @@ def _ask(
 ) -> Verdict:
     with TemporaryDirectory() as scratch:
         job = Path(scratch)
+        names = portable_names(graph.nodes)
         try:
-            write_nir(job / "graph.nir", graph, "1.0.4" if name in OLDER_NIR else "current")
+            write_nir(job / "graph.nir", _renamed(graph, names), "1.0.4" if name in OLDER_NIR else "current")
         except BadInput as error:
             return Verdict(name, "", "refused", str(error))
-        np.save(job / "inputs.npy", inputs)
-        (job / "job.json").write_text(json.dumps({"dt_s": graph.metadata["dt_s"], "fires": fires}), encoding="utf-8")
+        np.save(job / "inputs.npy", np.ascontiguousarray(inputs.swapaxes(0, 1)))  # readers have the steps first
+        written = {"dt_s": graph.metadata["dt_s"], "fires": [names[name] for name in fires]}
+        (job / "job.json").write_text(json.dumps(written), encoding="utf-8")
         try:
             done = subprocess.run(
                 [str(_python(folder)), str(RUNNERS / f"run_{name}.py"), scratch],
@@ -391,7 +391,7 @@ def _ask(
         if result["status"] == "refused":
             return Verdict(name, result["version"], "refused", result["reason"])
         with np.load(job / "result.npz") as arrays:
-            comparison = compare(graph, fires, reference, dict(arrays))
+            comparison = compare(graph, fires, reference, _ours(arrays, names))
     return Verdict(
         reader=name,
         version=result["version"],
@@ -402,6 +402,33 @@ def _ask(
         latency_steps=comparison.latency_steps,
         divergence=comparison.divergence,
     )
+
+
+def portable_names(nodes: Iterable[str]) -> dict[str, str]:
+    """Return a name for each node that torch allows for a module: without dots, and different from all others."""
+    names: dict[str, str] = {}
+    for node in nodes:
+        name = node.replace(".", "_")
+        while name in names.values():
+            name += "_"
+        names[node] = name
+    return names
+
+
+def _renamed(graph: nir.NIRGraph, names: Mapping[str, str]) -> nir.NIRGraph:
+    nodes = {names[name]: node for name, node in graph.nodes.items()}
+    edges = [(names[source], names[target]) for source, target in graph.edges]
+    return nir.NIRGraph(nodes, edges, graph.metadata, type_check=False)
+
+
+def _ours(arrays: Mapping[str, NDArray[Any]], names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """Return what a reader wrote, by the names of our nodes, the samples first."""
+    ours = {name: node for node, name in names.items()}
+    found = {}
+    for key, values in arrays.items():
+        quantity, _, name = key.partition("/")
+        found[f"{quantity}/{ours[name]}" if name else quantity] = values.swapaxes(0, 1)
+    return found
 
 
 def _environment() -> dict[str, str]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange.nodes import cuba_lif_node
 from esl_neuro.interchange.plan import Floats, Plan
-from esl_neuro.interchange.reference import simulate
+from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn.temporal import BRIGHT_ABOVE, NO_SPIKE, Z_BRIGHT, Z_DARK, TemporalNetwork, spike_times
 
 TAU_SYN_S = 10e-3
@@ -92,7 +92,7 @@ def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> N
 
     Returns
     -------
-    float32 array, shape (steps, batch, inputs)
+    float32 array, shape (samples, steps, inputs)
 
     Raises
     ------
@@ -103,9 +103,10 @@ def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> N
     if dark_at >= steps:
         raise BadInput(f"dark pixels fire in step {dark_at}, but there are {steps} steps of {dt_s:g} s; use more")
     bright = intensities > BRIGHT_ABOVE
-    spikes = np.zeros((steps, *intensities.shape), np.float32)
-    spikes[bright_at][bright] = 1
-    spikes[dark_at][~bright] = 1
+    samples, inputs = intensities.shape
+    spikes = np.zeros((samples, steps, inputs), np.float32)
+    spikes[:, bright_at][bright] = 1
+    spikes[:, dark_at][~bright] = 1
     return spikes
 
 
@@ -177,8 +178,8 @@ def discretisation(
         for name, z in zip(names, activity.z.values(), strict=True):
             spikes = run.spikes[name]
             exact[name].append(spike_times(z).double().numpy() * TAU_SYN_S)
-            discrete[name].append(np.where(spikes.any(0), spikes.argmax(0) * dt_s, np.inf))
-            repeated += int(np.maximum(spikes.sum(0) - 1, 0).sum())
+            discrete[name].append(np.where(spikes.any(1), spikes.argmax(1) * dt_s, np.inf))
+            repeated += int(np.maximum(spikes.sum(1) - 1, 0).sum())
         predictions.append(_earliest(run.spikes[names[-1]], run.potentials[names[-1]]))
     ours, theirs = np.concatenate(predictions), np.concatenate(exact_predictions)
     mean, largest, differing = {}, {}, {}
@@ -204,7 +205,7 @@ def discretisation(
 
 def _earliest(spikes: Floats, potentials: Floats) -> NDArray[np.int64]:
     """First output to fire, the higher potential among equals, the lowest index if none fires."""
-    fired, first = spikes.any(0), spikes.argmax(0)
-    height = np.take_along_axis(potentials, first[None], 0)[0]
+    fired, first = spikes.any(1), spikes.argmax(1)
+    height = np.take_along_axis(potentials, first[:, None], 1)[:, 0]
     rank = np.where(fired, first - height / (1 + np.abs(height)), np.inf)  # in (first - 1, first]
     return np.asarray(rank.argmin(1), dtype=np.int64)

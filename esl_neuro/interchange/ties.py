@@ -13,6 +13,7 @@ import nir
 import numpy as np
 
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan
+from esl_neuro.nirgraph.neuron_nodes import neuron_node
 
 MANTISSA_BITS = 24  # of single precision, in which readers compute
 NEURONS = (nir.LIF, nir.CubaLIF, nir.IF)
@@ -58,7 +59,7 @@ def lsb(values: Floats) -> Floats:
 
 
 def _grid(plan: Plan, name: str, node: Any, steps: int, dt_s: float) -> Floats:
-    gain, decays = _discrete(node, dt_s)
+    gain, decays = _discrete(node, plan.shapes[name], dt_s)
     grid: Floats = np.full(plan.shapes[name], np.inf)
     for source, _ in plan.into(name):
         grid = np.minimum(grid, _source_grid(plan, source, gain, plan.shapes[name]))
@@ -93,15 +94,11 @@ def _integer(plan: Plan, name: str) -> bool:
     return isinstance(node, (*NEURONS, nir.Input)) or (isinstance(node, WITHOUT_WEIGHTS) and _integers(plan, name))
 
 
-def _discrete(node: Any, dt_s: float) -> tuple[Floats, list[Floats]]:
-    """Gain of the input and decays of a node in forward Euler, as single precision holds them."""
-    if isinstance(node, nir.IF):
-        return _single(dt_s * node.r), [np.ones(node.r.shape)]
-    if isinstance(node, nir.LIF):
-        leak = dt_s / node.tau
-        return _single(leak * node.r), [_single(1 - leak)]
-    leak_syn, leak = dt_s / node.tau_syn, dt_s / node.tau_mem
-    return _single(leak_syn * node.w_in * leak * node.r), [_single(1 - leak_syn), _single(1 - leak)]
+def _discrete(node: Any, shape: tuple[int, ...], dt_s: float) -> tuple[Floats, list[Floats]]:
+    """Gain of the input and decays of a node, as single precision holds them."""
+    read = neuron_node(node, shape, dt_s)
+    gain, *decays = (_single(values.reshape(shape)) for values in (read.gain, 1 - read.du, 1 - read.dv))
+    return gain, decays
 
 
 def _single(values: Floats) -> Floats:

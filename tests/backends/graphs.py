@@ -10,8 +10,8 @@ import scipy.sparse as sp
 from random_programs import random_group, random_weights
 
 from esl_neuro.backends.trace import Trace
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
+from esl_neuro.nirgraph.kernel import Kernel
 
 M = 2**23
 

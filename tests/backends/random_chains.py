@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from random_programs import random_groups, random_images, random_spikes
 
 from esl_neuro.backends.netx import netx_findings
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
+from esl_neuro.nirgraph.kernel import Kernel
 
 CHAINS = ("dense", "recurrent", "conv", "delays", "mixed")
 STREAMED = ("dense", "conv")  # their samples follow each other; the others are loaded anew for each sample

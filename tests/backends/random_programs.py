@@ -12,9 +12,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from esl_neuro.backends.validate import validate
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.kernel import Kernel
 
 KINDS = ("feed-forward", "recurrent", "residual", "conv", "delays", "graded", "everything")
 GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")

@@ -15,9 +15,9 @@ from random_programs import KINDS, random_graph, random_group, random_program, r
 from esl_neuro.backends import event_tables
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.backends.trace import first_difference
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.kernel import Kernel
 
 
 def assert_equals_oracle(program, spikes):

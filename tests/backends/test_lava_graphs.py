@@ -14,9 +14,9 @@ from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
 from esl_neuro.backends.trace import first_difference
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.compiler.timing import timing
+from esl_neuro.nirgraph.kernel import Kernel
 
 pytestmark = pytest.mark.lava
 

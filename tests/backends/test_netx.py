@@ -19,9 +19,9 @@ from random_programs import random_group, random_weights
 from esl_neuro.backends import lava_session, netx
 from esl_neuro.backends.netx import netx_findings, write_netx
 from esl_neuro.backends.trace import first_difference
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.errors import BadInput, MissingDependency
+from esl_neuro.nirgraph.kernel import Kernel
 
 TIMEOUT_S = 120.0
 

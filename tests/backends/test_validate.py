@@ -19,10 +19,10 @@ from random_programs import (
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.validate import largest_sum, validate
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, Program
 from esl_neuro.compiler.timing import timing
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.kernel import Kernel
 
 
 @pytest.fixture

@@ -30,28 +30,58 @@ def unpack(graph, prefix=""):
     return nodes, edges
 
 
-def closing(nodes, edges, dt):
+def closing(nodes, edges, waiting):
     """Edges that close a loop in which nothing else is late."""
-    found, done, path = set(), set(), []
+    found, done, path, later = set(), set(), [], []
 
     def walk(name):
         path.append(name)
-        if not (isinstance(nodes[name], nir.Delay) and np.min(nodes[name].delay) > dt / 2):
-            for source, target in edges:
-                if source != name:
-                    continue
-                if target in path:
-                    found.add((source, target))
-                elif target not in done:
-                    walk(target)
+        for source, target in edges:
+            if source != name:
+                continue
+            if name in waiting:
+                later.append(target)
+            elif target in path:
+                found.add((source, target))
+            elif target not in done:
+                walk(target)
         path.pop()
         done.add(name)
 
     walk(next(name for name, node in nodes.items() if isinstance(node, nir.Input) and "." not in name))
-    for name in sorted(nodes):
+    while later:
+        name = later.pop(0)
         if name not in done:
             walk(name)
     return found
+
+
+def delays(nodes, edges, dt):
+    """Steps of each Delay node; in a loop that they can hold, elements without delay take one."""
+    steps = {
+        name: np.rint(np.asarray(node.delay) / dt).astype(int)
+        for name, node in nodes.items()
+        if isinstance(node, nir.Delay)
+    }
+    always = {name for name, values in steps.items() if np.min(values) > 0}
+
+    def leads_back(start):
+        seen, waiting = set(), [start]
+        while waiting:
+            name = waiting.pop()
+            for source, target in edges:
+                if source == name and name not in always:
+                    if target == start:
+                        return True
+                    if target not in seen:
+                        seen.add(target)
+                        waiting.append(target)
+        return False
+
+    for name, values in steps.items():
+        if name not in always and np.max(values) > 0 and leads_back(name):
+            steps[name] = np.maximum(values, 1)
+    return steps
 
 
 def tensor(value):
@@ -113,7 +143,8 @@ def simulate_nir(graph, dt, inputs):
     ``inputs`` has shape (steps, input lines).
     """
     nodes, edges = unpack(graph)
-    late = closing(nodes, edges, dt)
+    waits = delays(nodes, edges, dt)
+    late = closing(nodes, edges, {name for name, steps in waits.items() if np.min(steps) > 0})
     shape = next(
         node.input_type["input"] for name, node in nodes.items() if isinstance(node, nir.Input) and "." not in name
     )
@@ -143,9 +174,8 @@ def simulate_nir(graph, dt, inputs):
             potentials[name].append(charged)
             return charged if isinstance(node, SILENT) else fired
         if isinstance(node, nir.Delay):
-            steps = np.rint(np.asarray(node.delay) / dt).astype(int)
             result = np.array(arriving(name, -1))  # for its shape
-            steps = np.broadcast_to(steps, result.shape)
+            steps = np.broadcast_to(waits[name], result.shape)
             for delay in np.unique(steps):
                 result[steps == delay] = np.asarray(arriving(name, step - delay))[steps == delay]
             return result

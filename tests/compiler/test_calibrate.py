@@ -24,10 +24,10 @@ from esl_neuro.compiler.calibrate import (
     search_scalings,
 )
 from esl_neuro.compiler.compile import compile_any_size, input_payload, quantise_network
+from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.compiler.quantise import Payload
-from esl_neuro.compiler.reference import simulate
 from esl_neuro.hardware import load_target
 
 LOIHI2 = load_target("loihi2")
@@ -68,7 +68,7 @@ def test_programs_of_any_graph_follow_the_float_network(seed):
     rng = np.random.default_rng(seed)
     network, program, _ = compiled(random_graph(rng))
     inputs = (rng.random((6, STEPS, network.input_size)) < 0.4).astype(np.uint8)
-    wanted, got = simulate(network, inputs), run(program, inputs)
+    wanted, got = run_groups(network, inputs), run(program, inputs)
     first = program.groups[0].name if program.groups[0].name != "bias" else program.groups[1].name
     if all(each.source in ("input", "bias") for each in network.incoming(first)):
         entries = wanted.spikes[first].size
@@ -88,7 +88,7 @@ def test_search_is_never_worse_than_the_formula_and_mends_a_coarse_layer(readout
     assert found[0].error < 0.7 * found[0].error_by_formula  # the large weight made the others coarse
     scalings = {each.group: each.scaling for each in found}
     program, _ = quantise_network(network, "loihi2", ARITHMETIC, STEPS, Payload(), scalings)
-    wanted, got = simulate(network, inputs), run(program, inputs)
+    wanted, got = run_groups(network, inputs), run(program, inputs)
     for each in found:
         assert group_error(wanted, got, program, each.group) == each.error
 
@@ -111,7 +111,7 @@ def test_graded_input_carries_its_payload(bits):
     fed = payloads(inputs, payload)
     assert fed.max() <= 2**bits - 1
     assert fed.min() >= 0
-    wanted, got = simulate(network, fed / payload.scale), run(program, fed)
+    wanted, got = run_groups(network, fed / payload.scale), run(program, fed)
     assert group_error(wanted, got, program, "lif1") < 0.05
     assert wanted.spikes["lif1"].mean() > 0.02
 
@@ -165,7 +165,7 @@ def test_rounded_network_has_the_numbers_of_the_program():
     network, program, _ = compiled(layered(rng))
     everything = frozenset(group.name for group in network.groups)
     inputs = (rng.random((40, STEPS, 20)) < 0.3).astype(np.uint8)
-    rounded = simulate(rounded_network(network, program, everything), inputs)
+    rounded = run_groups(rounded_network(network, program, everything), inputs)
     got = run(program, inputs)
     for name in everything:  # what is left is the rounding of u and v
         assert np.mean(rounded.spikes[name] != got.spikes[name]) < 0.003
@@ -174,7 +174,7 @@ def test_rounded_network_has_the_numbers_of_the_program():
         np.array_equal(one.threshold, two.threshold) for one, two in zip(untouched.groups, network.groups, strict=True)
     )
     half = rounded_network(network, program, frozenset({"lif1"}))
-    assert np.array_equal(simulate(half, inputs).spikes["lif1"], rounded.spikes["lif1"])
+    assert np.array_equal(run_groups(half, inputs).spikes["lif1"], rounded.spikes["lif1"])
 
 
 def test_scalings_reach_the_program():

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.compiler.core_load import memory_bits, wires
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection
 from esl_neuro.compiler.tiling import Tiling
+from esl_neuro.nirgraph.kernel import Kernel
 
 UNLIMITED = {"synapses": None, "synaptic_memory": None, "input_axons": None}
 

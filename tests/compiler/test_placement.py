@@ -10,12 +10,12 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.placement import check_limits, place, utilisation
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.compiler.tiling import Tiling
 from esl_neuro.compiler.timing import timing
 from esl_neuro.hardware import Limit, load_target
+from esl_neuro.nirgraph.kernel import Kernel
 
 LOIHI, LOIHI2 = load_target("loihi"), load_target("loihi2")
 

@@ -13,9 +13,9 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.program import Connection, Group, Program, differences
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.kernel import Kernel
 
 ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
 

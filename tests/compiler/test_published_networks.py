@@ -17,11 +17,12 @@ from nir_paper import KINDS, braille, braille_nested, chain, cnn, conv, dt_of, f
 
 from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
-from esl_neuro.compiler.frontend import analyse, read_graph
-from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.placement import place
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.kernel import Kernel
 
 LOIHI2 = load_target("loihi2")
 AS_PUBLISHED = "recurrent, nested, as published"
@@ -47,7 +48,7 @@ def test_every_kind_runs_or_is_refused():
 
 @pytest.mark.parametrize("kind", GROUPS)
 def test_networks_of_the_nir_paper_compile_from_their_files(kind, files):
-    rng, graph = np.random.default_rng(0), read_graph(files[kind])
+    rng, graph = np.random.default_rng(0), read_nir(files[kind])
     dt = dt_of(graph)
     network, trace = assert_same(graph, rng, dt, rate=0.8)
     assert [group.name for group in network.groups] == GROUPS[kind]
@@ -67,7 +68,7 @@ def test_networks_of_the_nir_paper_run_in_lava_as_in_the_integer_simulator(kind,
 
 
 def test_network_whose_edges_name_another_node_is_refused_with_that_reason(files):
-    checked = check_graph(read_graph(files[AS_PUBLISHED]), LOIHI2, dt_s=DT)
+    checked = check_graph(read_nir(files[AS_PUBLISHED]), LOIHI2, dt_s=DT)
     assert not checked.compiles
     assert {finding.kind for finding in checked.findings} == {"missing-node"}
     for edge in ("input' -> 'lif1.lif", "lif' -> 'lif1.lin", "lin' -> 'lif1.lif", "lif' -> 'lif1.output"):
@@ -87,8 +88,8 @@ def test_file_with_an_edge_twice_is_refused_with_the_edge(tmp_path):
     graph = braille_nested(np.random.default_rng(0))
     graph.nodes["lif1"].edges += [("input", "lif")]
     nir.write(tmp_path / "network.nir", graph)
-    with pytest.raises(BadInput, match=r"edge 'lif1.input' -> 'lif1.lif': is there twice; remove one"):
-        compile_graph(read_graph(tmp_path / "network.nir"), LOIHI2, 12, DT)
+    with pytest.raises(BadInput, match=r"edge 'lif1.input' -> 'lif1.lif': is duplicated; remove one"):
+        compile_graph(read_nir(tmp_path / "network.nir"), LOIHI2, 12, DT)
 
 
 def test_time_step_of_1_is_asked_for_where_neurons_have_no_time_constants():

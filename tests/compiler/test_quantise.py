@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.backends.integer import run_integer
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import Payload, Scaling
 from esl_neuro.compiler.quantise import quantise as quantise_group
 from esl_neuro.hardware import load_target
 from esl_neuro.hardware.rounding import bias_format
+from esl_neuro.nirgraph.kernel import Kernel
 
 ARITHMETIC = load_target("loihi2").arithmetic
 

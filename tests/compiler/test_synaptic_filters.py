@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from nir_oracle import simulate_nir
 
+from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import analyse, read_network
-from esl_neuro.compiler.reference import simulate
 
 DT = 1e-3
 
@@ -45,7 +45,7 @@ def test_neurons_behind_filters_fire_as_their_equations_say(between):
     _, spikes, _ = simulate_nir(written, DT, inputs)
     network = read_network(written)
     assert [group.name for group in network.groups] == ["lif1", "lif2"]
-    trace = simulate(network, inputs[None])
+    trace = run_groups(network, inputs[None])
     for name, fired in spikes.items():
         assert fired.sum() > 10
         assert np.array_equal(trace.spikes[name][0], fired), name

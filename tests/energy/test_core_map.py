@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from esl_neuro.compiler.kernel import Kernel
 from esl_neuro.energy.core_map import CoreMap, message_fans, read_placement
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.kernel import Kernel
 
 
 def brute_force(matrix, origin, cores):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from esl_neuro.interchange.reference import simulate
+from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn import build_layers, neuron_layers, observe
 from esl_neuro.snn.architectures import ResidualBlock
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear, SynapticFilter
@@ -147,11 +147,11 @@ def assert_same_spikes(network, graph, inputs):
     """The torch network fires as the reference of its graph does, and its summed outputs are those of the readout."""
     spikes, outputs = spikes_of(network, inputs)
     lines = graph.nodes["input"].input_type["input"]
-    run = simulate(graph, inputs.numpy().reshape(*inputs.shape[:2], *lines))
+    run = simulate(graph, inputs.numpy().reshape(*inputs.shape[:2], *lines).swapaxes(0, 1))
     assert set(run.spikes) == set(spikes)
     for name, values in spikes.items():
-        assert np.array_equal(run.spikes[name], values), name
-    ends = run.outputs[-1] if "readout" in graph.nodes else run.outputs
+        assert np.array_equal(run.spikes[name].swapaxes(0, 1), values), name
+    ends = run.outputs[:, -1] if "readout" in graph.nodes else run.outputs.swapaxes(0, 1)
     expected = outputs.sum(0, dtype=np.float64) if "readout" in graph.nodes else outputs
     np.testing.assert_allclose(ends, expected, rtol=1e-5, atol=1e-5)
     return run

@@ -11,12 +11,13 @@ from chains import chain_network
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.compile import compile_graph
-from esl_neuro.compiler.frontend import read_graph, read_network
+from esl_neuro.compiler.frontend import read_network
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.interchange import from_nir, to_nir, write_nir
-from esl_neuro.interchange.reference import simulate
 from esl_neuro.interchange.single_spikes import TAU_SYN_S, discretisation, input_spikes, steps_needed
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn.temporal import TemporalNetwork, spike_times
 
 DT_S = TAU_SYN_S / 100
@@ -38,7 +39,7 @@ def images(count=30, size=12, seed=1):
 def test_every_neuron_fires_at_most_once():
     graph = to_nir(network(), steps_needed(DT_S), DT_S)
     run = simulate(graph, input_spikes(images(), DT_S, steps_needed(DT_S)))
-    assert all(spikes.sum(0).max() == 1 for spikes in run.spikes.values())
+    assert all(spikes.sum(1).max() == 1 for spikes in run.spikes.values())
 
 
 def test_without_the_inhibition_neurons_fire_again():
@@ -46,7 +47,7 @@ def test_without_the_inhibition_neurons_fire_again():
     for name in ("lif1_inhibition", "lif2_inhibition"):
         graph.nodes[name].weight[:] = 0
     run = simulate(graph, input_spikes(images(), DT_S, steps_needed(DT_S)))
-    assert run.spikes["lif1"].sum(0).max() > 1
+    assert run.spikes["lif1"].sum(1).max() > 1
 
 
 @pytest.mark.parametrize("steps_per_tau", [10, 100, 1000])
@@ -58,9 +59,9 @@ def test_first_layer_fires_in_the_step_that_holds_the_exact_time(steps_per_tau):
     spikes = simulate(to_nir(net, steps, dt_s), input_spikes(intensities, dt_s, steps)).spikes["lif1"]
     exact = spike_times(net(torch.from_numpy(intensities)).z["fc1"]).double().detach().numpy() * steps_per_tau
     fired = np.isfinite(exact)
-    assert np.array_equal(spikes.any(0), fired)
+    assert np.array_equal(spikes.any(1), fired)
     assert fired.any()
-    assert np.all(np.abs(spikes.argmax(0) - np.floor(exact))[fired] <= (np.abs(exact - np.rint(exact)) < 1e-3)[fired])
+    assert np.all(np.abs(spikes.argmax(1) - np.floor(exact))[fired] <= (np.abs(exact - np.rint(exact)) < 1e-3)[fired])
 
 
 def test_a_smaller_time_step_comes_closer_to_the_exact_network():
@@ -81,8 +82,8 @@ def test_a_smaller_time_step_comes_closer_to_the_exact_network():
 
 def test_input_has_one_spike_a_pixel():
     spikes = input_spikes(np.array([[0.9, 0.1]], np.float32), DT_S, 300)
-    assert spikes.sum(0).tolist() == [[1, 1]]
-    assert spikes.argmax(0).tolist() == [[0, round(100 * math.log(6))]]
+    assert spikes.sum(1).tolist() == [[1, 1]]
+    assert spikes.argmax(1).tolist() == [[0, round(100 * math.log(6))]]
     with pytest.raises(BadInput, match="dark pixels fire in step 179"):
         input_spikes(np.array([[0.9, 0.1]], np.float32), DT_S, 100)
 
@@ -91,15 +92,15 @@ def test_graph_becomes_a_recurrent_network_with_the_same_spikes():
     graph = to_nir(network(), 300, DT_S)
     inputs = input_spikes(images(8), DT_S, 300)
     expected = simulate(graph, inputs).outputs
-    outputs = from_nir(graph)(torch.from_numpy(inputs)).detach().numpy()
+    outputs = from_nir(graph)(torch.from_numpy(inputs).swapaxes(0, 1)).detach().numpy().swapaxes(0, 1)
     assert outputs.sum() > 0
-    assert np.abs(outputs.argmax(0) - expected.argmax(0)).max() <= 1  # single precision: no grid here
+    assert np.abs(outputs.argmax(1) - expected.argmax(1)).max() <= 1  # single precision: no grid here
     assert (outputs != expected).mean() < 1e-3
 
 
 def test_graph_says_that_each_neuron_fires_once(tmp_path):
     write_nir(tmp_path / "model.nir", to_nir(network(), 300, DT_S))
-    assert read_network(read_graph(tmp_path / "model.nir")).single_spikes
+    assert read_network(read_nir(tmp_path / "model.nir")).single_spikes
     assert not read_network(to_nir(chain_network((3, 2), 0.5, 1.0), 4, DT_S)).single_spikes
 
 
@@ -109,7 +110,7 @@ def test_integers_fire_once_and_when_the_exact_network_does(steps_per_tau):
     net, intensities, dt_s = network(sizes=(32, 200, 10)), images(20, 32), TAU_SYN_S / steps_per_tau
     steps = steps_needed(dt_s)
     program = compile_graph(to_nir(net, steps, dt_s), load_target("loihi2"), steps).program
-    inputs = input_spikes(intensities, dt_s, steps).transpose(1, 0, 2).astype(np.uint8)
+    inputs = input_spikes(intensities, dt_s, steps).astype(np.uint8)
     trace, exact = run_integer(program, inputs), net(torch.from_numpy(intensities))
     for spikes, z in zip(trace.spikes.values(), exact.z.values(), strict=True):
         expected = spike_times(z).double().detach().numpy() * steps_per_tau

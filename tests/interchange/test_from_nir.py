@@ -16,7 +16,7 @@ from torch import nn
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange import from_nir, read_nir, to_nir, write_nir
 from esl_neuro.interchange.making import raw_threshold
-from esl_neuro.interchange.reference import simulate
+from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn import neuron_layers, weighted_layers
 
 KINDS = ["lif", "if", "cuba", "each its own"]
@@ -145,9 +145,9 @@ def test_gains_biases_scales_and_leak_potentials_of_foreign_graphs_are_kept():
         nodes, [("input", "a.b"), ("a.b", "cells"), ("cells", "scale"), ("scale", "end"), ("end", "output")]
     )
     inputs = random_spikes((3,), steps=20, batch=7)
-    run, (spikes, _) = simulate(graph, inputs.numpy()), spikes_of(from_nir(graph), inputs)
+    run, (spikes, _) = simulate(graph, inputs.numpy().swapaxes(0, 1)), spikes_of(from_nir(graph), inputs)
     for name in ("cells", "end"):
-        assert np.array_equal(spikes[name], run.spikes[name])
+        assert np.array_equal(spikes[name], run.spikes[name].swapaxes(0, 1))
         assert 0 < spikes[name].mean() < 1
 
 
@@ -174,7 +174,8 @@ def test_nested_graphs_are_dissolved():
     graph = foreign(nodes, [("input", "fc"), ("fc", "rnn"), ("rnn", "output")])
     inputs = random_spikes((3,), steps=20, batch=7)
     spikes, _ = spikes_of(from_nir(graph), inputs)
-    assert np.array_equal(spikes["rnn_lif"], simulate(graph, inputs.numpy()).spikes["rnn_lif"])
+    run = simulate(graph, inputs.numpy().swapaxes(0, 1))
+    assert np.array_equal(spikes["rnn_lif"], run.spikes["rnn.lif"].swapaxes(0, 1))
     assert 0 < spikes["rnn_lif"].mean() < 1
 
 
@@ -191,6 +192,12 @@ def test_everything_that_no_layer_does_is_named_at_once():
         from_nir(foreign(nodes, [*edges, ("back", "up"), ("below", "output")]))
     for part in ("'wait' (Delay)", "v_reset is not 0", "'quick'", "less than the time step", "-1", "the cycle of"):
         assert part in str(caught.value)
+
+
+def test_neurons_that_feed_themselves_through_nothing_are_named():
+    graph = foreign({"cells": lif()}, [("input", "cells"), ("cells", "cells"), ("cells", "output")])
+    with pytest.raises(BadInput, match="the cycle of 'cells'"):
+        from_nir(graph)
 
 
 def test_time_step_may_be_given():

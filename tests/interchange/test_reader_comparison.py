@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from esl_neuro.interchange.comparison import compare
-from esl_neuro.interchange.reference import simulate
+from esl_neuro.nirgraph.simulation import simulate
 
 STEPS, SAMPLES = 12, 3
 
@@ -30,18 +30,21 @@ def chain(**changes):
 
 
 def inputs():
-    return (np.random.default_rng(0).random((STEPS, SAMPLES, 4)) < 0.6).astype(np.float32)
+    return (np.random.default_rng(0).random((STEPS, SAMPLES, 4)) < 0.6).astype(np.float32).swapaxes(0, 1)
+
+
+def silence(values, steps):
+    return np.zeros((len(values), steps, *values.shape[2:]))
 
 
 def as_reader(run, late=0, extra=2, **changes):
     """What a reader's process would hand over for a run: longer, and each layer later than the one before."""
-    arrays = {"outputs": np.concatenate([run.outputs, np.zeros((extra, *run.outputs.shape[1:]))])}
+    arrays = {"outputs": np.concatenate([run.outputs, silence(run.outputs, extra)], axis=1)}
     for place, (name, spikes) in enumerate(run.spikes.items(), start=1):
-        before = np.zeros((late * place, *spikes.shape[1:]))
-        after = np.zeros((extra - late * place, *spikes.shape[1:]))
-        arrays[f"spikes/{name}"] = np.concatenate([before, spikes, after]).astype(np.float32)
+        before, after = silence(spikes, late * place), silence(spikes, extra - late * place)
+        arrays[f"spikes/{name}"] = np.concatenate([before, spikes, after], axis=1).astype(np.float32)
         levels = np.where(spikes == 1, 0, run.potentials[name])
-        arrays[f"potentials/{name}"] = np.concatenate([before, levels, after])
+        arrays[f"potentials/{name}"] = np.concatenate([before, levels, after], axis=1)
     return {**arrays, **changes}
 
 
@@ -64,14 +67,14 @@ def test_first_difference_is_the_earliest_one_in_the_layer_nearest_to_the_input(
     graph = chain()
     expected = simulate(graph, inputs())
     arrays = as_reader(expected)
-    for layer, place in (("lif2", (3, 1, 2)), ("lif1", (3, 0, 1)), ("lif1", (7, 2, 0))):
+    for layer, place in (("lif2", (1, 3, 2)), ("lif1", (1, 3, 1)), ("lif1", (0, 7, 0))):
         arrays[f"spikes/{layer}"][place] = 1 - arrays[f"spikes/{layer}"][place]
     comparison = compare(graph, ["lif1", "lif2"], expected, arrays)
     first = comparison.divergence
     assert comparison.differing == 3
-    assert (first.layer, first.step, first.sample, first.neuron) == ("lif1", 3, 0, 1)
-    assert first.found == 1 - first.expected == 1 - expected.spikes["lif1"][3, 0, 1]
-    assert first.potential == expected.potentials["lif1"][3, 0, 1]
+    assert (first.layer, first.step, first.sample, first.neuron) == ("lif1", 3, 1, 1)
+    assert first.found == 1 - first.expected == 1 - expected.spikes["lif1"][1, 3, 1]
+    assert first.potential == expected.potentials["lif1"][1, 3, 1]
     assert first.threshold == 1
 
 
@@ -92,14 +95,44 @@ def test_ignored_resistance_is_recognised():
     assert "ignore r" in comparison.divergence.cause
 
 
+def resetting(graph, start, reset):
+    """Spikes of the first layer, and potentials after the reset, of a reader with a start and a reset of its own."""
+    node, v = graph.nodes["lif1"], np.full((SAMPLES, 4), start)
+    spikes, levels = [], []
+    for now in inputs().swapaxes(0, 1):
+        v = v + 1e-3 / node.tau * (node.r * (now @ graph.nodes["fc1"].weight.T) - v)
+        spikes.append(v > node.v_threshold)
+        v = np.where(spikes[-1], reset, v)
+        levels.append(v)
+    values = {"spikes/lif1": np.stack(spikes, axis=1), "potentials/lif1": np.stack(levels, axis=1)}
+    return {name: np.concatenate([each, silence(each, 2)], axis=1) for name, each in values.items()}
+
+
 def test_another_reset_is_recognised():
-    graph, expected = chain(v_threshold=1.1), simulate(chain(v_threshold=1.1), inputs())
-    late = simulate(chain(v_threshold=1.1, v_reset=0.9), inputs())
-    arrays = as_reader(late)
-    for name in ("lif1", "lif2"):
-        levels = np.where(late.spikes[name] == 1, 0.9, late.potentials[name])
-        arrays[f"potentials/{name}"][:STEPS] = levels
-    assert "the reset" in compare(graph, ["lif1", "lif2"], expected, arrays).divergence.cause
+    graph = chain(v_threshold=1.1)
+    arrays = as_reader(simulate(graph, inputs())) | resetting(graph, start=0.0, reset=0.9)
+    assert "the reset" in compare(graph, ["lif1"], simulate(graph, inputs()), arrays).divergence.cause
+
+
+def test_another_start_is_recognised():
+    """A reader that begins at 0 and resets to v_reset; one that begins there too is equal."""
+    graph = chain(v_threshold=1.1, v_reset=-2.0)
+    expected = simulate(graph, inputs())
+    arrays = as_reader(expected) | resetting(graph, start=0.0, reset=-2.0)
+    assert "the start" in compare(graph, ["lif1"], expected, arrays).divergence.cause
+    arrays |= resetting(graph, start=-2.0, reset=-2.0)
+    assert compare(graph, ["lif1"], expected, arrays).differing == 0
+
+
+def test_a_bias_in_a_loop_is_recognised():
+    """A reader whose loop gives nothing before it first comes round, instead of its bias."""
+    graph = chain(v_threshold=0.9)
+    graph.nodes["back"] = nir.Affine(np.zeros((4, 4)), np.full(4, 0.5))
+    graph.edges += [("lif1", "back"), ("back", "lif1")]
+    expected = simulate(graph, inputs())
+    late = chain(v_threshold=0.9)
+    arrays = as_reader(expected) | resetting(late, start=0.0, reset=0.0)
+    assert "a bias in a loop" in compare(graph, ["lif1"], expected, arrays).divergence.cause
 
 
 def test_dropped_node_is_a_difference():
@@ -116,8 +149,9 @@ def test_outputs_that_do_not_fire_are_compared_within_a_thousandth():
     graph.edges = [("fc2", "output") if edge[0] == "lif2" else edge for edge in graph.edges if edge[1] != "lif2"]
     del graph.nodes["lif2"]
     expected = simulate(graph, inputs())
+    longer = lambda values: np.concatenate([values, silence(values, 2)], axis=1)  # noqa: E731
     assert compare(graph, ["lif1"], expected, as_reader(expected)).differing == 0
-    almost = as_reader(expected, outputs=np.concatenate([expected.outputs * 1.0005, np.zeros((2, SAMPLES, 4))]))
+    almost = as_reader(expected, outputs=longer(expected.outputs * 1.0005))
     assert compare(graph, ["lif1"], expected, almost).differing == 0
-    wrong = as_reader(expected, outputs=np.concatenate([expected.outputs + 0.25, np.zeros((2, SAMPLES, 4))]))
+    wrong = as_reader(expected, outputs=longer(expected.outputs + 0.25))
     assert compare(graph, ["lif1"], expected, wrong).divergence.layer == "outputs"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import nir
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency
 from esl_neuro.interchange import to_nir, write_nir
-from esl_neuro.interchange.readers import READERS, default_folder, install, installed, verify
+from esl_neuro.interchange.readers import READERS, default_folder, install, installed, portable_names, verify
 from esl_neuro.snn.layers import Linear
 from esl_neuro.snn.neurons import LIF
 
@@ -95,6 +97,26 @@ def test_ties_are_found_and_tie_safe_thresholds_have_none(tmp_path):
     assert "tie" in plain.divergence.cause
     assert plain.divergence.potential == plain.divergence.threshold == 2
     assert one(tmp_path, to_nir(network, 12, tie_safe=True), "spikingjelly").status == "equal"
+
+
+@pytest.mark.parametrize("reader", [pytest.param(name, marks=needs(name)) for name in ("norse", "nirtorch")])
+def test_nested_nodes_keep_their_name_beside_one_that_looks_like_it(reader, tmp_path):
+    graph = to_nir(on_grid(named("chain")[0], 1), 12, thresholds="folded")
+    inner = {"input": nir.Input({"input": np.array([5])}), "lif": graph.nodes.pop("lif2")}
+    inner["output"] = nir.Output({"output": np.array([5])})
+    graph.nodes |= {"sub": nir.NIRGraph(inner, [*pairwise(inner)]), "sub_lif": graph.nodes.pop("lif1")}
+    names = {"lif1": "sub_lif", "lif2": "sub"}
+    graph.edges = [(names.get(source, source), names.get(target, target)) for source, target in graph.edges]
+    verdict = one(tmp_path, graph, reader)
+    assert verdict.status == "equal", verdict
+    assert set(verdict.latency_steps) == {"sub_lif", "sub.lif", "lif3"}
+
+
+def test_names_for_readers_are_different_and_without_dots():
+    names = portable_names(["a_b", "a.b", "a", "a_b_"])
+    assert names["a_b"] == "a_b"
+    assert len(set(names.values())) == 4
+    assert not any("." in name for name in names.values())
 
 
 def test_readers_that_are_not_there_are_absent(tmp_path):

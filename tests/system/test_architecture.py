@@ -22,13 +22,14 @@ ALLOWED = {
     "snn": {"", "hardware", "recipes"},
     "sparsity": {"", "recipes"},
     "training": {"", "hardware", "recipes", "data", "snn", "sparsity"},
-    "interchange": {"", "snn"},
-    "compiler": {"", "hardware", "recipes", "data"},
-    "backends": {"", "hardware", "compiler"},
-    "energy": {"", "hardware", "compiler", "backends"},
+    "nirgraph": {""},
+    "interchange": {"", "snn", "nirgraph"},
+    "compiler": {"", "hardware", "recipes", "data", "nirgraph"},
+    "backends": {"", "hardware", "nirgraph", "compiler"},
+    "energy": {"", "hardware", "nirgraph", "compiler", "backends"},
     "report": {"", "hardware", "energy"},
 }
-WITHOUT_TORCH = ("hardware", "recipes", "data", "compiler", "backends", "energy", "report")
+WITHOUT_TORCH = ("hardware", "recipes", "data", "nirgraph", "compiler", "backends", "energy", "report")
 
 
 def running(node: ast.AST) -> Iterator[ast.AST]:

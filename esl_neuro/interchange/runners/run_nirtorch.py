@@ -23,7 +23,7 @@ def affine(node):
 
 
 class Neuron(torch.nn.Module):
-    """Forward Euler of IF, LIF and CubaLIF, strict threshold, hard reset."""
+    """Forward Euler of IF, LIF and CubaLIF, strict threshold, hard reset to v_reset, where they also start."""
 
     def __init__(self, node, dt_s):
         super().__init__()
@@ -41,7 +41,7 @@ class Neuron(torch.nn.Module):
         self.threshold, self.reset = tensor(node.v_threshold), tensor(node.v_reset)
 
     def forward(self, x, state=None):
-        u, v = (torch.zeros_like(x), torch.zeros_like(x)) if state is None else state
+        u, v = (torch.zeros_like(x), self.reset + torch.zeros_like(x)) if state is None else state
         u = self.keep_syn * u + self.w_in * x
         v = self.keep * v + self.gain * u + self.drive
         fired = (v > self.threshold).float()

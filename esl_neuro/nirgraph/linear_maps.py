@@ -1,6 +1,6 @@
 """Linear maps between signals: composed, added and scaled without rounding.
 
-A map is a sparse float64 matrix, a :class:`~esl_neuro.compiler.kernel.Kernel` as long as every position of an image has
+A map is a sparse float64 matrix, a :class:`~esl_neuro.nirgraph.kernel.Kernel` as long as every position of an image has
 the same weights, or None for the identity. Signals are vectors in row-major order, so flattening is the identity.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.network import Floats
+from esl_neuro.nirgraph.kernel import Kernel
 
+Floats = NDArray[np.float64]
 Matrix: TypeAlias = sp.csr_matrix
 Map: TypeAlias = "sp.csr_matrix | Kernel | None"
 
@@ -147,7 +147,8 @@ def _dense_taps(kernel: Kernel) -> Floats:
 def _channels_of(kernel: Kernel) -> NDArray[np.int64]:
     """Return the source channels of each output channel, shape (out channels, in channels / groups)."""
     outputs, per_group = kernel.weights.shape[:2]
-    return np.arange(outputs)[:, None] // (outputs // kernel.groups) * per_group + np.arange(per_group)
+    first = np.arange(outputs)[:, None] // (outputs // kernel.groups) * per_group
+    return np.asarray(first + np.arange(per_group))
 
 
 def _without_groups(kernel: Kernel, weights: Floats | None = None) -> Floats:

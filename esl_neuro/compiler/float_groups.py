@@ -1,4 +1,4 @@
-"""The network in floating point: what quantisation is measured against."""
+"""The groups of a network at full precision: what quantisation is measured against."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.linear_maps import apply
-from esl_neuro.compiler.network import FloatGroup, FloatNetwork, Floats
+from esl_neuro.compiler.network import FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT
+from esl_neuro.nirgraph.linear_maps import Floats, apply
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FloatTrace:
     v: dict[str, Floats]
 
 
-def simulate(network: FloatNetwork, inputs: NDArray[Any]) -> FloatTrace:
+def run_groups(network: FloatNetwork, inputs: NDArray[Any]) -> FloatTrace:
     """Run a network in float64, each sample from ``u = v = 0``.
 
     Parameters

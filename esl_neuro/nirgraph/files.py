@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nir
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.nirgraph.nesting import unpack
 
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version before ``v_reset`` and notes on nodes, at which sinabs and Rockpool fail."""
@@ -37,7 +39,7 @@ def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -
     if compatibility != "current":
         lost = [
             f"'{name}'"
-            for name, node in graph.nodes.items()
+            for name, node in unpack(graph)[0].items()
             if getattr(node, "v_reset", None) is not None
             if node.v_reset.any()
         ]
@@ -46,19 +48,26 @@ def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -
     nir.write(path, graph)
     if compatibility != "current":
         with h5py.File(path, "r+") as file:
-            for node in file["node/nodes"].values():
-                for later in ("v_reset", "metadata"):
-                    if later in node:
-                        del node[later]
+            _remove_later_fields(file["node"])
             del file["version"]
             file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
 
 
-def read_nir(path: Path) -> nir.NIRGraph:
-    """Read a graph, with the types of its nodes checked if they can be.
+def _remove_later_fields(graph: h5py.Group) -> None:
+    for node in graph["nodes"].values():
+        for later in ("v_reset", "metadata"):
+            if later in node:
+                del node[later]
+        if "nodes" in node:
+            _remove_later_fields(node)
 
-    NIR derives the shape behind a convolution from one side of its kernel and one group, so files with oblong kernels
-    or groups fail its check of types; they are read without it.
+
+def read_nir(path: Path) -> nir.NIRGraph:
+    """Read a graph.
+
+    Shapes are not checked: NIR derives the shape behind a convolution from one side of its kernel and one group, which
+    is wrong for oblong kernels and groups. :func:`~esl_neuro.nirgraph.shapes.read_nodes` infers them itself, and names
+    what contradicts itself.
 
     Raises
     ------
@@ -68,9 +77,22 @@ def read_nir(path: Path) -> nir.NIRGraph:
     if not path.is_file():
         raise BadInput(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
-        try:
-            return nir.read(path)
-        except ValueError:
-            return nir.read(path, type_check=False)
-    except Exception as error:  # the reader raises whatever HDF5 or a node's constructor raises
+        return _unchecked(path)
+    except Exception as error:  # the reader raises whatever HDF5 or a node constructor raises
         raise BadInput(f"{path}: not a readable NIR file: {error}") from error
+
+
+def _unchecked(path: Path) -> nir.NIRGraph:
+    def leave_unchecked(node: dict[str, Any]) -> None:
+        if node.get("type") == "NIRGraph":
+            node["type_check"] = False
+            for nested in node["nodes"].values():
+                leave_unchecked(nested)
+
+    with h5py.File(path, "r") as file:
+        document = nir.serialization.hdf2dict(file["node"])
+    leave_unchecked(document)
+    graph = nir.dict2NIRNode(document)
+    if not isinstance(graph, nir.NIRGraph):
+        raise ValueError(f"it holds a single {type(graph).__name__} node, not a graph")
+    return graph

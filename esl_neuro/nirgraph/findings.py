@@ -1,4 +1,4 @@
-"""What keeps a network from a chip: named, complete, all at once."""
+"""What is wrong with a network: named, complete, all at once."""
 
 from __future__ import annotations
 
@@ -36,14 +36,19 @@ class Finding:
 
 
 def errors(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings that keep the network from the chip."""
+    """Return the findings that prevent compilation."""
     return [finding for finding in findings if finding.severity == ERROR]
+
+
+def refuse(findings: Sequence[Finding], problem: str) -> None:
+    """Raise :class:`BadInput` with a problem and all errors, if there are any."""
+    if errors(findings):
+        raise BadInput(f"{problem}: " + "; ".join(map(str, errors(findings))))
 
 
 def refuse_unsupported(findings: Sequence[Finding]) -> None:
     """Raise :class:`BadInput` with all errors, if there are any."""
-    if errors(findings):
-        raise BadInput("the network cannot be compiled: " + "; ".join(map(str, errors(findings))))
+    refuse(findings, "the network cannot be compiled")
 
 
 def refuse_too_large(findings: Sequence[Finding]) -> None:

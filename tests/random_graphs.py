@@ -7,7 +7,7 @@ import math
 import nir
 import numpy as np
 
-DT = 1e-3
+DT = 2.0**-10  # so that decays and gains can be exact
 
 
 class Builder:
@@ -23,7 +23,7 @@ class Builder:
     def add(self, node, sources, shape, name=None):
         name = name or f"{type(node).__name__.lower()}{len(self.nodes)}"
         self.nodes[name] = node
-        self.edges += [(source, name) for source in dict.fromkeys(sources)]
+        self.edges += [(str(source), name) for source in dict.fromkeys(sources)]
         self.shapes[name] = tuple(int(size) for size in shape)
         return name
 
@@ -170,3 +170,131 @@ def finish(builder):
         last = [builder.add(builder.neurons(kind, (outputs,)), last, (outputs,))]
     builder.add(nir.Output({"output": np.array([outputs])}), last, (outputs,), name="output")
     return nir.NIRGraph(builder.nodes, builder.edges, metadata={"dt_s": DT}, type_check=False)
+
+
+class Exact:
+    """Random numbers of few bits: what a graph computes from them in a few steps has no rounding."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def __getattr__(self, name):
+        return getattr(self.rng, name)
+
+    def normal(self, mean, spread, size):
+        return np.rint(4 * self.rng.normal(mean, spread, size)) / 4
+
+    def uniform(self, low, high, size):
+        return np.rint(4 * self.rng.uniform(low, high, size)) / 4
+
+
+class ExactBuilder(Builder):
+    """A graph whose numbers are exact, and so are ties of potential and threshold."""
+
+    def __init__(self, rng, shape):
+        super().__init__(Exact(rng), shape)
+
+    def neurons(self, kind, shape):
+        rng = self.rng
+        firing = {"v_threshold": rng.choice([0.5, 0.75, 1.0, 1.5], shape), "v_reset": np.zeros(shape)}
+        if rng.random() < 0.5:
+            firing["v_reset"] = rng.choice([-1.0, -0.25, 0.0, 0.25], shape)
+        steps = rng.choice([1.0, 2.0] if kind in (nir.CubaLI, nir.CubaLIF) else [1.0, 2.0, 4.0], shape)
+        r, leak = rng.choice([0.5, 1.0, 2.0], shape), rng.choice([-0.5, 0.0, 0.25], shape) * (rng.random() < 0.5)
+        fires = firing if kind in (nir.IF, nir.LIF, nir.CubaLIF) else {}
+        if kind is nir.Threshold:
+            return nir.Threshold(firing["v_threshold"])
+        if kind in (nir.I, nir.IF):
+            return kind(r=r / DT / 2, **fires)
+        if kind in (nir.LI, nir.LIF):
+            return kind(tau=DT * steps, r=r, v_leak=leak, **fires)
+        syn = DT * rng.choice([1.0, 2.0], shape)
+        return kind(tau_syn=syn, tau_mem=DT * steps, r=r, v_leak=leak, w_in=rng.choice([1.0, 2.0], shape), **fires)
+
+    def pool(self, shape):
+        window = tuple(int(min(size, self.rng.integers(1, 3))) for size in shape[1:])
+        stride = tuple(int(self.rng.integers(1, 3)) for _ in window)
+        node = (nir.AvgPool2d if self.rng.random() < 0.5 else nir.SumPool2d)(*map(np.array, (window, stride, (0, 0))))
+        return node, (shape[0], *reach(shape[1:], window, stride, (0, 0), (1, 1)))
+
+
+KINDS = ("chain", "delays", "loops", "nested", "filters", "everything")
+
+
+def random_exact_graph(rng, kind="everything"):
+    """A graph of a kind, with exact numbers, that compiles."""
+    likely = lambda *kinds: 0.6 if kind in kinds else 0.15 if kind == "everything" else 0.0  # noqa: E731
+    shape = tuple(int(size) for size in rng.integers(1, 6, rng.choice([1, 1, 2, 3])))
+    builder, own = ExactBuilder(rng, shape), {}
+    for _ in range(int(rng.integers(2, 8))):
+        forward = [name for name in builder.nodes if name not in builder.loops]
+        source = str(rng.choice(forward[-3:]))
+        shape = builder.shapes[source]
+        alike = [name for name in forward if builder.shapes[name] == shape]
+        sources = [source, *map(str, rng.choice(alike, int(rng.integers(0, 3))))]
+        if rng.random() < likely("delays"):
+            sources = [wait(builder, each, shape) for each in dict.fromkeys(sources)]
+        if rng.random() < 0.5:
+            if rng.random() < likely("filters"):
+                ahead = nir.LI(DT * rng.choice([1.0, 2.0], shape), rng.choice([0.5, 1.0], shape), np.zeros(shape))
+                sources = [builder.add(ahead, sources, shape)]
+                builder.loops.add(sources[0])  # nothing else may hear it
+                neurons = nir.LIF
+            else:
+                neurons = [nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold][rng.integers(4)]
+            name = builder.add(builder.neurons(neurons, shape), sources, shape)
+            own[name] = []
+            if neurons is not nir.LIF or not isinstance(builder.nodes[sources[0]], nir.LI):
+                while rng.random() < likely("loops", "nested"):
+                    own[name] += way_back(builder, name)
+        elif math.prod(shape) < 200:
+            node, after = builder.linear(shape)
+            builder.add(node, sources, after)
+    graph = finish(builder)
+    return nest(rng, graph, own, builder) if rng.random() < 1.4 * likely("nested") else graph
+
+
+def wait(builder, source, shape):
+    steps = builder.rng.integers(0, 4, shape) if builder.rng.random() < 0.5 else builder.rng.integers(0, 30)
+    return builder.add(nir.Delay(DT * np.asarray(steps, dtype=float)), [source], shape)
+
+
+def way_back(builder, name):
+    """Lead neurons back to themselves through a weight and a bias, a Delay for some or all, in any order."""
+    rng, shape = builder.rng, builder.shapes[name]
+    size, nodes = math.prod(shape), []
+    if len(shape) == 1:
+        bias = rng.normal(0, 0.5, size) * (rng.random() < 0.5)
+        nodes.append(nir.Affine(rng.normal(0, 0.5, (size, size)), bias))
+    else:
+        nodes.append(nir.Scale(rng.normal(0, 0.5, shape)))
+    if rng.random() < 0.7:
+        nodes.append(nir.Delay(DT * (rng.integers(0, 4, shape) if rng.random() < 0.5 else rng.integers(0, 5)) * 1.0))
+        nodes = nodes[:: int(rng.choice([-1, 1]))]
+    added = []
+    for node in nodes:
+        added.append(builder.add(node, [added[-1] if added else name], shape))
+        builder.loops.add(added[-1])
+    builder.edges.append((added[-1], name))
+    return added
+
+
+def nest(rng, graph, own, builder):
+    """Put nodes, neurons with their loops, into graphs of their own, once or twice; a signal may pass beside them."""
+    nodes, edges = dict(graph.nodes), list(graph.edges)
+    for name in [name for name in nodes if name not in ("input", "output") and name not in builder.loops]:
+        if rng.random() < 0.5:
+            inside = [name, *own.get(name, ())]
+            within = [edge for edge in edges if edge[0] in inside and edge[1] in inside]
+            inner = boxed({each: nodes[each] for each in inside}, name, within, builder.shapes[name])
+            for each in inside:
+                del nodes[each]
+            edges = [edge for edge in edges if edge not in within]
+            nodes[name] = boxed({name: inner}, name, [], builder.shapes[name]) if rng.random() < 0.3 else inner
+    return nir.NIRGraph(nodes, edges, metadata={"dt_s": DT}, type_check=False)
+
+
+def boxed(nodes, name, edges, shape):
+    ends = {"input": nir.Input({"input": None}), "output": nir.Output({"output": np.array(shape)})}
+    edges = [("input", name), *edges, (name, "output")]
+    return nir.NIRGraph({**ends, **nodes}, edges, metadata={}, type_check=False)

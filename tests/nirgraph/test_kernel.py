@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from esl_neuro.compiler.kernel import Kernel
+from esl_neuro.nirgraph.kernel import Kernel
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

@@ -12,9 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.kernel import Kernel
-from esl_neuro.compiler.linear_maps import Map
-from esl_neuro.compiler.network import Floats
+from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.nirgraph.linear_maps import Floats, Map
 
 Shape = tuple[int, ...]
 
@@ -22,12 +21,12 @@ LARGEST_SIGNAL = 10**8  # elements; a hundred times the neurons of the largest c
 
 
 class Unsupported(Exception):
-    """A node that has no integer form, or contradicts itself.
+    """A node that contradicts itself, or what arrives.
 
     Attributes
     ----------
     reasons : tuple of (str, str)
-        Kind and message of each :class:`~esl_neuro.compiler.findings.Finding`.
+        Kind and message of each :class:`~esl_neuro.nirgraph.findings.Finding`.
     """
 
     def __init__(self, kind: str, message: str, *others: tuple[str, str]) -> None:
@@ -103,9 +102,9 @@ def spread(values: Floats, shape: Shape, name: str) -> Floats:
     if values.size == 1:
         return np.full(math.prod(shape), values.item())
     if values.size == math.prod(shape):
-        return values.ravel().copy()
+        return np.array(values.ravel())
     if values.ndim == len(shape) and all(size in (1, whole) for size, whole in zip(values.shape, shape, strict=True)):
-        return np.broadcast_to(values, shape).ravel().copy()
+        return np.array(np.broadcast_to(values, shape).ravel())
     raise Unsupported(
         "shape-mismatch",
         f"{name} has shape {values.shape}, what arrives has shape {shape}; give one value, or one for each element",
@@ -118,7 +117,7 @@ def linear_node(node: Any, shape: Shape, dt_s: float) -> LinearNode:
     Raises
     ------
     Unsupported
-        If the node has no integer form, or its parameters contradict each other or the input.
+        If its parameters contradict each other or the input.
     """
     return LINEAR[type(node)](node, shape, dt_s)
 
@@ -214,7 +213,8 @@ def _padded(
     node: Any, weight: Floats, stride: Shape, dilation: Shape, axes: int
 ) -> tuple[Floats, tuple[int, ...], tuple[int, ...]]:
     """Return weight, padding and dilation; ``"same"`` with an odd sum gets a row or column of zeros in front."""
-    padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    padding = getattr(node, "padding", None)
+    padding = padding.decode() if isinstance(padding, bytes) else padding
     if not isinstance(padding, str):
         numbers = whole_numbers(node, "padding", axes, 0)
         return weight, (0, *numbers) if axes == 1 else numbers, dilation

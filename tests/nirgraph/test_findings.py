@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from esl_neuro.compiler.findings import Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.errors import BadInput, LimitExceeded
+from esl_neuro.nirgraph.findings import Finding, refuse_too_large, refuse_unsupported
 
 FINDINGS = [
     Finding("wrong", "node 'a'", "is wrong"),

@@ -1,0 +1,124 @@
+"""What the chip cannot do although NIR can say it: checked on nodes, and on groups and their connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
+from esl_neuro.compiler.program import INPUT
+from esl_neuro.compiler.timing import TooFast, latencies
+from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.linear_nodes import floats
+from esl_neuro.nirgraph.neuron_nodes import TIME_CONSTANTS, NeuronNode
+from esl_neuro.nirgraph.shapes import DiscreteGraph
+
+
+def check_neurons(discrete: DiscreteGraph) -> list[Finding]:
+    """Find time constants, thresholds and resets that no group has."""
+    return [
+        Finding(kind, f"node '{name}'", message)
+        for name, neurons in discrete.neurons.items()
+        for kind, message in (
+            *_time_constants(discrete.structure.nodes[name], discrete.dt_s),
+            *_thresholds(discrete.structure.nodes[name], neurons),
+            *_soft_resets(discrete.structure.nodes[name]),
+        )
+    ]
+
+
+def check_groups(network: FloatNetwork) -> list[Finding]:
+    """Find names, messages and loops that the chip does not have."""
+    groups = {group.name: group for group in network.groups}
+    return [
+        *_check_names(groups),
+        *_check_readouts(groups, network.connections),
+        *_check_loops(groups, network.connections, network.dt_s),
+    ]
+
+
+Reason = tuple[str, str]
+
+
+def _time_constants(node: Any, dt_s: float) -> list[Reason]:
+    shortest = {name: float(floats(node, name).min()) for name in TIME_CONSTANTS if hasattr(node, name)}
+    return [
+        ("time-constant", f"{name} has {tau_s:g} s, less than the time step {dt_s:g} s; take a shorter time step")
+        for name, tau_s in shortest.items()
+        if tau_s < dt_s * (1 - 1e-9)
+    ]
+
+
+def _thresholds(node: Any, neurons: NeuronNode) -> list[Reason]:
+    lowest = float((neurons.threshold - neurons.reset).min())
+    if lowest > 0:
+        return []
+    name = "v_threshold" if hasattr(node, "v_threshold") else "threshold"
+    above = " above v_reset" if np.any(neurons.reset != 0) else ""
+    return [("threshold", f"{name} has {lowest:g}{above}; every threshold must be positive{above}")]
+
+
+def _soft_resets(node: Any) -> list[Reason]:
+    """Find the note of a writer that the neuron subtracts its threshold, which NIR itself cannot say."""
+    metadata = node.metadata if isinstance(getattr(node, "metadata", None), dict) else {}
+    notes = [value for key, value in metadata.items() if "reset" in str(key).lower()]
+    texts = [note.decode(errors="replace") if isinstance(note, bytes) else str(note) for note in notes]
+    if not any(text.lower() in ("subtract", "soft", "subtraction", "soft_reset") for text in texts):
+        return []
+    return [("soft-reset", "resets by subtraction, as its metadata say; the chip resets to v_reset")]
+
+
+def _check_names(groups: Iterable[str]) -> list[Finding]:
+    return [
+        Finding("reserved-name", f"node '{name}'", f"'{INPUT}' stands for the input lines; give the node another name")
+        for name in groups
+        if name == INPUT
+    ]
+
+
+def _check_readouts(groups: Mapping[str, FloatGroup], connections: Iterable[FloatConnection]) -> list[Finding]:
+    """Find groups that never fire and yet feed something: a potential is no message of the chip."""
+    feeding = {connection.source: connection.target for connection in connections}
+    return [
+        Finding(
+            "potential-travels",
+            f"node '{name}'",
+            f"does not fire, and its potential feeds '{feeding[name]}'; the chip sends spikes only. Make it a LIF or "
+            "IF node, or let it feed nothing but the output",
+        )
+        for name, group in groups.items()
+        if not group.fires and name in feeding
+    ]
+
+
+def _check_loops(
+    groups: Mapping[str, FloatGroup], connections: Iterable[FloatConnection], dt_s: float
+) -> list[Finding]:
+    """Find every loop that has fewer steps of delay than connections, each of which takes a step on the chip."""
+    findings: list[Finding] = []
+    left = list(connections)
+    while (loop := _fast_loop(list(groups), left)) is not None:
+        pairs = set(zip(loop, (*loop[1:], loop[0]), strict=True))
+        inside = [each for each in left if (each.source, each.target) in pairs]
+        length = len(loop)
+        findings.append(
+            Finding(
+                "fast-loop",
+                f"groups {', '.join(repr(name) for name in loop)}",
+                f"form a loop of {length} connections with too few steps of delay; each connection takes one step "
+                f"on the chip: put a Delay node of {length} steps ({length * dt_s:g} s) into the loop",
+            )
+        )
+        cut = max(inside, key=lambda each: each.delay)
+        left = [each for each in left if each is not cut]
+    return findings
+
+
+def _fast_loop(groups: list[str], connections: list[FloatConnection]) -> tuple[str, ...] | None:
+    try:
+        latencies(groups, connections)
+    except TooFast as loop:
+        return loop.groups
+    return None

@@ -1,0 +1,128 @@
+"""NIR neuron nodes in discrete time, by forward Euler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+
+from esl_neuro.nirgraph.linear_maps import Floats
+from esl_neuro.nirgraph.linear_nodes import Shape, Unsupported, floats, spread
+
+
+@dataclass(frozen=True)
+class NeuronNode:
+    """A neuron node after forward Euler.
+
+    ``u[t] = (1-du) u[t-1] + gain x[t]``; ``v[t] = (1-dv) v[t-1] + dv leak + u[t]``; spike when ``v > threshold``, then
+    ``v = reset``. It starts at ``u = 0`` and ``v = reset``: NIR leaves that open.
+
+    Attributes
+    ----------
+    du, dv, gain, leak, threshold, reset : float64 array, shape (neurons,)
+        A threshold of infinity: the node does not fire, and gives ``v``.
+    """
+
+    du: Floats
+    dv: Floats
+    gain: Floats
+    leak: Floats
+    threshold: Floats
+    reset: Floats
+
+    @property
+    def fires(self) -> bool:
+        """False for a node that gives its potential."""
+        return bool(np.isfinite(self.threshold).all())
+
+
+def neuron_node(node: Any, shape: Shape, dt_s: float) -> NeuronNode:
+    """Read a neuron node whose input has a shape.
+
+    Raises
+    ------
+    Unsupported
+        With every reason at once, if parameters are missing or contradict each other.
+    """
+    values, reasons = _parameters(node, shape)
+    reasons += [
+        ("malformed", f"{name} has {values[name].min():g} s; it must be positive")
+        for name in TIME_CONSTANTS
+        if name in values and np.any(values[name] <= 0)
+    ]
+    if reasons:
+        raise Unsupported(*reasons[0], *reasons[1:])
+    return NEURONS[type(node)](values, dt_s)
+
+
+TIME_CONSTANTS = ("tau", "tau_syn", "tau_mem")
+Reason = tuple[str, str]
+
+_PARAMETERS: dict[type, tuple[str, ...]] = {
+    nir.I: ("r",),
+    nir.IF: ("r", "v_threshold", "v_reset"),
+    nir.LI: ("tau", "r", "v_leak"),
+    nir.LIF: ("tau", "r", "v_leak", "v_threshold", "v_reset"),
+    nir.CubaLI: ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
+    nir.CubaLIF: ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
+    nir.Threshold: ("threshold",),
+}
+
+
+def _parameters(node: Any, shape: Shape) -> tuple[dict[str, Floats], list[Reason]]:
+    values: dict[str, Floats] = {}
+    reasons: list[Reason] = []
+    for name in _PARAMETERS[type(node)]:
+        if name == "v_reset" and getattr(node, name, None) is None:
+            continue
+        try:
+            values[name] = spread(floats(node, name), shape, name)
+        except Unsupported as unsupported:
+            reasons += unsupported.reasons
+    return values, reasons
+
+
+def _threshold(values: dict[str, Floats], _dt_s: float) -> NeuronNode:
+    one = np.ones_like(values["threshold"])
+    return NeuronNode(one, one, one, 0 * one, values["threshold"], 0 * one)
+
+
+def _integrate(values: dict[str, Floats], dt_s: float) -> NeuronNode:
+    gain = dt_s * values["r"]
+    return NeuronNode(np.ones_like(gain), 0 * gain, gain, 0 * gain, *_firing(values))
+
+
+def _leaky(values: dict[str, Floats], dt_s: float) -> NeuronNode:
+    dv = _decay(values["tau"], dt_s)
+    return NeuronNode(np.ones_like(dv), dv, dv * values["r"], values["v_leak"], *_firing(values))
+
+
+def _current_based(values: dict[str, Floats], dt_s: float) -> NeuronNode:
+    du, dv = _decay(values["tau_syn"], dt_s), _decay(values["tau_mem"], dt_s)
+    gain = du * values["w_in"] * dv * values["r"]
+    return NeuronNode(du, dv, gain, values["v_leak"], *_firing(values))
+
+
+def _decay(tau_s: Floats, dt_s: float) -> Floats:
+    decay = dt_s / tau_s
+    return np.where(np.abs(decay - 1) < 1e-9, 1.0, decay)  # a time constant of one step, but for rounding
+
+
+def _firing(values: dict[str, Floats]) -> tuple[Floats, Floats]:
+    """Return threshold and reset potential."""
+    zero = np.zeros_like(values["r"])
+    return values.get("v_threshold", zero + np.inf), values.get("v_reset", zero)
+
+
+NEURONS: dict[type, Callable[[dict[str, Floats], float], NeuronNode]] = {
+    nir.Threshold: _threshold,
+    nir.I: _integrate,
+    nir.IF: _integrate,
+    nir.LI: _leaky,
+    nir.LIF: _leaky,
+    nir.CubaLI: _current_based,
+    nir.CubaLIF: _current_based,
+}

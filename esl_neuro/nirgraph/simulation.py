@@ -1,0 +1,179 @@
+"""What a NIR graph does, node by node in double precision: the standard that other programs are compared with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import ArrayLike
+
+from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.linear_maps import Floats, apply
+from esl_neuro.nirgraph.linear_nodes import LinearNode
+from esl_neuro.nirgraph.neuron_nodes import NeuronNode
+from esl_neuro.nirgraph.reading import discretise
+from esl_neuro.nirgraph.shapes import DiscreteGraph
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What one run shows.
+
+    Attributes
+    ----------
+    outputs : float64 array, shape (samples, steps, ...)
+        What arrives at the output: spikes, or potentials of a readout that does not fire.
+    spikes : dict of str to float64 array, shape (samples, steps, ...)
+        Of each node that fires.
+    potentials : dict of str to float64 array, shape (samples, steps, ...)
+        Of each neuron node, before the reset: what is compared with the threshold.
+    """
+
+    outputs: Floats
+    spikes: dict[str, Floats]
+    potentials: dict[str, Floats]
+
+
+def simulate(graph: nir.NIRGraph | DiscreteGraph, inputs: ArrayLike, dt_s: float | None = None) -> Simulation:
+    """Run a graph.
+
+    Forward Euler, a spike when the potential is strictly above the threshold, then a hard reset; neurons start at their
+    reset potential. A ``Delay`` of ``k`` steps gives ``y[t] = x[t - k]``, in a loop as elsewhere; a loop without one
+    takes one step. Before the first step no input arrives and nothing fires, which has always been so: what comes from
+    before it, through a delay or around a loop, are the biases, which therefore are constant.
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph or DiscreteGraph
+        Any, nested or with loops.
+    inputs : array, shape (samples, steps, ...)
+        What the input emits, of the shape that it declares or flat.
+    dt_s : float, optional
+        Time step in seconds; without it the graph's own.
+
+    Raises
+    ------
+    BadInput
+        If there is no time step, the graph is inconsistent, or the inputs are not those of its input.
+    """
+    discrete = graph if isinstance(graph, DiscreteGraph) else discretise(graph, dt_s)
+    arrays = np.asarray(inputs, dtype=np.float64)
+    shape = discrete.shapes[discrete.structure.input]
+    if arrays.ndim < 3 or math.prod(arrays.shape[2:]) != math.prod(shape):
+        raise BadInput(
+            f"the inputs have shape {arrays.shape}; (samples, steps, {', '.join(map(str, shape))}) is needed"
+        )
+    return _Run(discrete, arrays.reshape(*arrays.shape[:2], -1)).result()
+
+
+NO_LAGS: list[tuple[int, Any]] = [(0, slice(None))]
+
+
+class _Run:
+    """One run. Inside, signals have shape (elements, steps, samples), and begin with the steps before the first one."""
+
+    def __init__(self, discrete: DiscreteGraph, inputs: Floats) -> None:
+        self.discrete, self.structure = discrete, discrete.structure
+        self.samples, self.steps = inputs.shape[:2]
+        self.lags = {name: _lags(node, self.steps) for name, node in discrete.linear.items()}
+        self.before = 1 + max(steps for lags in self.lags.values() for steps, _ in lags)
+        self.sources: dict[str, list[str]] = {name: self.structure.before(name) for name in self.structure.nodes}
+        self.signals: dict[str, Floats] = {}
+        self.potentials: dict[str, Floats] = {}
+        self.states: dict[str, tuple[Floats, Floats]] = {}
+        for component in self.structure.components():
+            self._rest(component)
+            if component == (self.structure.input,):
+                self.signals[self.structure.input][:, self.before :] = inputs.transpose(2, 1, 0)
+            elif len(component) > 1 or component[0] in self.sources[component[0]]:
+                for step in range(self.steps):
+                    for name in component:
+                        self._advance(name, step, step + 1)
+            else:
+                self._advance(component[0], 0, self.steps)
+
+    def _rest(self, component: tuple[str, ...]) -> None:
+        """Fill in what nodes give before the first step: linear ones their biases, neurons nothing."""
+        shape = (self.before + self.steps, self.samples)
+        for name in component:
+            self.signals[name] = np.zeros((self.discrete.size(name), *shape))
+            if name in self.discrete.neurons:
+                neurons = self.discrete.neurons[name]
+                self.potentials[name] = np.zeros((neurons.du.size, self.steps, self.samples))
+                v = np.repeat(neurons.reset[:, None], self.samples, axis=1)
+                self.states[name] = (np.zeros_like(v), v)
+        linear = {name for name in component if name in self.discrete.linear and name != self.structure.input}
+        needs = {name: [source for source in self.sources[name] if source in linear] for name in linear}
+        for name in TopologicalSorter(needs).static_order():
+            arriving = sum(self.signals[source][:, :1, 0] for source in self.sources[name])
+            self.signals[name][:, : self.before] = _through(self.discrete.linear[name], np.asarray(arriving))[:, None]
+
+    def _advance(self, name: str, start: int, stop: int) -> None:
+        """Compute a node from step ``start`` to before ``stop``."""
+        arriving = self._arriving(name, start, stop)
+        now = slice(self.before + start, self.before + stop)
+        if name in self.discrete.linear:
+            flat = arriving.reshape(len(arriving), -1)
+            self.signals[name][:, now] = _through(self.discrete.linear[name], flat).reshape(-1, *arriving.shape[1:])
+            return
+        neurons = self.discrete.neurons[name]
+        for step in range(start, stop):
+            v, given = _step(neurons, self.states[name], arriving[:, step - start])
+            self.potentials[name][:, step] = v
+            self.signals[name][:, self.before + step] = given
+
+    def _arriving(self, name: str, start: int, stop: int) -> Floats:
+        """Sum what a node gets, each element as late as its delay; a feedback edge brings the step before."""
+        total = np.zeros((math.prod(self.discrete.arriving[name]), stop - start, self.samples))
+        for source in self.sources[name]:
+            for steps, elements in self.lags.get(name, NO_LAGS):
+                first = self.before - steps - ((source, name) in self.structure.feedback)
+                total[elements] += self.signals[source][elements, first + start : first + stop]
+        return total
+
+    def result(self) -> Simulation:
+        """Return all signals as (samples, steps, ...)."""
+        firing = [name for name, neurons in self.discrete.neurons.items() if neurons.fires]
+        now = {name: signal[:, self.before :] for name, signal in self.signals.items()}
+        return Simulation(
+            self._outside(self.structure.output, now[self.structure.output]),
+            {name: self._outside(name, now[name]) for name in firing},
+            {name: self._outside(name, values) for name, values in self.potentials.items()},
+        )
+
+    def _outside(self, name: str, values: Floats) -> Floats:
+        return np.ascontiguousarray(values.transpose(2, 1, 0)).reshape(
+            self.samples, self.steps, *self.discrete.shapes[name]
+        )
+
+
+def _lags(node: LinearNode, steps: int) -> list[tuple[int, Any]]:
+    """Return by how many steps which elements of a node are late; longer than the run is as long as the run."""
+    if node.delay is None:
+        return NO_LAGS
+    late = np.minimum(node.delay, steps)
+    return [(int(lag), np.flatnonzero(late == lag)) for lag in np.unique(late)]
+
+
+def _through(node: LinearNode, signal: Floats) -> Floats:
+    """Apply a linear node to signals of shape (elements, columns); its delay is taken care of where signals arrive."""
+    mapped = apply(node.weights, signal)
+    return mapped if node.bias is None else mapped + node.bias[:, None]
+
+
+def _step(neurons: NeuronNode, state: tuple[Floats, Floats], arriving: Floats) -> tuple[Floats, Floats]:
+    """Advance ``state`` (u and v) by one step; return the potential before the reset, and what the neurons give."""
+    du, dv, gain, leak, threshold, reset = (
+        parameter[:, None]
+        for parameter in (neurons.du, neurons.dv, neurons.gain, neurons.leak, neurons.threshold, neurons.reset)
+    )
+    u, v = state
+    u[:] = (1 - du) * u + gain * arriving
+    charged = (1 - dv) * v + dv * leak + u
+    fired = charged > threshold
+    v[:] = np.where(fired, reset, charged)
+    return charged, fired.astype(np.float64) if neurons.fires else charged

@@ -1,0 +1,177 @@
+"""The structure of a NIR graph: its nodes and edges without nesting, its loops, and everything that is inconsistent."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+
+from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.findings import Finding, errors
+from esl_neuro.nirgraph.linear_nodes import LINEAR, Unsupported, floats
+from esl_neuro.nirgraph.nesting import Door, Edge, of_type, remove_doors, unpack
+from esl_neuro.nirgraph.neuron_nodes import NEURONS
+from esl_neuro.nirgraph.order import a_loop, execution_order, feedback_edges, loops, reachable
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A graph without nested graphs.
+
+    Attributes
+    ----------
+    nodes : dict of str to NIR node
+        Nested nodes are named ``"graph.node"``.
+    edges : tuple of (str, str)
+        Twice where a signal passes nested graphs by two ways: both count.
+    input, output : str
+        Names of the only ones.
+    feedback : frozenset of (str, str)
+        Edges that close a loop without a ``Delay``: they bring what their source gave one step before.
+    held : frozenset of str
+        ``Delay`` nodes that let nothing pass within a step. In a loop, an element without delay takes one step.
+    doors : tuple of Door
+        Inputs and outputs of nested graphs, which are not among the nodes.
+    """
+
+    nodes: dict[str, Any]
+    edges: tuple[Edge, ...]
+    input: str
+    output: str
+    feedback: frozenset[Edge]
+    held: frozenset[str]
+    doors: tuple[Door, ...] = ()
+
+    def before(self, name: str) -> list[str]:
+        """Return the nodes that feed a node."""
+        return [source for source, target in self.edges if target == name]
+
+    def components(self) -> tuple[tuple[str, ...], ...]:
+        """Return the nodes in order of execution; see :func:`~esl_neuro.nirgraph.order.execution_order`."""
+        return execution_order(self.nodes, self.edges, self.feedback, self.held)
+
+
+def flat_graph(structure: Structure, dt_s: float, metadata: Mapping[str, Any]) -> nir.NIRGraph:
+    """Write a structure as a NIR graph again, which then is not nested, its time step in the metadata.
+
+    Raises
+    ------
+    BadInput
+        If a signal passes nested graphs by two ways, for which NIR without nesting has no edges.
+    """
+    doubles = sorted({edge for edge in structure.edges if structure.edges.count(edge) > 1})
+    if doubles:
+        found = ", ".join(f"'{source}' -> '{target}'" for source, target in doubles)
+        raise BadInput(f"edges {found} are duplicated once nested graphs are unpacked; NIR has no such graph")
+    return nir.NIRGraph(structure.nodes, list(structure.edges), {**metadata, "dt_s": dt_s}, type_check=False)
+
+
+SUPPORTED = ", ".join(sorted({kind.__name__ for kind in (*LINEAR, *NEURONS, nir.NIRGraph)}))
+
+
+def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, list[Finding]]:
+    """Unpack a graph; return its structure (None if it has none) and all findings.
+
+    Parameters
+    ----------
+    graph : nir.NIRGraph
+        The network.
+    dt_s : float
+        Time step in seconds, which tells the delays that hold a signal back.
+    """
+    nodes, edges, findings = unpack(graph)
+    findings += _check_edges(nodes, edges)
+    findings += [
+        Finding("unsupported-node", f"node '{name}'", f"{type(node).__name__} is not supported; supported: {SUPPORTED}")
+        for name, node in nodes.items()
+        if type(node) not in LINEAR and type(node) not in NEURONS
+    ]
+    ends = [[name for name in of_type(graph, kind) if name in nodes] for kind in (nir.Input, nir.Output)]
+    if any(len(names) != 1 for names in ends):
+        return None, findings
+    (start,), (end,) = ends
+    edges = [edge for edge in edges if edge[0] in nodes and edge[1] in nodes]
+    findings += _check_ends(edges, start, end)
+    if not any(finding.kind in ("missing-node", "duplicate-name") for finding in findings):  # else ways seem wrong
+        findings += _check_reached(nodes, edges, start, end)
+        findings += _check_linear_loops(nodes, edges)
+    if errors(findings):
+        return None, findings
+    nodes, edges, doors = remove_doors(nodes, edges, (start, end))
+    held = _held(nodes, edges, dt_s)
+    return Structure(nodes, tuple(edges), start, end, feedback_edges(start, edges, held), held, doors), findings
+
+
+def _check_edges(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list[Finding]:
+    findings = [
+        Finding("missing-node", f"edge '{source}' -> '{target}'", f"there is no node '{name}'; {_nearest(name, nodes)}")
+        for source, target in edges
+        for name in dict.fromkeys((source, target))
+        if name not in nodes
+    ]
+    doubles = {edge for edge in edges if edges.count(edge) > 1} if len(set(edges)) < len(edges) else set()
+    findings += [
+        Finding("duplicate-edge", f"edge '{source}' -> '{target}'", "is duplicated; remove one, or scale the signal")
+        for source, target in sorted(doubles)
+    ]
+    return findings
+
+
+def _nearest(name: str, nodes: Iterable[str]) -> str:
+    """Suggest the node that an edge may mean."""
+    close = difflib.get_close_matches(name, [str(node) for node in nodes], n=1)
+    return f"did you mean '{close[0]}'?" if close else "add it, or remove the edge"
+
+
+def _check_ends(edges: Sequence[Edge], start: str, end: str) -> list[Finding]:
+    into = [
+        Finding("fed-input", f"node '{start}'", f"is the input, yet '{source}' feeds it; feed the node behind it")
+        for source, target in edges
+        if target == start
+    ]
+    out = [
+        Finding("feeding-output", f"node '{end}'", f"is the output, yet feeds '{target}'; take what feeds the output")
+        for source, target in edges
+        if source == end
+    ]
+    return into + out
+
+
+def _check_reached(nodes: Mapping[str, Any], edges: Sequence[Edge], start: str, end: str) -> list[Finding]:
+    backwards = [(target, source) for source, target in edges]
+    way = reachable(start, nodes, edges) & reachable(end, nodes, backwards)
+    return [
+        Finding("unreached", f"node '{name}'", "is not on the way from input to output; remove it, or connect it")
+        for name in sorted(nodes)
+        if name not in way
+    ]
+
+
+def _check_linear_loops(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list[Finding]:
+    loop = a_loop([name for name, node in nodes.items() if type(node) in LINEAR], edges)
+    if loop is None:
+        return []
+    message = f"is part of the loop {' -> '.join(loop)} without a neuron; put a LIF or IF node into it"
+    return [Finding("linear-loop", f"node '{loop[0]}'", message)]
+
+
+def _held(nodes: Mapping[str, Any], edges: Sequence[Edge], dt_s: float) -> frozenset[str]:
+    """Return the Delay nodes that let nothing pass within a step: all elements wait, or some do and a loop needs it."""
+    waits = {name: _waits(node, dt_s) for name, node in nodes.items() if isinstance(node, nir.Delay)}
+    held = {name for name, (every, _) in waits.items() if every}
+    fast = [edge for edge in edges if edge[0] not in held]
+    looping: set[str] = set().union(*loops(nodes, fast))
+    return frozenset(held | {name for name, (_, some) in waits.items() if some and name in looping})
+
+
+def _waits(node: Any, dt_s: float) -> tuple[bool, bool]:
+    """Tell whether every element of a Delay, and whether some element, waits a step or more."""
+    try:
+        delay = floats(node, "delay")
+    except Unsupported:
+        return False, False
+    waiting = delay > 0.5 * dt_s
+    return bool(waiting.size and waiting.all()), bool(waiting.any())
