@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -360,6 +361,17 @@ def load_target(name_or_path: str) -> HardwareTarget:
     except ValidationError as error:
         findings = "; ".join(_finding(item) for item in error.errors())
         raise BadInput(f"{path}: {findings}") from error
+
+
+def as_target(target: HardwareTarget | str | Path) -> HardwareTarget:
+    """Return a target as it is, or read it by its name or path.
+
+    Raises
+    ------
+    BadInput
+        As :func:`load_target`.
+    """
+    return target if isinstance(target, HardwareTarget) else load_target(str(target))
 
 
 _TABLES: dict[str, type[BaseModel]] = {

@@ -144,7 +144,7 @@ def quantise(
     single_spikes : bool
         Whether all sources fire once in a sample at most.
     """
-    wanted = tuple(_per_payload(connection, payload) for connection in incoming)
+    wanted = tuple(per_payload(connection, payload) for connection in incoming)
     scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
     scale *= scaling.factor
     exponents = [min(max(exponent + scaling.shift, EXPONENTS[0]), EXPONENTS[1]) for exponent in exponents]
@@ -295,7 +295,7 @@ def _values(weights: Weights) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
+def per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
     """Write the weights of the input per unit of payload."""
     if connection.source != INPUT or payload.scale == 1:
         return connection
