@@ -56,12 +56,11 @@ def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -
     BadInput
         If the file cannot be read, or the target compiles nothing.
     """
-    from esl_neuro.compiler.check import check_graph
-    from esl_neuro.compiler.frontend import read_graph
     from esl_neuro.hardware import load_target
+    from esl_neuro.pipeline.compilation import check as check_network
 
     chip, started = load_target(target), time.perf_counter()
-    checked = check_graph(read_graph(file), chip, steps, dt_s)
+    checked = check_network(file, chip, steps=steps, dt_s=dt_s)
     cost = {"seconds": time.perf_counter() - started, "peak_memory_gib": peak_memory_gib()}
     return {"file": str(file), "target": chip.name, **asdict(checked), **cost}
 
