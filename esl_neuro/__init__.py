@@ -26,15 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from esl_neuro.compiler.findings import Finding
-    from esl_neuro.compiler.frontend import read_graph as read_nir
     from esl_neuro.energy.comparison import ComparisonReport
     from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError, LimitExceeded, MissingDependency
     from esl_neuro.hardware import HardwareTarget, load_target
-    from esl_neuro.interchange.files import write_nir
     from esl_neuro.pipeline.compilation import check, compile
     from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
     from esl_neuro.pipeline.exports import Export, export_run
     from esl_neuro.pipeline.inputs import Samples, test_set
+    from esl_neuro.pipeline.nir_files import read_nir, write_nir
     from esl_neuro.pipeline.operations import count_operations, price_operations
     from esl_neuro.pipeline.pricing import EnergyReport, compare_energy, energy_report
     from esl_neuro.pipeline.readers import ReaderReport, verify_nir
@@ -86,11 +85,11 @@ _MODULES = {
     "energy.comparison": ("ComparisonReport",),
     "errors": ("BadInput", "CheckFailed", "EslNeuroError", "LimitExceeded", "MissingDependency"),
     "hardware": ("HardwareTarget", "load_target"),
-    "interchange.files": ("write_nir",),
     "pipeline.compilation": ("check", "compile"),
     "pipeline.compiled_network": ("CompiledNetwork", "load_compiled"),
     "pipeline.exports": ("Export", "export_run"),
     "pipeline.inputs": ("Samples", "test_set"),
+    "pipeline.nir_files": ("read_nir", "write_nir"),
     "pipeline.operations": ("count_operations", "price_operations"),
     "pipeline.pricing": ("EnergyReport", "compare_energy", "energy_report"),
     "pipeline.readers": ("ReaderReport", "verify_nir"),
@@ -98,16 +97,14 @@ _MODULES = {
     "pipeline.training": ("TrainingRun", "evaluate", "load_run", "resume", "train"),
     "pipeline.verification": ("Proof", "verify"),
 }
-_PLACES = {name: (module, name) for module, names in _MODULES.items() for name in names}
-_PLACES["read_nir"] = ("compiler.frontend", "read_graph")
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _PLACES:
         raise AttributeError(f"module 'esl_neuro' has no attribute '{name}'")
-    module, original = _PLACES[name]
-    value = getattr(import_module(f"esl_neuro.{module}"), original)
+    value = getattr(import_module(f"esl_neuro.{_PLACES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -193,9 +193,14 @@ class _Asked:
 
     def refuse(self, names: tuple[str, ...], why: str) -> None:
         """Refuse arguments that say nothing here, by name."""
-        given = [name for name in names if getattr(self, name) not in (None, False, "native")]
+        values = {name: getattr(self, name) for name in names}
+        given = [name for name, value in values.items() if not (value is None or value is False or _native(value))]
         if given:
             raise BadInput(f"{', '.join(given)}: {why}; leave it away")
+
+
+def _native(value: object) -> bool:
+    return isinstance(value, str) and value == "native"
 
 
 def _source(network: Network, asked: _Asked) -> _Source:
