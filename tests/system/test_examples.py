@@ -20,7 +20,7 @@ EXAMPLES = REPOSITORY / "examples"
 PRINTED = {
     "digits_end_to_end": r"accuracy \d\d\.\d\d %.*float 0\.\d+, integers 0\.\d+.*truenorth.*loihi.*v100-pcie",
     "own_module": r"payloads of 8 bits.*float 0\.9\d+\nintegers 0\.9\d+",
-    "any_nir_file": r"False\n.*no 'dt_s'.*neurons_per_chip: 20 neurons.*10 samples x 50 steps, integer\nspikes lif \d,\d+",
+    "any_nir_file": r"False\n.*no 'dt_s'.*neurons_per_chip: 20 neurons.*10 samples x 50 steps, integer\nspikes lif",
     "own_training_loop": r"1,638 of 16,384 connections.*synapses on the chip\ntest accuracy 0\.[89]\d+",
     "operations_and_energy": r"of 9,472 multiply-accumulates.*cmos45:arithmetic: dense needs \d+\.\d\d",
 }
