@@ -19,16 +19,18 @@ for estimate in esl.price_operations(counts, ["v100-pcie"]):
 
 
 # Energy of a dense and a sparse network on the same spikes.
+def neurons(count: int) -> LIF:
+    """Return neurons that forget half of their potential in a step."""
+    return LIF(count, tau=0.5, threshold=0.3, surrogate="arctan", surrogate_width=1.0, learn_threshold=False)
+
+
 def network(density: float) -> nn.Module:
     """Return a spiking network of random weights with this share of its first connections."""
     torch.manual_seed(0)
-    neurons = [
-        LIF(n, tau=0.5, threshold=0.3, surrogate="arctan", surrogate_width=1.0, learn_threshold=True) for n in (128, 10)
-    ]
-    layers = nn.Sequential(nn.Linear(64, 128), neurons[0], nn.Linear(128, 10), neurons[1])
+    first, second = nn.Linear(64, 128), nn.Linear(128, 10)
     with torch.no_grad():
-        layers[0].weight *= torch.rand(128, 64) < density
-    return layers
+        first.weight *= torch.rand(128, 64) < density
+    return nn.Sequential(first, neurons(128), second, neurons(10))
 
 
 spikes = np.random.default_rng(0).random((20, 16, 64)) < 0.2  # samples, steps, lines

@@ -75,8 +75,9 @@ def save_spikes(trace: Trace, path: Path) -> None:
     """Write input and layer spikes, uint8 (samples, steps, neurons), as a compressed .npz."""
     import numpy as np
 
+    arrays: dict[str, Any] = {"input": trace.input_spikes, **trace.spikes}
     with path.open("wb") as file:
-        np.savez_compressed(file, **{"input": trace.input_spikes, **trace.spikes})
+        np.savez_compressed(file, **arrays)
 
 
 def render(document: dict[str, Any]) -> str:

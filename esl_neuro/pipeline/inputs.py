@@ -230,7 +230,7 @@ def spread(arriving: NDArray[Any], steps: int, input_steps: Sequence[int] | None
 
 def graded_scale(values: NDArray[Any], bits: int) -> float:
     """Return the payload per unit with which the largest of these values, or 1 if that is more, fits into the bits."""
-    return (2**bits - 1) / max(float(values.max(initial=0)), 1.0)
+    return float(2**bits - 1) / max(float(values.max(initial=0)), 1.0)
 
 
 # Where inputs come from.

@@ -219,4 +219,4 @@ def count_program(
 def _parity(trace: Trace, program: Program, inputs: Payloads) -> Parity:
     difference = first_difference(trace, simulate(program, inputs))
     compared = sum(fired.size for fired in trace.spikes.values())
-    return Parity(compared, difference and difference.describe(trace.backend, "integer"))
+    return Parity(compared, None if difference is None else difference.describe(trace.backend, "integer"))
