@@ -16,7 +16,7 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Say all that keeps a NIR file from a chip.",
+    short_help="Report what prevents a NIR file from being compiled for a chip.",
     examples=(
         ("esl-neuro check model.nir --target loihi2", "any NIR file, of any program"),
         ("esl-neuro check model.nir --target loihi2 --dt 1e-4", "one without a time step in its metadata"),
@@ -43,7 +43,8 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_jso
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
     if wrong and not document["compiles"]:
-        raise CheckFailed(f"{file}: {len(wrong)} findings keep it from {target}")
+        problems = "1 problem prevents" if len(wrong) == 1 else f"{len(wrong)} problems prevent"
+        raise CheckFailed(f"{file}: {problems} compilation for {target}")
     if wrong:
         raise LimitExceeded(f"{file}: does not fit on one {target}")
 

@@ -15,15 +15,15 @@ from esl_neuro.pipeline.choices import CHIP, RECIPE
 
 @click.command(
     cls=ExampleCommand,
-    short_help="The whole road once, on real digits.",
+    short_help="All steps once, end to end, on real digits.",
     examples=(("esl-neuro quickstart", "a minute or two on two cores"),),
 )
 @runs_option
 @json_option
 def quickstart(runs: Path, as_json: bool) -> None:
-    """Train on real digits, export to Loihi 2, run in both simulators, count and price: the whole road once.
+    """Train on real digits, export to Loihi 2, run in both simulators, count and price, end to end.
 
-    Without Lava (Python 3.11 and later) the integer simulator runs alone, and this is said.
+    Without Lava (Python 3.11 and later) the integer simulator runs alone, and the command says so.
     """
     from esl_neuro.backends.lava_door import lava_installed
     from esl_neuro.pipeline.activity import Activity

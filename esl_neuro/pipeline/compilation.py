@@ -322,7 +322,7 @@ def _module_source(module: Any, asked: _Asked) -> _Source:
     if not steps:
         raise BadInput("a torch module does not say how many time steps a sample has; give steps, or inputs")
     graph = to_nir(
-        module.eval(),
+        copy.deepcopy(module).eval(),  # the caller's may go on training
         steps,
         asked.dt_s or DT_S,
         shape=shape,

@@ -40,7 +40,6 @@ def ask_lava(case: Case, file: Path) -> Verdict:
 
 
 def _compile(case: Case, file: Path) -> tuple[Program, Payloads]:
-
     if not np.isin(case.inputs, (0, 1)).all():
         raise BadInput("graded inputs become payloads only in 'esl-neuro export'")
     steps, samples = case.inputs.shape[:2]
@@ -49,7 +48,6 @@ def _compile(case: Case, file: Path) -> tuple[Program, Payloads]:
 
 
 def _demand_spikes(program: Program, spikes: dict[str, Any]) -> None:
-
     firing = [group.name for group in program.groups if program.readout != "potential" or group is not program.output]
     quiet = [f"'{name}'" for name in firing if spikes[name].sum() < MINIMUM]
     if quiet:
@@ -57,7 +55,6 @@ def _demand_spikes(program: Program, spikes: dict[str, Any]) -> None:
 
 
 def _verdict(release: str, program: Program, expected: Trace, found: Trace) -> Verdict:
-
     part = divergence.diverge(expected, found, program)
     return Verdict(
         LAVA,
@@ -71,7 +68,6 @@ def _verdict(release: str, program: Program, expected: Trace, found: Trace) -> V
 
 
 def _as_a_reader_says(part: divergence.Divergence, program: Program) -> Divergence:
-
     unknown = float("nan")
     vth = next(group.vth for group in program.groups if group.name == part.layer)
     return Divergence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from esl_neuro.compiler.program import Program
@@ -101,7 +102,7 @@ def energy_report(
         ran_on=result.ran_on,
         accuracy=result.accuracy,
     )
-    return EnergyReport(**vars(report))
+    return EnergyReport(**{each.name: getattr(report, each.name) for each in fields(report)})
 
 
 def compare_energy(

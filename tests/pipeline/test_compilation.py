@@ -215,6 +215,12 @@ def test_a_module_takes_its_steps_and_its_input_from_some_inputs():
     assert np.abs(found - expected).max() <= 1  # rounding may move a spike
 
 
+def test_a_module_goes_on_training_as_it_was():
+    network = module().train()
+    compile(network, steps=6)
+    assert all(layer.training for layer in network.modules())
+
+
 def test_a_module_without_steps_is_refused():
     with pytest.raises(BadInput, match="a torch module does not say how many time steps"):
         compile(module())
