@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_neuro.cli.readers import verify_file
-from esl_neuro.cli.verify import READERS
+from esl_neuro.cli.commands import talk
 from esl_neuro.interchange import to_nir, write_nir
 from esl_neuro.interchange.single_spikes import input_spikes, steps_needed
+from esl_neuro.pipeline.choices import READERS
+from esl_neuro.pipeline.readers import verify_nir
 from esl_neuro.report.tables import table
 from esl_neuro.snn import build_layers
 from esl_neuro.snn.architectures import ResidualBlock
@@ -115,11 +116,11 @@ def judge(name: str, file: Path, readers: tuple[str, ...]) -> list[dict[str, Any
         steps, intensities = steps_needed(SINGLE_SPIKE_DT_S), np.random.default_rng(0).random((SAMPLES, 64))
         write_nir(file, to_nir(TemporalNetwork((64, 100, 10)), steps, SINGLE_SPIKE_DT_S))
         inputs = input_spikes(intensities.astype(np.float32), SINGLE_SPIKE_DT_S, steps)
-        verdicts: list[dict[str, Any]] = verify_file(file, readers, inputs=inputs)["readers"]
+        verdicts: list[dict[str, Any]] = verify_nir(file, readers, say=talk, inputs=inputs).to_dict()["readers"]
         return verdicts
     build, shape, thresholds = KINDS[name]
     write_nir(file, to_nir(randomise(build()), STEPS, shape=shape, thresholds=thresholds))  # type: ignore[arg-type]
-    verdicts = verify_file(file, readers, samples=SAMPLES)["readers"]
+    verdicts = verify_nir(file, readers, say=talk, samples=SAMPLES).to_dict()["readers"]
     return verdicts
 
 

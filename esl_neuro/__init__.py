@@ -1,9 +1,115 @@
 """Train sparse spiking networks, compile them to Loihi 2, prove the integers, count the energy.
 
+The commands as functions, end to end::
+
+    import esl_neuro as esl
+
+    run = esl.train("mlp-digits", seed=0)          # or esl.load_run("runs/mlp-digits-001")
+    chip = esl.compile(run, "loihi2")              # or a NIR graph, a .nir file, a torch module
+    result = chip.run(esl.test_set(run))           # or arrays, (samples, steps, ...)
+    print(chip.findings, chip.utilisation, result.accuracy)
+    print(esl.energy_report(result, targets=["truenorth", "loihi", "v100-pcie"]))
+    chip.save("out")
+    esl.verify("out")
+
 The rooms, left to right (``docs/architecture.md`` has the picture): :mod:`~esl_neuro.data` and
-:mod:`~esl_neuro.snn`, :mod:`~esl_neuro.sparsity`, :mod:`~esl_neuro.training`, :mod:`~esl_neuro.interchange`,
-:mod:`~esl_neuro.compiler`, :mod:`~esl_neuro.backends`, :mod:`~esl_neuro.energy`, :mod:`~esl_neuro.report` and
-:mod:`~esl_neuro.cli`. Nothing is imported here, so that ``esl-neuro --help`` never loads torch.
+:mod:`~esl_neuro.snn`, :mod:`~esl_neuro.sparsity`, :mod:`~esl_neuro.training`, :mod:`~esl_neuro.nirgraph` and
+:mod:`~esl_neuro.interchange`,
+:mod:`~esl_neuro.compiler`, :mod:`~esl_neuro.backends`, :mod:`~esl_neuro.energy`, :mod:`~esl_neuro.report`,
+:mod:`~esl_neuro.pipeline` and :mod:`~esl_neuro.cli`. A name is imported when it is first used, so that neither this
+package nor ``esl-neuro --help`` loads torch.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esl_neuro.energy.comparison import ComparisonReport
+    from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError, LimitExceeded, MissingDependency
+    from esl_neuro.hardware import HardwareTarget, load_target
+    from esl_neuro.nirgraph.files import read_nir, write_nir
+    from esl_neuro.nirgraph.findings import Finding
+    from esl_neuro.pipeline.compilation import check, compile
+    from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
+    from esl_neuro.pipeline.exports import Export, export_run
+    from esl_neuro.pipeline.inputs import Samples, test_set
+    from esl_neuro.pipeline.operations import count_operations, price_operations
+    from esl_neuro.pipeline.pricing import EnergyReport, compare_energy, energy_report
+    from esl_neuro.pipeline.readers import ReaderReport, verify_nir
+    from esl_neuro.pipeline.simulation import RunResult
+    from esl_neuro.pipeline.training import TrainingRun, evaluate, load_run, resume, train
+    from esl_neuro.pipeline.verification import Proof, verify
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BadInput",
+    "CheckFailed",
+    "ComparisonReport",
+    "CompiledNetwork",
+    "EnergyReport",
+    "EslNeuroError",
+    "Export",
+    "Finding",
+    "HardwareTarget",
+    "LimitExceeded",
+    "MissingDependency",
+    "Proof",
+    "ReaderReport",
+    "RunResult",
+    "Samples",
+    "TrainingRun",
+    "check",
+    "compare_energy",
+    "compile",
+    "count_operations",
+    "energy_report",
+    "evaluate",
+    "export_run",
+    "load_compiled",
+    "load_run",
+    "load_target",
+    "price_operations",
+    "read_nir",
+    "resume",
+    "test_set",
+    "train",
+    "verify",
+    "verify_nir",
+    "write_nir",
+]
+
+_MODULES = {
+    "nirgraph.files": ("read_nir", "write_nir"),
+    "nirgraph.findings": ("Finding",),
+    "energy.comparison": ("ComparisonReport",),
+    "errors": ("BadInput", "CheckFailed", "EslNeuroError", "LimitExceeded", "MissingDependency"),
+    "hardware": ("HardwareTarget", "load_target"),
+    "pipeline.compilation": ("check", "compile"),
+    "pipeline.compiled_network": ("CompiledNetwork", "load_compiled"),
+    "pipeline.exports": ("Export", "export_run"),
+    "pipeline.inputs": ("Samples", "test_set"),
+    "pipeline.operations": ("count_operations", "price_operations"),
+    "pipeline.pricing": ("EnergyReport", "compare_energy", "energy_report"),
+    "pipeline.readers": ("ReaderReport", "verify_nir"),
+    "pipeline.simulation": ("RunResult",),
+    "pipeline.training": ("TrainingRun", "evaluate", "load_run", "resume", "train"),
+    "pipeline.verification": ("Proof", "verify"),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'esl_neuro' has no attribute '{name}'")
+    value = getattr(import_module(f"esl_neuro.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__version__"]

@@ -49,7 +49,7 @@ class Network(nn.Module):
     def rest(self) -> None:
         """Bring every neuron to rest."""
         for neurons in self.neurons:
-            neurons.reset_mem()
+            neurons.reset_mem()  # type: ignore[operator]
 
 
 def linear() -> Network:

@@ -68,7 +68,8 @@ def write_lava_script(program: Program, path: Path) -> list[Path]:
     if script.inline:
         return [path]
     beside = path.with_suffix(".npz")
-    np.savez_compressed(beside, **script.arrays)
+    arrays: dict[str, Any] = {**script.arrays}
+    np.savez_compressed(beside, **arrays)
     return [path, beside]
 
 

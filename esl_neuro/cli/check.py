@@ -16,7 +16,7 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Say all that keeps a NIR file from a chip.",
+    short_help="Report what prevents a NIR file from being compiled for a chip.",
     examples=(
         ("esl-neuro check model.nir --target loihi2", "any NIR file, of any program"),
         ("esl-neuro check model.nir --target loihi2 --dt 1e-4", "one without a time step in its metadata"),
@@ -43,7 +43,8 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_jso
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
     if wrong and not document["compiles"]:
-        raise CheckFailed(f"{file}: {len(wrong)} findings keep it from {target}")
+        problems = "1 problem prevents" if len(wrong) == 1 else f"{len(wrong)} problems prevent"
+        raise CheckFailed(f"{file}: {problems} compilation for {target}")
     if wrong:
         raise LimitExceeded(f"{file}: does not fit on one {target}")
 
@@ -56,12 +57,11 @@ def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -
     BadInput
         If the file cannot be read, or the target compiles nothing.
     """
-    from esl_neuro.compiler.check import check_graph
     from esl_neuro.hardware import load_target
-    from esl_neuro.nirgraph.files import read_nir
+    from esl_neuro.pipeline.compilation import check as check_network
 
     chip, started = load_target(target), time.perf_counter()
-    checked = check_graph(read_nir(file), chip, steps, dt_s)
+    checked = check_network(file, chip, steps=steps, dt_s=dt_s)
     cost = {"seconds": time.perf_counter() - started, "peak_memory_gib": peak_memory_gib()}
     return {"file": str(file), "target": chip.name, **asdict(checked), **cost}
 

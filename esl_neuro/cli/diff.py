@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, runs_option
-from esl_neuro.cli.run import BACKENDS, simulate
+from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
-from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
+from esl_neuro.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
     from esl_neuro.backends.divergence import NeuronStep, TraceDivergence
-    from esl_neuro.backends.trace import Trace
-    from esl_neuro.compiler.bundle import Bundle
+    from esl_neuro.pipeline.compiled_network import CompiledNetwork
 
 
 @click.command(
@@ -43,84 +42,27 @@ def diff(first: str, second: str, export: Path | None, samples: int, runs: Path,
     A trace file is what 'esl-neuro run --trace FILE' writes. Prints the first step where the two part, the neuron's
     current, potential and input in both, and the likely cause. Exit code 1 if they part.
     """
-    from esl_neuro.backends.divergence import diverge
+    from esl_neuro.pipeline.verification import compare_runs, is_trace_file
 
-    bundle = _bundle(export, runs, needed=not all(_is_file(name) for name in (first, second)))
-    traces = _traces(first, second, bundle, samples)
-    try:
-        found = diverge(*traces, bundle.program if bundle else None)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    compared = sum(fired.size for fired in traces[0].spikes.values())
-    document: dict[str, Any] = {
-        "first": first,
-        "second": second,
-        "spikes_compared": compared,
-        "potentials_compared": sum(u.size for name, u in traces[0].u.items() if name in traces[1].u),
-        "divergence": found and asdict(found),
-    }
+    network = _network(export, runs, needed=not all(is_trace_file(name) for name in (first, second)))
+    with lava_bar() as progress:
+        compared = compare_runs(first, second, network, samples, progress)
+    document, found = asdict(compared), compared.divergence
     emit(document, render(document, found), as_json)
     if found is not None:
         raise CheckFailed(f"{first} and {second} part in layer '{found.layer}', step {found.step}")
 
 
-def _is_file(name: str) -> bool:
-    return name not in BACKENDS
-
-
-def _bundle(export: Path | None, runs: Path, needed: bool) -> Bundle | None:
-    """Read the export; two trace files can be compared without one."""
-    from esl_neuro.compiler.bundle import read_bundle
+def _network(export: Path | None, runs: Path, needed: bool) -> CompiledNetwork | None:
+    """Open the export; two trace files can be compared without one."""
+    from esl_neuro.pipeline.compiled_network import load_compiled
 
     if export is not None or needed:
-        return read_bundle(export or latest_export(runs))
+        return load_compiled(export or latest_export(runs))
     try:
-        return read_bundle(latest_export(runs))
+        return load_compiled(latest_export(runs))
     except BadInput:
         return None
-
-
-def _traces(first: str, second: str, bundle: Bundle | None, samples: int) -> tuple[Trace, Trace]:
-    """Read the files first: what they were given is what the simulators get."""
-    from esl_neuro.backends.golden import read_trace
-
-    read = {name: read_trace(_trace_file(name)) for name in (first, second) if _is_file(name)}
-    inputs = next((trace.input_spikes for trace in read.values()), None)
-    if bundle is None:
-        return read[first], read[second]
-    if inputs is None:
-        inputs, _ = bundle.test_inputs(samples)
-    inputs = inputs[:samples]
-    one, two = (
-        _first_samples(read[name], samples) if name in read else simulate(bundle.program, inputs, name, True)
-        for name in (first, second)
-    )
-    return one, two
-
-
-def _trace_file(name: str) -> Path:
-    path = Path(name)
-    if not path.is_file():
-        raise BadInput(f"'{name}' is neither a trace file nor a simulator; {did_you_mean(name, BACKENDS)}")
-    return path
-
-
-def _first_samples(trace: Trace, samples: int) -> Trace:
-    from esl_neuro.backends.trace import Trace
-
-    def cut(records: dict[str, Any]) -> dict[str, Any]:
-        return {name: values[:samples] for name, values in records.items()}
-
-    potential = None if trace.potential is None else trace.potential[:samples]
-    return Trace(
-        trace.backend,
-        trace.input_spikes[:samples],
-        cut(trace.spikes),
-        cut(trace.u),
-        cut(trace.v),
-        potential,
-        trace.readout,
-    )
 
 
 def render(document: dict[str, Any], found: TraceDivergence | None) -> str:

@@ -12,14 +12,15 @@ from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
 from esl_neuro.cli.energy_validate import validate
-from esl_neuro.cli.network_run import Activity, activity_options, placement_option, placing, run_network
+from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
 from esl_neuro.cli.workspace import latest_export
+from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
 if TYPE_CHECKING:
-    from esl_neuro.energy.report import EnergyReport
+    from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.pricing import EnergyReport
 
-TARGETS = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie")
-ALL = "all"
+ALL = "all"  # rows to explain
 
 
 @click.group(
@@ -60,7 +61,7 @@ for command in (compare, import_log, measure, validate):
     "--target",
     "targets",
     multiple=True,
-    default=TARGETS,
+    default=ENERGY_TARGETS,
     show_default=True,
     help="Target, path of a TOML file, or 'all'.",
 )
@@ -143,56 +144,20 @@ def report(
 def report_network(
     folder: Path,
     activity: Activity,
-    targets: tuple[str, ...],
-    tick_s: float,
+    targets: tuple[str, ...] = ENERGY_TARGETS,
+    tick_s: float = 1e-3,
     measured: tuple[Path, ...] = (),
     placement: str | None = None,
 ) -> EnergyReport:
-    """Run, count and price a network."""
+    """Run, count and price a network; what is wrong with the options is found before anything runs."""
     from esl_neuro.energy.measurement import Measurement
-    from esl_neuro.energy.report import energy_report
+    from esl_neuro.pipeline.pricing import energy_report, placing, target_names
 
-    names = target_names(targets)
+    names, cores = target_names(targets), placing(placement)
     measurements = [Measurement.load(path) for path in measured]
-    cores = placing(placement)
-    run = run_network(folder, activity)
     return energy_report(
-        run.program,
-        run.trace,
-        names,
-        tick_s,
-        cores(run.program),
-        measurements,
-        ran_on=run.ran_on,
-        accuracy=run.accuracy,
+        run_watched(folder, activity), names, tick_s=tick_s, placement=cores, measurements=measurements
     )
-
-
-def target_names(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the targets of a command, each read and tried once: a wrong one is found before anything runs.
-
-    Raises
-    ------
-    BadInput
-        If one is unknown, or its file is wrong.
-    """
-    from esl_neuro.energy.prices import price
-    from esl_neuro.energy.target_check import PROBE
-    from esl_neuro.hardware import load_target
-    from esl_neuro.resources import resource_names
-
-    names = tuple(resource_names("hw_targets")) if ALL in targets else targets
-    for name in names:
-        price(PROBE, load_target(name), 1e-3)
-    return names
-
-
-def report_export(
-    folder: Path, backend: str, targets: tuple[str, ...], tick_s: float, samples: int | None, explain: bool
-) -> tuple[dict[str, Any], str]:
-    """Run, count and price an export on its test set; return the report as a document and as text."""
-    result = report_network(folder, Activity(backend, samples, None, None, None, None), targets, tick_s)
-    return {"export": str(folder), **result.to_dict()}, _text(result, ALL if explain else None, False)
 
 
 def _text(result: EnergyReport, explain: str | None, cite: bool) -> str:
@@ -210,7 +175,6 @@ def _text(result: EnergyReport, explain: str | None, cite: bool) -> str:
 
 def recompute(preset: str, network: Path | None, activity: Activity, runs: Path) -> tuple[dict[str, Any], str]:
     """Recompute a published comparison; return it as a document and as text."""
-    from esl_neuro.energy.counts import count
     from esl_neuro.energy.literature import LITERATURE, literature
     from esl_neuro.energy.presets import PRESETS
     from esl_neuro.errors import BadInput, did_you_mean
@@ -222,6 +186,6 @@ def recompute(preset: str, network: Path | None, activity: Activity, runs: Path)
     if preset not in LITERATURE:
         raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, [*PRESETS, *LITERATURE])}")
     folder = network or latest_export(runs)
-    run = run_network(folder, activity)
-    applied = literature(preset, count(run.program, run.trace))
+    run = run_watched(folder, activity)
+    applied = literature(preset, run.counts)
     return {"export": str(folder), "ran_on": run.ran_on, **applied.to_dict()}, render_literature(applied)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, emit, json_option
-from esl_neuro.cli.network_run import Activity, activity_options, placement_option, placing, run_network
+from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
+from esl_neuro.pipeline.choices import ENERGY_TARGETS
+
+if TYPE_CHECKING:
+    from esl_neuro.pipeline.activity import Activity
 
 
 @click.command(
@@ -48,16 +53,10 @@ def compare(
     The constants are drawn once for both, so that what both share cancels in the ratio. Then the table of ESL-SNNs with
     counted operations: FIRST, the dense one, on each processor over SECOND on each chip.
     """
-    from esl_neuro.cli.energy import TARGETS, target_names
-    from esl_neuro.energy.comparison import Side, compare_counts
-    from esl_neuro.energy.counts import count
+    from esl_neuro.pipeline.pricing import compare_energy, placing, target_names
     from esl_neuro.report.comparison_text import render_comparison
 
-    names, cores = target_names(targets or TARGETS), placing(placement)
-    ran = [run_network(path, activity) for path in (first, second)]
-    one, other = (
-        Side(str(path), run.ran_on, run.accuracy, count(run.program, run.trace, cores(run.program)))
-        for path, run in zip((first, second), ran, strict=True)
-    )
-    result = compare_counts(one, other, names, tick_s)
+    targets, cores = target_names(targets or ENERGY_TARGETS), placing(placement)
+    one, other = (run_watched(path, activity) for path in (first, second))
+    result = compare_energy(one, other, targets, names=(str(first), str(second)), tick_s=tick_s, placement=cores)
     emit(result.to_dict(), render_comparison(result), as_json)

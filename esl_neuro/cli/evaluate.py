@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import click
 
 from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option
 from esl_neuro.cli.workspace import latest_run
-from esl_neuro.errors import BadInput
 
 
 @click.command(
@@ -32,48 +32,11 @@ def evaluate(run: Path | None, noises: tuple[str, ...], noise_seed: int, runs: P
 
     The kinds of noise are definitions of this project; no paper's protocol is reproduced.
     """
-    document = evaluate_run(run or latest_run(runs), noises, noise_seed)
+    from esl_neuro.pipeline.training import evaluate as evaluate_run
+
+    folder = run or latest_run(runs)
+    document = {"run": str(folder), **asdict(evaluate_run(folder, noises, noise_seed))}
     emit(document, render(document), as_json)
-
-
-def evaluate_run(run: Path, noises: tuple[str, ...], seed: int) -> dict[str, Any]:
-    """Test accuracy of a run, undisturbed and with each noise alone."""
-    from esl_neuro.data import prepare
-    from esl_neuro.data.inputs import Disturbance
-    from esl_neuro.data.noise import NOISES
-    from esl_neuro.training.run_folder import RunFolder
-
-    source = RunFolder(run)
-    recipe = source.recipe()
-    disturbances = [Disturbance(*_read(noise), seed) for noise in noises]
-    for disturbance in disturbances:
-        NOISES[disturbance.noise]
-    dataset = prepare(recipe.data)
-    from esl_neuro.training.trainer import accuracy, load_network
-
-    network = load_network(source, dataset)
-    return {
-        "run": str(run),
-        "samples": len(dataset.test),
-        "accuracy": accuracy(network, dataset, dataset.test, recipe.data),
-        "noise_seed": seed,
-        "noise": [
-            {
-                "name": disturbance.noise,
-                "level": disturbance.level,
-                "accuracy": accuracy(network, dataset, dataset.test, recipe.data, disturbance),
-            }
-            for disturbance in disturbances
-        ],
-    }
-
-
-def _read(noise: str) -> tuple[str, float]:
-    name, separator, level = noise.partition("=")
-    try:
-        return name, float(level if separator else "")
-    except ValueError as error:
-        raise BadInput(f"--noise {noise}: cannot be read; write name=level, such as salt_and_pepper=0.1") from error
 
 
 def render(document: dict[str, Any]) -> str:

@@ -50,13 +50,13 @@ def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
 
 
 @contextmanager
-def samples_bar(title: str) -> Iterator[Any]:
-    """Yield a callable ``(done, total)`` that shows how many samples are done."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
+def lava_bar(backend: str = "lava") -> Iterator[Any]:
+    """Yield a callable ``(done, total)`` that shows how many samples Lava has done; the others are quick."""
+    if backend == "integer" or not sys.stderr.isatty():
+        yield None
         return
     with _bar() as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task("Lava", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -9,50 +9,56 @@ import click
 
 from esl_neuro.cli import energy, export, run, train
 from esl_neuro.cli.commands import ExampleCommand, emit, json_option, runs_option, talk
+from esl_neuro.cli.progress import lava_bar
+from esl_neuro.pipeline.choices import CHIP, RECIPE
 
 
 @click.command(
     cls=ExampleCommand,
-    short_help="The whole road once, on real digits.",
+    short_help="All steps once, end to end, on real digits.",
     examples=(("esl-neuro quickstart", "a minute or two on two cores"),),
 )
 @runs_option
 @json_option
 def quickstart(runs: Path, as_json: bool) -> None:
-    """Train on real digits, export to Loihi 2, run in both simulators, count and price: the whole road once.
+    """Train on real digits, export to Loihi 2, run in both simulators, count and price, end to end.
 
-    Without Lava the integer simulator runs alone, and says so.
+    Without Lava the integer simulator runs alone, and the command says so.
     """
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
+    from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.exports import export_run, run_export
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
         talk(f"Lava is not installed, so nothing is compared with it here; install it with: {INSTALL}")
     started = time.perf_counter()
     talk("1/4 train: sparse from the first step, thresholds learned")
-    trained = train.train_recipe(train.RECIPE, (), (), runs)[0]
-    talk("2/4 export: NIR graph and integer program for loihi2")
-    exported = export.export_run(Path(trained["folder"]), "loihi2", None)
-    folder = Path(exported["folder"])
+    (trained,) = train.train_recipe(RECIPE, (), (), runs)
+    talk(f"2/4 export: NIR graph and integer program for {CHIP}")
+    exported = export_run(trained["folder"])
+    folder = exported.folder
     talk(f"3/4 run: {backend}")
-    ran, _ = run.run_export(folder, backend, None)
+    with lava_bar(backend) as progress:
+        result = run_export(folder, backend, progress=progress)
+    ran = {"export": str(folder), **result.to_dict()}
     talk("4/4 energy report")
-    priced, prices = energy.report_export(folder, backend, energy.TARGETS, 1e-3, None, explain=False)
+    priced = energy.report_network(folder, Activity(backend))
     document = {
         "train": trained,
-        "export": exported,
+        "export": exported.to_dict(),
         "run": ran,
-        "energy": priced,
+        "energy": {"export": str(folder), **priced.to_dict()},
         "seconds": time.perf_counter() - started,
     }
     summary = {"runs": [trained], "test_accuracy_stdev": None}
     parts = (
         train.render(summary),
-        export.render(exported),
+        export.render(exported.to_dict()),
         run.render(ran),
-        prices,
+        priced.details(),
         f"Done in {document['seconds']:.0f} s\n  run      {trained['folder']}\n  NIR      {folder / 'model.nir'}\n"
         f"  program  {folder / 'program.json'}\nNext: esl-neuro energy report --explain",
     )
     emit(document, "\n\n".join(parts), as_json)
-    run.refuse_difference(ran)
+    result.refuse_difference()

@@ -182,14 +182,14 @@ def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None
     """Bring a run to its end: trained, and tested with every noise."""
     import torch
 
-    from esl_neuro.cli.evaluate import evaluate_run
+    from esl_neuro.pipeline.training import evaluate
 
     torch.set_num_threads(run.recipe.training.threads)
     run.train(on_batch, on_epoch)
     missing = run.missing_noises()
     if missing:
-        tested = evaluate_run(run.folder.path, tuple(missing), 0)["noise"]
-        run.add_noise_accuracies({name: entry["accuracy"] for name, entry in zip(missing, tested, strict=True)})
+        tested = evaluate(run.folder.path, missing).noise
+        run.add_noise_accuracies({name: entry.accuracy for name, entry in zip(missing, tested, strict=True)})
 
 
 # Several runs at a time.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
 from esl_neuro.errors import MissingDependency
+from esl_neuro.pipeline.choices import RECIPE
 
-RECIPE = "mlp-digits"
+if TYPE_CHECKING:
+    from esl_neuro.training.trainer import Trainer
 
 
 @click.command(
@@ -81,7 +81,9 @@ def train(
             raise click.UsageError(
                 "--resume continues a run as it was started; leave RECIPE, --seed, --set, --from and --quantize away"
             )
-        documents = [resume_run(resume, tensorboard=tensorboard)]
+        from esl_neuro.pipeline.training import resume_training
+
+        documents = [watch(resume_training(resume), tensorboard)]
     from statistics import mean, stdev
 
     accuracies = [document["test_accuracy"] for document in documents]
@@ -100,29 +102,16 @@ def train_recipe(
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (its own seed if none is given) and return the results."""
-    from esl_neuro.recipes import load_recipe
-    from esl_neuro.training.run_folder import create_run_folder
+    from esl_neuro.pipeline.training import recipe_of, start_training
 
-    per_seed = [(*overrides, f"training.seed={seed}") for seed in seeds] or [overrides]
-    recipes = [load_recipe(recipe, changes) for changes in per_seed]
-    from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: only for what may run
-
-    return [
-        _run(Trainer.start(loaded, partial(create_run_folder, runs, loaded), download=download), tensorboard)
-        for loaded in recipes
-    ]
+    recipes = [recipe_of(recipe, seed, overrides) for seed in seeds or (None,)]
+    return [watch(start_training(loaded, runs=runs, download=download), tensorboard) for loaded in recipes]
 
 
-def resume_run(folder: Path, *, tensorboard: bool = False) -> dict[str, Any]:
-    """Continue an interrupted run and return its result."""
-    from esl_neuro.training.run_folder import RunFolder
-    from esl_neuro.training.trainer import Trainer
-
-    return _run(Trainer.resume(RunFolder(folder)), tensorboard)
-
-
-def _run(trainer: Any, tensorboard: bool) -> dict[str, Any]:
+def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
+    """Train to the end with a progress bar, and return the result."""
     from esl_neuro.cli.progress import training_view
+    from esl_neuro.pipeline.training import finish
 
     recipe, folder = trainer.recipe, trainer.folder.path
     title = f"{recipe.name} seed {recipe.training.seed}"
@@ -135,12 +124,12 @@ def _run(trainer: Any, tensorboard: bool) -> dict[str, Any]:
     try:
         with training_view(title, recipe.training.epochs) as view:
             listeners.append(view)
-            result = trainer.run(view.on_batch, on_epoch)
+            run = finish(trainer, view.on_batch, on_epoch)
     except KeyboardInterrupt:
         talk(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
     talk(f"{title}: done, {folder}")
-    return {"folder": str(folder), **asdict(result)}
+    return {"folder": str(folder), **run.figures}
 
 
 def _require_tensorboard() -> None:
@@ -159,11 +148,9 @@ def _tensorboards(folder: Path) -> list[Any]:
 
 
 def _recipe_of(run: Path) -> str:
-    from esl_neuro.training.run_folder import RunFolder
+    from esl_neuro.pipeline.training import load_run
 
-    folder = RunFolder(run)
-    folder.recipe()  # so that a folder that is no run is told so
-    return str(folder.config)
+    return str(load_run(run).files.config)
 
 
 def _changes(source: Path | None, quantize: str | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nir
@@ -10,7 +11,7 @@ import nir
 from esl_neuro.compiler.compile import check_rounding, check_time_step, input_payload, quantise_network
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
-from esl_neuro.hardware import HardwareTarget, arithmetic_of
+from esl_neuro.hardware import HardwareTarget, arithmetic_of, as_target
 from esl_neuro.nirgraph.findings import Finding, errors
 
 STEPS = 100  # where neither the caller nor the graph says
@@ -37,7 +38,7 @@ class Checked:
 
 
 def check_graph(
-    graph: nir.NIRGraph, target: HardwareTarget, steps: int | None = None, dt_s: float | None = None
+    graph: nir.NIRGraph, target: HardwareTarget | str | Path, steps: int | None = None, dt_s: float | None = None
 ) -> Checked:
     """Say everything that keeps a graph from a chip, and what it uses of it. Raises for no graph.
 
@@ -45,8 +46,8 @@ def check_graph(
     ----------
     graph : nir.NIRGraph
         The network.
-    target : HardwareTarget
-        The chip.
+    target : HardwareTarget, str or Path
+        The chip: its name, the path of a TOML file, or the target itself.
     steps : int, optional
         Time steps per sample; without it the ``steps`` of the graph's metadata, or 100.
     dt_s : float, optional
@@ -57,19 +58,20 @@ def check_graph(
     BadInput
         If the target declares no integer arithmetic.
     """
-    arithmetic = arithmetic_of(target)
+    chip = as_target(target)
+    arithmetic = arithmetic_of(chip)
     network, findings = analyse(graph, dt_s)
     if network is None:
         return Checked(compiles=False, fits=False, findings=tuple(findings))
     count = steps if steps is not None else _steps(graph.metadata.get("steps"))
-    program, rounding = quantise_network(network, target.name, arithmetic, count, input_payload(1))
-    placement = place(program, target)
-    too_large = check_limits(program, placement, target)
+    program, rounding = quantise_network(network, chip.name, arithmetic, count, input_payload(1))
+    placement = place(program, chip)
+    too_large = check_limits(program, placement, chip)
     return Checked(
         compiles=True,
         fits=not errors(too_large),
         findings=(*findings, *check_rounding(rounding), *check_time_step(network, program), *too_large),
-        utilisation=tuple(utilisation(program, placement, target)),
+        utilisation=tuple(utilisation(program, placement, chip)),
     )
 
 

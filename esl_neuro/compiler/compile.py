@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -12,9 +13,17 @@ from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import BY_FORMULA, EXACT_EXPONENT, Payload, QuantisationError, Scaling, quantise
+from esl_neuro.compiler.quantise import (
+    BINARY,
+    BY_FORMULA,
+    EXACT_EXPONENT,
+    Payload,
+    QuantisationError,
+    Scaling,
+    quantise,
+)
 from esl_neuro.errors import BadInput
-from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of
+from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.nirgraph.kernel import Kernel
 
@@ -46,7 +55,7 @@ class Compilation:
 
 def compile_graph(
     graph: nir.NIRGraph,
-    target: HardwareTarget,
+    target: HardwareTarget | str | Path,
     steps: int,
     dt_s: float | None = None,
     *,
@@ -60,8 +69,8 @@ def compile_graph(
     ----------
     graph : nir.NIRGraph
         The network.
-    target : HardwareTarget
-        The chip.
+    target : HardwareTarget, str or Path
+        The chip: its name, the path of a TOML file, or the target itself.
     steps : int
         Time steps per sample.
     dt_s : float, optional
@@ -89,7 +98,7 @@ def compile_graph(
 
 def compile_any_size(
     graph: nir.NIRGraph,
-    target: HardwareTarget,
+    target: HardwareTarget | str | Path,
     steps: int,
     dt_s: float | None = None,
     *,
@@ -101,15 +110,34 @@ def compile_any_size(
 
     What does not fit is in the findings.
     """
-    arithmetic = arithmetic_of(target)
+    chip = as_target(target)
+    arithmetic_of(chip)
     payload = input_payload(input_bits, input_scale)
     network, findings = analyse(graph, dt_s)
     refuse_unsupported(findings)
     assert network is not None  # analyse returns one unless it found an error
-    program, errors = quantise_network(network, target.name, arithmetic, steps, payload, scalings)
+    compilation = compile_network(network, chip, steps, payload, scalings)
+    return replace(compilation, findings=(*findings, *compilation.findings))
+
+
+def compile_network(
+    network: FloatNetwork,
+    target: HardwareTarget,
+    steps: int,
+    payload: Payload = BINARY,
+    scalings: Mapping[str, Scaling] | None = None,
+) -> Compilation:
+    """Compile a network that was read from a graph before, whether or not it fits on one chip.
+
+    Raises
+    ------
+    BadInput
+        If the target declares no integer arithmetic.
+    """
+    program, errors = quantise_network(network, target.name, arithmetic_of(target), steps, payload, scalings)
     placement = place(program, target)
-    findings += [*check_rounding(errors), *check_time_step(network, program), *check_limits(program, placement, target)]
-    return Compilation(program, errors, tuple(findings), placement)
+    findings = (*check_rounding(errors), *check_time_step(network, program), *check_limits(program, placement, target))
+    return Compilation(program, errors, findings, placement)
 
 
 def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:

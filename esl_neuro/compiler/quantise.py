@@ -142,7 +142,7 @@ def quantise(
     single_spikes : bool
         Whether all sources fire once in a sample at most.
     """
-    wanted = tuple(_per_payload(connection, payload) for connection in incoming)
+    wanted = tuple(per_payload(connection, payload) for connection in incoming)
     scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
     scale *= scaling.factor
     exponents = [_within(exponent + scaling.shift, arithmetic) for exponent in exponents]
@@ -154,7 +154,10 @@ def quantise(
         Connection(each.source, each.target, _with_values(each.weights, values), exponent, each.declared, each.delay)
         for each, values, exponent in zip(wanted, integers, exponents, strict=True)
     )
-    got = [values * 2.0**exponent / scale for values, exponent in zip(integers, exponents, strict=True)]
+    got: list[Floats] = [
+        np.asarray(values * 2.0**exponent / scale, dtype=np.float64)
+        for values, exponent in zip(integers, exponents, strict=True)
+    ]
     pairs = [(_values(each.weights), values) for each, values in zip(wanted, got, strict=True)]
     bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
     rounded = Group(
@@ -296,7 +299,7 @@ def _values(weights: Weights) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
+def per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
     """Write the weights of the input per unit of payload."""
     if connection.source != INPUT or payload.scale == 1:
         return connection

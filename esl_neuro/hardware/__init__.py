@@ -6,7 +6,7 @@ the published energy figures (:class:`Constant`). :mod:`~esl_neuro.hardware.roun
 
 from esl_neuro.hardware.arithmetic import Arithmetic
 from esl_neuro.hardware.constants import EVIDENCE, SCOPES, Constant, Interval, UnpublishedConstant
-from esl_neuro.hardware.target import KIND, PROCESSORS, HardwareTarget, Limit, arithmetic_of, load_target
+from esl_neuro.hardware.target import KIND, PROCESSORS, HardwareTarget, Limit, arithmetic_of, as_target, load_target
 from esl_neuro.hardware.units import UNITS, convert
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Limit",
     "UnpublishedConstant",
     "arithmetic_of",
+    "as_target",
     "convert",
     "load_target",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -134,6 +135,17 @@ def load_target(name_or_path: str) -> HardwareTarget:
     path = find_resource(KIND, name_or_path)
     document = read_toml(path)
     return validated(HardwareTarget, document, str(path), _explain)
+
+
+def as_target(target: HardwareTarget | str | Path) -> HardwareTarget:
+    """Return a target as it is, or read it by its name or path.
+
+    Raises
+    ------
+    BadInput
+        As :func:`load_target`.
+    """
+    return target if isinstance(target, HardwareTarget) else load_target(str(target))
 
 
 def arithmetic_of(target: HardwareTarget) -> Arithmetic:

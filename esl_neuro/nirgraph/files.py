@@ -15,12 +15,12 @@ COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version before ``v_reset`` and notes on nodes, at which sinabs and Rockpool fail."""
 
 
-def write_nir(path: Path, graph: nir.NIRGraph, compatibility: str = "current") -> None:
+def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "current") -> None:
     """Write a graph.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         File to write.
     graph : nir.NIRGraph
         The network.
@@ -62,7 +62,7 @@ def _remove_later_fields(graph: h5py.Group) -> None:
             _remove_later_fields(node)
 
 
-def read_nir(path: Path) -> nir.NIRGraph:
+def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a graph.
 
     Shapes are not checked: NIR derives the shape behind a convolution from one side of its kernel and one group, which
@@ -74,6 +74,7 @@ def read_nir(path: Path) -> nir.NIRGraph:
     BadInput
         If there is no such file, or it is no NIR file.
     """
+    path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:

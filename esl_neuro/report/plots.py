@@ -24,7 +24,7 @@ STYLES = ("-", "--", ":", "-.")
 GREY = "#666666"
 WIDTH = 7.2  # inches
 SHIFT = 0.5  # of the way to the next name, so that error bars do not hide each other
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib types its keys as literals
     "font.size": 10,
     "figure.titlesize": 11,
     "axes.spines.top": False,

@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -178,10 +179,11 @@ class QuantisedNetwork(nn.Sequential):
 
     def _folded(self, stage: Stage) -> tuple[Tensor, Tensor | None]:
         """Weight and bias with batch norm folded into them; the bias broadcasts with a step of one sample."""
-        connection = self.get_submodule(stage.connection)
-        weight, bias = connection.weight, connection.bias
+        connection: Any = self.get_submodule(stage.connection)
+        weight: Tensor = connection.weight
+        bias: Tensor | None = connection.bias
         if stage.norm is not None:
-            norm = self.get_submodule(stage.norm)
+            norm: Any = self.get_submodule(stage.norm)
             gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
             weight = weight * gain[:, None, None, None]
             bias = norm.bias + gain * ((0 if bias is None else bias) - norm.running_mean)
@@ -253,13 +255,14 @@ class QuantisedNetwork(nn.Sequential):
         for stage in self.stages:
             _, bias = self._folded(stage)
             integers = self.integers(stage)
-            constants, connection = integers.constants, network.get_submodule(stage.connection)
+            constants = integers.constants
+            connection: Any = network.get_submodule(stage.connection)
             connection.weight.copy_(integers.weights / integers.factor)
             if bias is not None:
                 rounded = constants.bias / 2**POTENTIAL_SHIFT / constants.scale
                 connection.bias = nn.Parameter(rounded.flatten().to(connection.weight.dtype))
             if stage.neurons is not None:
-                neurons = network.get_submodule(stage.neurons)
+                neurons: Any = network.get_submodule(stage.neurons)
                 # A threshold that rounds to zero stays as it is, because a threshold of zero has no meaning elsewhere.
                 levels = torch.where(constants.vth > 0, constants.vth / constants.scale, neurons.threshold.double())
                 neurons.raw_threshold.copy_(levels + torch.log(-torch.expm1(-levels)))

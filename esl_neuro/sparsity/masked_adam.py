@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
-from torch.optim.adam import adam  # type: ignore[attr-defined]
-from torch.optim.adamw import adamw  # type: ignore[attr-defined]
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from esl_neuro.compiled import compiled, use_threads
 from esl_neuro.errors import BadInput
@@ -82,7 +82,7 @@ class _Masked(Optimizer):
         """
         loss = None
         if closure is not None:
-            with torch.enable_grad():  # type: ignore[no-untyped-call]
+            with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
             use_threads(torch.get_num_threads())
@@ -109,7 +109,7 @@ class _Masked(Optimizer):
             factors = _factors(int(state["step"]), group, self.decoupled, weight.dtype.type)
             _adam(weight, slope, momentum, square, mask, *factors)
             # A backward pass that still needs the old weight is refused, as after any change in place.
-            increment_version(parameter)  # type: ignore[no-untyped-call]
+            increment_version(parameter)
         else:
             lists = [[tensor] for tensor in tensors]
             options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}

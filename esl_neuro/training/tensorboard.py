@@ -25,7 +25,7 @@ class TensorBoard:
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # needs tensorboard, which is optional
 
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Write the metrics of an epoch, at its iteration."""
@@ -35,7 +35,7 @@ class TensorBoard:
         for layer, (low, mean, high) in metrics.thresholds.items():
             for name, value in (("min", low), ("mean", mean), ("max", high)):
                 self._write(f"threshold/{layer}/{name}", value, metrics.iteration)
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def _write(self, name: str, value: float, iteration: int) -> None:
-        self._writer.add_scalar(name, value, iteration)  # type: ignore[no-untyped-call]
+        self._writer.add_scalar(name, value, iteration)

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from command_workspace import REPOSITORY
+from command_workspace import REPOSITORY, environment
 
 from esl_neuro.backends.lava_session import lava_installed
 
@@ -70,10 +70,18 @@ def test_command_of_the_documents(workspace, command):
     assert done.returncode == (3 if without_lava else 0), done.stderr
 
 
-def test_python_examples_of_the_documents():
+def test_python_examples_of_the_documents(tmp_path):
     for document in DOCUMENTS:
         for block in re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL):
-            subprocess.run([sys.executable, "-c", block], check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", block],
+                cwd=tmp_path,
+                env=environment() | {"PYTHONPATH": str(REPOSITORY)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
 
 
 def test_files_that_the_documents_link_to_exist():

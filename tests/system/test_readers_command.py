@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import nir
 import numpy as np
 import pytest
 from command_workspace import Workspace, environment
 
-from esl_neuro.cli.readers import refuse_difference, render, verify_file
-from esl_neuro.cli.verify import READERS
+from esl_neuro.cli.readers import render
 from esl_neuro.errors import CheckFailed, MissingDependency
 from esl_neuro.interchange import readers
+from esl_neuro.interchange.comparison import Divergence
+from esl_neuro.interchange.readers import Verdict
+from esl_neuro.pipeline.choices import READERS
+from esl_neuro.pipeline.readers import ReaderReport, verify_nir
 
 
 @pytest.fixture
@@ -82,12 +86,12 @@ def test_a_difference_in_lava_has_a_place(file, monkeypatch):
     monkeypatch.setattr("esl_neuro.backends.lava.run_lava", broken)
     monkeypatch.setattr("esl_neuro.backends.lava_session.lava_installed", lambda: True)
     monkeypatch.setattr("importlib.metadata.version", lambda _name: "0.10.0")
-    document = verify_file(file, ("lava",), steps=20)
-    (verdict,) = document["readers"]
-    assert (verdict["status"], verdict["differing"]) == ("different", 1)
-    assert "'lif', step 5, sample 2, neuron 1" in render(document)
+    report = verify_nir(file, ("lava",), steps=20)
+    (verdict,) = report.verdicts
+    assert (verdict.status, verdict.differing) == ("different", 1)
+    assert "'lif', step 5, sample 2, neuron 1" in render(report.to_dict())
     with pytest.raises(CheckFailed, match="not confirmed by lava"):
-        refuse_difference(document)
+        report.refuse_difference()
 
 
 @pytest.mark.lava
@@ -95,9 +99,9 @@ def test_what_has_no_integer_form_is_refused_by_name(file, tmp_path):
     graph = nir.read(file)
     graph.nodes["lif"].tau[:] = 0.5e-4
     nir.write(tmp_path / "short.nir", graph)
-    (verdict,) = verify_file(tmp_path / "short.nir", ("lava",), steps=20)["readers"]
-    assert verdict["status"] == "refused"
-    assert "node 'lif': tau has 5e-05 s, less than the time step" in verdict["reason"]
+    (verdict,) = verify_nir(tmp_path / "short.nir", ("lava",), steps=20).verdicts
+    assert verdict.status == "refused"
+    assert "node 'lif': tau has 5e-05 s, less than the time step" in verdict.reason
 
 
 def test_wrong_use_has_exit_code_2(without_readers):
@@ -107,40 +111,44 @@ def test_wrong_use_has_exit_code_2(without_readers):
         assert len(done.stderr.splitlines()) == 1
 
 
+def report(*verdicts):
+    return ReaderReport(Path("x.nir"), verdicts)
+
+
 def verdict(status, **more):
-    figures = {"compared": 1000, "spikes": 200, "differing": 0, "reason": "", "divergence": None}
-    return {"reader": "norse", "version": "1.1.0", "status": status, **figures, **more}
+    return Verdict("norse", "1.1.0", status, **{"compared": 1000, "spikes": 200} | more)
 
 
-DIVERGENCE = {
-    "layer": "lif1",
-    "step": 3,
-    "sample": 0,
-    "neuron": 7,
-    "expected": 1.0,
-    "found": 0.0,
-    "potential": 1.25,
-    "threshold": 1.0,
-    "reader_potential": None,
-    "cause": "a tie",
-}
+DIVERGENCE = Divergence(
+    layer="lif1",
+    step=3,
+    sample=0,
+    neuron=7,
+    expected=1.0,
+    found=0.0,
+    potential=1.25,
+    threshold=1.0,
+    reader_potential=float("nan"),
+    cause="a tie",
+)
 
 
 def test_table_and_first_divergence():
-    document = {"file": "x.nir", "readers": [verdict("different", differing=12, divergence=DIVERGENCE)]}
-    text = render(document)
+    found = report(verdict("different", differing=12, divergence=DIVERGENCE))
+    text = render(found.to_dict())
     assert "norse   1.1.0    different    1,000     200         12" in text
     assert "'lif1', step 3, sample 0, neuron 7: 0 instead of 1; potential 1.25, threshold 1" in text
+    assert "in the reader after the reset unknown" in text
     assert "likely cause: a tie" in text
     with pytest.raises(CheckFailed, match="not confirmed by norse"):
-        refuse_difference(document)
+        found.refuse_difference()
 
 
 @pytest.mark.parametrize(("status", "error"), [("broken", CheckFailed), ("absent", MissingDependency)])
 def test_what_shows_nothing_is_no_confirmation(status, error):
     with pytest.raises(error):
-        refuse_difference({"file": "x.nir", "readers": [verdict(status, reason="why")]})
+        report(verdict(status, reason="why")).refuse_difference()
 
 
 def test_a_refusal_beside_an_agreement_is_none_of_the_networks_fault():
-    refuse_difference({"file": "x.nir", "readers": [verdict("equal"), verdict("refused", reason="no I nodes")]})
+    report(verdict("equal"), verdict("refused", reason="no I nodes")).refuse_difference()

@@ -38,7 +38,7 @@ def test_a_golden_trace_that_was_changed_is_found(space, small_run):
     write_trace(path, replace(trace, v=v), 1e-4)
     done = space.run(VERIFY)
     assert done.returncode == 1
-    assert "integer parts from the golden trace in layer 'lif2', neuron 3, step 2 of sample 1 (v)" in done.stderr
+    assert "integer diverges from the golden trace in layer 'lif2', neuron 3, step 2 of sample 1 (v)" in done.stderr
 
 
 def test_an_export_with_searched_scales_compiles_to_the_same_program_again(space):

@@ -12,8 +12,6 @@ import torch
 from test_trainer import BATCHES, nothing, start, train, with_learner
 
 from esl_neuro.backends.integer import run_integer
-from esl_neuro.cli.export import export_run
-from esl_neuro.compiler.bundle import program_inputs
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.data import load_dataset
 from esl_neuro.data.datasets import Normalisation
@@ -21,6 +19,8 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.interchange import to_nir
+from esl_neuro.pipeline.exports import export_run
+from esl_neuro.pipeline.inputs import evaluation_samples, payloads
 from esl_neuro.recipes import load_recipe
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.snn import build_layers, observe
@@ -62,7 +62,7 @@ def test_every_spike_of_every_test_sample_is_the_exported_programs(tuned):
     recipe, dataset = folder.recipe(), load_dataset("digits")
     network = network_of(folder)
     program = compile_graph(to_nir(network, recipe.data.steps), load_target("loihi2"), recipe.data.steps).program
-    inputs = program_inputs(dataset, recipe.data, program)
+    inputs = payloads(evaluation_samples(recipe.data, dataset=dataset).values, program)
     trace = run_integer(program, inputs)
     with torch.no_grad():
         activity = observe(network, torch.from_numpy(inputs).transpose(0, 1).float())
@@ -218,7 +218,7 @@ def test_input_becomes_payloads_as_its_encoding_says():
 
 def test_export_prints_one_accuracy_for_both(tuned):
     folder, result = tuned
-    document = export_run(folder.path, "loihi2", None)
+    document = export_run(folder.path, "loihi2").document
     assert document["accuracy"]["float"] == document["accuracy"]["integer"] == result.test_accuracy
     assert all(error["weight_error"] < 1e-6 and error["lost"] == 0 for error in document["quantisation"])
     assert json.loads((folder.path / "loihi2" / "export.json").read_text())["accuracy"] == document["accuracy"]

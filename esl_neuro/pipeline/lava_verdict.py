@@ -1,4 +1,4 @@
-"""Lava among the readers of a NIR file, a part of ``esl-neuro verify``.
+"""Lava among the readers of a NIR file.
 
 Lava reads no NIR. What it runs are the integers that the compiler makes of the file, and what it must give are the
 spikes, currents and potentials of the integer simulator, whose equality with the file's own equations ends where
@@ -7,70 +7,55 @@ quantisation begins.
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from esl_neuro.backends import divergence, integer, lava, lava_session
+from esl_neuro.backends.trace import Payloads, Trace
+from esl_neuro.compiler.compile import compile_any_size
+from esl_neuro.compiler.program import Program
 from esl_neuro.errors import BadInput
-
-if TYPE_CHECKING:
-    from esl_neuro.backends import divergence
-    from esl_neuro.compiler.program import Program
-    from esl_neuro.interchange.readers import Case, Verdict
-
-LAVA = "lava"
-TARGET = "loihi2"  # the integers; parity does not depend on the chip
+from esl_neuro.interchange.comparison import Divergence
+from esl_neuro.interchange.readers import MINIMUM, Case, Verdict
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.pipeline.choices import CHIP, LAVA
 
 
 def ask_lava(case: Case, file: Path) -> Verdict:
     """Run the integers of a file on the inputs of a case, in Lava and in the integer simulator."""
-    from importlib.metadata import version
-
-    from esl_neuro.backends.integer import run_integer
-    from esl_neuro.backends.lava import run_lava
-    from esl_neuro.backends.lava_session import INSTALL, lava_installed
-    from esl_neuro.interchange.readers import Verdict
-
-    if not lava_installed():
-        return Verdict(LAVA, "", "absent", f"install it with: {INSTALL}")
-    release = version("lava-nc")
+    if not lava_session.lava_installed():
+        return Verdict(LAVA, "", "absent", f"install it with: {lava_session.INSTALL}")
+    release = metadata.version("lava-nc")
     try:
         program, inputs = _compile(case, file)
-        expected = run_integer(program, inputs, record_potentials=True)
+        expected = integer.run_integer(program, inputs, record_potentials=True)
         _demand_spikes(program, expected.spikes)
     except BadInput as error:
         return Verdict(LAVA, release, "refused", str(error))
-    found = run_lava(program, inputs, record_potentials=True)
+    found = lava.run_lava(program, inputs, record_potentials=True)
     return _verdict(release, program, expected, found)
 
 
-def _compile(case: Case, file: Path) -> tuple[Program, Any]:
-    import numpy as np
-
-    from esl_neuro.compiler.compile import compile_any_size
-    from esl_neuro.hardware import load_target
-    from esl_neuro.nirgraph.files import read_nir
-
+def _compile(case: Case, file: Path) -> tuple[Program, Payloads]:
     if not np.isin(case.inputs, (0, 1)).all():
         raise BadInput("graded inputs become payloads only in 'esl-neuro export'")
     samples, steps = case.inputs.shape[:2]
-    program = compile_any_size(read_nir(file), load_target(TARGET), steps, case.graph.metadata["dt_s"]).program
+    program = compile_any_size(read_nir(file), CHIP, steps, case.graph.metadata["dt_s"]).program
     return program, case.inputs.reshape(samples, steps, -1).astype(np.uint8)
 
 
 def _demand_spikes(program: Program, spikes: dict[str, Any]) -> None:
-    from esl_neuro.interchange.readers import MINIMUM
-
     firing = [group.name for group in program.groups if program.readout != "potential" or group is not program.output]
     quiet = [f"'{name}'" for name in firing if spikes[name].sum() < MINIMUM]
     if quiet:
         raise BadInput(f"as integers, {', '.join(quiet)} hardly fires, so that equality would show nothing")
 
 
-def _verdict(release: str, program: Program, expected: Any, found: Any) -> Verdict:
-    from esl_neuro.backends.divergence import diverge
-    from esl_neuro.interchange.readers import Verdict
-
-    part = diverge(expected, found, program)
+def _verdict(release: str, program: Program, expected: Trace, found: Trace) -> Verdict:
+    part = divergence.diverge(expected, found, program)
     return Verdict(
         LAVA,
         release,
@@ -82,9 +67,7 @@ def _verdict(release: str, program: Program, expected: Any, found: Any) -> Verdi
     )
 
 
-def _as_a_reader_says(part: divergence.TraceDivergence, program: Program) -> Any:
-    from esl_neuro.interchange.comparison import Divergence
-
+def _as_a_reader_says(part: divergence.TraceDivergence, program: Program) -> Divergence:
     unknown = float("nan")
     vth = next(group.vth for group in program.groups if group.name == part.layer)
     return Divergence(

@@ -1,0 +1,132 @@
+"""Run any network for counting: a run or an export on its test set, anybody's NIR file on given or drawn spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from esl_neuro.backends.trace import Payloads
+from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.findings import errors
+from esl_neuro.pipeline.choices import CHIP
+from esl_neuro.pipeline.compilation import compile
+from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
+from esl_neuro.pipeline.exports import export_run
+from esl_neuro.pipeline.inputs import GRADED_BITS, Samples, graded_scale, payloads, random_samples, read_samples
+from esl_neuro.pipeline.simulation import Progress, RunResult, count_program
+from esl_neuro.training.run_folder import RunFolder
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What to run a network on.
+
+    Attributes
+    ----------
+    backend : str
+        Simulator.
+    samples : int or None
+        First samples of the test set, or number of drawn samples.
+    spikes : Path or None
+        ``.npz`` or ``.npy`` of input spikes or graded values.
+    rate : float or None
+        Spikes per input line and step to draw.
+    steps : int or None
+        Time steps, where nothing else says.
+    dt_s : float or None
+        Time step of a NIR file without one, in seconds.
+    """
+
+    backend: str = "integer"
+    samples: int | None = None
+    spikes: Path | None = None
+    rate: float | None = None
+    steps: int | None = None
+    dt_s: float | None = None
+
+
+def run_network(
+    path: Path, activity: Activity, *, say: Say = lambda _: None, progress: Progress | None = None
+) -> RunResult:
+    """Run a network.
+
+    A run is exported for Loihi 2 if it has no export yet; of several exports the latest counts.
+
+    Parameters
+    ----------
+    path : Path
+        An export, a run or a NIR file.
+    activity : Activity
+        What it runs on.
+    say : callable
+        Told what is being done.
+    progress : callable, optional
+        Called with the samples done and the samples in all, by Lava.
+
+    Raises
+    ------
+    BadInput
+        If the path is neither an export, a run nor a NIR file, or nothing says what a NIR file should run on.
+    """
+    if activity.spikes is not None and activity.rate is not None:
+        raise BadInput("--spikes and --rate are both given; keep one of the two")
+    given = None if activity.spikes is None else read_samples(activity.spikes)
+    if path.suffix == ".nir":
+        if given is None and activity.rate is None:
+            raise BadInput("a NIR file brings no data: give --spikes FILE, or --rate with the spikes per line and step")
+        compiled = _compile(path, activity, given, say)
+    else:
+        path = _export_of(path, say)
+        compiled = load_compiled(path)
+    samples, arriving = _inputs(compiled, activity, given)
+    say(f"{path}: running {samples.name} ({activity.backend})")
+    return count_program(compiled.program, arriving, samples.name, samples.labels, activity.backend, progress=progress)
+
+
+def _inputs(compiled: CompiledNetwork, activity: Activity, given: Samples | None) -> tuple[Samples, Payloads]:
+    if given is not None:
+        values = given.values[: activity.samples]
+        samples = Samples(values, name=f"{len(values):,} samples of {activity.spikes}")
+        if compiled.program.input_bits == 1 and not samples.binary:
+            raise BadInput(f"{activity.spikes}: holds other values than 0 and 1; this program takes spikes alone")
+        return compiled.payloads(samples)
+    if activity.rate is None:
+        return compiled.payloads(compiled.test_set(activity.samples))
+    steps = activity.steps or compiled.steps  # of drawn spikes any number, as asked; the report says so
+    drawn = random_samples(activity.samples or 100, steps, compiled.program.input_size, activity.rate)
+    return drawn, payloads(drawn.values, compiled.program)
+
+
+def _export_of(path: Path, say: Say) -> Path:
+    """Folder of the export of a run, made where there is none; any other path as it is."""
+    if not RunFolder(path).result.is_file():
+        return path
+    exports = [document.parent for document in path.glob("*/export.json")]
+    if exports:
+        return max(exports, key=lambda folder: (folder / "export.json").stat().st_mtime_ns)
+    say(f"{path}: exporting for {CHIP}")
+    return export_run(path).folder
+
+
+def _compile(path: Path, activity: Activity, given: Samples | None, say: Say) -> CompiledNetwork:
+    """Compile a NIR file, whether or not it fits on a chip; values that are no spikes become payloads of 8 bits."""
+    graph = read_nir(path)
+    steps = activity.steps or graph.metadata.get("steps") if given is None else given.steps
+    if not steps:
+        raise BadInput(f"{path}: nothing says how many time steps a sample has; give --steps or --spikes")
+    graded = given is not None and not given.binary
+    compiled = compile(
+        graph,
+        steps=int(steps),
+        dt_s=activity.dt_s,
+        input_bits=GRADED_BITS if graded else None,
+        input_scale=graded_scale(given.values, GRADED_BITS) if graded and given is not None else None,
+        any_size=True,
+    )
+    for finding in errors(compiled.findings):
+        say(f"{path}: {finding} (counted all the same)")
+    return compiled

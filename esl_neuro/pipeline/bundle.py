@@ -1,0 +1,131 @@
+"""The folder of a compiled network: the NIR graph, the integer program, and what is needed to run and prove them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nir
+
+from esl_neuro.backends.golden import write_trace
+from esl_neuro.backends.lava_script import write_lava_script
+from esl_neuro.backends.netx import write_netx
+from esl_neuro.backends.trace import Trace
+from esl_neuro.compiler.program import Program
+from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.pipeline.choices import FORMATS
+from esl_neuro.recipes.sections import DataSection
+
+SCHEMA = 1
+DOCUMENT = "export.json"
+GRAPH = "model.nir"
+# The first test samples with every spike, current and potential: a proof that travels with the network.
+GOLDEN = "golden.h5"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The folder, read.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``model.nir``, ``program.json``, ``program.safetensors`` and ``export.json``.
+    program : Program
+        The integer program.
+    data : DataSection or None
+        Data set and encoding that the network was trained for, where it is known.
+    document : dict
+        All of ``export.json``: origin, quantisation errors, accuracies.
+    """
+
+    folder: Path
+    program: Program
+    data: DataSection | None
+    document: dict[str, Any]
+
+    @property
+    def graph_path(self) -> Path:
+        """Path of the NIR graph."""
+        return self.folder / GRAPH
+
+
+def write_bundle(
+    folder: Path,
+    graph: nir.NIRGraph,
+    program: Program,
+    golden: Trace,
+    data: DataSection | None,
+    document: Mapping[str, Any],
+    *,
+    formats: tuple[str, ...] = (),
+    nir_version: str = "current",
+) -> dict[str, Any]:
+    """Write a bundle and return what ``export.json`` holds, which comes last and completes it.
+
+    An earlier one stays as it is until everything that can be refused was written beside it.
+
+    Raises
+    ------
+    BadInput
+        If there is no such format, or the graph has no form in the asked version of NIR.
+    """
+    from esl_neuro.nirgraph.files import write_nir
+
+    for name in formats:
+        if name not in FORMATS:
+            raise BadInput(f"format '{name}' is unknown; {did_you_mean(name, FORMATS)}")
+    with TemporaryDirectory() as scratch:
+        write_nir(Path(scratch) / GRAPH, graph, nir_version)
+        _write_formats(program, Path(scratch), formats)
+        _replace_files(Path(scratch), folder)
+    write_trace(folder / GOLDEN, golden, program.dt_s)
+    program.save(folder)
+    complete = {"schema": SCHEMA, "data": None if data is None else data.model_dump(), **document}
+    (folder / DOCUMENT).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+    return complete
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no complete one, or of another schema.
+    """
+    path = folder / DOCUMENT
+    if not path.is_file():
+        raise BadInput(f"{folder}: not an export ({path.name} is missing); make one with 'esl-neuro export'")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        schema = document["schema"]
+        if schema != SCHEMA:
+            raise BadInput(f"{path}: schema is {schema}, this version reads {SCHEMA}; export again")
+        data = None if document["data"] is None else DataSection.model_validate(document["data"])
+    except BadInput:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]}); export again") from error
+    return Bundle(folder, Program.load(folder), data, document)
+
+
+def _write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> None:
+    if "netx" in formats:
+        write_netx(program, folder / FORMATS["netx"])
+    if "lava-script" in formats:
+        write_lava_script(program, folder / FORMATS["lava-script"])
+
+
+def _replace_files(scratch: Path, folder: Path) -> None:
+    """Begin a bundle with the files written so far; those of an earlier one hold another network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (DOCUMENT, *FORMATS.values(), "network.npz", GOLDEN):
+        (folder / name).unlink(missing_ok=True)
+    for path in scratch.iterdir():
+        shutil.copyfile(path, folder / path.name)

@@ -1,0 +1,316 @@
+"""A network that was compiled for a chip: it runs, it is saved, it is opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nir
+import numpy as np
+
+from esl_neuro.backends.integer import run_integer
+from esl_neuro.backends.trace import Payloads
+from esl_neuro.compiler.calibrate import check_activity
+from esl_neuro.compiler.placement import Utilisation, place, utilisation
+from esl_neuro.compiler.program import Program
+from esl_neuro.compiler.quantise import QuantisationError, Scaling
+from esl_neuro.data import Dataset
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import HardwareTarget, load_target
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.pipeline.bundle import Bundle, read_bundle, write_bundle
+from esl_neuro.pipeline.inputs import (
+    Layout,
+    Samples,
+    arrange,
+    evaluation_samples,
+    payloads,
+    random_samples,
+    spread,
+)
+from esl_neuro.pipeline.simulation import Progress, RunResult, run_program
+from esl_neuro.recipes.sections import DataSection
+from esl_neuro.training.run_folder import environment
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+GOLDEN_SAMPLES = 4
+GOLDEN_RATE = 0.3  # of the random spikes that prove a network without a data set
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """The integer program of a network, with all that is needed to run, prove and save it.
+
+    Attributes
+    ----------
+    name : str
+        What was compiled: a recipe, a file, a module.
+    source : nir.NIRGraph or Path
+        The network, with time step and steps in its metadata, or its file.
+    program : Program
+        The integers.
+    quantisation : tuple of QuantisationError
+        What rounding did to each layer, input to output.
+    findings : tuple of Finding
+        What its author should know; prints one line each.
+    hardware : HardwareTarget or None
+        The chip, where it is another one than the package has under the name of the program's target.
+    scalings : mapping of str to Scaling
+        Layers whose scale is not that of the compiler's formula.
+    data : DataSection or None
+        Data set and encoding that it was trained for; None if that is not known.
+    input_steps : tuple of int or None
+        Step of the program in which each step of the encoding arrives, where the program has more of them.
+    """
+
+    name: str
+    source: nir.NIRGraph | Path = field(repr=False)
+    program: Program = field(repr=False)
+    quantisation: tuple[QuantisationError, ...] = field(repr=False)
+    findings: tuple[Finding, ...]
+    hardware: HardwareTarget | None = field(default=None, repr=False)
+    scalings: Mapping[str, Scaling] = field(default_factory=dict, repr=False)
+    data: DataSection | None = field(default=None, repr=False)
+    input_steps: tuple[int, ...] | None = None
+
+    @property
+    def target(self) -> str:
+        """Name of the chip."""
+        return self.program.target
+
+    @property
+    def steps(self) -> int:
+        """Time steps per sample."""
+        return self.program.steps
+
+    @cached_property
+    def graph(self) -> nir.NIRGraph:
+        """The NIR graph.
+
+        Raises
+        ------
+        BadInput
+            If its file is damaged.
+        """
+        return read_nir(self.source) if isinstance(self.source, Path) else self.source
+
+    @cached_property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input at one step."""
+        return graph_input_shape(self.graph, self.program.input_size)
+
+    @cached_property
+    def utilisation(self) -> tuple[Utilisation, ...]:
+        """What it uses of one chip.
+
+        Raises
+        ------
+        BadInput
+            If it was opened from a folder, and compiled for a chip that this package does not have.
+        """
+        chip = self.hardware or load_target(self.target)
+        return tuple(utilisation(self.program, place(self.program, chip), chip))
+
+    def __str__(self) -> str:
+        program = self.program
+        size = f"{program.neurons:,} neurons, {program.synapses:,} synapses, {program.steps} steps"
+        return "\n".join([f"{self.name} compiled for {self.target}: {size}", *map(str, self.findings)])
+
+    def test_set(self, samples: int | None = None, dataset: Dataset | None = None) -> Samples:
+        """Return the first test samples (all by default) of the data that the network was trained for.
+
+        Raises
+        ------
+        BadInput
+            If nothing says what it was trained for, or there are fewer samples.
+        """
+        if self.data is None:
+            raise BadInput(f"{self.name}: nothing says which data it was trained for; give inputs of your own")
+        return evaluation_samples(self.data, samples, dataset)
+
+    def payloads(self, inputs: Samples | ArrayLike, layout: Layout | None = None) -> tuple[Samples, Payloads]:
+        """Return inputs as given, in order, and as what enters the program.
+
+        Raises
+        ------
+        BadInput
+            If their shape or their values are not what the program takes.
+        """
+        steps = self.steps
+        if self.input_steps is not None and isinstance(inputs, Samples) and inputs.steps == len(self.input_steps):
+            steps = len(self.input_steps)
+        samples = arrange(inputs, self.input_shape, steps, layout)
+        arriving = payloads(samples.values, self.program)
+        return samples, arriving if steps == self.steps else spread(arriving, self.steps, self.input_steps)
+
+    def run(
+        self,
+        inputs: Samples | ArrayLike,
+        backend: str = "integer",
+        *,
+        layout: Layout | None = None,
+        record_potentials: bool = False,
+        progress: Progress | None = None,
+    ) -> RunResult:
+        """Run samples in a simulator.
+
+        Parameters
+        ----------
+        inputs : Samples or array, shape (samples, steps, ...)
+            0/1 spikes, or graded values in units of the network's input if it was compiled for them.
+        backend : {"integer", "lava", "lava-batched"}
+            Simulator. Every spike in Lava is compared with the integer simulator's.
+        layout : {"samples,steps,...", "steps,samples,..."}, optional
+            Order of the first axes of an array.
+        record_potentials : bool
+            Also keep currents and potentials of every neuron and step in the trace.
+        progress : callable, optional
+            Called with the samples done and the samples in all, by Lava.
+
+        Raises
+        ------
+        BadInput
+            If shape or values are not what the program takes.
+        CheckFailed
+            If a spike in Lava is another one than the integer simulator's.
+        MissingDependency
+            If Lava is asked for and not installed.
+        """
+        samples, arriving = self.payloads(inputs, layout)
+        result = run_program(
+            self.program,
+            arriving,
+            samples.name,
+            samples.labels,
+            backend,
+            record_potentials=record_potentials,
+            progress=progress,
+        )
+        result.refuse_difference()
+        return result
+
+    def save(self, folder: str | Path, *, formats: tuple[str, ...] = (), nir_version: str = "current") -> Path:
+        """Write a folder that ``load_compiled`` opens and ``verify`` proves; return its path.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if it is not there; an earlier network in it is replaced.
+        formats : tuple of str
+            Also ``"netx"`` (``network.net`` for lava-dl) or ``"lava-script"`` (``network.py`` for Lava alone).
+        nir_version : {"current", "1.0.4"}
+            Form of ``model.nir``.
+
+        Raises
+        ------
+        BadInput
+            If there is no such format, or a format cannot hold the network.
+        """
+        save_compiled(self, Path(folder), self.golden_inputs(), {}, formats=formats, nir_version=nir_version)
+        return Path(folder)
+
+    def golden_inputs(self) -> Payloads:
+        """Return the inputs of the recorded proof: the first test samples, or random spikes without a data set."""
+        if self.data is not None:
+            return self.payloads(self.test_set(GOLDEN_SAMPLES))[1]
+        program = self.program
+        drawn = random_samples(GOLDEN_SAMPLES, program.steps, program.input_size, GOLDEN_RATE).values
+        largest = 2**program.input_bits - 1
+        payloads: Payloads = (drawn * largest).astype(np.uint8 if largest <= 255 else np.int32)
+        return payloads
+
+
+def save_compiled(
+    compiled: CompiledNetwork,
+    folder: Path,
+    golden_inputs: Payloads,
+    more: Mapping[str, Any],
+    *,
+    formats: tuple[str, ...] = (),
+    nir_version: str = "current",
+) -> dict[str, Any]:
+    """Write a compiled network with a golden trace on these inputs; return what ``export.json`` holds.
+
+    Parameters
+    ----------
+    compiled : CompiledNetwork
+        The network.
+    folder : Path
+        Where to.
+    golden_inputs : array, shape (samples, steps, lines)
+        Payloads.
+    more : mapping
+        Further entries of ``export.json``, such as accuracies.
+    formats, nir_version
+        As :meth:`CompiledNetwork.save`.
+    """
+    program = compiled.program
+    golden = run_integer(program, golden_inputs, record_potentials=True)
+    findings = (*compiled.findings, *check_activity(program, golden.input_spikes, golden))
+    document = {
+        "recipe": compiled.name,
+        "target": program.target,
+        "quantisation": [asdict(error) for error in compiled.quantisation],
+        "input_steps": None if compiled.input_steps is None else list(compiled.input_steps),
+        "readout": program.readout,
+        "scalings": {name: asdict(scaling) for name, scaling in compiled.scalings.items()},
+        "findings": [asdict(finding) for finding in findings],
+        "environment": environment(),
+        **more,
+    }
+    return write_bundle(
+        folder,
+        compiled.graph,
+        program,
+        golden,
+        compiled.data,
+        document,
+        formats=formats,
+        nir_version=nir_version,
+    )
+
+
+def load_compiled(folder: str | Path) -> CompiledNetwork:
+    """Open what ``CompiledNetwork.save`` or ``esl-neuro export`` wrote.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no complete export, is damaged, or was written by a version that this one cannot read.
+    """
+    return from_bundle(read_bundle(Path(folder)))
+
+
+def from_bundle(bundle: Bundle) -> CompiledNetwork:
+    """Return the network of a bundle; see :func:`load_compiled`."""
+    document, steps = bundle.document, bundle.document.get("input_steps")
+    try:
+        return CompiledNetwork(
+            name=document["recipe"],
+            source=bundle.graph_path,
+            program=bundle.program,
+            quantisation=tuple(QuantisationError(**each) for each in document["quantisation"]),
+            findings=tuple(Finding(**each) for each in document["findings"]),
+            scalings={name: Scaling(**each) for name, each in document.get("scalings", {}).items()},
+            data=bundle.data,
+            input_steps=None if steps is None else tuple(steps),
+        )
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{bundle.folder}: export.json is damaged ({error}); export again") from error
+
+
+def graph_input_shape(graph: nir.NIRGraph, size: int) -> tuple[int, ...]:
+    """Return the shape of the only input of a graph, or ``(size,)`` where the graph does not say."""
+    shapes = [
+        tuple(int(length) for length in np.ravel(next(iter(node.input_type.values()))))
+        for node in graph.nodes.values()
+        if isinstance(node, nir.Input)
+    ]
+    fitting = [shape for shape in shapes if int(np.prod(shape)) == size]
+    return fitting[0] if len(fitting) == 1 else (size,)

@@ -1,0 +1,146 @@
+"""From a run folder to the folder of an export, and that export in a simulator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esl_neuro.errors import CheckFailed
+from esl_neuro.hardware import as_target
+from esl_neuro.pipeline.choices import CHIP
+from esl_neuro.pipeline.compilation import Target, compile
+from esl_neuro.pipeline.compiled_network import GOLDEN_SAMPLES, CompiledNetwork, load_compiled, save_compiled
+from esl_neuro.pipeline.simulation import Progress, RunResult, run_program
+from esl_neuro.pipeline.training import TrainingRun, load_run
+
+
+@dataclass(frozen=True)
+class Export:
+    """A run that was compiled, tested and saved.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    compiled : CompiledNetwork
+        The network.
+    document : dict
+        What ``export.json`` holds: quantisation errors, findings, accuracies ...
+    """
+
+    folder: Path
+    compiled: CompiledNetwork
+    document: dict[str, Any]
+
+    @property
+    def loss(self) -> float:
+        """Share of the test samples that quantisation costs."""
+        accuracy = self.document["accuracy"]
+        return float(accuracy["float"] - accuracy["integer"])
+
+    def refuse_loss(self, most: float) -> None:
+        """Fail if quantisation costs more than so many points of test accuracy.
+
+        Raises
+        ------
+        CheckFailed
+            Naming both.
+        """
+        if 100 * self.loss > most:
+            raise CheckFailed(
+                f"quantisation costs {100 * self.loss:.2f} points of test accuracy, more than --max-loss {most:g}; "
+                f"the export in {self.folder} is complete but loses accuracy"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"folder": str(self.folder), **self.document}
+
+
+def export_run(
+    run: TrainingRun | str | Path,
+    target: Target = CHIP,
+    folder: str | Path | None = None,
+    *,
+    formats: tuple[str, ...] = (),
+    nir_version: str = "current",
+    **how: Any,
+) -> Export:
+    """Compile a run, test its integers on the whole test set, and save both beside the run.
+
+    Parameters
+    ----------
+    run : TrainingRun or path
+        The run.
+    target : str, Path or HardwareTarget
+        The chip.
+    folder : str or Path, optional
+        Where to; the name of the chip, in the run folder.
+    formats, nir_version
+        As :meth:`CompiledNetwork.save`.
+    **how
+        As :func:`~esl_neuro.pipeline.compilation.compile`.
+
+    Raises
+    ------
+    BadInput, LimitExceeded
+        As :func:`~esl_neuro.pipeline.compilation.compile`; an earlier export stays as it was.
+    """
+    chip = as_target(target)
+    source = run if isinstance(run, TrainingRun) else load_run(run)
+    compiled = compile(source, chip, **how)
+    from esl_neuro.training.trainer import accuracy
+
+    test, arriving = compiled.payloads(compiled.test_set(dataset=source.dataset))
+    result = run_program(compiled.program, arriving, test.name, test.labels)
+    more = {
+        "run": str(source.folder),
+        "accuracy": {
+            "samples": len(test),
+            "float": accuracy(source.network, source.dataset, source.dataset.test, source.recipe.data),
+            "integer": result.accuracy,
+            "ties": float(result.trace.ties().mean()),
+        },
+    }
+    del result  # its trace is large
+    where = Path(folder) if folder is not None else source.folder / chip.name
+    document = save_compiled(compiled, where, arriving[:GOLDEN_SAMPLES], more, formats=formats, nir_version=nir_version)
+    return Export(where, compiled, document)
+
+
+def run_export(
+    folder: str | Path,
+    backend: str = "integer",
+    samples: int | None = None,
+    *,
+    record_potentials: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run an export on its first test samples (all by default); the result is kept beside it as JSON.
+
+    Unlike :meth:`CompiledNetwork.run` this returns a run that differs from the integer simulator, too.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no export, or the test set has fewer samples.
+    MissingDependency
+        If Lava is asked for and not installed.
+    """
+    path = Path(folder)
+    compiled = load_compiled(path)
+    given, arriving = compiled.payloads(compiled.test_set(samples))
+    result = run_program(
+        compiled.program,
+        arriving,
+        given.name,
+        given.labels,
+        backend,
+        record_potentials=record_potentials,
+        progress=progress,
+    )
+    document = {"export": str(path), **result.to_dict()}
+    (path / f"run-{backend}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return result

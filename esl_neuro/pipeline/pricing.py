@@ -1,0 +1,173 @@
+"""Price what ran, on every target, and compare the energy of two networks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from esl_neuro.compiler.program import Program
+from esl_neuro.energy import core_map
+from esl_neuro.energy import report as reports
+from esl_neuro.energy.comparison import ComparisonReport, Side, compare_counts
+from esl_neuro.energy.core_map import CoreMap
+from esl_neuro.energy.counts import count
+from esl_neuro.energy.measurement import Measurement
+from esl_neuro.energy.prices import price
+from esl_neuro.energy.target_check import PROBE
+from esl_neuro.errors import BadInput
+from esl_neuro.hardware import KIND, load_target
+from esl_neuro.pipeline.choices import ALL_TARGETS, ENERGY_TARGETS
+from esl_neuro.pipeline.simulation import RunResult
+from esl_neuro.report.energy_text import render_energy_report, si_energy
+from esl_neuro.report.tables import table
+from esl_neuro.resources import resource_names
+
+COMPILER = "compiler"
+Placing = Callable[[Program], CoreMap | None]
+
+
+class EnergyReport(reports.EnergyReport):
+    """What ran, what it counted, and what that costs on each target.
+
+    Printed, it is one line a target; :meth:`details` has the rest, with every price model and every warning.
+    """
+
+    def __str__(self) -> str:
+        right = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
+        rows = [
+            (
+                estimate.target,
+                estimate.scope,
+                ">=" if estimate.lower_bound else "",
+                "refused" if found is None else si_energy(found.median_pj),
+                "" if found is None else f"{si_energy(found.low_pj)} - {si_energy(found.high_pj)}",
+            )
+            for estimate, found in self.summary
+        ]
+        head = f"{self.ran_on} x {self.steps} steps ({self.backend}){right}"
+        operations = (
+            f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations a sample, "
+            f"{self.stored:,} of {self.dense:,} connections"
+        )
+        note = (
+            f"counts are exact, prices published or assumed; {len(self.warnings)} warnings, see warnings and details()"
+        )
+        targets = table(("target", "scope", "", "energy a sample", "5 - 95 %"), rows, left=3)
+        return "\n".join((head, operations, targets, textwrap.shorten(note, 100)))
+
+    __repr__ = __str__
+
+    def details(self) -> str:
+        """Return everything as text, as ``esl-neuro energy report`` prints it."""
+        return render_energy_report(self)
+
+
+def energy_report(
+    result: RunResult,
+    targets: Sequence[str | Path] = ENERGY_TARGETS,
+    *,
+    tick_s: float = 1e-3,
+    placement: Placing | None = None,
+    measurements: Sequence[Measurement] = (),
+) -> EnergyReport:
+    """Price a run.
+
+    Parameters
+    ----------
+    result : RunResult
+        What ran, at least one sample.
+    targets : sequence of str or Path
+        Chips and processors: names, or paths of TOML files; ``"all"`` for every one.
+    tick_s : float
+        Duration of one time step on a chip, in seconds; static power is multiplied with it.
+    placement : callable, optional
+        Cores of a program, for messages and hops; see :func:`placing`.
+    measurements : sequence of Measurement
+        Measured energies to stand beside the estimates.
+
+    Raises
+    ------
+    BadInput
+        If a target is unknown, nothing ran, or the tick is not positive.
+    """
+    report = reports.energy_report(
+        result.program,
+        result.trace,
+        target_names(targets),
+        tick_s,
+        None if placement is None else placement(result.program),
+        measurements,
+        ran_on=result.ran_on,
+        accuracy=result.accuracy,
+    )
+    return EnergyReport(**{each.name: getattr(report, each.name) for each in fields(report)})
+
+
+def compare_energy(
+    first: RunResult,
+    second: RunResult,
+    targets: Sequence[str | Path] = ENERGY_TARGETS,
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    tick_s: float = 1e-3,
+    placement: Placing | None = None,
+) -> ComparisonReport:
+    """Compare the energies of two runs by each price model; what both share cancels in the ratios.
+
+    Parameters
+    ----------
+    first, second : RunResult
+        What ran.
+    targets, tick_s, placement
+        As :func:`energy_report`.
+    names : (str, str)
+        What the two are called.
+
+    Raises
+    ------
+    BadInput
+        As :func:`energy_report`.
+    """
+    one, other = (
+        Side(
+            name,
+            result.ran_on,
+            result.accuracy,
+            result.counts if placement is None else count(result.program, result.trace, placement(result.program)),
+        )
+        for name, result in zip(names, (first, second), strict=True)
+    )
+    return compare_counts(one, other, target_names(targets), tick_s)
+
+
+def target_names(targets: Sequence[str | Path]) -> tuple[str, ...]:
+    """Return the targets asked for, each read and tried once: a wrong one is found before anything runs.
+
+    Raises
+    ------
+    BadInput
+        If one is unknown, or its file is wrong.
+    """
+    asked = (targets,) if isinstance(targets, str) else tuple(map(str, targets))
+    names = tuple(resource_names(KIND)) if ALL_TARGETS in asked else asked
+    for name in names:
+        price(PROBE, load_target(name), 1e-3)
+    return names
+
+
+def placing(given: str | None) -> Placing:
+    """Return what places a program: the compiler, a file (already read), or nothing.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read.
+    """
+    if given == COMPILER:
+        return core_map.compiled_placement
+    if given is not None and not Path(given).exists():
+        raise BadInput(f"--placement '{given}' is neither '{COMPILER}' nor a file; save core numbers with numpy.savez")
+    placement = None if given is None else core_map.read_placement(Path(given))
+    return lambda _program: placement

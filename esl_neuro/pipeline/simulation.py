@@ -1,0 +1,222 @@
+"""Run a program in one of the simulators, and say what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_neuro.backends import integer, lava, lava_batched
+from esl_neuro.backends.trace import Payloads, Trace, first_difference
+from esl_neuro.compiler.program import Program
+from esl_neuro.energy.counts import Counts, count
+from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
+from esl_neuro.pipeline.choices import BACKENDS
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Every spike of a run beside those of the integer simulator.
+
+    Attributes
+    ----------
+    values_compared : int
+        Spike values of all layers, samples and steps.
+    first_difference : str or None
+        The earliest place where they differ; None if all are equal.
+    """
+
+    values_compared: int
+    first_difference: str | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether all values are equal."""
+        return self.first_difference is None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a program did with samples.
+
+    Attributes
+    ----------
+    program : Program
+        What ran.
+    trace : Trace
+        Every spike of every layer, shape (samples, steps, neurons).
+    ran_on : str
+        The samples, in words.
+    labels : int64 array, shape (samples,), or None
+        Their classes, where they are known.
+    seconds : float
+        What the run took.
+    parity : Parity or None
+        How it compares with the integer simulator; None where that was not asked.
+    """
+
+    program: Program = field(repr=False)
+    trace: Trace = field(repr=False)
+    ran_on: str
+    labels: NDArray[np.int64] | None = field(repr=False)
+    seconds: float
+    parity: Parity | None = None
+
+    @property
+    def backend(self) -> str:
+        """Where it ran."""
+        return self.trace.backend
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.trace.samples
+
+    @property
+    def steps(self) -> int:
+        """Time steps per sample."""
+        return self.trace.steps
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """Class of each sample, shape (samples,); how the output is read stands in the program."""
+        return self.trace.predictions()
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """Share of the samples whose class is right; None without labels."""
+        return None if self.labels is None else float((self.predictions == self.labels).mean())
+
+    @cached_property
+    def spikes(self) -> dict[str, int]:
+        """Spikes of each layer, all samples and steps."""
+        return {name: int(fired.sum(dtype=np.int64)) for name, fired in self.trace.spikes.items()}
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Exact counts of all operations."""
+        return count(self.program, self.trace)
+
+    def __str__(self) -> str:
+        right = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
+        fired = ", ".join(f"{name} {number:,}" for name, number in self.spikes.items())
+        lines = [f"{self.ran_on} x {self.steps} steps, {self.backend}{right}", f"spikes {fired}"]
+        if self.parity is not None:
+            equal = "all equal" if self.parity.equal else f"DIFFERENT: {self.parity.first_difference}"
+            lines.append(f"compared with the integer simulator: {self.parity.values_compared:,} spike values, {equal}")
+        return "\n".join(lines)
+
+    def refuse_difference(self) -> None:
+        """Fail if a spike is another one than the integer simulator's.
+
+        Raises
+        ------
+        CheckFailed
+            Naming layer, neuron, step and sample.
+        """
+        if self.parity is not None and not self.parity.equal:
+            raise CheckFailed(f"{self.backend} and integer differ: {self.parity.first_difference}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        document: dict[str, Any] = {
+            "backend": self.backend,
+            "samples": self.samples,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "accuracy": self.accuracy,
+            "spikes": self.spikes,
+        }
+        if self.parity is not None:
+            document["parity"] = {
+                "with": "integer",
+                "values_compared": self.parity.values_compared,
+                "equal": self.parity.equal,
+                "first_difference": self.parity.first_difference,
+            }
+        return document
+
+
+def simulate(
+    program: Program,
+    inputs: Payloads,
+    backend: str = "integer",
+    record_potentials: bool = False,
+    progress: Progress | None = None,
+) -> Trace:
+    """Run a program on payloads.
+
+    Parameters
+    ----------
+    program : Program
+        The integer program.
+    inputs : uint8 or int32 array, shape (samples, steps, lines)
+        Spikes or payloads, as :func:`~esl_neuro.pipeline.inputs.payloads` makes them.
+    backend : str
+        One of :data:`~esl_neuro.pipeline.choices.BACKENDS`.
+    record_potentials : bool
+        Also keep currents and potentials of every neuron and step.
+    progress : callable, optional
+        Called with the samples done and the samples in all, by Lava.
+
+    Raises
+    ------
+    BadInput
+        If there is no such simulator, or program or inputs are not what it takes.
+    MissingDependency
+        If Lava is asked for and not installed.
+    """
+    if backend == "integer":
+        return integer.run_integer(program, inputs, record_potentials)
+    if backend not in BACKENDS:
+        raise BadInput(f"backend '{backend}' is unknown; {did_you_mean(backend, BACKENDS)}")
+    run_in_lava = lava_batched.run_lava_batched if backend == "lava-batched" else lava.run_lava
+    return run_in_lava(program, inputs, record_potentials, progress=progress)
+
+
+def run_program(
+    program: Program,
+    inputs: Payloads,
+    ran_on: str,
+    labels: NDArray[np.int64] | None = None,
+    backend: str = "integer",
+    *,
+    record_potentials: bool = False,
+    compare: bool = True,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run a program and, in Lava, compare every spike with the integer simulator's; see :func:`simulate`."""
+    started = time.perf_counter()
+    trace = simulate(program, inputs, backend, record_potentials, progress)
+    seconds = time.perf_counter() - started
+    parity = _parity(trace, program, inputs) if compare and backend != "integer" else None
+    return RunResult(program, trace, ran_on, labels, seconds, parity)
+
+
+def count_program(
+    program: Program,
+    inputs: Payloads,
+    ran_on: str,
+    labels: NDArray[np.int64] | None = None,
+    backend: str = "integer",
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run a program for the sake of its counts; the integer simulator takes them on the way, which is faster."""
+    if backend != "integer":
+        return run_program(program, inputs, ran_on, labels, backend, compare=False, progress=progress)
+    started = time.perf_counter()
+    trace = integer.count_integer(program, inputs)
+    return RunResult(program, trace, ran_on, labels, time.perf_counter() - started)
+
+
+def _parity(trace: Trace, program: Program, inputs: Payloads) -> Parity:
+    difference = first_difference(trace, simulate(program, inputs))
+    compared = sum(fired.size for fired in trace.spikes.values())
+    return Parity(compared, None if difference is None else difference.describe(trace.backend, "integer"))

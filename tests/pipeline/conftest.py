@@ -1,0 +1,43 @@
+"""Runs that the tests of this room share."""
+
+from __future__ import annotations
+
+import pytest
+
+from esl_neuro.pipeline.exports import export_run
+from esl_neuro.pipeline.training import TrainingRun, train
+
+SMALL = ("training.epochs=8", "network.notation=64-16-10", "data.steps=4")
+GRADED = (*SMALL, "data.encoding=direct", "network.readout=accumulate")
+SINGLE_SPIKES = ("data.name=digits", "network.notation=64-16-10", "training.epochs=1", "sparsity.update_every=5")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> TrainingRun:
+    """A small network that gets spikes."""
+    return train("mlp-digits", seed=0, changes=SMALL, runs=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def graded_run(tmp_path_factory) -> TrainingRun:
+    """One that gets intensities, and whose output is read as a potential."""
+    return train("mlp-digits", changes=GRADED, runs=tmp_path_factory.mktemp("graded"))
+
+
+@pytest.fixture(scope="session")
+def quantised_run(tmp_path_factory) -> TrainingRun:
+    """One that learned on the integers of the chip, from intensities."""
+    changes = (*GRADED[:-1], "training.quantize=loihi2")
+    return train("mlp-digits", changes=changes, runs=tmp_path_factory.mktemp("quantised"))
+
+
+@pytest.fixture(scope="session")
+def single_spike_run(tmp_path_factory) -> TrainingRun:
+    """One of single spikes with exact times."""
+    return train("mlp-fashion-temporal", changes=SINGLE_SPIKES, runs=tmp_path_factory.mktemp("single"))
+
+
+@pytest.fixture(scope="session")
+def exported(run, tmp_path_factory):
+    """The small network, compiled, tested and saved."""
+    return export_run(run, folder=tmp_path_factory.mktemp("export") / "loihi2")

@@ -1,0 +1,148 @@
+"""What is compiled runs, is saved, is opened again and proves itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compilation import graph
+
+import esl_neuro as esl
+from esl_neuro.backends.integer import run_integer
+from esl_neuro.backends.lava_session import lava_installed
+from esl_neuro.compiler.program import Program, differences
+from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.pipeline import simulation
+from esl_neuro.pipeline.compilation import compile
+from esl_neuro.pipeline.compiled_network import load_compiled
+from esl_neuro.pipeline.exports import export_run, run_export
+from esl_neuro.pipeline.inputs import evaluation_samples
+from esl_neuro.pipeline.training import load_run
+from esl_neuro.pipeline.verification import verify
+
+OLD = Path(__file__).parent / "written_by_0_1_0"
+
+
+def test_a_run_on_the_test_set_is_the_simulators(run):
+    chip = compile(run)
+    result = chip.run(esl.test_set(run))
+    spikes = evaluation_samples(run.recipe.data).values
+    trace = run_integer(chip.program, spikes)
+    assert all(np.array_equal(result.trace.spikes[name], fired) for name, fired in trace.spikes.items())
+    assert result.accuracy == (trace.predictions() == run.dataset.test.labels).mean()
+    assert result.spikes == {name: fired.sum() for name, fired in trace.spikes.items()}
+    assert result.counts.samples == len(spikes) == 359
+    assert "359 test samples x 4 steps, integer, accuracy" in str(result)
+    assert len(repr(result)) < 500
+
+
+def test_plain_arrays_have_no_accuracy(run):
+    chip = compile(run)
+    result = chip.run(esl.test_set(run, 5).values)
+    assert result.accuracy is None
+    assert np.array_equal(result.predictions, chip.run(chip.test_set(5)).predictions)
+
+
+@pytest.mark.skipif(not lava_installed(), reason="lava-nc is not installed")
+@pytest.mark.lava
+def test_every_spike_in_lava_is_compared(run):
+    result = compile(run).run(esl.test_set(run, 5), backend="lava-batched")
+    assert result.parity.equal
+    assert result.parity.values_compared == 5 * 4 * 26
+
+
+def test_a_spike_that_differs_is_an_error(run, monkeypatch):
+    def broken(program, inputs, record_potentials, progress=None):  # noqa: ARG001 (as Lava's)
+        trace = run_integer(program, inputs, record_potentials)
+        trace.spikes["lif1"][1, 2, 3] ^= 1
+        return trace
+
+    monkeypatch.setattr(simulation.lava, "run_lava", broken)
+    with pytest.raises(CheckFailed, match="layer 'lif1', neuron 3, step 2 of sample 1"):
+        compile(run).run(esl.test_set(run, 5), backend="lava")
+
+
+def test_an_unknown_simulator_is_refused(run):
+    with pytest.raises(BadInput, match="did you mean 'lava'"):
+        compile(run).run(esl.test_set(run, 2), backend="lav")
+
+
+def test_what_was_saved_is_opened_again(run, tmp_path):
+    chip = compile(run)
+    again = load_compiled(chip.save(tmp_path / "out", formats=("lava-script",)))
+    assert (tmp_path / "out" / "network.py").is_file()
+    assert differences(again.program, chip.program) == []
+    assert (again.name, again.data, again.quantisation) == (chip.name, chip.data, chip.quantisation)
+    assert again.utilisation == chip.utilisation
+    assert again.run(again.test_set(20)).spikes == chip.run(chip.test_set(20)).spikes
+    assert verify(tmp_path / "out", with_lava=False).golden == {"integer": 3 * 4 * 4 * 26}
+
+
+def test_saving_again_leaves_nothing_of_the_earlier_network(run, tmp_path):
+    chip = compile(run)
+    chip.save(tmp_path / "out", formats=("lava-script",))
+    chip.save(tmp_path / "out")
+    assert not (tmp_path / "out" / "network.py").exists()
+    with pytest.raises(BadInput, match="did you mean 'netx'"):
+        chip.save(tmp_path / "out", formats=("net",))
+    assert (tmp_path / "out" / "export.json").is_file()
+
+
+@pytest.mark.parametrize("inputs", [np.ones((2, 8, 4)), np.full((2, 8, 4), 0.7)])
+def test_a_network_without_a_data_set_proves_itself_on_random_spikes(tmp_path, inputs):
+    chip = compile(graph(dt_s=None), dt_s=1e-4, inputs=inputs)
+    chip.save(tmp_path / "out")
+    assert verify(tmp_path / "out", with_lava=False).golden == {"integer": 3 * 4 * 8 * 4}
+    again = load_compiled(tmp_path / "out")
+    assert again.run(inputs).spikes == chip.run(inputs).spikes
+    for ask in (again.test_set, lambda: run_export(tmp_path / "out")):
+        with pytest.raises(BadInput, match="nothing says which data it was trained for"):
+            ask()
+
+
+def test_an_export_is_the_compiled_network_with_its_accuracies(run, exported):
+    assert differences(Program.load(exported.folder), compile(run).program) == []
+    accuracy = exported.to_dict()["accuracy"]
+    assert accuracy["float"] == run.accuracy
+    assert accuracy["integer"] == run_export(exported.folder).accuracy
+    kept = json.loads((exported.folder / "run-integer.json").read_text())
+    assert kept["accuracy"] == accuracy["integer"]
+    exported.refuse_loss(100.0)
+    with pytest.raises(CheckFailed, match="more than --max-loss -100"):
+        exported.refuse_loss(-100.0)
+
+
+def test_a_damaged_document_is_refused(exported, tmp_path):
+    shutil.copytree(exported.folder, tmp_path / "out")
+    path = tmp_path / "out" / "export.json"
+    document = json.loads(path.read_text())
+    for wrong, words in (({"quantisation": [{"lair": 1}]}, "damaged"), ({"schema": 9}, "schema is 9")):
+        path.write_text(json.dumps(document | wrong))
+        with pytest.raises(BadInput, match=words):
+            load_compiled(tmp_path / "out")
+
+
+# What earlier versions wrote.
+
+
+def test_an_export_of_the_first_version_is_opened_and_proven():
+    chip = load_compiled(OLD / "loihi2")
+    assert verify(OLD / "loihi2", golden=True, with_lava=False).golden == {"integer": 3 * 4 * 4 * 26}
+    assert (
+        chip.run(chip.test_set()).accuracy
+        == json.loads((OLD / "loihi2" / "export.json").read_text())["accuracy"]["integer"]
+    )
+
+
+def test_a_run_of_the_first_version_is_opened_and_compiles_to_the_same_integers(tmp_path):
+    run = load_run(OLD)
+    assert run.accuracy == json.loads((OLD / "result.json").read_text())["test_accuracy"]
+    exported = export_run(run, folder=tmp_path / "out")
+    assert differences(exported.compiled.program, load_compiled(OLD / "loihi2").program) == []
+    before = json.loads((OLD / "loihi2" / "export.json").read_text())
+    assert exported.document["accuracy"] == before["accuracy"]
+    assert [asdict(error) for error in exported.compiled.quantisation] == before["quantisation"]
