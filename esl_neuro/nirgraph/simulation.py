@@ -146,9 +146,7 @@ class _Run:
         )
 
     def _outside(self, name: str, values: Floats) -> Floats:
-        return np.ascontiguousarray(values.transpose(2, 1, 0)).reshape(
-            self.samples, self.steps, *self.discrete.shapes[name]
-        )
+        return values.transpose(2, 1, 0).reshape(self.samples, self.steps, *self.discrete.shapes[name])
 
 
 def _lags(node: LinearNode, steps: int) -> list[tuple[int, Any]]:
