@@ -15,7 +15,7 @@ from esl_neuro.nirgraph.structure import Structure
 
 
 def fuse_filters(structure: Structure, _dt_s: float) -> tuple[Structure, list[Finding]]:
-    """Replace every ``LI`` that feeds nothing but one ``LIF``, which hears nothing else, by the synapse of that neuron.
+    """Replace every ``LI`` that feeds only one ``LIF``, which receives nothing else, by the synapse of that neuron.
 
     ``tau I' = -I + r S`` before ``tau_mem v' = v_leak - v + R I`` is, name by name, ``CubaLIF`` with ``tau_syn = tau``
     and ``w_in = r``. A factor for each neuron on the way, a ``Scale`` or a diagonal matrix, goes into ``w_in``.

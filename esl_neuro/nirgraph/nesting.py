@@ -70,7 +70,7 @@ def of_type(graph: nir.NIRGraph, kind: type) -> list[str]:
 def remove_doors(
     nodes: Mapping[str, Any], edges: Sequence[Edge], keep: Collection[str]
 ) -> tuple[dict[str, Any], list[Edge], tuple[Door, ...]]:
-    """Connect what feeds the inputs and outputs of nested graphs with what hears them.
+    """Connect what feeds the inputs and outputs of nested graphs with what receives from them.
 
     Parameters
     ----------

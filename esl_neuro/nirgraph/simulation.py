@@ -63,7 +63,7 @@ def simulate(graph: nir.NIRGraph | DiscreteGraph, inputs: ArrayLike, dt_s: float
     discrete = graph if isinstance(graph, DiscreteGraph) else discretise(graph, dt_s)
     arrays = np.asarray(inputs, dtype=np.float64)
     shape = discrete.shapes[discrete.structure.input]
-    if arrays.ndim < 3 or math.prod(arrays.shape[2:]) != math.prod(shape):
+    if arrays.ndim < 3 or 0 in arrays.shape or math.prod(arrays.shape[2:]) != math.prod(shape):
         raise BadInput(
             f"the inputs have shape {arrays.shape}; (samples, steps, {', '.join(map(str, shape))}) is needed"
         )
@@ -146,9 +146,7 @@ class _Run:
         )
 
     def _outside(self, name: str, values: Floats) -> Floats:
-        return np.ascontiguousarray(values.transpose(2, 1, 0)).reshape(
-            self.samples, self.steps, *self.discrete.shapes[name]
-        )
+        return np.asarray(values.transpose(2, 1, 0).reshape(self.samples, self.steps, *self.discrete.shapes[name]))
 
 
 def _lags(node: LinearNode, steps: int) -> list[tuple[int, Any]]:
