@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic
-from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_BITS, POTENTIAL_SHIFT
 from esl_neuro.hardware.rounding import (
     SPIKES,
     InputFormat,
@@ -140,6 +140,11 @@ class QuantisedNetwork(nn.Sequential):
             raise BadInput(
                 f"training.quantize: a network of type {type(network).__name__} has no integer form in training; "
                 "allowed: chains of layers in the papers' notation, such as 64-256-10"
+            )
+        if arithmetic.potential_bits != POTENTIAL_BITS:
+            raise BadInput(
+                f"training.quantize: the chip has currents and potentials of {arithmetic.potential_bits} bits, "
+                f"training computes with {POTENTIAL_BITS}, and they would wrap elsewhere; take a chip with as many"
             )
         for name, layer in network.named_children():
             self.add_module(name, IntegerLIF(layer) if isinstance(layer, LIF) else layer)

@@ -41,7 +41,7 @@ def neurons(tau=0.5, tau_syn=None, spread=0.5):
     return make
 
 
-def network(notation, shape, *, make=None, bias=False, spiking_output=True, inputs=None, seed=0, size=1.0):
+def network(notation, shape, *, make=None, bias=False, spiking_output=True, inputs=None, seed=0, size=1.0, chip=TARGET):
     torch.manual_seed(seed)
     layers = build_layers(notation, shape, make or neurons(), bias=bias, spiking_output=spiking_output)
     for name, parameter in layers.named_parameters():
@@ -53,7 +53,7 @@ def network(notation, shape, *, make=None, bias=False, spiking_output=True, inpu
             layer.running_var.uniform_(0.5, 2)
             nn.init.normal_(layer.weight, 1, 0.2)
             nn.init.normal_(layer.bias, 0, 0.2)
-    return QuantisedNetwork(layers, ARITHMETIC, inputs or InputFormat())
+    return QuantisedNetwork(layers, chip.arithmetic, inputs or InputFormat())
 
 
 def spikes(*shape, seed=0, rate=0.4):
@@ -234,8 +234,30 @@ def test_what_is_compiled_of_a_wide_layer_are_the_very_integers():
     assert_compiled_are_the_very_integers(wide(), 0)
 
 
-def assert_compiled_are_the_very_integers(quantised, seed):
-    program = compile_graph(to_nir(quantised, STEPS), TARGET, STEPS).program
+def other_chip(**registers):
+    return TARGET.model_copy(update={"arithmetic": ARITHMETIC.model_copy(update=registers)})
+
+
+@pytest.mark.parametrize("registers", [{"weight_min": -64, "weight_max": 64}, {"decay_bits": 4}, {"threshold_bits": 8}])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_learns_with_the_registers_that_its_chip_has(registers, seed):
+    chip = other_chip(**registers)
+    quantised = network("9-7-4", (9,), make=neurons(0.3), seed=seed, chip=chip)
+    assert_is_the_reference(quantised, spikes(9, seed=seed))
+    assert_compiled_are_the_very_integers(quantised, seed, chip)
+    stage = quantised.stages[0]
+    there, here = (each.integers(stage) for each in (network("9-7-4", (9,), make=neurons(0.3), seed=seed), quantised))
+    same = torch.equal(there.weights, here.weights) and torch.equal(there.constants.vth, here.constants.vth)
+    assert not (same and there.constants.keep_v == here.constants.keep_v)
+
+
+def test_potentials_of_another_width_are_refused():
+    with pytest.raises(BadInput, match=r"potentials of 20 bits, training computes with 24"):
+        network("9-7-4", (9,), chip=other_chip(potential_bits=20))
+
+
+def assert_compiled_are_the_very_integers(quantised, seed, chip=TARGET):
+    program = compile_graph(to_nir(quantised, STEPS), chip, STEPS).program
     for (connection, group), stage in zip(program.layers(), quantised.stages, strict=True):
         integers = quantised.integers(stage)
         assert connection.weight_exp == integers.weight_exp
