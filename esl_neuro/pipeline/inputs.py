@@ -138,7 +138,7 @@ def arrange(
 
 def _numbers(given: ArrayLike) -> NDArray[Any]:
     tensor: Any = given
-    values = np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else given)
+    values = np.asarray(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else given)
     if values.dtype.kind not in "buif":
         raise BadInput(f"inputs are of type {values.dtype}; give numbers, of shape (samples, steps, ...)")
     if values.ndim < 3:
