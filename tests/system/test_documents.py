@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from command_workspace import REPOSITORY, environment
 
 from esl_neuro.backends.lava_session import lava_installed
+from system.command_workspace import REPOSITORY, environment
 
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
 # The longest ones share a run with the tests of the road, which read what it prints.

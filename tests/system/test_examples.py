@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_workspace import REPOSITORY, Workspace, environment
 
 from esl_neuro.compiler.program import Program, differences
 from esl_neuro.pipeline.compiled_network import load_compiled
+from system.command_workspace import REPOSITORY, Workspace, environment
 
 EXAMPLES = REPOSITORY / "examples"
 # What each of them prints, as a pattern: the figures that matter.
