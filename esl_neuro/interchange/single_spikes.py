@@ -47,7 +47,7 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
     plan, source = Plan(), "input"
     plan.add(source, nir.Input({"input": np.array([network.sizes[0]])}), (network.sizes[0],))
     for index, parameter in enumerate(network.weights().values(), start=1):
-        weight = np.array(parameter.detach().cpu(), dtype=np.float32)
+        weight = parameter.detach().cpu().numpy().astype(np.float32)
         size, neurons = len(weight), f"lif{index}"
         excitation = np.maximum(weight, 0).sum(1, dtype=np.float64)
         threshold = np.full(size, network.threshold, np.float32)

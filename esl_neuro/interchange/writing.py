@@ -289,11 +289,11 @@ def _bias(layer: Any, size: int) -> NDArray[np.float32]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return np.array(tensor.detach().cpu(), dtype=np.float32)
+    return tensor.detach().cpu().numpy().astype(np.float32)
 
 
 def _double(tensor: Tensor) -> Floats:
-    return np.array(tensor.detach().cpu(), dtype=np.float64)
+    return tensor.detach().cpu().numpy().astype(np.float64)
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
