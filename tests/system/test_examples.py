@@ -31,7 +31,7 @@ def printed(name: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         cwd=folder,
-        env=environment() | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
