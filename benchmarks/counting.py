@@ -7,6 +7,7 @@ nothing but the spikes, as for a run in Lava. Prints JSON, as ``counting.json`` 
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -15,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from simulate import DENSITIES, RATE, SIZES, STEPS, chain, spikes_for
 
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import count
+from simulate import DENSITIES, RATE, SIZES, STEPS, chain, spikes_for
 
 RESULT = Path(__file__).with_suffix(".json")
 SAMPLES, REPEATS = 1000, 40
@@ -57,6 +58,7 @@ def shares(program: Program, inputs: NDArray[Any]) -> dict[str, float]:
 
 def main() -> None:
     """Print the shares at each density."""
+    argparse.ArgumentParser(description="What counting costs beside the run that it counts.").parse_args()
     rng = np.random.default_rng(0)
     result = {}
     for density in DENSITIES:

@@ -275,3 +275,4 @@ LINEAR: dict[type, Callable[[Any, Shape, float], LinearNode]] = {
     nir.SumPool2d: _pooling,
     nir.AvgPool2d: _pooling,
 }
+"""By the type of the node: ``(node, shape of what arrives, dt_s) -> LinearNode``. Another type is one more entry."""

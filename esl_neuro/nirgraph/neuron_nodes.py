@@ -55,27 +55,33 @@ def neuron_node(node: Any, shape: Shape, dt_s: float) -> NeuronNode:
     ]
     if reasons:
         raise Unsupported(*reasons[0], *reasons[1:])
-    return NEURONS[type(node)](values, dt_s)
+    return NEURONS[type(node)].read(values, dt_s)
 
 
 TIME_CONSTANTS = ("tau", "tau_syn", "tau_mem")
 Reason = tuple[str, str]
 
-_PARAMETERS: dict[type, tuple[str, ...]] = {
-    nir.I: ("r",),
-    nir.IF: ("r", "v_threshold", "v_reset"),
-    nir.LI: ("tau", "r", "v_leak"),
-    nir.LIF: ("tau", "r", "v_leak", "v_threshold", "v_reset"),
-    nir.CubaLI: ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
-    nir.CubaLIF: ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
-    nir.Threshold: ("threshold",),
-}
+
+@dataclass(frozen=True)
+class NeuronRule:
+    """How a kind of node becomes neurons.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        What is read from the node, one value for each neuron; ``v_reset`` may be missing, and is 0 then.
+    read : callable
+        ``(values, dt_s) -> NeuronNode``, the values being float64 arrays, shape (neurons,), by name.
+    """
+
+    parameters: tuple[str, ...]
+    read: Callable[[dict[str, Floats], float], NeuronNode]
 
 
 def _parameters(node: Any, shape: Shape) -> tuple[dict[str, Floats], list[Reason]]:
     values: dict[str, Floats] = {}
     reasons: list[Reason] = []
-    for name in _PARAMETERS[type(node)]:
+    for name in NEURONS[type(node)].parameters:
         if name == "v_reset" and getattr(node, name, None) is None:
             continue
         try:
@@ -117,12 +123,13 @@ def _firing(values: dict[str, Floats]) -> tuple[Floats, Floats]:
     return values.get("v_threshold", zero + np.inf), values.get("v_reset", zero)
 
 
-NEURONS: dict[type, Callable[[dict[str, Floats], float], NeuronNode]] = {
-    nir.Threshold: _threshold,
-    nir.I: _integrate,
-    nir.IF: _integrate,
-    nir.LI: _leaky,
-    nir.LIF: _leaky,
-    nir.CubaLI: _current_based,
-    nir.CubaLIF: _current_based,
+NEURONS: dict[type, NeuronRule] = {
+    nir.Threshold: NeuronRule(("threshold",), _threshold),
+    nir.I: NeuronRule(("r",), _integrate),
+    nir.IF: NeuronRule(("r", "v_threshold", "v_reset"), _integrate),
+    nir.LI: NeuronRule(("tau", "r", "v_leak"), _leaky),
+    nir.LIF: NeuronRule(("tau", "r", "v_leak", "v_threshold", "v_reset"), _leaky),
+    nir.CubaLI: NeuronRule(("tau_syn", "tau_mem", "r", "v_leak", "w_in"), _current_based),
+    nir.CubaLIF: NeuronRule(("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"), _current_based),
 }
+"""By the type of the node. Another type is one more entry."""

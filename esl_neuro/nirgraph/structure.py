@@ -69,7 +69,9 @@ def flat_graph(structure: Structure, dt_s: float, metadata: Mapping[str, Any]) -
     return nir.NIRGraph(structure.nodes, list(structure.edges), {**metadata, "dt_s": dt_s}, type_check=False)
 
 
-SUPPORTED = ", ".join(sorted({kind.__name__ for kind in (*LINEAR, *NEURONS, nir.NIRGraph)}))
+def supported() -> str:
+    """Return the types of nodes that can be read, as a sentence lists them."""
+    return ", ".join(sorted({kind.__name__ for kind in (*LINEAR, *NEURONS, nir.NIRGraph)}))
 
 
 def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, list[Finding]]:
@@ -85,7 +87,9 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
     nodes, edges, findings = unpack(graph)
     findings += _check_edges(nodes, edges)
     findings += [
-        Finding("unsupported-node", f"node '{name}'", f"{type(node).__name__} is not supported; supported: {SUPPORTED}")
+        Finding(
+            "unsupported-node", f"node '{name}'", f"{type(node).__name__} is not supported; supported: {supported()}"
+        )
         for name, node in nodes.items()
         if type(node) not in LINEAR and type(node) not in NEURONS
     ]

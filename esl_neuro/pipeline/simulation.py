@@ -16,7 +16,6 @@ from esl_neuro.backends.trace import Payloads, Trace, first_difference
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
-from esl_neuro.pipeline.choices import BACKENDS
 
 Progress = Callable[[int, int], None]
 
@@ -160,7 +159,7 @@ def simulate(
     inputs : uint8 or int32 array, shape (samples, steps, lines)
         Spikes or payloads, as :func:`~esl_neuro.pipeline.inputs.payloads` makes them.
     backend : str
-        One of :data:`~esl_neuro.pipeline.choices.BACKENDS`.
+        A name of :data:`SIMULATORS`.
     record_potentials : bool
         Also keep currents and potentials of every neuron and step.
     progress : callable, optional
@@ -173,12 +172,28 @@ def simulate(
     MissingDependency
         If Lava is asked for and not installed.
     """
-    if backend == "integer":
-        return integer.run_integer(program, inputs, record_potentials)
-    if backend not in BACKENDS:
-        raise BadInput(f"backend '{backend}' is unknown; {did_you_mean(backend, BACKENDS)}")
-    run_in_lava = lava_batched.run_lava_batched if backend == "lava-batched" else lava.run_lava
-    return run_in_lava(program, inputs, record_potentials, progress=progress)
+    if backend not in SIMULATORS:
+        raise BadInput(f"backend '{backend}' is unknown; {did_you_mean(backend, SIMULATORS)}")
+    return SIMULATORS[backend](program, inputs, record_potentials, progress)
+
+
+def _integer(program: Program, inputs: Payloads, record_potentials: bool, _progress: Progress | None) -> Trace:
+    return integer.run_integer(program, inputs, record_potentials)
+
+
+def _lava(program: Program, inputs: Payloads, record_potentials: bool, progress: Progress | None) -> Trace:
+    return lava.run_lava(program, inputs, record_potentials, progress=progress)
+
+
+def _lava_batched(program: Program, inputs: Payloads, record_potentials: bool, progress: Progress | None) -> Trace:
+    return lava_batched.run_lava_batched(program, inputs, record_potentials, progress=progress)
+
+
+Simulator = Callable[[Program, Payloads, bool, Progress | None], Trace]
+"""``(program, inputs, record_potentials, progress) -> trace``, with every spike of every group."""
+
+SIMULATORS: dict[str, Simulator] = {"integer": _integer, "lava": _lava, "lava-batched": _lava_batched}
+"""By name; a simulator of your own is one more entry. Commands offer those of :mod:`~esl_neuro.pipeline.choices`."""
 
 
 def run_program(

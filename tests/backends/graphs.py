@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
-from random_programs import random_group, random_weights
 
+from backends.random_programs import random_group, random_weights
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.nirgraph.kernel import Kernel

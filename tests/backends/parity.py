@@ -23,11 +23,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lava_netx import run_netx_files
-from oracle import extremes
-from random_chains import CHAINS, random_files
-from random_programs import KINDS, random_networks, random_plan, random_spikes, side_by_side
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from backends.lava_netx import run_netx_files
+from backends.oracle import extremes
+from backends.random_chains import CHAINS, random_files
+from backends.random_programs import KINDS, random_networks, random_plan, random_spikes, side_by_side
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
-from random_programs import random_groups, random_images, random_spikes
 
+from backends.random_programs import random_groups, random_images, random_spikes
 from esl_neuro.backends.netx import netx_findings
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.nirgraph.kernel import Kernel

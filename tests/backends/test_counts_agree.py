@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from random_programs import random_program, random_spikes
 
+from backends.random_programs import random_program, random_spikes
 from esl_neuro.backends.integer import count_integer
 from esl_neuro.energy.counts import count
 

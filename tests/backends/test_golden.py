@@ -7,8 +7,8 @@ from dataclasses import replace
 import nir
 import numpy as np
 import pytest
-from random_programs import random_program, random_spikes
 
+from backends.random_programs import random_program, random_spikes
 from esl_neuro.backends.divergence import diverge
 from esl_neuro.backends.golden import read_trace, write_trace
 from esl_neuro.backends.integer import run_integer

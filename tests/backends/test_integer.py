@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import M, expected_run, extremes
-from random_programs import KINDS, random_graph, random_group, random_program, random_spikes, random_weights
 
+from backends.oracle import M, expected_run, extremes
+from backends.random_programs import KINDS, random_graph, random_group, random_program, random_spikes, random_weights
 from esl_neuro.backends import event_tables
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.backends.trace import first_difference

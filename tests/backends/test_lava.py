@@ -8,8 +8,8 @@ import os
 
 import numpy as np
 import pytest
-from random_programs import random_exponents, random_program, random_spikes, side_by_side
 
+from backends.random_programs import random_exponents, random_program, random_spikes, side_by_side
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.trace import first_difference

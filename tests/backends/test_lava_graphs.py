@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from graphs import assert_equal, conv_graph, joined, oracle, random_graph, random_inputs, spikes_of
-from random_programs import random_group
 
+from backends.graphs import assert_equal, conv_graph, joined, oracle, random_graph, random_inputs, spikes_of
+from backends.random_programs import random_group
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched

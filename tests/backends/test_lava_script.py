@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from graphs import conv_graph, oracle, random_graph, random_inputs
-from random_programs import random_group, random_program, random_weights
 
+from backends.graphs import conv_graph, oracle, random_graph, random_inputs
+from backends.random_programs import random_group, random_program, random_weights
 from esl_neuro.backends.lava_script import write_lava_script
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.errors import BadInput

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from random_programs import random_program, random_spikes
 
+from backends.random_programs import random_program, random_spikes
 from esl_neuro.backends import lava_session
 from esl_neuro.backends.lava import run_lava
 from esl_neuro.errors import MissingDependency

@@ -6,16 +6,16 @@ import itertools
 from dataclasses import replace
 
 import h5py
-import lava_netx
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from graphs import oracle, random_inputs, spikes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lava_netx import run_netx, run_netx_files, verify_netx
-from random_programs import random_group, random_weights
 
+from backends import lava_netx
+from backends.graphs import oracle, random_inputs, spikes_of
+from backends.lava_netx import run_netx, run_netx_files, verify_netx
+from backends.random_programs import random_group, random_weights
 from esl_neuro.backends import lava_session, netx
 from esl_neuro.backends.netx import netx_findings, write_netx
 from esl_neuro.backends.trace import first_difference

@@ -5,10 +5,11 @@ And every spike of 50 that lava-dl loads from ``.net`` files. ``tests/backends/p
 
 from __future__ import annotations
 
-import parity
 import pytest
-from random_chains import CHAINS
-from random_programs import KINDS
+
+from backends import parity
+from backends.random_chains import CHAINS
+from backends.random_programs import KINDS
 
 pytestmark = pytest.mark.lava
 

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from random_programs import random_program, random_spikes
 
+from backends.random_programs import random_program, random_spikes
 from esl_neuro.backends import supervise
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from random_programs import (
+
+from backends.random_programs import (
     KINDS,
     random_graph,
     random_group,
@@ -16,7 +17,6 @@ from random_programs import (
     random_spikes,
     random_weights,
 )
-
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.validate import largest_sum, validate
 from esl_neuro.compiler.program import Connection, Program

@@ -11,9 +11,8 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from integer_oracle import run
-from random_graphs import DT, random_graph
 
+from compiler.integer_oracle import run
 from esl_neuro.compiler.calibrate import (
     CANDIDATES,
     blame,
@@ -29,6 +28,7 @@ from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.compiler.quantise import Payload
 from esl_neuro.hardware import load_target
+from random_graphs import DT, random_graph
 
 LOIHI2 = load_target("loihi2")
 ARITHMETIC = LOIHI2.arithmetic

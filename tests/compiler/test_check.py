@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from random_graphs import random_graph
 
 from esl_neuro.cli.check import check_file, render
 from esl_neuro.cli.main import main
@@ -23,6 +22,7 @@ from esl_neuro.compiler.compile import compile_any_size
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.resources import find_resource
+from random_graphs import random_graph
 
 LOIHI2 = load_target("loihi2")
 VALUES = (np.nan, np.inf, 0, -1, 1e300, 1e-300, 0.5, None, "text", b"same", [], [1, 2, 3, 4, 5], object(), 10**30, True)

@@ -6,10 +6,10 @@ import nir
 import numpy as np
 import pytest
 import torch
-from chains import chain_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chains import chain_network
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiler.compile import compile_any_size, compile_graph

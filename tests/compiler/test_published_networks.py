@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import nir
 import numpy as np
 import pytest
-from integer_oracle import run
-from test_semantics import assert_same
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from nir_paper import DT_S as DT
-from nir_paper import KINDS, braille, braille_nested, chain, cnn, conv, dt_of, full, judge, lif, pool, write_small
-
+from compiler.equations import assert_same
+from compiler.integer_oracle import run
 from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
 from esl_neuro.compiler.frontend import analyse
@@ -23,6 +16,8 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.kernel import Kernel
+from nir_paper import DT_S as DT
+from nir_paper import KINDS, braille, braille_nested, chain, cnn, conv, dt_of, full, judge, lif, pool, write_small
 
 LOIHI2 = load_target("loihi2")
 AS_PUBLISHED = "recurrent, nested, as published"

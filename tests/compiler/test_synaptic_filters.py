@@ -7,8 +7,8 @@ from itertools import pairwise
 import nir
 import numpy as np
 import pytest
-from nir_oracle import simulate_nir
 
+from compiler.nir_oracle import simulate_nir
 from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import analyse, read_network
 

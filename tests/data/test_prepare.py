@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_images import write_cifar, write_mnist
 
+from data.image_files import write_cifar, write_mnist
 from esl_neuro.data import Split, load_dataset, prepare
 from esl_neuro.data.datasets import DATASETS, Dataset
 from esl_neuro.data.prepare import limit, shape

@@ -3,8 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from make_counts import COUNTS, LAYER, with_runs
 
+from energy.make_counts import COUNTS, LAYER, with_runs
 from esl_neuro.energy.breakeven import break_even, density, firing_rate
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.prices import PRICE_MODELS

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from make_counts import COUNTS, LAYER, with_runs
 
+from energy.make_counts import COUNTS, LAYER, with_runs
 from esl_neuro.energy.comparison import Side, compare_counts
 from esl_neuro.report.comparison_text import render_comparison
 

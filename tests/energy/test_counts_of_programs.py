@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backends.random_programs import KINDS, random_graph, random_spikes
 from esl_neuro.backends.integer import count_integer
 from esl_neuro.energy import fans as fans_module
 from esl_neuro.energy.counts import count
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
-from random_programs import KINDS, random_graph, random_spikes
 
 
 def delivered(signal, delay):

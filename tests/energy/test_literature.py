@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from make_counts import COUNTS
 
+from energy.make_counts import COUNTS
 from esl_neuro.energy.literature import LABEL, LITERATURE, literature
 from esl_neuro.errors import BadInput
 from esl_neuro.report.comparison_text import render_literature

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from peer_counts import compare, differences
 
 PEERS = os.environ.get("ESL_NEURO_PEERS")

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from make_counts import COUNTS, LAYER, spread, with_runs
 
+from energy.make_counts import COUNTS, LAYER, spread, with_runs
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.energy.chips import table2

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from make_counts import COUNTS, LAYER, spread, with_runs
 
+from energy.make_counts import COUNTS, LAYER, spread, with_runs
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.prices import PRICE_MODELS
 from esl_neuro.energy.uncertainty import ACTIVITY, Draws, contributions, distribution, draw, probability_below

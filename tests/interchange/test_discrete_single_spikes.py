@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from chains import chain_network
 
+from chains import chain_network
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.compiler.frontend import read_network

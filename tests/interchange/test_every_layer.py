@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import NAMES, assert_same_spikes, named, neurons, on_grid, random_spikes
 from torch import nn
 
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn.layers import Linear
+from interchange.networks import NAMES, assert_same_spikes, named, neurons, on_grid, random_spikes
 
 KINDS = ["lif", "if", "cuba", "each its own"]
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import NAMES, assert_same_spikes, named, on_grid, random_spikes, spikes_of
 from torch import nn
 
 from esl_neuro.errors import BadInput
@@ -18,6 +17,7 @@ from esl_neuro.interchange import from_nir, read_nir, to_nir, write_nir
 from esl_neuro.interchange.making import raw_threshold
 from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn import neuron_layers, weighted_layers
+from interchange.networks import NAMES, assert_same_spikes, named, on_grid, random_spikes, spikes_of
 
 KINDS = ["lif", "if", "cuba", "each its own"]
 

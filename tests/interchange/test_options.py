@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import NAMES, assert_same_spikes, named, on_grid, random_spikes
 from torch import nn
 
 from esl_neuro.errors import BadInput
@@ -19,6 +18,7 @@ from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn import build_layers, neuron_layers
 from esl_neuro.snn.layers import Linear
 from esl_neuro.snn.neurons import LIF, lif_per_position
+from interchange.networks import NAMES, assert_same_spikes, named, on_grid, random_spikes
 
 
 @pytest.mark.parametrize("kind", ["lif", "if", "cuba"])

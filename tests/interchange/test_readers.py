@@ -8,7 +8,6 @@ import nir
 import numpy as np
 import pytest
 import torch
-from networks import named, on_grid
 from torch import nn
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency
@@ -16,6 +15,7 @@ from esl_neuro.interchange import to_nir, write_nir
 from esl_neuro.interchange.readers import READERS, default_folder, install, installed, portable_names, verify
 from esl_neuro.snn.layers import Linear
 from esl_neuro.snn.neurons import LIF
+from interchange.networks import named, on_grid
 
 HERE = installed(default_folder())
 needs = lambda reader: pytest.mark.skipif(reader not in HERE, reason=f"{reader} is not installed")  # noqa: E731

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from chains import chain_network
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from chains import chain_network
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.energy.counts import count, count_recording

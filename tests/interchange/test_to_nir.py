@@ -8,9 +8,9 @@ import nir
 import numpy as np
 import pytest
 import torch
-from chains import chain_network
 from torch import nn
 
+from chains import chain_network
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, neuron_layers, observe, weighted_layers

@@ -18,12 +18,11 @@ import nir
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from random_graphs import DT, KINDS, random_exact_graph
-
 from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.nirgraph.reading import discretise
 from esl_neuro.nirgraph.simulation import simulate
+from random_graphs import DT, KINDS, random_exact_graph
 
 SAMPLES, STEPS = 2, 12
 COUNTED = ("graphs", "groups", "loops", "delayed", "nested", "spikes", "values", "differences")

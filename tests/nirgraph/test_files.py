@@ -6,12 +6,12 @@ import h5py
 import nir
 import numpy as np
 import pytest
-from random_graphs import random_graph
 
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.nirgraph.reading import discretise
 from esl_neuro.nirgraph.simulation import simulate
+from random_graphs import random_graph
 
 
 def test_file_that_is_missing_or_no_nir_file_is_refused(tmp_path):

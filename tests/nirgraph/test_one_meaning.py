@@ -7,12 +7,12 @@ from itertools import pairwise
 import nir
 import numpy as np
 import pytest
-from one_meaning import compared
-from random_graphs import KINDS
 
 from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.nirgraph.simulation import simulate
+from nirgraph.one_meaning import compared
+from random_graphs import KINDS
 
 DT_S = 1e-3
 

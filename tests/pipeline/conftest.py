@@ -6,10 +6,7 @@ import pytest
 
 from esl_neuro.pipeline.exports import export_run
 from esl_neuro.pipeline.training import TrainingRun, train
-
-SMALL = ("training.epochs=8", "network.notation=64-16-10", "data.steps=4")
-GRADED = (*SMALL, "data.encoding=direct", "network.readout=accumulate")
-SINGLE_SPIKES = ("data.name=digits", "network.notation=64-16-10", "training.epochs=1", "sparsity.update_every=5")
+from pipeline.small_recipes import GRADED, SINGLE_SPIKES, SMALL
 
 
 @pytest.fixture(scope="session")

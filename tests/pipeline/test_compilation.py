@@ -21,6 +21,7 @@ from esl_neuro.pipeline.inputs import Samples
 from esl_neuro.resources import resource_folder
 from esl_neuro.snn import LIF
 from esl_neuro.training.trainer import accuracy
+from pipeline.graphs import graph
 
 STEPS_FIRST = "steps,samples,..."
 
@@ -36,18 +37,6 @@ def lif(count):
 def module():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(12, 20), lif(20), nn.Linear(20, 5), lif(5))
-
-
-def graph(steps=None, dt_s=1e-4):
-    full = lambda value: np.full(4, float(value))  # noqa: E731
-    nodes = {
-        "input": nir.Input({"input": np.array([4])}),
-        "fc": nir.Affine(np.eye(4) + 0.5, full(0)),
-        "lif": nir.LIF(tau=full(2e-4), r=full(1), v_leak=full(0), v_threshold=full(0.7), v_reset=full(0)),
-        "output": nir.Output({"output": np.array([4])}),
-    }
-    metadata = {name: value for name, value in (("dt_s", dt_s), ("steps", steps)) if value is not None}
-    return nir.NIRGraph(nodes, [("input", "fc"), ("fc", "lif"), ("lif", "output")], metadata)
 
 
 # Runs.

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compilation import graph
 
 import esl_neuro as esl
 from esl_neuro.backends.integer import run_integer
@@ -23,6 +22,7 @@ from esl_neuro.pipeline.exports import export_run, run_export
 from esl_neuro.pipeline.inputs import evaluation_samples
 from esl_neuro.pipeline.training import load_run
 from esl_neuro.pipeline.verification import verify
+from pipeline.graphs import graph
 
 OLD = Path(__file__).parent / "written_by_0_1_0"
 

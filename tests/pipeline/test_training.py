@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SMALL
 
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.training import evaluate, load_run, resume, start_training, train
 from esl_neuro.recipes.recipe import load_recipe
+from pipeline.small_recipes import SMALL
 
 
 def test_a_run_knows_its_recipe_its_data_and_its_figures(run):

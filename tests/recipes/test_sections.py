@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import get_args, get_type_hints
 
 import pytest
-from test_recipe import changed, refusal
 
 from esl_neuro.recipes import parse_recipe
 from esl_neuro.recipes.sections import (
@@ -24,6 +23,7 @@ from esl_neuro.recipes.sections import (
     TrainingSection,
 )
 from esl_neuro.sparsity import LEARNERS
+from recipes.documents import changed, refusal
 
 LEARNER_SECTIONS = KINDS["sparsity"][1]
 GIVEN_BY_THE_RUN = ("model", "optimizer", "layers", "iterations", "seed")

@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-from test_energy_text import chain
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.energy.measurement import measure
@@ -12,6 +11,7 @@ from esl_neuro.energy.report import energy_report
 from esl_neuro.report import energy_plots
 from esl_neuro.report.energy_csv import write_energy_csv
 from esl_neuro.report.energy_plots import draw_break_even, draw_energy, draw_intervals, draw_layers
+from report.programs import chain
 
 MEASURED = measure(np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.2, 0.1]), 500, "loihi2", "log.csv")
 

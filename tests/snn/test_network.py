@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from chains import chain_network
 
+from chains import chain_network
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes.sections import LifSection
 from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, probe, weighted_layers

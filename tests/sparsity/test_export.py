@@ -6,13 +6,13 @@ import nir
 import numpy as np
 import pytest
 import torch
-from test_learners import ITERATIONS, OPTIONS, section_of
-from toy_problem import OPTIMISERS
 
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, observe
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import make_learner
+from sparsity.learner_options import ITERATIONS, OPTIONS, section_of
+from sparsity.toy_problem import OPTIMISERS
 
 
 @pytest.mark.parametrize(

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy_problem import OPTIMISERS, ToyProblem
 
 from esl_neuro.errors import BadInput
-from esl_neuro.recipes.sections import KINDS
 from esl_neuro.sparsity import LEARNERS, Rewirer, make_learner
+from sparsity.learner_options import ITERATIONS, OPTIONS, section_of
+from sparsity.toy_problem import OPTIMISERS, ToyProblem
 
-# Settings that fit a network of 1,600 weights and a run of 100 iterations.
-OPTIONS = {
-    "esl": {"density": 0.2, "update_every": 5, "growth": {"momentum": 0.5, "random_unfired": 0.5}},
-    "dense": {},
-    "static": {"density": 0.2},
-    "set": {"epsilon": 3.0, "update_every": 10},
-    "rigl": {"density": 0.2, "update_every": 5},
-    "sparse_momentum": {"density": 0.2, "update_every": 10},
-    "deep_r": {"density": 0.2, "l1": 1e-2, "noise": 1e-2},
-    "soft_deep_r": {"density": 0.2, "l1": 1e-2, "noise": 1e-1},
-    "grad_r": {"density": 0.05, "penalty": 5e-2},
-    "stds": {"width": 0.1},
-    "admm": {"density": 0.2, "dual_every": 5},
-}
 # Learners whose number of connections never changes.
 EXACT = ("esl", "dense", "static", "set", "rigl", "deep_r")
-ITERATIONS = 100  # of which the last is reported by the learners that report every 100
-
-
-def section_of(name, *layers, **options):
-    """The section of a recipe that asks for a learner, by default of all layers."""
-    return KINDS["sparsity"][1][name](learner=name, layers=list(layers) or ["all"], **options)
 
 
 def learner_of(name, task, seed=0, **options):

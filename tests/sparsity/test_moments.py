@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from toy_problem import OPTIMISERS, ToyProblem
 
 from esl_neuro.errors import BadInput
 from esl_neuro.sparsity import Rewirer
 from esl_neuro.sparsity.masks import dense_layer
 from esl_neuro.sparsity.moments import forget_moments, group_of
+from sparsity.toy_problem import OPTIMISERS, ToyProblem
 
 # What each optimiser keeps for every weight.
 KEPT = {

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_problem import WITH_MOMENTUM, ToyProblem
 
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.sparsity import Rewirer
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, apportion, exchange_quotas
+from sparsity.toy_problem import WITH_MOMENTUM, ToyProblem
 
 
 def exact_shares(weights, total, caps):

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_workspace import Workspace
+
+from system.command_workspace import Workspace
 
 
 @pytest.fixture(scope="session")

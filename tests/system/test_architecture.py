@@ -8,9 +8,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from command_workspace import REPOSITORY
 
 import esl_neuro
+from system.command_workspace import REPOSITORY
 
 PACKAGE = Path(esl_neuro.__file__).parent
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_workspace import REPOSITORY, Workspace
+
+from system.command_workspace import REPOSITORY, Workspace
 
 COMMANDS = (
     *("", "train", "sweep", "evaluate", "export", "run", "verify", "quickstart"),

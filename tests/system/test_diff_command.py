@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from command_workspace import Workspace
 
 from esl_neuro.backends.golden import read_trace, write_trace
+from system.command_workspace import Workspace
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_workspace import REPOSITORY, Workspace, environment
 
 from esl_neuro.compiler.program import Program, differences
 from esl_neuro.pipeline.compiled_network import load_compiled
+from system.command_workspace import REPOSITORY, Workspace, environment
 
 EXAMPLES = REPOSITORY / "examples"
 # What each of them prints, as a pattern: the figures that matter.
@@ -31,7 +31,7 @@ def printed(name: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         cwd=folder,
-        env=environment() | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,

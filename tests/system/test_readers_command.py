@@ -9,7 +9,6 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
-from command_workspace import Workspace, environment
 
 from esl_neuro.cli.readers import render
 from esl_neuro.errors import CheckFailed, MissingDependency
@@ -18,6 +17,7 @@ from esl_neuro.interchange.comparison import Divergence
 from esl_neuro.interchange.readers import Verdict
 from esl_neuro.pipeline.choices import READERS
 from esl_neuro.pipeline.readers import ReaderReport, verify_nir
+from system.command_workspace import Workspace, environment
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
-from command_workspace import Workspace, arguments, environment
 from filelock import FileLock
 
 from esl_neuro.cli.main import main
+from system.command_workspace import Workspace, arguments, environment
 
 TINY = """
 title = "Tiny"

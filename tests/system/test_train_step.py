@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from command_workspace import REPOSITORY
+
+from system.command_workspace import REPOSITORY
 
 
 def test_the_benchmark_prints_its_figures():

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_workspace import Workspace
 
 from esl_neuro.backends.golden import read_trace, write_trace
+from system.command_workspace import Workspace
 
 VERIFY = "esl-neuro verify --golden --without-lava"
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_trainer import BATCHES, nothing, start, train, with_learner
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.compile import compile_graph
@@ -30,6 +29,7 @@ from esl_neuro.training.checkpoint import Checkpoint
 from esl_neuro.training.integer_training import input_format, quantised
 from esl_neuro.training.run_folder import create_run_folder
 from esl_neuro.training.trainer import Trainer, accuracy, load_network
+from training.short_runs import BATCHES, nothing, start, train, with_learner
 
 QUANTIZE = "training.quantize=loihi2"
 ONE_EPOCH = ("training.epochs=1", "training.learning_rate=1e-3")
