@@ -96,14 +96,14 @@ class _Network:
         self,
         program: Program,
         expand_synapses: int,
-        plan: Timing,
+        schedule: Timing,
         stream: Stream,
         frames: Payloads,
         recording: Recording,
     ) -> None:
         self.program = program
         self.expand_synapses = expand_synapses
-        self.plan = plan
+        self.schedule = schedule
         self.stream = stream
         self.frames = frames
         self.recording = recording
@@ -132,13 +132,13 @@ class _Network:
             shape=(self.stream.copies * group.neurons,),
             reset_interval=self.stream.period,
             # Lava counts steps from 1, and resets before the step.
-            reset_offset=self.plan.latency[group.name] + 1,
+            reset_offset=self.schedule.latency[group.name] + 1,
             name=f"neurons of {group.name}",
             **per_copy,
         )
 
     def _connect(self, index: int, outputs: dict[str, Any], target: Any) -> None:
-        connection, hold = self.program.connections[index], self.plan.hold[index]
+        connection, hold = self.program.connections[index], self.schedule.hold[index]
         where = f"{connection.source} to {connection.target}"
         kernel = connection.weights
         payload = 2**self.program.input_bits - 1 if connection.source == INPUT else 1
@@ -161,7 +161,7 @@ class _Network:
             return sender
         gate = SpikeGate(
             size=int(np.prod(sender.shape)),
-            latency_steps=self.plan.latency[connection.source],
+            latency_steps=self.schedule.latency[connection.source],
             steps=self.stream.steps,
             period=self.stream.period,
             hold_steps=hold_steps,
@@ -220,7 +220,7 @@ class _Network:
         from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
         from esl_neuro.backends.lava_processes.state_sink import StateSink
 
-        recording, latency = self.recording, self.plan.latency
+        recording, latency = self.recording, self.schedule.latency
         # In a record a row a time step, the copies side by side.
         SpikeSink(
             ports=[process.s_out for process in neurons.values()],

@@ -72,7 +72,7 @@ def run_lava_batched(
     )
 
 
-def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
+def _build(program: Program, schedule: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
     from esl_neuro.backends.batched_kernels import BatchConstants
     from esl_neuro.backends.batched_processes.neurons import BatchedNeurons
     from esl_neuro.backends.batched_processes.synapses import BatchedSynapses
@@ -83,7 +83,7 @@ def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, rec
     neurons = {
         group.name: BatchedNeurons(
             constants=BatchConstants.of(group),
-            latency_steps=plan.latency[group.name],
+            latency_steps=schedule.latency[group.name],
             steps=stream.steps,
             period=stream.period,
             spikes=recording.spikes[group.name],
@@ -95,7 +95,7 @@ def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, rec
         for group in program.groups
     }
     outputs = {INPUT: source.s_out, **{name: process.s_out for name, process in neurons.items()}}
-    for connection, hold in zip(program.connections, plan.hold, strict=True):
+    for connection, hold in zip(program.connections, schedule.hold, strict=True):
         synapses = BatchedSynapses(
             synapses=synapses_of(connection),
             batch=stream.copies,

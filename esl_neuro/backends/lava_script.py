@@ -89,9 +89,9 @@ class _Script:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.plan = timing(program)
+        self.schedule = timing(program)
         # Spikes still under way, or a potential that is read at the end, ask for a network of its own for each sample.
-        self.rebuild_per_sample = self.plan.flush > 0 or program.readout == "potential"
+        self.rebuild_per_sample = self.schedule.flush > 0 or program.readout == "potential"
         self.inline = self._integers() <= INLINE_INTEGERS
         self.names = _identifiers([group.name for group in program.groups])
         self.arrays: dict[str, NDArray[np.int32]] = {}
@@ -114,7 +114,7 @@ class _Script:
             lif="LIF" if self.rebuild_per_sample else "LIFReset",
             steps=program.steps,
             lines=program.input_size,
-            latency=self.plan.latency[program.output.name],
+            latency=self.schedule.latency[program.output.name],
             largest=2**program.input_bits - 1,
             payload="0 or 1" if program.input_bits == 1 else f"0 to {2**program.input_bits - 1}",
             arrays=self._arrays_text(path),
@@ -141,7 +141,7 @@ class _Script:
 
     def _is_conv(self, index: int) -> bool:
         connection = self.program.connections[index]
-        if not isinstance(connection.weights, Kernel) or self.plan.hold[index] or connection.weight_exp < 0:
+        if not isinstance(connection.weights, Kernel) or self.schedule.hold[index] or connection.weight_exp < 0:
             return False
         return conv_computes(connection.weights, connection.weight_exp, 2 ** self._bits(connection) - 1)
 
@@ -157,7 +157,7 @@ class _Script:
         return f'ARRAYS["{name}"]'
 
     def _group(self, group: Group) -> Iterator[str]:
-        name, latency = self.names[group.name], self.plan.latency[group.name]
+        name, latency = self.names[group.name], self.schedule.latency[group.name]
         steps = "step" if latency == 1 else "steps"
         yield f"# {group.name}: works {latency} {steps} behind the input."
         keys = ["du", "dv", "vth"]
@@ -170,7 +170,7 @@ class _Script:
         yield from _call(name, "LIF" if self.rebuild_per_sample else "LIFReset", arguments)
 
     def _connection(self, index: int, connection: Connection) -> Iterator[str]:
-        hold = self.plan.hold[index]
+        hold = self.schedule.hold[index]
         source = "source" if connection.source == INPUT else self.names[connection.source]
         target = self.names[connection.target]
         name = f"{source}_to_{target}" + (f"_{index}" if self._is_double(connection) else "")
@@ -221,11 +221,11 @@ class _Script:
             return RUN_STREAM.format(output=output)
         biased = sorted(
             (group for group in self.program.groups if group.bias_mant.any()),
-            key=lambda group: self.plan.latency[group.name],
+            key=lambda group: self.schedule.latency[group.name],
         )
         lines, done = [], 0
         for group in biased:
-            latency, name = self.plan.latency[group.name], self.names[group.name]
+            latency, name = self.schedule.latency[group.name], self.names[group.name]
             if latency > done:
                 lines.append(f"advance({latency - done})")
             done = latency

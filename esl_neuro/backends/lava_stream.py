@@ -138,12 +138,14 @@ def run_stream(
     """
     validate(program, input_spikes)
     inputs = as_payloads(np.asarray(input_spikes), program)
-    plan = timing(program)
-    stream = Stream(len(inputs), program.steps, plan.flush, min(len(inputs), copies))
+    schedule = timing(program)
+    stream = Stream(len(inputs), program.steps, schedule.flush, min(len(inputs), copies))
     recording = Recording.of(program, stream, record_potentials)
     with lava_session():
-        source = build(plan, stream, stream.deal(inputs), recording)
-        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
+        source = build(schedule, stream, stream.deal(inputs), recording)
+        run_network(
+            source, steps_to_run(stream, schedule), timeout_s, sample_counter(recording.clock, stream, progress)
+        )
     if progress is not None:
         progress(stream.samples, stream.samples)
     return recording.trace(backend, program, inputs, stream)
@@ -155,9 +157,9 @@ def as_payloads(spikes: NDArray[Any], program: Program) -> Payloads:
     return spikes.astype(np.uint8, copy=False) if program.input_bits == 1 else payloads
 
 
-def steps_to_run(stream: Stream, plan: Timing) -> int:
+def steps_to_run(stream: Stream, schedule: Timing) -> int:
     """Time steps until the slowest group has seen the whole stream."""
-    return stream.length + plan.depth
+    return stream.length + schedule.depth
 
 
 def sample_counter(

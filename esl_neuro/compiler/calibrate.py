@@ -16,15 +16,16 @@ from esl_neuro.compiler.compile import quantise_network
 from esl_neuro.compiler.float_groups import FloatTrace, run_groups
 from esl_neuro.compiler.network import FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, Weights
-from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, Payload, Scaling
+from esl_neuro.compiler.quantise import BY_FORMULA, Scaling
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.hardware.arithmetic import DECAY_BITS, DECAY_ONE, HALF_RANGE, POTENTIAL_SHIFT
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.nirgraph.findings import WARNING, Finding
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.nirgraph.linear_maps import apply
 
 
-class Ran(Protocol):
+class SimulationResult(Protocol):
     """What a simulator returns, as :class:`esl_neuro.backends.trace.Trace`.
 
     Spikes, currents and potentials have shape (samples, steps, neurons); ``u`` and ``v`` are those after each step.
@@ -47,7 +48,7 @@ class Ran(Protocol):
         """Last potentials of the output, shape (samples, neurons), if the program reads them."""
 
 
-Runner = Callable[[Program, NDArray[Any]], Ran]
+Runner = Callable[[Program, NDArray[Any]], SimulationResult]
 
 # First the formula, then finer and coarser ones. A factor of 2 with a shift of 1 leaves the weights and halves the
 # error of the threshold; a factor without it clips the largest weights for the sake of the others.
@@ -76,20 +77,13 @@ class Calibration:
     error_by_formula: float
 
 
-def payloads(inputs: NDArray[Any], payload: Payload) -> NDArray[np.int32]:
-    """Write inputs in units of the network as what input spikes carry, rounded and clipped to the payload."""
-    scaled = np.rint(np.asarray(inputs, dtype=np.float64) * payload.scale)
-    integers: NDArray[np.int32] = np.clip(scaled, 0, payload.largest).astype(np.int32)
-    return integers
-
-
 def search_scalings(
     network: FloatNetwork,
     arithmetic: Arithmetic,
     steps: int,
     inputs: NDArray[Any],
     run: Runner,
-    payload: Payload = BINARY,
+    payload: InputFormat = SPIKES,
     candidates: Sequence[Scaling] = CANDIDATES,
 ) -> tuple[Calibration, ...]:
     """Choose for each group, from input to output, the scaling with the least error on data.
@@ -109,12 +103,13 @@ def search_scalings(
         Calibration data in units of the network.
     run : callable
         Simulates a program on payloads.
-    payload : Payload
+    payload : InputFormat
         What input spikes carry.
     candidates : sequence of Scaling
         What to try; the first one is the default.
     """
-    wanted, fed = run_groups(network, inputs), payloads(inputs, payload)
+    wanted = run_groups(network, inputs)
+    fed = payload.payloads(np.asarray(inputs, dtype=np.float64)).astype(np.int32)
     chosen: dict[str, Scaling] = {}
     results = []
     for group in network.groups:
@@ -128,7 +123,7 @@ def search_scalings(
     return tuple(results)
 
 
-def group_error(wanted: FloatTrace, got: Ran, program: Program, name: str) -> float:
+def group_error(wanted: FloatTrace, got: SimulationResult, program: Program, name: str) -> float:
     """Measure how far a group is from the float network.
 
     Of a group that fires: the share of entries (sample, step, neuron) whose spikes differ. Of one that is read: the
@@ -142,7 +137,7 @@ def group_error(wanted: FloatTrace, got: Ran, program: Program, name: str) -> fl
     return float(np.sqrt(np.mean((potential - expected) ** 2))) / spread
 
 
-def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Finding]:
+def check_activity(program: Program, inputs: NDArray[Any], got: SimulationResult) -> list[Finding]:
     """Warn of layers that are silent, currents that wrapped and potentials that saturated, on data.
 
     Parameters
@@ -151,7 +146,7 @@ def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Fin
         What ran.
     inputs : integer array, shape (samples, steps, input lines)
         The payloads that it ran on.
-    got : Ran
+    got : SimulationResult
         Spikes, ``u`` and ``v`` of every group.
     """
     findings = []
@@ -205,7 +200,9 @@ def wraps(program: Program, group: Group, signals: Mapping[str, NDArray[Any]], u
     return np.asarray(expected != u)
 
 
-def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) -> dict[str, tuple[float, float]]:
+def accuracy_loss_by_layer(
+    groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]
+) -> dict[str, tuple[float, float]]:
     """Say how much accuracy each layer costs.
 
     Parameters
@@ -229,8 +226,9 @@ def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) ->
 def rounded_network(network: FloatNetwork, program: Program, layers: frozenset[str]) -> FloatNetwork:
     """Return the network with the numbers of some layers as they are in the program, the others as they were.
 
-    Run by :func:`~esl_neuro.compiler.float_groups.run_groups` this is what :func:`blame` compares: rounding of weights,
-    thresholds, decays and biases, without that of ``u`` and ``v``.
+    :func:`accuracy_loss_by_layer` compares such networks, run by
+    :func:`~esl_neuro.compiler.float_groups.run_groups`. They show the rounding of weights, thresholds, decays and
+    biases, and not that of ``u`` and ``v``.
     """
     scales = {group.name: group.scale for group in program.groups}
     groups = tuple(

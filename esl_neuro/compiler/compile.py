@@ -14,16 +14,15 @@ from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import (
-    BINARY,
     BY_FORMULA,
     EXACT_EXPONENT,
-    Payload,
     QuantisationError,
     Scaling,
     quantise,
 )
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.nirgraph.kernel import Kernel
 
@@ -124,7 +123,7 @@ def compile_network(
     network: FloatNetwork,
     target: HardwareTarget,
     steps: int,
-    payload: Payload = BINARY,
+    payload: InputFormat = SPIKES,
     scalings: Mapping[str, Scaling] | None = None,
 ) -> Compilation:
     """Compile a network that was read from a graph before, whether or not it fits on one chip.
@@ -140,7 +139,7 @@ def compile_network(
     return Compilation(program, errors, findings, placement)
 
 
-def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:
+def input_payload(input_bits: int, input_scale: float | None = None) -> InputFormat:
     """Return what an input spike carries.
 
     Raises
@@ -152,7 +151,7 @@ def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:
         raise BadInput(f"input_bits is {input_bits}; allowed: 1 to {LARGEST_PAYLOAD_BITS}")
     if input_scale is not None and not 0 < input_scale < float("inf"):
         raise BadInput(f"input_scale is {input_scale}; it must be positive")
-    payload = Payload(input_bits)
+    payload = InputFormat(input_bits)
     return replace(payload, scale=float(payload.largest) if input_scale is None else input_scale)
 
 
@@ -161,7 +160,7 @@ def quantise_network(
     target: str,
     arithmetic: Arithmetic,
     steps: int,
-    payload: Payload,
+    payload: InputFormat,
     scalings: Mapping[str, Scaling] | None = None,
 ) -> tuple[Program, tuple[QuantisationError, ...]]:
     """Round every group of a network to integers; see :func:`~esl_neuro.compiler.quantise.quantise`."""

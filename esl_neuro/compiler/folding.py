@@ -62,7 +62,10 @@ def fold(discrete: DiscreteGraph, _dt_s: float) -> tuple[FoldedGraph, list[Findi
     given[structure.input] = Signal(lines[INPUT], {(INPUT, 0): None})
 
     def arriving(name: str) -> Signal:
-        parts = (_late(given[source], (source, name) in structure.feedback) for source in structure.before(name))
+        parts = [
+            _one_step_later(given[source]) if (source, name) in structure.feedback else given[source]
+            for source in structure.before(name)
+        ]
         return _sum(parts, math.prod(discrete.arriving[name]), lines)
 
     linear = discrete.linear.keys() - {structure.input, structure.output}
@@ -72,12 +75,9 @@ def fold(discrete: DiscreteGraph, _dt_s: float) -> tuple[FoldedGraph, list[Findi
     return FoldedGraph(discrete, {name: arriving(name) for name in (*discrete.neurons, structure.output)}, lines), []
 
 
-def _late(signal: Signal, late: bool) -> Signal:
-    if not late:
-        return signal
-    return Signal(
-        signal.size, {(source, delay + 1): part for (source, delay), part in signal.terms.items()}, signal.bias
-    )
+def _one_step_later(signal: Signal) -> Signal:
+    terms = {(source, delay + 1): part for (source, delay), part in signal.terms.items()}
+    return Signal(signal.size, terms, signal.bias)
 
 
 def _sum(parts: Iterable[Signal], size: int, lines: Mapping[str, int]) -> Signal:

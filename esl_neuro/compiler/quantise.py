@@ -15,6 +15,8 @@ from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
 from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT, Arithmetic
 from esl_neuro.hardware.rounding import (
+    SPIKES,
+    InputFormat,
     bias_format,
     group_scale,
     round_current_decay,
@@ -82,28 +84,6 @@ class Scaling:
     shift: int = 0
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What an input spike carries.
-
-    Attributes
-    ----------
-    bits : int
-        1 for 0/1 spikes, else the payloads are unsigned integers of so many bits.
-    scale : float
-        Payload per unit of the float network's input.
-    """
-
-    bits: int = 1
-    scale: float = 1.0
-
-    @property
-    def largest(self) -> int:
-        """Largest payload."""
-        return int(2**self.bits - 1)
-
-
-BINARY = Payload()
 BY_FORMULA = Scaling()
 
 
@@ -112,7 +92,7 @@ def quantise(
     incoming: Sequence[FloatConnection],
     arithmetic: Arithmetic,
     steps: int = 1,
-    payload: Payload = BINARY,
+    payload: InputFormat = SPIKES,
     scaling: Scaling = BY_FORMULA,
     *,
     single_spikes: bool = False,
@@ -135,7 +115,7 @@ def quantise(
         Integer formats of the chip.
     steps : int
         Time steps per sample: how long a group that is read, and never reset, collects.
-    payload : Payload
+    payload : InputFormat
         What the spikes of the input carry.
     scaling : Scaling
         Departure from the formula.
@@ -177,7 +157,7 @@ def scale_and_exponents(
     incoming: Sequence[FloatConnection],
     arithmetic: Arithmetic,
     steps: int,
-    payload: Payload,
+    payload: InputFormat,
     *,
     single_spikes: bool = False,
 ) -> tuple[float, list[int]]:
@@ -257,7 +237,7 @@ def _within(exponent: int, arithmetic: Arithmetic) -> int:
 
 
 def _largest_potential(
-    group: FloatGroup, incoming: Sequence[FloatConnection], steps: int, payload: Payload
+    group: FloatGroup, incoming: Sequence[FloatConnection], steps: int, payload: InputFormat
 ) -> tuple[float, float]:
     """Bound the synaptic current and, for a group that is never reset, the potential, in float units."""
     per_step = sum(
@@ -299,7 +279,7 @@ def _values(weights: Weights) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
+def per_payload(connection: FloatConnection, payload: InputFormat) -> FloatConnection:
     """Write the weights of the input per unit of payload."""
     if connection.source != INPUT or payload.scale == 1:
         return connection
@@ -323,7 +303,7 @@ def measure_error(
     connections: Sequence[Connection],
     rounded: Group,
     arithmetic: Arithmetic,
-    payload: Payload,
+    payload: InputFormat,
 ) -> QuantisationError:
     """Compare a rounded group with the one it was made from; ``pairs`` are the weights before and after."""
     squares = sum(float(np.sum(values**2)) for values, _ in pairs)
@@ -346,7 +326,7 @@ def measure_error(
     )
 
 
-def largest_current(connections: Sequence[Connection], group: Group, payload: Payload) -> float:
+def largest_current(connections: Sequence[Connection], group: Group, payload: InputFormat) -> float:
     """Bound the synaptic current ``|u|``: every source fires at every step for ever.
 
     A negative sum that is shifted right is rounded away from zero.

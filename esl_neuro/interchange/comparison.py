@@ -19,7 +19,7 @@ CURRENT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Divergence:
+class ReaderDivergence:
     """The first entry in which two runs differ.
 
     Attributes
@@ -51,7 +51,7 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SpikeComparison:
     """All entries of all layers.
 
     Attributes
@@ -60,7 +60,7 @@ class Comparison:
         Entries, spikes of the reference among them, entries that differ.
     latency_steps : dict of str to int
         Steps by which each layer is later in the reader.
-    divergence : Divergence or None
+    divergence : ReaderDivergence or None
         The earliest difference, in the layer nearest to the input.
     """
 
@@ -68,7 +68,7 @@ class Comparison:
     spikes: int
     differing: int
     latency_steps: dict[str, int]
-    divergence: Divergence | None
+    divergence: ReaderDivergence | None
 
 
 def compare(
@@ -76,7 +76,7 @@ def compare(
     fires: list[str],
     reference: Simulation,
     arrays: Mapping[str, NDArray[Any]],
-) -> Comparison:
+) -> SpikeComparison:
     """Compare a reader's run, which may be longer than the reference by the latency that is allowed.
 
     Parameters
@@ -92,7 +92,7 @@ def compare(
     """
     compared = spikes = differing = 0
     latency: dict[str, int] = {}
-    found: list[Divergence] = []
+    found: list[ReaderDivergence] = []
     for layer in fires:
         expected = reference.spikes[layer]
         compared, spikes = compared + expected.size, spikes + int(expected.sum())
@@ -112,7 +112,7 @@ def compare(
             differing += 1
             found.append(currents)
     earliest = min(found, key=lambda divergence: divergence.step, default=None)  # the first layer among equals
-    return Comparison(compared, spikes, differing, latency, earliest)
+    return SpikeComparison(compared, spikes, differing, latency, earliest)
 
 
 def _align(expected: NDArray[np.bool_], fired: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
@@ -134,7 +134,7 @@ def _first(
     fired: NDArray[Any],
     wrong: NDArray[np.bool_],
     late: int,
-) -> Divergence:
+) -> ReaderDivergence:
     place = sample, step, neuron = _earliest(wrong)
     node: Any = graph.nodes[layer]
     limits = np.asarray(getattr(node, "v_threshold", getattr(node, "threshold", np.nan)), dtype=np.float64)
@@ -142,7 +142,7 @@ def _first(
     levels = _rows(reference.potentials[layer])
     told = arrays.get(f"potentials/{layer}")
     theirs = None if told is None or told.size != fired.size else _rows(told.reshape(fired.shape))[:, late:]
-    return Divergence(
+    return ReaderDivergence(
         layer=layer,
         step=step,
         sample=sample,
@@ -206,12 +206,12 @@ def _has_bias_in_its_loop(graph: nir.NIRGraph, layer: str) -> bool:
     return any(np.any(np.asarray(getattr(graph.nodes[name], "bias", 0.0)) != 0) for loop in looping for name in loop)
 
 
-def _missing(layer: str, cause: str) -> Divergence:
+def _missing(layer: str, cause: str) -> ReaderDivergence:
     nan = float("nan")
-    return Divergence(layer, 0, -1, -1, nan, nan, nan, nan, nan, cause)
+    return ReaderDivergence(layer, 0, -1, -1, nan, nan, nan, nan, nan, cause)
 
 
-def _currents(reference: Simulation, outputs: NDArray[Any]) -> Divergence | None:
+def _currents(reference: Simulation, outputs: NDArray[Any]) -> ReaderDivergence | None:
     """Compare what leaves the graph without firing."""
     expected, outputs = _rows(reference.outputs), _rows(outputs)
     steps = expected.shape[1]
@@ -224,7 +224,7 @@ def _currents(reference: Simulation, outputs: NDArray[Any]) -> Divergence | None
             return None
     place = sample, step, neuron = _earliest(np.abs(outputs[:, :steps] - expected) > tolerance)
     one, other, nan = float(expected[place]), float(outputs[place]), float("nan")
-    return Divergence(OUTPUTS, step, sample, neuron, one, other, nan, nan, nan, "the last connection differs")
+    return ReaderDivergence(OUTPUTS, step, sample, neuron, one, other, nan, nan, nan, "the last connection differs")
 
 
 def _earliest(wrong: NDArray[np.bool_]) -> tuple[int, int, int]:

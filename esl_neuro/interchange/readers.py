@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
-from esl_neuro.interchange.comparison import Divergence, compare
+from esl_neuro.interchange.comparison import ReaderDivergence, compare
 from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.nirgraph.reading import discretise
 from esl_neuro.nirgraph.simulation import Simulation, simulate
@@ -191,7 +191,7 @@ class Verdict:
         Entries that differ.
     latency_steps : dict of str to int
         By how many steps each layer fires later than the reference, taken out before comparing.
-    divergence : Divergence or None
+    divergence : ReaderDivergence or None
         Where the two part first.
     """
 
@@ -203,11 +203,11 @@ class Verdict:
     spikes: int = 0
     differing: int = 0
     latency_steps: dict[str, int] | None = None
-    divergence: Divergence | None = None
+    divergence: ReaderDivergence | None = None
 
 
 @dataclass(frozen=True)
-class Case:
+class ReaderCase:
     """A graph, what it is given, and what its equations make of that.
 
     Attributes
@@ -226,7 +226,7 @@ class Case:
     reference: Simulation
 
 
-def make_case(
+def make_reader_case(
     path: Path,
     *,
     inputs: NDArray[Any] | None = None,
@@ -235,7 +235,7 @@ def make_case(
     seed: int = 0,
     dt_s: float | None = None,
     minimum: int = MINIMUM,
-) -> Case:
+) -> ReaderCase:
     """Read a NIR file and run it in the reference.
 
     Parameters
@@ -274,17 +274,17 @@ def make_case(
         inputs = np.asarray(inputs, dtype=np.float32).reshape(*inputs.shape[:2], *shape)
         reference = simulate(graph, inputs)
     _demand_spikes(reference, minimum)
-    return Case(graph, list(discrete.fires), inputs, reference)
+    return ReaderCase(graph, list(discrete.fires), inputs, reference)
 
 
-def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
+def ask(case: ReaderCase, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
     """Run a case in readers and compare all spikes with the reference's, entry by entry.
 
     What would have entered an ``I`` node at the end is compared within a thousandth.
 
     Parameters
     ----------
-    case : Case
+    case : ReaderCase
         What is run.
     names : iterable of str
         Which readers.
@@ -316,9 +316,9 @@ def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) 
 def verify(
     path: Path, *, names: Iterable[str] = READERS, folder: Path | None = None, **options: Any
 ) -> tuple[Verdict, ...]:
-    """Run a NIR file in readers; :func:`make_case` tells the options, :func:`ask` what is compared."""
+    """Run a NIR file in readers; :func:`make_reader_case` tells the options, :func:`ask` what is compared."""
     chosen = _known(names)
-    return ask(make_case(path, **options), chosen, folder)
+    return ask(make_reader_case(path, **options), chosen, folder)
 
 
 def _without_readout(graph: nir.NIRGraph, output: str) -> nir.NIRGraph:

@@ -14,18 +14,15 @@ the spike and has the same shape, takes away ``K_j`` times the same. The potenti
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import nir
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange.nodes import cuba_lif_node
-from esl_neuro.interchange.plan import Floats, Plan
-from esl_neuro.nirgraph.simulation import simulate
-from esl_neuro.snn.temporal import BRIGHT_ABOVE, NO_SPIKE, Z_BRIGHT, Z_DARK, TemporalNetwork, spike_times
+from esl_neuro.interchange.plan import Plan
+from esl_neuro.snn.temporal import BRIGHT_ABOVE, NO_SPIKE, Z_BRIGHT, Z_DARK, TemporalNetwork
 
 TAU_SYN_S = 10e-3
 """Synaptic time constant in seconds, the network's unit of time. The papers give it no length; this one is ours."""
@@ -47,7 +44,7 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
     plan, source = Plan(), "input"
     plan.add(source, nir.Input({"input": np.array([network.sizes[0]])}), (network.sizes[0],))
     for index, parameter in enumerate(network.weights().values(), start=1):
-        weight = np.array(parameter.detach().cpu(), dtype=np.float32)
+        weight = parameter.detach().cpu().numpy().astype(np.float32)
         size, neurons = len(weight), f"lif{index}"
         excitation = np.maximum(weight, 0).sum(1, dtype=np.float64)
         threshold = np.full(size, network.threshold, np.float32)
@@ -108,104 +105,3 @@ def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> N
     spikes[:, bright_at][bright] = 1
     spikes[:, dark_at][~bright] = 1
     return spikes
-
-
-@dataclass(frozen=True)
-class Discretisation:
-    """What a time step costs, against the exact network.
-
-    Attributes
-    ----------
-    dt_s : float
-        Time step in seconds.
-    steps, samples : int
-        Steps per sample, samples.
-    exact_accuracy, discrete_accuracy : float
-        Shares of right predictions.
-    agreement : float
-        Share of samples with the same prediction.
-    mean_error_s, max_error_s : dict of str to float
-        Size of the error of the spike times of each layer, over neurons that fire in both networks, in seconds.
-    differing : dict of str to int
-        Neurons of each layer, over all samples, that fire in one network only.
-    repeated : int
-        Second spikes of any neuron; there must be none.
-    """
-
-    dt_s: float
-    steps: int
-    samples: int
-    exact_accuracy: float
-    discrete_accuracy: float
-    agreement: float
-    mean_error_s: dict[str, float]
-    max_error_s: dict[str, float]
-    differing: dict[str, int]
-    repeated: int
-
-
-def discretisation(
-    network: TemporalNetwork,
-    graph: nir.NIRGraph,
-    intensities: NDArray[np.float32],
-    labels: NDArray[np.int64],
-) -> Discretisation:
-    """Run a network of single spikes exactly and as the graph it was exported to, and compare.
-
-    The discrete class is the output that fires in the earliest step, among those the one with the highest potential.
-
-    Parameters
-    ----------
-    network : TemporalNetwork
-        The exact network.
-    graph : nir.NIRGraph
-        What :func:`~esl_neuro.interchange.to_nir` made of it.
-    intensities : float32 array, shape (samples, inputs)
-        In [0, 1].
-    labels : int64 array, shape (samples,)
-    """
-    dt_s, steps = float(graph.metadata["dt_s"]), int(graph.metadata["steps"])
-    names = [f"lif{index}" for index in range(1, len(network.sizes))]
-    exact: dict[str, list[Floats]] = {name: [] for name in names}
-    discrete: dict[str, list[Floats]] = {name: [] for name in names}
-    predictions, exact_predictions, repeated = [], [], 0
-    for start in range(0, len(intensities), BATCH):
-        batch = intensities[start : start + BATCH]
-        with torch.no_grad():
-            activity = network(torch.from_numpy(batch))
-        exact_predictions.append(activity.predictions().numpy())
-        run = simulate(graph, input_spikes(batch, dt_s, steps))
-        for name, z in zip(names, activity.z.values(), strict=True):
-            spikes = run.spikes[name]
-            exact[name].append(spike_times(z).double().numpy() * TAU_SYN_S)
-            discrete[name].append(np.where(spikes.any(1), spikes.argmax(1) * dt_s, np.inf))
-            repeated += int(np.maximum(spikes.sum(1) - 1, 0).sum())
-        predictions.append(_earliest(run.spikes[names[-1]], run.potentials[names[-1]]))
-    ours, theirs = np.concatenate(predictions), np.concatenate(exact_predictions)
-    mean, largest, differing = {}, {}, {}
-    for name in names:
-        one, other = np.concatenate(exact[name]), np.concatenate(discrete[name])
-        both = np.isfinite(one) & np.isfinite(other)
-        errors = np.abs(one[both] - other[both]) if both.any() else np.zeros(1)
-        mean[name], largest[name] = float(errors.mean()), float(errors.max())
-        differing[name] = int((np.isfinite(one) != np.isfinite(other)).sum())
-    return Discretisation(
-        dt_s=dt_s,
-        steps=steps,
-        samples=len(labels),
-        exact_accuracy=float((theirs == labels).mean()),
-        discrete_accuracy=float((ours == labels).mean()),
-        agreement=float((ours == theirs).mean()),
-        mean_error_s=mean,
-        max_error_s=largest,
-        differing=differing,
-        repeated=repeated,
-    )
-
-
-def _earliest(spikes: Floats, potentials: Floats) -> NDArray[np.int64]:
-    """First output to fire, the higher potential among equals, the lowest index if none fires."""
-    fired, first = spikes.any(1), spikes.argmax(1)
-    height = np.take_along_axis(potentials, first[:, None], 1)[:, 0]
-    rank = np.where(fired, first - height / (1 + np.abs(height)), np.inf)  # in (first - 1, first]
-    return np.asarray(rank.argmin(1), dtype=np.int64)

@@ -42,7 +42,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Trace:
+class TracedNetwork:
     """Shape of the input, all calls in order of execution, and the one whose output is that of the network."""
 
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Trace:
         return sum(call.inputs.count(name) for call in self.calls) + (self.output == name)
 
 
-def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Module], ...]) -> Trace:
+def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Module], ...]) -> TracedNetwork:
     """Follow a signal through a network.
 
     Modules that are not known layers are entered, so a network of the user's own needs no more than a ``forward``
@@ -94,7 +94,7 @@ def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Modul
         elif node.op != "placeholder":
             layer = modules[str(node.target)] if node.op == "call_module" else None
             calls.append(Call(names[node], layer, inputs, shapes[node.name], _factor(node)))
-    return Trace(shape, tuple(calls), output)
+    return TracedNetwork(shape, tuple(calls), output)
 
 
 def _names(graph: fx.Graph) -> dict[fx.Node, str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esl_neuro.interchange.nodes import STEPS_WITHOUT_LEAK, cuba_lif_node
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, convolution, per_channel
-from esl_neuro.interchange.tracing import INPUT, Call, Trace
+from esl_neuro.interchange.tracing import INPUT, Call, TracedNetwork
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
@@ -24,14 +24,14 @@ Thresholds = Literal["native", "folded"]
 
 
 @dataclass(frozen=True)
-class Signal:
+class WeightedSum:
     """A sum of outputs of nodes, each times a factor."""
 
     terms: tuple[tuple[str, float], ...]
 
-    def times(self, factor: float) -> Signal:
+    def times(self, factor: float) -> WeightedSum:
         """Multiply by a factor."""
-        return Signal(tuple((name, factor * own) for name, own in self.terms))
+        return WeightedSum(tuple((name, factor * own) for name, own in self.terms))
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Writer:
         Where thresholds go.
     plan : Plan
         The nodes so far.
-    signals : dict of str to Signal
+    signals : dict of str to WeightedSum
         Output of each call.
     original_thresholds : dict of str to array
         Those that were folded.
@@ -55,34 +55,34 @@ class Writer:
     dt_s: float
     thresholds: Thresholds
     plan: Plan = field(default_factory=Plan)
-    signals: dict[str, Signal] = field(default_factory=dict)
+    signals: dict[str, WeightedSum] = field(default_factory=dict)
     original_thresholds: dict[str, Floats] = field(default_factory=dict)
 
-    def write(self, traced: Trace) -> None:
+    def write(self, traced: TracedNetwork) -> None:
         """Write all calls, and what ends the graph."""
         self.traced = traced
         self.shapes = {call.name: call.shape for call in traced.calls}
         self.plan.add(INPUT, nir.Input({INPUT: np.array(traced.shape)}), traced.shape)
-        self.signals[INPUT] = Signal(((INPUT, 1.0),))
+        self.signals[INPUT] = WeightedSum(((INPUT, 1.0),))
         for call in traced.calls:
             if call.layer is None:
                 terms = tuple(term for name in call.inputs for term in self.signals[name].terms)
-                self.signals[call.name] = Signal(terms).times(call.factor)
+                self.signals[call.name] = WeightedSum(terms).times(call.factor)
             else:
                 self.signals[call.name] = WRITERS[type(call.layer)](self, call, call.layer)
         self._finish(self.signals[traced.output], self.shapes.get(traced.output, traced.shape))
 
     def node(
         self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], factor: Any = 1.0, suffix: str = ""
-    ) -> Signal:
+    ) -> WeightedSum:
         """Add a node that takes the inputs of a call, times a factor."""
         name = call.name + suffix
         self.plan.add(name, node, shape)
         for source, own in self.signals[call.inputs[0]].terms:
             self.plan.connect(source, name, own * np.asarray(factor, np.float64))
-        return Signal(((name, 1.0),))
+        return WeightedSum(((name, 1.0),))
 
-    def summed(self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], suffix: str = "") -> Signal:
+    def summed(self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], suffix: str = "") -> WeightedSum:
         """Add a node without weights, which lets a factor pass."""
         signal = self.signals[call.inputs[0]]
         common = signal.terms[0][1]
@@ -92,12 +92,12 @@ class Writer:
         """Return the shape of what a call takes, without steps and batch."""
         return self.shapes.get(call.inputs[0], self.traced.shape)
 
-    def refuse(self, call: Call, reason: str) -> Signal:
+    def refuse(self, call: Call, reason: str) -> WeightedSum:
         """Note that a call has no NIR form, and go on to find others."""
         self.plan.findings.append(f"'{call.name}' ({type(call.layer).__name__}): {reason}")
         return self.signals[call.inputs[0]]
 
-    def _finish(self, signal: Signal, shape: tuple[int, ...]) -> None:
+    def _finish(self, signal: WeightedSum, shape: tuple[int, ...]) -> None:
         source = signal.terms[0][0]
         ends = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.I)
         if not (signal.terms == ((source, 1.0),) and isinstance(self.plan.nodes[source], ends)):
@@ -109,14 +109,14 @@ class Writer:
         self.plan.connect(source, OUTPUT)
 
 
-def _linear(writer: Writer, call: Call, layer: Any) -> Signal:
+def _linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
         return writer.refuse(call, "its input has height and width; put a Flatten before it")
     node = nir.Affine(weight=_array(layer.weight), bias=_bias(layer, layer.out_features))
     return writer.node(call, node, call.shape)
 
 
-def _conv(writer: Writer, call: Call, layer: Any) -> Signal:
+def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if layer.padding_mode != "zeros":
         return writer.refuse(call, f"padding_mode '{layer.padding_mode}' has no NIR form; use 'zeros'")
     kernel, dilation = layer.kernel_size, layer.dilation
@@ -151,7 +151,7 @@ def _without_groups(weight: NDArray[np.float32], groups: int) -> NDArray[np.floa
     return whole.reshape(fan_out, groups * fan_in, *kernel)
 
 
-def _batch_norm(writer: Writer, call: Call, layer: Any) -> Signal:
+def _batch_norm(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     """Fold ``gamma (x - mean) / sqrt(var + eps) + beta`` into the connection before it."""
     signal = writer.signals[call.inputs[0]]
     name, factor = signal.terms[0]
@@ -168,7 +168,7 @@ def _batch_norm(writer: Writer, call: Call, layer: Any) -> Signal:
     return signal
 
 
-def _pool(writer: Writer, call: Call, layer: Any) -> Signal:
+def _pool(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
     stride = _pair(layer.stride if layer.stride is not None else layer.kernel_size)
     channels, *sides = writer.input_shape(call)
@@ -182,7 +182,7 @@ def _pool(writer: Writer, call: Call, layer: Any) -> Signal:
     return writer.summed(call, node, call.shape).times(1 / divisor)
 
 
-def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     channels, *sides = writer.input_shape(call)
     pooled = writer.summed(
         call, nir.SumPool2d(np.array(sides), np.array(sides), np.zeros(2, np.int64)), (channels, 1, 1)
@@ -190,16 +190,16 @@ def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
     flat = f"{call.name}_flatten"
     writer.plan.add(flat, _flatten_node((channels, 1, 1)), (channels,))
     writer.plan.connect(call.name, flat)
-    return Signal(((flat, pooled.terms[0][1] / math.prod(sides)),))
+    return WeightedSum(((flat, pooled.terms[0][1] / math.prod(sides)),))
 
 
-def _max_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+def _max_pool(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     return writer.refuse(
         call, "NIR has no maximum pooling; train with average pooling (AP2) or a strided convolution (64C3S2)"
     )
 
 
-def _flatten(writer: Writer, call: Call, layer: Any) -> Signal:
+def _flatten(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (2, -1):
         return writer.refuse(call, "must keep steps and batch: use start_dim=2, end_dim=-1")
     shape = writer.input_shape(call)
@@ -216,17 +216,17 @@ def _flatten_node(shape: tuple[int, ...]) -> nir.Flatten:
     return nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
 
 
-def _vote(writer: Writer, call: Call, layer: Any) -> Signal:
+def _vote(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     (classes,) = call.shape
     mean = np.kron(np.eye(classes), np.full((1, layer.group), 1 / layer.group)).astype(np.float32)
     return writer.node(call, nir.Affine(weight=mean, bias=np.zeros(classes, np.float32)), call.shape)
 
 
-def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     return writer.signals[call.inputs[0]]
 
 
-def _lif(writer: Writer, call: Call, layer: Any) -> Signal:
+def _lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     leak = 1 - _decays(layer.tau, call.shape)
     threshold, scale = _thresholds(writer, call, layer)
     parameters = {"v_threshold": threshold, "v_reset": np.zeros(call.shape)}
@@ -237,17 +237,17 @@ def _lif(writer: Writer, call: Call, layer: Any) -> Signal:
     return writer.node(call, node, call.shape, scale / leak)  # r = 1, because some readers ignore it
 
 
-def _cuba_lif(writer: Writer, call: Call, layer: Any) -> Signal:
+def _cuba_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     return _behind_synapses(writer, call, layer, layer.synapses.tau_syn)
 
 
-def _behind_synapses(writer: Writer, call: Call, layer: Any, tau_syn: float | Tensor) -> Signal:
+def _behind_synapses(writer: Writer, call: Call, layer: Any, tau_syn: float | Tensor) -> WeightedSum:
     threshold, scale = _thresholds(writer, call, layer)
     node = cuba_lif_node(_decays(tau_syn, call.shape), _decays(layer.tau, call.shape), threshold, writer.dt_s)
     return writer.node(call, node, call.shape, scale)
 
 
-def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> Signal:
+def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     behind_synapses = _decays(layer.tau_syn, call.shape).any()
     signal = _behind_synapses(writer, call, layer, layer.tau_syn) if behind_synapses else _lif(writer, call, layer)
     source, own = writer.signals[call.inputs[0]].terms[0]
@@ -260,7 +260,7 @@ def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> Signal:
     return signal
 
 
-def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> Signal:
+def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     leak = 1 - _decays(layer.tau_syn, call.shape)
     if not leak.any():
         return writer.node(call, nir.I(r=np.full(call.shape, 1 / writer.dt_s)), call.shape)
@@ -289,11 +289,11 @@ def _bias(layer: Any, size: int) -> NDArray[np.float32]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return np.array(tensor.detach().cpu(), dtype=np.float32)
+    return tensor.detach().cpu().numpy().astype(np.float32)
 
 
 def _double(tensor: Tensor) -> Floats:
-    return np.array(tensor.detach().cpu(), dtype=np.float64)
+    return tensor.detach().cpu().numpy().astype(np.float64)
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -301,7 +301,7 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 PASSED_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
-WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], Signal]] = {
+WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     nn.Linear: _linear,
     layers.Linear: _linear,
     layers.Conv2d: _conv,

@@ -17,7 +17,7 @@ from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
 
 @dataclass(frozen=True)
-class Activity:
+class NetworkActivity:
     """What one forward pass shows.
 
     Attributes
@@ -40,7 +40,7 @@ class Activity:
         return torch.argmax(self.outputs.sum(0), dim=1)
 
 
-def observe(network: nn.Module, inputs: Tensor) -> Activity:
+def observe(network: nn.Module, inputs: Tensor) -> NetworkActivity:
     """Run any network that maps (steps, batch, ...) to (steps, batch, classes) and record the spikes of its LIFs.
 
     Modules of the user's own are welcome, as long as their neurons are :class:`~esl_neuro.snn.neurons.LIF` layers.
@@ -50,7 +50,7 @@ def observe(network: nn.Module, inputs: Tensor) -> Activity:
     if isinstance(network, TemporalNetwork):
         activity = network(inputs[0].flatten(1))
         fired = {name: (z < NO_SPIKE)[None] for name, z in activity.z.items()}
-        return Activity(-activity.output_z[None], fired)
+        return NetworkActivity(-activity.output_z[None], fired)
     spikes: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -61,13 +61,13 @@ def observe(network: nn.Module, inputs: Tensor) -> Activity:
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in neuron_layers(network).items()]
     try:
-        return Activity(network(inputs), spikes)
+        return NetworkActivity(network(inputs), spikes)
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def probe(network: nn.Module, shape: tuple[int, ...]) -> Activity:
+def probe(network: nn.Module, shape: tuple[int, ...]) -> NetworkActivity:
     """Run one silent step of one sample, to see the shapes of a network without changing it."""
     training = network.training
     network.eval()
