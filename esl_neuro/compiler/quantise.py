@@ -1,4 +1,4 @@
-"""Floating-point groups to integers that the chip can hold."""
+"""Round floating-point groups to the integers of the chip."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from esl_neuro.hardware.rounding import (
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.nirgraph.linear_maps import Floats
 
-EXACT_EXPONENT = -1  # half a sum of even weights is whole; below that the chip rounds sums down
-RANGE_USED = 0.95  # of the range of u or v where a bound must hold; rounding may take the rest
+EXACT_EXPONENT = -1  # half a sum of even weights is an integer; below -1 the chip rounds sums down
+RANGE_USED = 0.95  # share of the range of u or v that a bound may use; rounding may use the rest
 
 
 @dataclass(frozen=True)
 class QuantisationError:
-    """What rounding did to one layer.
+    """Rounding errors of one layer.
 
     Attributes
     ----------
@@ -43,18 +43,18 @@ class QuantisationError:
     scale : float
         Integer units per unit of the float network.
     weight_error : float
-        Root mean square weight error over the root mean square weight, connections only.
+        Root mean square weight error over root mean square weight, over existing connections.
     threshold_error : float
         Largest relative threshold error; 0 for a layer that never fires.
     decay_error : float
         Largest absolute error of a decay per step.
     bias_error : float
-        Largest bias error over the threshold of its neuron (of a layer that never fires: over the largest potential
-        that it holds); large where a bias had to be clipped.
+        Largest bias error over the threshold of its neuron (for a layer that never fires, over the largest potential in
+        range); large if a bias was clipped.
     declared, lost : int
-        Connections of the float network, and those that were rounded to zero.
+        Connections of the float network, and those rounded to zero.
     headroom : float
-        Largest synaptic current that can ever occur, as a share of the range; above 1 it may wrap.
+        Largest possible synaptic current, as a share of the range; above 1 it may wrap.
     """
 
     layer: str
@@ -70,7 +70,7 @@ class QuantisationError:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a group is scaled, relative to the formula of :func:`scale_and_exponents`.
+    """Scaling of a group relative to the formula of :func:`scale_and_exponents`.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ def quantise(
 
         W_int = 2 round(S W / 2**e / 2);  vth = round(S threshold);  du = round(4096 du) - 1;  dv = round(4096 dv)
 
-    Even weights pass through the chip's 8-bit formats unchanged whatever their signs are.
+    Even weights pass through the chip's 8-bit formats unchanged, whatever their signs.
 
     Parameters
     ----------
@@ -114,13 +114,13 @@ def quantise(
     arithmetic : Arithmetic
         Integer formats of the chip.
     steps : int
-        Time steps per sample: how long a group that is read, and never reset, collects.
+        Time steps per sample, during which a potential readout accumulates.
     payload : InputFormat
-        What the spikes of the input carry.
+        Format of the input.
     scaling : Scaling
-        Departure from the formula.
+        Deviation from the formula.
     single_spikes : bool
-        Whether all sources fire once in a sample at most.
+        Whether all sources fire at most once per sample.
     """
     wanted = tuple(per_payload(connection, payload) for connection in incoming)
     scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
@@ -289,7 +289,7 @@ def _by_weights(
 
 
 def _exponent(ratio: float, arithmetic: Arithmetic) -> int:
-    """Return the smallest exponent whose power of two is not below a ratio, within what the chip has."""
+    """Return the smallest exponent whose power of two is at least a ratio, within the range of the chip."""
     return _within(math.ceil(math.log2(ratio) - 1e-9), arithmetic)
 
 
@@ -325,7 +325,7 @@ def _largest_sum(weights: Weights) -> Floats:
 def _signed_sums(weights: Weights) -> Floats:
     """Sum the positive weights of each target, and the sizes of the negative ones, shape (2, targets).
 
-    Of a kernel: away from the border.
+    For a kernel, away from the border.
     """
     if isinstance(weights, Kernel):
         parts = [part.sum(axis=(1, 2, 3)) for part in (np.maximum(weights.weights, 0), np.maximum(-weights.weights, 0))]
@@ -366,7 +366,7 @@ def measure_error(
     arithmetic: Arithmetic,
     payload: InputFormat,
 ) -> QuantisationError:
-    """Compare a rounded group with the one it was made from; ``pairs`` are the weights before and after."""
+    """Compare a rounded group with the original; ``pairs`` are the weights before and after rounding."""
     squares = sum(float(np.sum(values**2)) for values, _ in pairs)
     missed = sum(float(np.sum((got - values)[values != 0] ** 2)) for values, got in pairs)
     bias = (rounded.bias_mant << rounded.bias_exp) / 2.0**POTENTIAL_SHIFT
@@ -388,7 +388,7 @@ def measure_error(
 
 
 def largest_current(connections: Sequence[Connection], group: Group, payload: InputFormat) -> float:
-    """Bound the synaptic current ``|u|``: every source fires at every step for ever.
+    """Bound the synaptic current ``|u|`` for sources that fire at every step without end.
 
     A negative sum that is shifted right is rounded away from zero.
     """
