@@ -1,14 +1,14 @@
-"""Networks of exact spike times in discrete time: as NIR nodes, their input, and what the time step costs.
+"""Networks of exact spike times in discrete time: their NIR nodes and their input.
 
 Between spikes the neuron of :mod:`esl_neuro.snn.temporal` is a current-based neuron without leak, so its node is a
-``CubaLIF`` whose membrane forgets nothing. Its synapses decay by ``exp(-dt / tau)`` a step, not by ``1 - dt / tau``:
-an input that came ``n`` steps ago has then contributed exactly ``w (1 - exp(-n dt / tau))``, whatever the time step,
-and the only error is that spikes fall on steps.
+``CubaLIF`` without membrane leak. Its synapses decay by ``exp(-dt / tau)`` per step, not by ``1 - dt / tau``: an input
+from ``n`` steps ago has then contributed exactly ``w (1 - exp(-n dt / tau))`` for any time step, and the only error is
+the rounding of spike times to steps.
 
-That each neuron fires once is enforced by an inhibition of itself as strong as all its excitation together,
-``K_j = sum_i max(w_ij, 0)``. After a spike the potential is zero. What arrives later, and what the synapses still hold,
-adds at most ``sum_i max(w_ij, 0) (1 - exp(-n dt / tau))`` in ``n`` steps; the inhibition, which begins one step after
-the spike and has the same shape, takes away ``K_j`` times the same. The potential is never positive again.
+A self-inhibition as strong as the total excitation, ``K_j = sum_i max(w_ij, 0)``, makes each neuron fire only once.
+After a spike the potential is zero. What arrives later, and what the synapses still hold, adds at most ``sum_i
+max(w_ij, 0) (1 - exp(-n dt / tau))`` in ``n`` steps; the inhibition, which begins one step after the spike and has the
+same shape, subtracts ``K_j`` times the same. The potential is never positive again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from esl_neuro.interchange.plan import Plan
 from esl_neuro.snn.temporal import BRIGHT_ABOVE, NO_SPIKE, Z_BRIGHT, Z_DARK, TemporalNetwork
 
 TAU_SYN_S = 10e-3
-"""Synaptic time constant in seconds, the network's unit of time. The papers give it no length; this one is ours."""
+"""Synaptic time constant in seconds, the network's unit of time. The papers give no value; this is our choice."""
 
 BATCH = 64
 
@@ -38,7 +38,7 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
     network : TemporalNetwork
         The network.
     dt_s : float
-        Time step in seconds, a small part of :data:`TAU_SYN_S`.
+        Time step in seconds, much shorter than :data:`TAU_SYN_S`.
     """
     decay = math.exp(-dt_s / TAU_SYN_S)
     plan, source = Plan(), "input"
@@ -66,7 +66,7 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
 
 
 def steps_needed(dt_s: float) -> int:
-    """Return the steps after which a spike counts as none, ``ln 1e5`` time constants."""
+    """Return the number of steps after which a spike does not count, ``ln 1e5`` time constants."""
     return math.ceil(math.log(NO_SPIKE) * TAU_SYN_S / dt_s)
 
 
@@ -98,7 +98,9 @@ def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> N
     """
     bright_at, dark_at = arrival_steps(dt_s)
     if dark_at >= steps:
-        raise BadInput(f"dark pixels fire in step {dark_at}, but there are {steps} steps of {dt_s:g} s; use more")
+        raise BadInput(
+            f"dark pixels fire in step {dark_at}, but there are {steps} steps of {dt_s:g} s; use at least {dark_at + 1}"
+        )
     bright = intensities > BRIGHT_ABOVE
     samples, inputs = intensities.shape
     spikes = np.zeros((samples, steps, inputs), np.float32)

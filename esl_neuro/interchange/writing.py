@@ -1,4 +1,4 @@
-"""The NIR nodes of each kind of layer, and what stays on the edges between them."""
+"""Write each kind of layer as NIR nodes, with the remaining factors on the edges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Thresholds = Literal["native", "folded"]
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """A sum of outputs of nodes, each times a factor."""
+    """A sum of node outputs, each multiplied by a factor."""
 
     terms: tuple[tuple[str, float], ...]
 
@@ -36,20 +36,20 @@ class WeightedSum:
 
 @dataclass
 class Writer:
-    """Turns call after call into nodes; what goes on between nodes waits in the signals and on the edges.
+    """Converts calls to nodes; factors between nodes are stored in the signals and on the edges.
 
     Attributes
     ----------
     dt_s : float
         Time step in seconds.
     thresholds : {"native", "folded"}
-        Where thresholds go.
+        Whether thresholds stay in the neurons or are folded into the weights.
     plan : Plan
         The nodes so far.
     signals : dict of str to WeightedSum
         Output of each call.
     original_thresholds : dict of str to array
-        Those that were folded.
+        Folded thresholds.
     """
 
     dt_s: float
@@ -59,7 +59,7 @@ class Writer:
     original_thresholds: dict[str, Floats] = field(default_factory=dict)
 
     def write(self, traced: TracedNetwork) -> None:
-        """Write all calls, and what ends the graph."""
+        """Write all calls, and the end of the graph."""
         self.traced = traced
         self.shapes = {call.name: call.shape for call in traced.calls}
         self.plan.add(INPUT, nir.Input({INPUT: np.array(traced.shape)}), traced.shape)
@@ -75,7 +75,7 @@ class Writer:
     def node(
         self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], factor: Any = 1.0, suffix: str = ""
     ) -> WeightedSum:
-        """Add a node that takes the inputs of a call, times a factor."""
+        """Add a node with the inputs of a call, multiplied by a factor."""
         name = call.name + suffix
         self.plan.add(name, node, shape)
         for source, own in self.signals[call.inputs[0]].terms:
@@ -83,17 +83,17 @@ class Writer:
         return WeightedSum(((name, 1.0),))
 
     def summed(self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], suffix: str = "") -> WeightedSum:
-        """Add a node without weights, which lets a factor pass."""
+        """Add a node without weights, which passes a factor on."""
         signal = self.signals[call.inputs[0]]
         common = signal.terms[0][1]
         return self.node(call, node, shape, 1 / common, suffix).times(common)
 
     def input_shape(self, call: Call) -> tuple[int, ...]:
-        """Return the shape of what a call takes, without steps and batch."""
+        """Return the input shape of a call, without steps and batch."""
         return self.shapes.get(call.inputs[0], self.traced.shape)
 
     def refuse(self, call: Call, reason: str) -> WeightedSum:
-        """Note that a call has no NIR form, and go on to find others."""
+        """Record that a call has no NIR form, and continue to find others."""
         self.plan.findings.append(f"'{call.name}' ({type(call.layer).__name__}): {reason}")
         return self.signals[call.inputs[0]]
 
@@ -111,7 +111,7 @@ class Writer:
 
 def _linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
-        return writer.refuse(call, "its input has height and width; put a Flatten before it")
+        return writer.refuse(call, "its input has height and width; add a Flatten before it")
     node = nir.Affine(weight=_array(layer.weight), bias=_bias(layer, layer.out_features))
     return writer.node(call, node, call.shape)
 
@@ -131,13 +131,15 @@ def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if isinstance(padding, str):
         reach = dilation[0] * (kernel[0] - 1)
         if padding == "same" and reach % 2:
-            return writer.refuse(call, f"padding 'same' of an even kernel ({kernel[0]}) differs from side to side")
+            return writer.refuse(
+                call, f"padding 'same' of an even kernel ({kernel[0]}) is asymmetric; use an odd kernel"
+            )
         padding = (reach // 2,) * 2 if padding == "same" else (0, 0)
     weight = _without_groups(_array(layer.weight), layer.groups)
     bias = _bias(layer, layer.out_channels)
     node = convolution(weight, bias, writer.input_shape(call)[1:], layer.stride, padding, dilation)
     if layer.groups > 1:
-        node.metadata = {"groups": layer.groups}  # so that from_nir can make the groups again
+        node.metadata = {"groups": layer.groups}  # so that from_nir can restore the groups
     return writer.node(call, node, call.shape)
 
 
@@ -158,7 +160,7 @@ def _batch_norm(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     node: Any = writer.plan.nodes[name]
     alone = len(signal.terms) == 1 and writer.traced.users(call.inputs[0]) == 1 and writer.traced.users(name) == 1
     if not (alone and factor == 1 and isinstance(node, WEIGHTED)):
-        return writer.refuse(call, "can only be folded into a convolution before it that feeds nothing else")
+        return writer.refuse(call, "can only be folded into a preceding convolution that feeds nothing else")
     if layer.running_mean is None:
         return writer.refuse(call, "has no running statistics; train with track_running_stats=True")
     gamma, beta = (1.0, 0.0) if layer.weight is None else (_double(layer.weight), _double(layer.bias))
@@ -176,7 +178,7 @@ def _pool(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if (channels, *size) != call.shape:
         return writer.refuse(call, "ceil_mode has no NIR form here; pad the signal instead")
     if any(padding) and not layer.count_include_pad:
-        return writer.refuse(call, "count_include_pad=False divides by another number at the border; use True")
+        return writer.refuse(call, "count_include_pad=False has another divisor at the border; use True")
     divisor = layer.divisor_override or math.prod(kernel)
     node = nir.SumPool2d(np.array(kernel), np.array(stride), np.array(padding))
     return writer.summed(call, node, call.shape).times(1 / divisor)
@@ -212,7 +214,7 @@ def _flatten(writer: Writer, call: Call, layer: Any) -> WeightedSum:
 
 
 def _flatten_node(shape: tuple[int, ...]) -> nir.Flatten:
-    # Dimensions from behind: some readers count the batch, some do not.
+    # Negative dimensions: some readers count the batch, some do not.
     return nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
 
 
@@ -270,7 +272,7 @@ def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> WeightedSum:
 
 
 def _thresholds(writer: Writer, call: Call, layer: LIF) -> tuple[NDArray[np.float32], Floats]:
-    """Return thresholds as they stand in the node, and the factor for the input."""
+    """Return the thresholds of the node, and the factor for its input."""
     threshold = np.broadcast_to(_array(layer.threshold), call.shape)
     if writer.thresholds == "native":
         return np.array(threshold), np.ones(())
@@ -280,7 +282,7 @@ def _thresholds(writer: Writer, call: Call, layer: LIF) -> tuple[NDArray[np.floa
 
 
 def _decays(tau: float | Tensor, shape: tuple[int, ...]) -> Floats:
-    # float64: the ratio dt / tau must give back the decay
+    # float64: the ratio dt / tau must reproduce the decay
     return np.broadcast_to(_double(tau) if isinstance(tau, Tensor) else np.float64(tau), shape)
 
 
