@@ -107,7 +107,7 @@ def _check_loops(
             Finding(
                 "fast-loop",
                 f"groups {', '.join(repr(name) for name in loop)}",
-                f"form a loop of {_plural(length, 'connection')} with too few steps of delay; each connection takes one "
+                f"form a loop of {_plural(length, 'connection')} with too few steps of delay; a connection takes one "
                 f"step on the chip: add a Delay node of {_plural(length, 'step')} ({length * dt_s:g} s) to the loop",
             )
         )
