@@ -1,4 +1,4 @@
-"""Train sparse spiking networks, compile them to Loihi 2, prove the integers, count the energy.
+"""Train sparse spiking networks, compile them to Loihi 2, verify the integers, estimate the energy.
 
 The commands as functions, end to end::
 
@@ -12,12 +12,11 @@ The commands as functions, end to end::
     chip.save("out")
     esl.verify("out")
 
-The rooms, left to right (``docs/architecture.md`` has the picture): :mod:`~esl_neuro.data` and
+The subpackages, left to right (see the diagram in ``docs/architecture.md``): :mod:`~esl_neuro.data` and
 :mod:`~esl_neuro.snn`, :mod:`~esl_neuro.sparsity`, :mod:`~esl_neuro.training`, :mod:`~esl_neuro.nirgraph` and
-:mod:`~esl_neuro.interchange`,
-:mod:`~esl_neuro.compiler`, :mod:`~esl_neuro.backends`, :mod:`~esl_neuro.energy`, :mod:`~esl_neuro.report`,
-:mod:`~esl_neuro.pipeline` and :mod:`~esl_neuro.cli`. A name is imported when it is first used, so that neither this
-package nor ``esl-neuro --help`` loads torch.
+:mod:`~esl_neuro.interchange`, :mod:`~esl_neuro.compiler`, :mod:`~esl_neuro.backends`, :mod:`~esl_neuro.energy`,
+:mod:`~esl_neuro.report`, :mod:`~esl_neuro.pipeline` and :mod:`~esl_neuro.cli`. Names are imported on first use, so that
+neither this package nor ``esl-neuro --help`` loads torch.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _PLACES:
         raise AttributeError(f"module 'esl_neuro' has no attribute '{name}'")
     value = getattr(import_module(f"esl_neuro.{_PLACES[name]}"), name)

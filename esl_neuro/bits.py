@@ -1,7 +1,7 @@
-"""What compiled loops cannot say in Python: tests of many bytes at once, and the bits of a word.
+"""Bit operations that compiled loops cannot express in Python: tests of many bytes at once, and bits of a word.
 
-Each function becomes one or a few instructions of any processor. numba does not see changes in this file: after one,
-delete what it has kept (``__pycache__`` in ``esl_neuro/backends`` and ``esl_neuro/energy``).
+Each function compiles to one or a few instructions on any processor. numba does not detect changes in this file: after
+a change, delete its caches (``__pycache__`` in ``esl_neuro/backends`` and ``esl_neuro/energy``).
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
-# Bytes that are tested at once, and words that are merged at once: a line of the processor's cache.
+# Bytes tested at once, and words merged at once: one cache line.
 BYTES = 64
 WORDS = 8
-# Rows that are merged at once.
+# Rows merged at once.
 ROWS = 16
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
-    """Let compiled code call a function, without the context that it is written with."""
+    """Make a typing function callable from compiled code, without its context argument."""
     return extending.intrinsic(function)
 
 
 def _place(context: Any, builder: Any, array: tuple[Any, Any], index: Any, vector: ir.VectorType) -> Any:
-    """Return a pointer to the vector that begins at an element of an array, given as its type and value."""
+    """Return a pointer to the vector that starts at an element of an array, given by type and value."""
     kind, value = array
     element = builder.gep(context.make_array(kind)(context, builder, value).data, [index])
     return builder.bitcast(element, vector.as_pointer())
@@ -33,7 +33,7 @@ def _place(context: Any, builder: Any, array: tuple[Any, Any], index: Any, vecto
 
 @intrinsic
 def nonzero_bits(_context: Any, array: Any, start: Any) -> Any:
-    """``nonzero_bits(array, start)``: a bit for each of 64 bytes of a uint8 array, the first lowest, 1 if not 0."""
+    """``nonzero_bits(array, start)``: a bit for each of 64 bytes of a uint8 array, 1 if not 0, first byte lowest."""
     del start
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -47,7 +47,7 @@ def nonzero_bits(_context: Any, array: Any, start: Any) -> Any:
 
 @intrinsic
 def lowest_bit(_context: Any, word: Any) -> Any:
-    """``lowest_bit(word)``: the place of the lowest 1 in a word, 64 if there is none."""
+    """``lowest_bit(word)``: the position of the lowest 1 in a word, 64 if there is none."""
     del word
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -58,7 +58,7 @@ def lowest_bit(_context: Any, word: Any) -> Any:
 
 @intrinsic
 def count_bits(_context: Any, word: Any) -> Any:
-    """``count_bits(word)``: how many bits of a word are 1."""
+    """``count_bits(word)``: the number of 1 bits in a word."""
     del word
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -71,8 +71,8 @@ def count_bits(_context: Any, word: Any) -> Any:
 def merge_rows(_context: Any, marks: Any, at: Any, bits: Any, first: Any, width: Any, lines: Any, event: Any) -> Any:
     """``merge_rows(marks, at, bits, first, width, lines, event)``: merge words of 16 rows of bits into marks.
 
-    Eight words, from ``at`` on, of the rows of ``lines[event]`` to ``lines[event + 15]``; the row of a line begins at
-    ``bits[first + line * width]``. Written row by row, each merge would wait for the one before it.
+    Merges eight words, starting at ``at``, of the rows ``lines[event]`` to ``lines[event + 15]``; the row of a line
+    starts at ``bits[first + line * width]``. Row by row, each merge would wait for the previous one.
     """
     del at, first, width, event
 

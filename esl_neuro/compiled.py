@@ -1,4 +1,4 @@
-"""Functions over arrays, compiled for the processor on first use."""
+"""Compile functions over arrays for the processor on first use."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function whose ``numba.prange`` loops run in parallel; later processes find the result on disk."""
+    """Compile a function whose ``numba.prange`` loops run in parallel; the result is cached on disk."""
     return _compile(function, parallel=True)
 
 
 def compiled_for_threads(function: Function) -> Function:
-    """Compile a function that runs in one thread and lets other threads run beside it; kept on disk, too.
+    """Compile a function that runs in one thread without blocking other threads; the result is cached on disk.
 
-    It makes no arrays, so nothing counts the references to those it is given: that took as long as a short loop.
+    It must not allocate arrays, so reference counting is disabled, which took as long as a short loop.
     """
     return _compile(function, nogil=True, _nrt=False)
 
 
 def part_of_compiled(function: Function) -> Function:
-    """Compile a function into each compiled function that calls it: no time is lost on handing over its arguments."""
+    """Inline a function into each compiled function that calls it, to avoid the cost of passing arguments."""
     make: Any = numba.njit
     result: Function = make(inline="always")(function)
     return result
 
 
 def compiled_for_forks(signature: str) -> Callable[[Function], Function]:
-    """Compile a function at once, for arguments of these types: processes forked later find it compiled."""
+    """Compile a function immediately for these argument types, so that processes forked later share it."""
     return lambda function: _compile(function, signature)
 
 
@@ -40,17 +40,17 @@ def _compile(function: Function, *signature: str, **how: bool) -> Function:
     options = {**how, "error_model": "numpy"}
     try:
         result: Function = make(*signature, cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+    except RuntimeError:  # neither the package folder nor the user's cache is writable
         result = make(*signature, **options)(function)
     return result
 
 
 def most_threads() -> int:
-    """One for each processor of this process, or what ``NUMBA_NUM_THREADS`` says."""
+    """Return the number of processors of this process, or ``NUMBA_NUM_THREADS``."""
     limits: Any = numba.config
     return int(limits.NUMBA_NUM_THREADS)
 
 
 def use_threads(count: int) -> None:
-    """Let compiled functions use so many threads, as far as there are processors."""
+    """Set the number of threads of compiled functions, at most one per processor."""
     numba.set_num_threads(min(count, most_threads()))

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with the exit code of the command that meets it."""
+"""User-facing errors, each with the exit code of the command that raises it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class EslNeuroError(Exception):
 
 
 class CheckFailed(EslNeuroError):
-    """A parity, count or accuracy check did not hold."""
+    """A parity, count or accuracy check failed."""
 
     exit_code = 1
 
 
 class BadInput(EslNeuroError, ValueError):
-    """A file, field, option or value that cannot be used; the message says what is allowed."""
+    """An invalid file, field, option or value; the message lists what is allowed."""
 
     exit_code = 2
 
 
 class MissingDependency(EslNeuroError, ImportError):
-    """An optional dependency is not installed; the message names the command that installs it."""
+    """An optional dependency is not installed; the message has the command that installs it."""
 
     exit_code = 3
 
@@ -43,7 +43,7 @@ class LimitExceeded(EslNeuroError):
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Say what is allowed and, if one is close, the nearest spelling.
+    """Return a hint with the allowed names and the closest one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Rooms whose surface costs nothing until it is used."""
+"""Packages that import their public names on first use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package that imports each name's file when the name is first asked for.
+    """Return a ``__getattr__`` for a package that imports the module of each name on first access.
 
     Parameters
     ----------
     package : str
         ``__name__`` of the package.
     homes : mapping of str to str
-        Name of the file of each public name.
+        Module of each public name.
     """
 
     def find(name: str) -> Any:

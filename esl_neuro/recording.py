@@ -1,4 +1,4 @@
-"""What a run of any network leaves for counting: plain arrays, whoever made them."""
+"""Recorded layers of a run as plain arrays, the input of counting for any network."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ SIGNALS = ("spike", "graded", "analog")
 
 @dataclass(frozen=True)
 class RecordedLayer:
-    """One weighted layer with everything that went through it.
+    """One weighted layer with all its signals.
 
     Attributes
     ----------
     name, source : str
         The layer, and the layer (or ``"input"``) before it.
     signal : str
-        Declared kind of what arrives, one of :data:`SIGNALS`: a spike costs an addition, anything else a
-        multiplication and an addition.
+        Declared kind of the input, one of :data:`SIGNALS`: a spike costs an addition, any other value a multiplication
+        and an addition.
     inputs, neurons : int
         Input lines and output neurons (of a convolution, all positions).
     declared, stored : int
-        Connections of the dense layer inside the image, and those whose effective weight is not zero.
+        Connections of the dense layer inside the image, and those with a non-zero effective weight.
     weights : int
-        Effective weights that are not zero; those of a convolution once, though every position uses them.
+        Non-zero effective weights; those of a convolution count once.
     arriving : array, shape (samples, steps, inputs)
-        What arrived.
+        Input of the layer.
     fan_out, fan_out_dense : int64 array, shape (inputs,)
-        Connections of each input line whose effective weight is not zero, and all of them.
+        Connections of each input line with a non-zero effective weight, and all of them.
     touched : int64 array, shape (samples, steps)
-        Neurons that something arrives at through an effective weight.
+        Neurons that at least one event reaches through an effective weight.
     emitted : int64 array, shape (samples, steps)
-        Spikes that the layer's neurons emit; zeros where it has none.
+        Spikes of the layer's neurons; zeros if it has no neurons.
     biased : int
-        Neurons with a bias that is not zero.
+        Neurons with a non-zero bias.
     states : int
         State variables of all its neurons that each step reads and writes.
     """

@@ -1,4 +1,4 @@
-"""Rules and encodings by name: adding one is one function, one test and one line of documentation."""
+"""Registries of rules and encodings by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Registry(Generic[Entry]):
     Parameters
     ----------
     kind : str
-        What the entries are, for the error message: ``"growth rule"``.
+        Kind of the entries for error messages, such as ``"growth rule"``.
     """
 
     def __init__(self, kind: str) -> None:
@@ -38,7 +38,7 @@ class Registry(Generic[Entry]):
         Raises
         ------
         BadInput
-            If there is none; the message has the nearest spelling.
+            If there is none; the message suggests the closest name.
         """
         if name not in self._entries:
             raise BadInput(f"{self.kind} '{name}' is unknown; {did_you_mean(name, self._entries)}")

@@ -1,4 +1,4 @@
-"""Find the data files that travel with the package: recipes (``models/``) and chips (``hw_targets/``)."""
+"""Find the data files of the package: recipes (``models/``) and chips (``hw_targets/``)."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ else:
 
 
 def resource_folder(kind: str) -> Path:
-    """Return the folder of ``models`` or ``hw_targets``: inside the wheel, or beside the package in a checkout."""
+    """Return the folder of ``models`` or ``hw_targets``: inside the wheel, or next to the package in a checkout."""
     package = Path(__file__).parent
     installed = package / kind
     return installed if installed.is_dir() else package.parent / kind
 
 
 def resource_names(kind: str) -> list[str]:
-    """Names (file stems) of the TOML files of one kind, sorted."""
+    """Return the names (file stems) of the TOML files of one kind, sorted."""
     return sorted(path.stem for path in resource_folder(kind).glob("*.toml"))
 
 
 def find_resource(kind: str, name: str) -> Path:
-    """Path of a TOML file given by name, or by the path of the user's own file.
+    """Return the path of a TOML file, given its name or the path of a user's own file.
 
     Raises
     ------
     BadInput
-        If neither a shipped file nor a file of the user's has that name.
+        If neither a built-in nor a user's file has that name.
     """
     if name.endswith(".toml") or "/" in name:
         path = Path(name)
         if path.is_file():
             return path
-        raise BadInput(f"{name}: no such file; give a path of a TOML file or one of: {', '.join(resource_names(kind))}")
+        raise BadInput(
+            f"{name}: no such file; give the path of a TOML file or one of: {', '.join(resource_names(kind))}"
+        )
     if name not in resource_names(kind):
         raise BadInput(f"{kind}: '{name}' is unknown; {did_you_mean(name, resource_names(kind))}")
     return resource_folder(kind) / f"{name}.toml"
@@ -50,7 +52,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     BadInput
-        If the file cannot be read or is not valid TOML; the message has the line.
+        If the file cannot be read or is not valid TOML; the message includes the line.
     """
     try:
         return parse_toml(path.read_text(encoding="utf-8"), str(path))
@@ -59,7 +61,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, origin: str) -> dict[str, Any]:
-    """Parse TOML text; ``origin`` says where it came from, for the error message.
+    """Parse TOML text; error messages name its ``origin``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tables of TOML files: what all of them have in common, and what is said of one that is wrong."""
+"""Common base of the tables of TOML files, and the error messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Model = TypeVar("Model", bound=Table)
 
 
 def one_of(allowed: Iterable[str]) -> Callable[[str], str]:
-    """Return a validator that allows these words, and proposes one that is close to any other."""
+    """Return a validator that accepts these words, and suggests the closest one otherwise."""
 
     def check(value: str) -> str:
         if value not in allowed:
@@ -36,18 +36,18 @@ def validated(model: type[Model], document: dict[str, Any], origin: str, explain
     Parameters
     ----------
     model : type of Table
-        What it should be.
+        Expected table.
     document : dict
-        What the TOML file holds.
+        Content of the TOML file.
     origin : str
-        Where it comes from, for the message.
+        Source of the document, for the message.
     explain : callable
-        Says one finding of pydantic in the words of the file; see :func:`explain_finding`.
+        Converts a pydantic error to a message in terms of the file; see :func:`explain_finding`.
 
     Raises
     ------
     BadInput
-        With every finding at once.
+        If the document is invalid; the message lists all findings.
     """
     try:
         return model.model_validate(document)
@@ -56,24 +56,24 @@ def validated(model: type[Model], document: dict[str, Any], origin: str, explain
 
 
 def explain_finding(finding: Any, place: Sequence[str], fields: Iterable[str], whose: str = "") -> str:
-    """Say one finding of pydantic in the words of a TOML file: field, value, what is allowed.
+    """Convert a pydantic error to a message in terms of a TOML file: field, value, what is allowed.
 
     Parameters
     ----------
     finding : dict
-        As pydantic returns it.
+        Error from pydantic.
     place : sequence of str
-        Tables and field, from the outermost in.
+        Tables and field, outermost first.
     fields : iterable of str
-        Those that the table has, for a field that it does not have.
+        Fields of the table, for suggestions if the field is unknown.
     whose : str
-        Of what an unknown field is none, such as ``" of neuron 'if'"``.
+        Owner of the fields, such as ``" of neuron 'if'"``.
     """
     field, given = ".".join(place), finding["input"]
     if finding["type"] == "extra_forbidden":
         return f"{field}: unknown field{whose}; {did_you_mean(place[-1], fields)}"
     if finding["type"] == "missing":
-        return f"{field}: missing, add it"
+        return f"{field}: is missing; add it"
     message = str(finding["msg"])
     if finding["type"] == "value_error":
         message = message.removeprefix("Value error, ")

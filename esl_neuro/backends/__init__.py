@@ -1,4 +1,4 @@
-"""Run an integer program: in our own integer simulator, or in the real Lava CPU simulator."""
+"""Run an integer program in our integer simulator or in Lava's CPU simulator."""
 
 from typing import TYPE_CHECKING
 

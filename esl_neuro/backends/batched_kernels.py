@@ -1,7 +1,7 @@
-"""The neurons of the batched processes, compiled: what one time step does to many samples.
+"""Compiled neurons of the batched processes: one time step of many samples.
 
-It stands outside the folder of the processes, whose files Lava executes again and again. Compiled before Lava forks its
-child processes, it is there in each of them.
+This module is outside the folder of the processes, whose files Lava executes repeatedly. It is compiled before Lava
+forks its child processes, so each of them has the compiled code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 
 class BatchConstants(NamedTuple):
-    """Parameters of a group as :func:`advance` needs them, int64, shape (neurons,).
+    """Parameters of a group for :func:`advance`, int64, shape (neurons,).
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ def advance(
     u, v : int32 array, shape (batch, neurons)
         State.
     fired : int32 array, shape (batch, neurons)
-        Receives 1 where a neuron spikes, else 0.
+        Set to 1 where a neuron spikes, else to 0.
     a : int32 array, shape (batch, neurons)
         Sum of the arriving weights.
     keep_u, keep_v, bias, threshold : int64 array, shape (neurons,)

@@ -1,4 +1,4 @@
-"""Where two runs part, what the neuron knew there, and what the likely cause is."""
+"""Find where two runs diverge, the state of the neuron there, and the likely cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import INPUT, Group, Program
 from esl_neuro.hardware.arithmetic import HALF_RANGE
 
-# Shifts in time that are looked for; at most a third of the steps, or a few spikes that agree would be taken for one.
+# Largest tested time shift; at most a third of the steps, else a few equal spikes would count as a shift.
 MOST_STEPS_LATE = 8
 
 
@@ -26,11 +26,11 @@ class NeuronStep:
     spike : int
         0 or 1.
     u, v : int or None
-        Synaptic current and membrane potential after the step, where they were recorded.
+        Synaptic current and membrane potential after the step, if recorded.
     u_before, v_before : int or None
-        The same after the step before; 0 in the first step.
+        The same after the previous step; 0 in the first step.
     arriving : int or None
-        Sum of the weights that arrive, where the program is known.
+        Sum of the arriving weights, if the program is known.
     """
 
     spike: int
@@ -42,24 +42,24 @@ class NeuronStep:
 
     @property
     def known(self) -> tuple[int | None, ...]:
-        """What can be compared with another run."""
+        """Values that can be compared with another run."""
         return self.spike, self.u, self.v
 
 
 @dataclass(frozen=True)
 class TraceDivergence:
-    """The first place where two runs part.
+    """The first divergence of two runs.
 
     Attributes
     ----------
     quantity : str
-        What differs first there: ``"u"``, ``"v"`` or ``"spike"``.
+        The first quantity that differs there: ``"u"``, ``"v"`` or ``"spike"``.
     layer, sample, step, neuron
         Where.
     first, second : NeuronStep
         The neuron in both runs.
     cause : str
-        A guess, in words.
+        Likely cause, in words.
     """
 
     quantity: str
@@ -73,27 +73,27 @@ class TraceDivergence:
 
 
 def diverge(first: Trace, second: Trace, program: Program | None = None) -> TraceDivergence | None:
-    """Find the first step in which two runs of one network on one input part.
+    """Find the first step in which two runs of one network on the same input diverge.
 
-    The earliest step of the first sample that differs; there the group nearest the input, and the lowest neuron.
-    Within a step ``u`` comes before ``v`` and ``v`` before the spike, because that is the order of the arithmetic.
+    This is the earliest step of the first sample that differs, there the group closest to the input, and the lowest
+    neuron. Within a step ``u`` comes before ``v`` and ``v`` before the spike, the order of the arithmetic.
 
     Parameters
     ----------
     first, second : Trace
-        What ran. ``u`` and ``v`` are compared where both have them.
+        The two runs. ``u`` and ``v`` are compared if both have them.
     program : Program, optional
-        The program that both ran: gives what arrives at the neuron, and thresholds.
+        The program that both ran; it provides the arriving sums and the thresholds.
 
     Returns
     -------
     TraceDivergence or None
-        None if everything that both recorded is equal.
+        None if everything recorded by both is equal.
 
     Raises
     ------
     ValueError
-        If the traces have other inputs, groups or shapes.
+        If the traces have different inputs, groups or shapes.
     """
     _check_comparable(first, second)
     places: list[tuple[int, int, int, int, int, str, str]] = []
@@ -119,7 +119,7 @@ def _check_comparable(first: Trace, second: Trace) -> None:
     if shapes[0] != shapes[1]:
         raise ValueError(f"the runs cannot be compared: groups and shapes are {shapes[0]} and {shapes[1]}")
     if not np.array_equal(first.input_spikes, second.input_spikes):
-        raise ValueError("the runs cannot be compared: they were given different inputs")
+        raise ValueError("the runs cannot be compared: their inputs differ; run both on the same input")
 
 
 def _records(first: Trace, second: Trace, name: str) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
@@ -148,7 +148,7 @@ def _neuron_step(trace: Trace, program: Program | None, name: str, sample: int, 
 
 
 def _arriving(trace: Trace, program: Program, name: str, sample: int, step: int, neuron: int) -> int:
-    """Sum the weights of the spikes that reach a neuron, each connection shifted by its own exponent."""
+    """Sum the weights of the spikes that reach a neuron, shifted by the exponent of each connection."""
     total = 0
     for connection in program.incoming(name):
         at = step - connection.delay
@@ -163,24 +163,24 @@ def _arriving(trace: Trace, program: Program, name: str, sample: int, step: int,
 
 
 def _shift(first: Trace, second: Trace, name: str) -> str | None:
-    """Say so if one run is the other one some steps later."""
+    """Return a cause if one run equals the other some steps later."""
     one, two = first.spikes[name], second.spikes[name]
     if np.array_equal(one, two):
         return None
     if not one.any() or not two.any():
         silent = first.backend if not one.any() else second.backend
-        return f"'{name}' is silent in {silent}: its input, its weights or its thresholds were lost"
+        return f"silence: '{name}' does not fire in {silent}; its input, weights or thresholds were lost"
     for late in range(1, min(MOST_STEPS_LATE, one.shape[1] // 3) + 1):
         for early, later, who in ((one, two, second), (two, one, first)):
             if early[:, :-late].any() and np.array_equal(early[:, :-late], later[:, late:]):
-                return f"latency: '{name}' in {who.backend} is {late} step(s) late and otherwise equal"
+                return f"latency: '{name}' is {late} step{'s' * (late > 1)} late in {who.backend} and otherwise equal"
     return None
 
 
 def _cause(quantity: str, step: int, neuron: int, first: NeuronStep, second: NeuronStep, group: Group | None) -> str:
-    """Guess from what is equal and what is not."""
+    """Guess the cause from what is equal and what is not."""
     if first.arriving != second.arriving:
-        return "what arrives differs: an earlier spike of a source differs, or a delayed one was lost or kept"
+        return "different inputs: an earlier spike of a source differs, or a delayed one was lost or kept"
     if quantity == "u" and first.u is not None and second.u is not None:
         return _cause_of_u(step, first.u, second.u)
     if quantity == "v" and first.v is not None and second.v is not None:
@@ -188,20 +188,20 @@ def _cause(quantity: str, step: int, neuron: int, first: NeuronStep, second: Neu
     threshold = int(group.vth[neuron]) << 6 if group is not None else None
     charged = _charge(first, neuron, group)
     if threshold is not None and charged == threshold:
-        return f"a tie: the potential equals the threshold {threshold}, and one run fires at it, the other above it"
+        return f"tie: the potential equals the threshold {threshold}; one run fires at >=, the other at >"
     if charged is not None and threshold is not None:
-        return f"potential {charged} against threshold {threshold}: the runs have different thresholds or tests"
-    return "the spike differs; record u and v in both runs to see why"
+        return f"different thresholds or comparisons: the potential is {charged}, the threshold {threshold}"
+    return "unknown: record u and v in both runs to find out"
 
 
 def _cause_of_u(step: int, first: int, second: int) -> str:
     if step == 0:
-        return "in the first step: one run does not start from rest (no reset between samples), or its weights differ"
+        return "initial state or weights: u differs in the first step (no reset between samples, or other weights)"
     if abs(first - second) == 2 * HALF_RANGE:
-        return f"the synaptic current leaves +-{HALF_RANGE}: one run wraps it around, the other does not"
+        return f"overflow: the synaptic current exceeds +-{HALF_RANGE}; one run wraps it, the other does not"
     if abs(first - second) == 1:
-        return "a difference of 1 in u: the decay is rounded toward zero in one run and down in the other"
-    return "u differs though the same weights arrive: another decay du, weight exponent or weight"
+        return "rounding: u differs by 1; one run rounds the decay toward zero, the other down"
+    return "different parameters: u differs for equal input spikes; check du, weight exponents and weights"
 
 
 def _cause_of_v(
@@ -211,21 +211,21 @@ def _cause_of_v(
     if one.spike != two.spike:
         charged = _charge(one, neuron, group)
         if group is not None and charged == int(group.vth[neuron]) << 6:
-            return f"a tie: the potential equals the threshold {charged}, and one run fires at it, the other above it"
-        return "one run fires and resets v, the other does not: different thresholds or tests"
+            return f"tie: the potential equals the threshold {charged}; one run fires at >=, the other at >"
+        return "different thresholds or comparisons: one run fires and resets v, the other does not"
     if one.spike == 1:
-        return "both fire, and v is reset to different values: a hard reset to 0 in one run, another reset in the other"
+        return "reset: both fire, but v is reset to different values; one run resets to 0, the other does not"
     if max(abs(v), abs(other_v)) >= HALF_RANGE - 1:
-        return f"the potential reaches +-{HALF_RANGE - 1}: one run saturates it, the other does not"
+        return f"overflow: the potential reaches +-{HALF_RANGE - 1}; one run saturates it, the other does not"
     if abs(v - other_v) == 1:
-        return "a difference of 1 in v: the decay is rounded toward zero in one run and down in the other"
+        return "rounding: v differs by 1; one run rounds the decay toward zero, the other down"
     if step == 0:
-        return "in the first step: one run does not start from rest (no reset between samples), or its bias differs"
-    return "v differs though u is equal: another decay dv or bias"
+        return "initial state or bias: v differs in the first step (no reset between samples, or another bias)"
+    return "different parameters: v differs for equal u; check dv and biases"
 
 
 def _charge(state: NeuronStep, neuron: int, group: Group | None) -> int | None:
-    """Membrane potential before the spike test, from the step before."""
+    """Return the membrane potential before the threshold test, from the previous step."""
     if group is None or state.v_before is None or state.u is None:
         return None
     product = state.v_before * (4096 - int(group.dv[neuron]))

@@ -1,8 +1,9 @@
-"""A program laid out for the compiled loops: flat arrays, the synapses sorted by their source.
+"""Store a program for the compiled loops: flat arrays with the synapses sorted by source.
 
-All weights are even and stored halved, so that each fits a byte. A connection that is not very sparse keeps for each
-source a whole row, one byte for every neuron of the target, zeros included: adding rows is several times faster than
-picking neurons. The others keep a list of targets and halved weights. A kernel stays one, its output channels last.
+All weights are even and stored halved, so that each fits a byte. A connection that is not very sparse stores a whole
+row per source, one byte per target neuron including zeros: adding rows is several times faster than addressing single
+neurons. Other connections store a list of targets and halved weights. A kernel stays a kernel, with its output channels
+last.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from esl_neuro.bits import BYTES, WORDS
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.nirgraph.kernel import Kernel
 
-# The density from which on whole rows take less time, where the processor's cache holds them and where it does not.
+# Density above which whole rows are faster, if they fit the processor's cache and if they do not.
 ROWS_FROM = 1 / 64
 CACHED_BYTES = 2**21
 LARGE_ROWS_FROM = 1 / 8
-# Bits of a word. Whole rows and their marks fill lines of the processor's cache, but for very narrow ones.
+# Bits of a word. Whole rows and their marks fill cache lines, except very narrow ones.
 WORD = 64
 LINE = BYTES
 
@@ -60,23 +61,23 @@ class Tables(NamedTuple):
         synapses, in ``starts``; its whole ``rows`` and their ``marks`` of ``mark_words`` words each; or its ``kernel``
         in ``kernels``. -1 where it has none.
     fan_out : int64 array
-        For each source of each connection, its number of synapses; behind the last source of a matrix a 0.
+        Number of synapses of each source of each connection; a 0 follows the last source of a matrix.
     starts : uint64 array
-        For each source of a matrix, where its synapses begin in ``targets`` and ``halves``; they end where those of
-        the next one begin.
+        For each source of a matrix, the start of its synapses in ``targets`` and ``halves``; they end at the start of
+        the next source.
     targets, halves : uint32, int8 array
         Target neurons and halved weights of single synapses.
     rows : int8 array
-        Halved weights of a source to all neurons of a group, filled up with zeros to a multiple of 64. Behind the last
-        source stands a row of zeros.
+        Halved weights of a source to all neurons of a group, padded with zeros to a multiple of 64. A row of zeros
+        follows the last source.
     marks : uint64 array
-        A bit for every weight of a row that is not zero, filled up to a multiple of 8 words if there are more than 4.
+        A bit for every non-zero weight of a row, padded to a multiple of 8 words if there are more than 4.
     kernels : record array
-        Shapes, and where weights (``start``) and ``marks`` begin in the next two.
+        Shapes, and the starts of the weights (``start``) and ``marks`` in the next two arrays.
     kernel_halves : int8 array
         For each input channel and tap the halved weights to the output channels of the same block.
     kernel_marks : uint64 array
-        A bit for every one of these that is not zero.
+        A bit for every non-zero entry of ``kernel_halves``.
     """
 
     stages: NDArray[Any]
@@ -98,7 +99,7 @@ class Tables(NamedTuple):
 
 
 def lay_out(program: Program) -> Tables:
-    """Lay out a valid program."""
+    """Build the tables of a valid program."""
     place = {INPUT: -1, **{group.name: index for index, group in enumerate(program.groups)}}
     ends = np.cumsum([0, *(group.neurons for group in program.groups)])
     groups = np.zeros(len(program.groups), GROUP)
@@ -123,7 +124,7 @@ def lay_out(program: Program) -> Tables:
 
 
 def _stages(connections: Sequence[Connection], place: dict[str, int], groups: int) -> list[tuple[int, int]]:
-    """Cut the groups into the smallest ranges such that no connection leads back into an earlier one."""
+    """Divide the groups into the smallest ranges without connections back to an earlier range."""
     loops = [(place[each.target], place[each.source]) for each in connections]
     starts = [here for here in range(groups) if not any(first < here <= last for first, last in loops)]
     return list(zip(starts, [*starts[1:], groups], strict=True))
@@ -136,7 +137,7 @@ def _constants(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
 
 
 class _Parts:
-    """The synapses of all connections, piece by piece."""
+    """Collects the synapses of all connections."""
 
     def __init__(self) -> None:
         self.pieces: dict[str, list[NDArray[Any]]] = {
@@ -155,7 +156,7 @@ class _Parts:
         return {name: _joined(pieces) for name, pieces in self.pieces.items()}
 
     def add(self, connection: Connection) -> dict[str, int]:
-        """Take the synapses of a connection, and return where they are."""
+        """Add the synapses of a connection, and return their positions."""
         where = {"lines": self._size("fan_out"), "starts": -1, "rows": -1, "marks": -1, "mark_words": 0, "kernel": -1}
         if isinstance(connection.weights, Kernel):
             return where | self._add_kernel(connection.weights)
@@ -222,7 +223,7 @@ def _pack(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 
 def _joined(pieces: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Join pieces to an array that begins with a line of the cache."""
+    """Join pieces to an array that is aligned to a cache line."""
     dtype, length = pieces[0].dtype, sum(piece.size for piece in pieces)
     memory = np.empty(length * dtype.itemsize + LINE, np.uint8)
     begin = -memory.ctypes.data % LINE

@@ -1,11 +1,11 @@
-"""The loops of the integer simulator, compiled: spikes meet their synapses, neurons step, operations are counted.
+"""The compiled loops of the integer simulator: spikes reach synapses, neurons advance, operations are counted.
 
-A spike costs as much as it has synapses, a neuron the same in every step. All sums are int32, which
-:func:`~esl_neuro.backends.validate.validate` has proven to be enough; they hold halved weights, see
+The cost of a spike is proportional to its synapses, the cost of a neuron is constant per step. All sums are int32,
+which :func:`~esl_neuro.backends.validate.validate` ensures to be enough; they hold halved weights, see
 :mod:`~esl_neuro.backends.event_tables`.
 
-The functions stand in one file because numba keeps compiled code until the file of the outermost one changes. They
-make no arrays (:func:`~esl_neuro.compiled.compiled_for_threads`), so they copy element by element.
+The functions are in one file because numba keeps compiled code until the file of the outermost one changes. They
+allocate no arrays (:func:`~esl_neuro.compiled.compiled_for_threads`), so they copy element by element.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from esl_neuro.hardware import arithmetic
 
 HALF_RANGE = np.int32(arithmetic.HALF_RANGE)
 WHOLE_RANGE = np.int32(2 * arithmetic.HALF_RANGE)
-# So many whole rows can be added in int16: 128 * 256 = 2**15.
+# Number of whole rows that can be added in int16: 128 * 256 = 2**15.
 BATCH = 256
 FULL = np.uint64(2**64 - 1)
-# So many rows are added at once, which saves reading and writing the sums.
+# Number of rows added at once, to save reading and writing the sums.
 ROWS_AT_ONCE = 4
-# So many spikes of a word are listed at once; few words have more, so the processor guesses well.
+# Number of spikes of a word listed at once; few words have more, so the branch is predicted well.
 SPIKES_AT_ONCE = 8
 
 
 class Records(NamedTuple):
-    """What a run leaves behind; every array is filled by the samples that it belongs to.
+    """Records of a run; each sample fills its own part of every array.
 
     Attributes
     ----------
     spikes : uint8 array
         Group after group, each (samples, steps, neurons).
     u, v : int64 array
-        The same for the groups whose potentials are kept.
+        The same for the groups whose potentials are recorded.
     spikes_at, potentials_at : int64 array, shape (groups,)
-        Where each group begins in these; -1 if its potentials are not kept.
+        Start of each group in these arrays; -1 if its potentials are not recorded.
     potential : int64 array, shape (samples, output neurons)
         ``v`` of the last group after the last step.
     counting : bool
         Whether to count.
     events, operations, touched : int64 array, shape (connections, samples, steps)
-        Spikes that arrive, synapses that they meet, and neurons that at least one of them reaches.
+        Arriving spikes, their synapses, and the neurons that at least one spike reaches.
     emitted : int64 array, shape (groups, samples, steps)
         Spikes of each group.
     """
@@ -73,17 +73,17 @@ class Scratch(NamedTuple):
     u, v : int32 array, shape (neurons of all groups,)
         State.
     drive : int32 array, shape (neurons of the largest group,)
-        What the connections bring to a group; all 0 between groups.
+        Sum over the connections of a group; all 0 between groups.
     sums : int32 array, of the same shape
-        Halved weights that one connection brings; all 0 between connections.
+        Sums of the halved weights of one connection; all 0 between connections.
     short_sums : int16 array, of the same shape
         The same for up to 256 whole rows; all 0 between them.
     marks : uint64 array
         A bit for each neuron that a whole row or a tap reaches; all 0 between connections.
     hits, eight_hits : uint8, uint64 array
-        1 for each neuron that a single synapse reaches, the same memory twice; all 0 between connections.
+        1 for each neuron that a single synapse reaches; two views of the same memory; all 0 between connections.
     lines, payloads : uint32, int32 array, shape (lines of the largest source,)
-        The spikes that arrive.
+        The arriving spikes.
     """
 
     u: NDArray[np.int32]
@@ -109,7 +109,7 @@ def run_samples(
     records: Records,
     scratch: Scratch,
 ) -> None:
-    """Run samples ``first`` to ``last - 1``, one after the other, each through one stage after the other."""
+    """Run samples ``first`` to ``last - 1`` in order, each stage by stage."""
     for sample in range(first, last):
         for neuron in range(scratch.u.size):
             scratch.u[neuron] = scratch.v[neuron] = 0
@@ -142,7 +142,7 @@ def _carry(
     records: Records,
     scratch: Scratch,
 ) -> None:
-    """Add to ``drive`` what one connection brings in one step."""
+    """Add the input over one connection in one step to ``drive``."""
     connection = tables.connections[which]
     when = step - connection.delay
     if connection.graded:
@@ -187,15 +187,15 @@ def _carry(
 
 @compiled_for_threads
 def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.uint32]) -> int:
-    """List the lines that spike, and return how many do; what stands behind them in ``lines`` means nothing."""
+    """List the lines that spike, and return their number; later entries of ``lines`` are undefined."""
     count, size = 0, spikes.size
     if size < BYTES:
         for line in range(size):
-            lines[count] = line  # written in any case: a branch here is a coin that the processor cannot guess
+            lines[count] = line  # written in any case, because a branch here is unpredictable
             count += spikes[line]
         return count
     for begin in range(0, size, BYTES):
-        first = min(begin, size - BYTES)  # the last word begins within the one before it
+        first = min(begin, size - BYTES)  # the last word overlaps the previous one
         bits = nonzero_bits(spikes, np.uint64(first)) & (FULL << np.uint64(begin - first))
         found = int(count_bits(bits))
         place = np.uint64(count)
@@ -210,7 +210,7 @@ def _find_spikes(spikes: NDArray[np.uint8], lines: NDArray[np.uint32]) -> int:
 
 @compiled_for_threads
 def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.uint32], payloads: NDArray[np.int32]) -> int:
-    """List the lines and payloads that are not zero, and return how many there are."""
+    """List the lines with a non-zero payload and their payloads, and return their number."""
     count = 0
     for line in range(spikes.size):
         if spikes[line] != 0:
@@ -223,7 +223,7 @@ def _find_payloads(spikes: NDArray[np.int32], lines: NDArray[np.uint32], payload
 def _deliver(
     count: int, silent: int, words: int, connection: Any, tables: Tables, counting: bool, scratch: Scratch
 ) -> int:
-    """Add up in ``sums`` what the spikes bring through a matrix; return the synapses that they meet.
+    """Add the weights of the spikes through a matrix to ``sums``; return the number of synapses reached.
 
     The line ``silent`` has no synapses.
     """
@@ -231,7 +231,7 @@ def _deliver(
     fan_out, graded = tables.fan_out[connection.lines :], connection.graded
     if connection.rows >= 0:
         rows, width = np.uint64(connection.rows), np.uint64(words * WORD)
-        for event in range(count, count + ROWS - 1):  # so that no row is left alone
+        for event in range(count, count + ROWS - 1):  # pad to whole groups of rows
             lines[event] = silent
         if graded:
             operations = _add_graded_rows(count, lines, payloads, rows, width, tables.rows, sums, fan_out)
@@ -262,7 +262,7 @@ def _add_rows(
     sums: NDArray[np.int32],
     fan_out: NDArray[np.int64],
 ) -> int:
-    """Add up whole rows, four at a time: this saves reading and writing the sums. Return their synapses."""
+    """Add whole rows, four at a time to save reading and writing the sums; return their synapses."""
     operations = 0
     for begin in range(0, count, BATCH):
         for event in range(begin, min(begin + BATCH, count), ROWS_AT_ONCE):
@@ -303,7 +303,7 @@ def _add_graded_rows(
 def _mark_rows(
     count: int, lines: NDArray[np.uint32], first: Any, words: Any, bits: NDArray[np.uint64], marks: NDArray[np.uint64]
 ) -> None:
-    """Mark the neurons that whole rows reach: narrow rows word by word, wide ones many at a time."""
+    """Mark the neurons that whole rows reach: narrow rows word by word, wide rows many at a time."""
     if words < WORDS:
         for word in range(words):
             reached = np.uint64(0)
@@ -367,7 +367,7 @@ def _spread(
     bits: NDArray[np.uint64],
     marks: NDArray[np.uint64],
 ) -> int:
-    """Add up in ``sums``, output channels last, what the spikes bring through a kernel; return the synapses."""
+    """Add the weights of the spikes through a kernel to ``sums``, output channels last; return the synapses."""
     operations = 0
     plane, outputs = kernel.rows * kernel.columns, kernel.block_outputs
     words = (outputs + WORD - 1) // WORD
@@ -401,7 +401,7 @@ def _spread(
 
 @compiled_for_threads
 def _position(source: int, tap: int, step: int, pad: int, stride: int, size: int) -> int:
-    """Where a tap carries a spike, -1 if to nowhere: ``target * stride = source + pad - tap * step``."""
+    """Return the target of a tap, -1 if there is none: ``target * stride = source + pad - tap * step``."""
     moved = source + pad - tap * step
     if moved < 0 or moved % stride != 0 or moved // stride >= size:
         return -1
@@ -410,10 +410,10 @@ def _position(source: int, tap: int, step: int, pad: int, stride: int, size: int
 
 @compiled_for_threads
 def _mark_hits(words: int, eight_hits: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
-    """Mark the neurons that were hit, and clear the hits."""
+    """Mark the hit neurons, and clear the hits."""
     for word in range(words):
         for byte in range(8):
-            # Eight bytes, 0 or 1 each, become eight neighbouring bits.
+            # Eight bytes of 0 or 1 become eight adjacent bits.
             bits = (eight_hits[8 * word + byte] * np.uint64(0x0102040810204080)) >> np.uint64(56)
             marks[word] |= bits << np.uint64(8 * byte)
             eight_hits[8 * word + byte] = 0
@@ -453,7 +453,7 @@ def _shift(neurons: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[
 def _shift_channels(
     channels: int, positions: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[np.int32]
 ) -> None:
-    """Do the same for sums whose channels stand last; those of the drive stand first."""
+    """Do the same for sums with channels last and a drive with channels first."""
     for position in range(positions):
         for channel in range(channels):
             place = position * channels + channel
@@ -463,7 +463,7 @@ def _shift_channels(
 
 @compiled_for_threads
 def _shifted(half: Any, exponent: int) -> Any:
-    """``2 * half`` shifted left by the exponent, right by a negative one."""
+    """Return ``2 * half`` shifted left by the exponent, or right if it is negative."""
     return np.int32(half << (exponent + 1)) if exponent >= -1 else np.int32(half >> (-exponent - 1))
 
 
@@ -471,7 +471,7 @@ def _shifted(half: Any, exponent: int) -> Any:
 def _advance(
     index: int, sample: int, step: int, steps: int, tables: Tables, records: Records, scratch: Scratch
 ) -> None:
-    """Let the neurons of a group take one step, see :func:`~esl_neuro.backends.lif.lif_step`."""
+    """Advance the neurons of a group by one step, see :func:`~esl_neuro.backends.lif.lif_step`."""
     group = tables.groups[index]
     first, last, neurons = group.first, group.first + group.neurons, group.neurons
     u, v = scratch.u[first:last], scratch.v[first:last]
@@ -523,7 +523,7 @@ def _step(
 
 @compiled_for_threads
 def _decay(x: Any, keep: Any) -> Any:
-    """``x * keep / 4096`` rounded toward zero, within 32 bits: the high part of ``x`` divides evenly."""
+    """Return ``x * keep / 4096`` rounded toward zero, within 32 bits: the high part of ``x`` divides evenly."""
     size = np.int32(abs(x))
     high, low = np.int32(size >> 12), np.int32(size & 4095)
     kept = np.int32(np.int32(high * keep) + np.int32(np.int32(low * keep) >> 12))

@@ -1,4 +1,4 @@
-"""Traces as files: NIRData, which any reader of NIR can open beside the network."""
+"""Read and write traces as NIRData files, the data format of NIR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKEND, ORDER, READOUT = "esl_neuro_backend", "esl_neuro_order", "esl_neuro_rea
 
 
 def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
-    """Write a trace as NIRData: for each node its observables ``spikes`` and, where recorded, ``u`` and ``v``.
+    """Write a trace as NIRData: for each node the observables ``spikes`` and, if recorded, ``u`` and ``v``.
 
     Spikes are bool, graded inputs int32, ``u`` and ``v`` int32 in the units of the program. Step ``t`` of every node
     belongs to input step ``t``.
@@ -26,7 +26,7 @@ def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
     path : Path
         File to write.
     trace : Trace
-        What ran.
+        Trace of a run.
     dt_s : float
         Time step in seconds.
     """
@@ -47,12 +47,12 @@ def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a trace that :func:`write_trace`, or another program in its form, has written.
+    """Read a trace written by :func:`write_trace`, or by another program in the same form.
 
     Raises
     ------
     BadInput
-        If the file is missing, or no NIRData with spikes of an input and of at least one group.
+        If the file is missing, or is not NIRData with spikes of an input and of at least one group.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
@@ -68,7 +68,7 @@ def read_trace(path: Path) -> Trace:
     names = order or [name for name in nodes if name != INPUT]
     lacking = [name for name in (INPUT, *names) if "spikes" not in nodes.get(name, {})]
     if lacking or not names:
-        raise BadInput(f"{path}: no spikes of {', '.join(map(repr, lacking)) or 'any group'} in this file")
+        raise BadInput(f"{path}: the file has no spikes of {', '.join(map(repr, lacking)) or 'any group'}")
     inputs: Payloads = _array(nodes[INPUT]["spikes"])
     spikes: dict[str, Spikes] = {name: _array(nodes[name]["spikes"]).astype(np.uint8) for name in names}
     u, v = (
@@ -92,7 +92,7 @@ def _gridded(values: Payloads | Potentials, dt_s: float) -> nir.TimeGriddedData:
 
 
 def _lean(inputs: Payloads) -> Payloads:
-    """0/1 inputs as bool, payloads as they are."""
+    """Return 0/1 inputs as bool, payloads unchanged."""
     return inputs.astype(bool) if inputs.size == 0 or inputs.max() <= 1 else inputs
 
 

@@ -1,8 +1,8 @@
-"""Run a program without Lava, bit for bit as Lava 0.10.0 ``fixed_pt`` runs it, and count what it does.
+"""Run a program without Lava, bit for bit like Lava 0.10.0 ``fixed_pt``, and count its operations.
 
-Only spikes cost work at synapses (:mod:`~esl_neuro.backends.events`). Samples do not know of each other, so threads
-share them out. Step ``t`` of a group takes the spikes of step ``t - delay`` of its sources, however long the paths are:
-what a chip does about its latencies (:mod:`~esl_neuro.compiler.timing`) has no counterpart here.
+The work at synapses is proportional to the spikes (:mod:`~esl_neuro.backends.events`). Samples are independent, so they
+are distributed over threads. Step ``t`` of a group uses the spikes of step ``t - delay`` of its sources; the latencies
+of a chip (:mod:`~esl_neuro.compiler.timing`) do not occur here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 
 __all__ = ["GroupConstants", "count_integer", "lif_step", "run_integer"]
 
-# Shares of the samples per thread: with several, a thread that has quiet samples takes over from one that has not.
+# Chunks of samples per thread: with several, a thread with quiet samples takes chunks from a busy one.
 SHARES = 4
 
 
@@ -43,13 +43,13 @@ def run_integer(
     Parameters
     ----------
     program : Program
-        What :mod:`esl_neuro.compiler` made.
+        Output of :mod:`esl_neuro.compiler`.
     input_spikes : integer or bool array, shape (samples, steps, input lines)
         0 or 1, or payloads up to ``2**input_bits - 1``.
     record_potentials : bool or names of groups
-        Also keep ``u`` and ``v`` of every neuron (of these groups) after every step: 16 bytes each.
+        Also record ``u`` and ``v`` of every neuron (of these groups) after every step: 16 bytes each.
     threads : int, optional
-        Threads that share out the samples; one for each processor if not given. The result does not depend on it.
+        Number of threads. Default: one per processor. The result does not depend on it.
 
     Returns
     -------
@@ -59,14 +59,13 @@ def run_integer(
     Raises
     ------
     BadInput
-        If the program or the input is not what :func:`~esl_neuro.backends.validate.validate` allows, or there is no
-        group of a given name.
+        If :func:`~esl_neuro.backends.validate.validate` rejects the program or the input, or a group does not exist.
     """
     return _run(program, input_spikes, record_potentials, threads, counting=False)[0]
 
 
 def count_integer(program: Program, input_spikes: NDArray[Any], threads: int | None = None) -> Trace:
-    """Run a program like :func:`run_integer`, and count the operations on the way, see ``counts`` of the trace."""
+    """Run a program like :func:`run_integer`, and count the operations in ``counts`` of the trace."""
     trace, records = _run(program, input_spikes, False, threads, counting=True)
     sizes = {group.name: group.neurons for group in program.groups}
     connections = tuple(
@@ -108,14 +107,14 @@ def _recorded(names: list[str], record_potentials: bool | Collection[str]) -> li
         return names if record_potentials else []
     unknown = [name for name in record_potentials if name not in names]
     if unknown:
-        raise BadInput(f"there is no group '{unknown[0]}' to record; {did_you_mean(unknown[0], names)}")
+        raise BadInput(f"cannot record group '{unknown[0]}', which does not exist; {did_you_mean(unknown[0], names)}")
     return [name for name in names if name in record_potentials]
 
 
 def _records(
     program: Program, samples: int, recorded: list[str], counting: bool
 ) -> tuple[Records, dict[str, NDArray[np.uint8]], dict[str, IntArray], dict[str, IntArray]]:
-    """Make room for what a run leaves behind, and say what belongs to which group."""
+    """Allocate the records of a run, with views of each group."""
     shapes = {group.name: (samples, program.steps, group.neurons) for group in program.groups}
     spikes_at, length = _places(shapes)
     potentials_at, potentials_length = _places({name: shapes[name] for name in recorded})
@@ -145,7 +144,7 @@ def _records(
 
 
 def _places(shapes: dict[str, tuple[int, int, int]]) -> tuple[dict[str, int], int]:
-    """Where each array begins if they lie one after the other, and the length of all."""
+    """Return the start of each array in their concatenation, and the total length."""
     places, length = {}, 0
     for name, shape in shapes.items():
         places[name] = length

@@ -1,13 +1,13 @@
-"""Run a program in Lava's CPU simulator, with Lava's own synapses and neurons: the oracle of the other backends.
+"""Run a program in Lava's CPU simulator with Lava's own synapses and neurons, the oracle of the other backends.
 
-Most of Lava's time goes into messages between its processes, not into arithmetic. So several copies of the network
-run side by side in one Lava network, each with its own samples: a block-diagonal weight matrix, and the neurons'
-parameters once per copy. The copies share no synapse and cannot influence each other.
+Lava spends most of its time on messages between processes, not on arithmetic. So several copies of the network run in
+one Lava network, each with its own samples: a block-diagonal weight matrix, and the parameters of the neurons once per
+copy. The copies share no synapse and do not influence each other.
 
-In each copy the samples follow each other. A group works ``latency`` steps behind the input, so its state is reset
-that much later, and the first ``latency`` steps of its record are left out. Where connections have delay, spikes of one
-sample would arrive in the next, and spikes that a bias causes before the first step of a group would count: a gap
-between the samples and a gate before each connection with delay keep both away.
+Each copy runs its samples one after the other. A group works ``latency`` steps after the input, so its state is reset
+``latency`` steps later, and the first ``latency`` steps of its record are dropped. With delays, spikes of one sample
+could arrive in the next, and spikes caused by a bias before the first step of a group would count. A gap between the
+samples and a gate before each connection with delay prevent both.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.compiler.timing import Timing
 from esl_neuro.nirgraph.kernel import Kernel
 
-# More copies than these sizes cost more in arithmetic than they save in messages.
+# Above these sizes, further copies cost more arithmetic than they save in messages.
 COPIES_NEURONS = 2**15
 COPIES_SYNAPSES = 2**21
-# A kernel with more synapses than this is not written out one by one.
+# A kernel with more synapses than this is not expanded.
 EXPAND_SYNAPSES = 2**24
-# Lava's DelaySparse holds spikes back for up to this many steps.
+# Longest delay of Lava's DelaySparse, in steps.
 LONGEST_HOLD = 63
 
 
@@ -52,16 +52,16 @@ def run_lava(
     input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
         0 or 1, or payloads of ``program.input_bits`` bits.
     record_potentials : bool
-        Also keep ``u`` and ``v`` of every neuron after every step; slower, meant for small networks.
+        Also record ``u`` and ``v`` of every neuron after every step; slower, for small networks.
     progress : callable, optional
-        Called with the samples done and the samples in all, whenever more are done.
+        Called with the number of finished samples and the total, whenever samples finish.
     timeout_s : float, optional
-        Seconds after which the run is given up.
+        Timeout of the run in seconds.
     copies : int, optional
-        Copies of the network that run side by side; as many as pay if not given. The result does not depend on it.
+        Copies of the network that run in parallel. Default: as many as pay off. The result does not depend on it.
     expand_synapses : int, optional
-        Kernels with more synapses run in Lava's ``Conv``, smaller ones as ``Sparse``; 0 asks for ``Conv`` always. A
-        kernel that ``Conv`` would compute wrongly (24-bit sums, 8-bit sizes) is expanded in any case.
+        Kernels with more synapses run in Lava's ``Conv``, smaller ones as ``Sparse``; with 0, all run in ``Conv``. A
+        kernel that ``Conv`` would compute wrongly (24-bit sums, 8-bit sizes) is always expanded.
 
     Returns
     -------
@@ -71,11 +71,11 @@ def run_lava(
     Raises
     ------
     BadInput
-        If the program or the input is not what :func:`~esl_neuro.backends.validate.validate` allows.
+        If :func:`~esl_neuro.backends.validate.validate` rejects the program or the input.
     MissingDependency
         If lava-nc is not installed.
     LavaError
-        If a process of Lava fails, or the time is over.
+        If a process of Lava fails, or the timeout is reached.
     """
     return run_stream(
         "lava",
@@ -96,14 +96,14 @@ class _Network:
         self,
         program: Program,
         expand_synapses: int,
-        plan: Timing,
+        schedule: Timing,
         stream: Stream,
         frames: Payloads,
         recording: Recording,
     ) -> None:
         self.program = program
         self.expand_synapses = expand_synapses
-        self.plan = plan
+        self.schedule = schedule
         self.stream = stream
         self.frames = frames
         self.recording = recording
@@ -132,19 +132,19 @@ class _Network:
             shape=(self.stream.copies * group.neurons,),
             reset_interval=self.stream.period,
             # Lava counts steps from 1, and resets before the step.
-            reset_offset=self.plan.latency[group.name] + 1,
+            reset_offset=self.schedule.latency[group.name] + 1,
             name=f"neurons of {group.name}",
             **per_copy,
         )
 
     def _connect(self, index: int, outputs: dict[str, Any], target: Any) -> None:
-        connection, hold = self.program.connections[index], self.plan.hold[index]
+        connection, hold = self.program.connections[index], self.schedule.hold[index]
         where = f"{connection.source} to {connection.target}"
         kernel = connection.weights
         payload = 2**self.program.input_bits - 1 if connection.source == INPUT else 1
         sender = outputs[connection.source]
         if isinstance(kernel, Kernel) and self._runs_as_conv(kernel, connection.weight_exp, payload):
-            # Conv knows no delay: the gate holds back.
+            # Conv has no delay, so the gate delays the spikes.
             self._conv(connection, kernel, self._gate(connection, hold, sender, where), target, where)
             return
         before = hold if hold > LONGEST_HOLD else 0
@@ -154,14 +154,14 @@ class _Network:
         synapses.a_out.connect(target.a_in)
 
     def _gate(self, connection: Connection, hold_steps: int, sender: Any, where: str) -> Any:
-        """Put a gate behind a sender where spikes could pass from one sample into another, or must be held back."""
+        """Add a gate after a sender if spikes could pass from one sample to another, or must be delayed."""
         from esl_neuro.backends.lava_processes.spike_gate import SpikeGate
 
         if hold_steps == 0 and (connection.delay == 0 or connection.source == INPUT):
             return sender
         gate = SpikeGate(
             size=int(np.prod(sender.shape)),
-            latency_steps=self.plan.latency[connection.source],
+            latency_steps=self.schedule.latency[connection.source],
             steps=self.stream.steps,
             period=self.stream.period,
             hold_steps=hold_steps,
@@ -176,7 +176,7 @@ class _Network:
         copies = sp.identity(self.stream.copies, dtype=np.int32)
         weights = sp.kron(copies, connection.matrix.astype(np.int32), format="csr")
         weights.eliminate_zeros()
-        # Message bits are not 0: with 0 Lava slices the matrix in every step, which takes two to three times as long.
+        # Message bits are not 0: with 0, Lava slices the matrix in every step and takes two to three times as long.
         options = {
             "weights": weights,
             "weight_exp": connection.weight_exp,
@@ -185,17 +185,17 @@ class _Network:
         }
         if hold == 0:
             return Sparse(**options)
-        # One number for all would become a full matrix, which does not fit in memory for large groups.
+        # A scalar would become a full matrix, which does not fit in memory for large groups.
         delays = weights.astype(np.int64)
         delays.data[:] = hold
         return DelaySparse(delays=delays, max_delay=hold, **options)
 
     def _runs_as_conv(self, kernel: Kernel, weight_exp: int, payload: int) -> bool:
-        """Whether a kernel is asked or too large to be expanded, and Conv computes it as the program means it."""
+        """Return whether a kernel is too large to be expanded, and Conv computes it correctly."""
         return kernel.nnz > self.expand_synapses and conv_computes(kernel, weight_exp, payload, self.stream.copies)
 
     def _conv(self, connection: Connection, kernel: Kernel, sender: Any, target: Any, where: str) -> None:
-        """Connect through Lava's Conv, the copies being groups of channels."""
+        """Connect through Lava's Conv, with the copies as groups of channels."""
         from lava.proc.conv.process import Conv
 
         from esl_neuro.backends.lava_processes.right_shift import RightShift
@@ -220,8 +220,8 @@ class _Network:
         from esl_neuro.backends.lava_processes.spike_sink import SpikeSink
         from esl_neuro.backends.lava_processes.state_sink import StateSink
 
-        recording, latency = self.recording, self.plan.latency
-        # In a record a row a time step, the copies side by side.
+        recording, latency = self.recording, self.schedule.latency
+        # A record has one row per time step, with the copies side by side.
         SpikeSink(
             ports=[process.s_out for process in neurons.values()],
             records=[recording.spikes[name].reshape(self.stream.length, -1) for name in neurons],

@@ -1,8 +1,8 @@
-"""Run a program in Lava's CPU simulator with processes of our own that compute many samples at once.
+"""Run a program in Lava's CPU simulator with our own processes, which compute many samples at once.
 
-The processes stand where Lava's own ``Sparse`` and ``LIFReset`` do, exchange the same messages through the same
-runtime and give the same integers; but a message holds a step of a whole batch, so that the cost of messages is shared.
-Neurons write their record into shared memory themselves.
+The processes replace Lava's ``Sparse`` and ``LIFReset``, exchange the same messages through the same runtime and return
+the same integers. A message holds one step of a whole batch, which amortises the cost of messages. Neurons write their
+records to shared memory themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.compiler.program import INPUT, Program
 from esl_neuro.compiler.timing import Timing
 
-# Samples at once: enough that a step costs more than its messages, few enough that a message stays small.
+# Batch size: large enough that a step costs more than its messages, small enough for short messages.
 BATCH = 256
 MESSAGE_VALUES = 2**20
 
@@ -38,13 +38,13 @@ def run_lava_batched(
     input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
         0 or 1, or payloads of ``program.input_bits`` bits.
     record_potentials : bool
-        Also keep ``u`` and ``v`` of every neuron after every step: 8 bytes each while it runs, 16 in the trace.
+        Also record ``u`` and ``v`` of every neuron after every step: 8 bytes each during the run, 16 in the trace.
     progress : callable, optional
         Called with the samples done and the samples in all, whenever more are done.
     timeout_s : float, optional
         Seconds after which the run is given up.
     batch : int, optional
-        Samples at once; as many as pay if not given. The result does not depend on it.
+        Samples per batch. Default: as many as pay off. The result does not depend on it.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def run_lava_batched(
     )
 
 
-def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
+def _build(program: Program, schedule: Timing, stream: Stream, frames: Payloads, recording: Recording) -> Any:
     from esl_neuro.backends.batched_kernels import BatchConstants
     from esl_neuro.backends.batched_processes.neurons import BatchedNeurons
     from esl_neuro.backends.batched_processes.synapses import BatchedSynapses
@@ -83,7 +83,7 @@ def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, rec
     neurons = {
         group.name: BatchedNeurons(
             constants=BatchConstants.of(group),
-            latency_steps=plan.latency[group.name],
+            latency_steps=schedule.latency[group.name],
             steps=stream.steps,
             period=stream.period,
             spikes=recording.spikes[group.name],
@@ -95,7 +95,7 @@ def _build(program: Program, plan: Timing, stream: Stream, frames: Payloads, rec
         for group in program.groups
     }
     outputs = {INPUT: source.s_out, **{name: process.s_out for name, process in neurons.items()}}
-    for connection, hold in zip(program.connections, plan.hold, strict=True):
+    for connection, hold in zip(program.connections, schedule.hold, strict=True):
         synapses = BatchedSynapses(
             synapses=synapses_of(connection),
             batch=stream.copies,

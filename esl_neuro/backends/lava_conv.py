@@ -1,4 +1,4 @@
-"""What Lava's ``Conv`` needs to compute a kernel, and which kernels it computes as a program means them."""
+"""Arguments of Lava's ``Conv`` for a kernel, and the kernels that ``Conv`` computes correctly."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from esl_neuro.backends.validate import largest_sum
 from esl_neuro.nirgraph.kernel import Kernel
 
-# Conv keeps its sizes and its number of groups in 8 bits, and its sums in 24.
+# Conv stores its sizes and its number of groups in 8 bits, and its sums in 24.
 LARGEST_SIZE = 127
 LARGEST_SUM = 2**23 - 1
 
 
 def conv_computes(kernel: Kernel, weight_exp: int, largest_payload: int = 1, copies: int = 1) -> bool:
-    """Whether no register of ``Conv`` overflows, ``copies`` of the image being groups of channels."""
+    """Return whether no register of ``Conv`` overflows, with ``copies`` of the image as groups of channels."""
     sides = (
         size + 2 * pad + dilation * taps
         for size, pad, dilation, taps in zip(
@@ -27,9 +27,10 @@ def conv_computes(kernel: Kernel, weight_exp: int, largest_payload: int = 1, cop
 
 
 def conv_arguments(kernel: Kernel, weight_exp: int, copies: int = 1) -> dict[str, Any]:
-    """Return the arguments of ``Conv``, whose images are (column, row, channel) and whose kernel makes half a turn.
+    """Return the arguments of ``Conv``; its images are (column, row, channel), its kernel is rotated by 180 degrees.
 
-    ``Conv`` ignores its weight exponent. A positive one goes into the weights, a negative one is left to the caller.
+    ``Conv`` ignores its weight exponent. A positive exponent is folded into the weights; the caller applies a negative
+    one.
     """
     channels, rows, columns = kernel.input_shape
     turned = kernel.weights[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32) << max(weight_exp, 0)

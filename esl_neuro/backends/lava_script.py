@@ -1,6 +1,6 @@
-"""Write a program as a Python script that builds and runs it with nothing but lava-nc and what comes with it.
+"""Write a program as a Python script that builds and runs it with lava-nc only.
 
-The script uses Lava's own processes alone, so that it can be read beside Lava's documentation and changed by hand.
+The script uses only Lava's own processes, so that users can read it with Lava's documentation and edit it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.kernel import Kernel
 
-# Up to so many integers stand in the script itself, more in a file beside it.
+# Up to this many integers are in the script itself, more in a separate file.
 INLINE_INTEGERS = 2500
 LONGEST_HOLD = 63
 # Scores of the classes, in the words of the script.
@@ -36,7 +36,7 @@ READINGS = {
 
 
 def write_lava_script(program: Program, path: Path) -> list[Path]:
-    """Write a script, and beside it a file of its integers where they are many.
+    """Write a script, and a separate file for its integers if there are many.
 
     The script takes an ``.npz`` file whose array ``input`` has shape (samples, steps, input lines), as ``esl-neuro run
     --spikes`` writes it, and prints the class of each sample.
@@ -51,17 +51,17 @@ def write_lava_script(program: Program, path: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        What was written.
+        Paths of the written files.
 
     Raises
     ------
     BadInput
-        If the program cannot run, or Lava cannot hold spikes back as long as it asks.
+        If the program is invalid, or has delays that Lava does not support.
     """
     validate(program)
     findings = [*_hold_findings(program)]
     if findings:
-        raise BadInput("the network has no Lava script: " + "; ".join(map(str, findings)))
+        raise BadInput("the program cannot be written as a Lava script: " + "; ".join(map(str, findings)))
     script = _Script(program)
     text = script.text(path)
     path.write_text(text, encoding="utf-8")
@@ -79,7 +79,7 @@ def _hold_findings(program: Program) -> Iterator[Finding]:
             yield Finding(
                 "long-delay",
                 f"{connection.source} -> {connection.target}",
-                f"spikes are held back for {hold} steps, Lava's DelaySparse does up to {LONGEST_HOLD}; "
+                f"spikes are delayed by {hold} steps, Lava's DelaySparse supports up to {LONGEST_HOLD}; "
                 "shorten the delay, or run with --backend lava",
             )
 
@@ -89,9 +89,9 @@ class _Script:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.plan = timing(program)
-        # Spikes still under way, or a potential that is read at the end, ask for a network of its own for each sample.
-        self.rebuild_per_sample = self.plan.flush > 0 or program.readout == "potential"
+        self.schedule = timing(program)
+        # Spikes in transit, or a potential that is read at the end, require a new network for each sample.
+        self.rebuild_per_sample = self.schedule.flush > 0 or program.readout == "potential"
         self.inline = self._integers() <= INLINE_INTEGERS
         self.names = _identifiers([group.name for group in program.groups])
         self.arrays: dict[str, NDArray[np.int32]] = {}
@@ -114,7 +114,7 @@ class _Script:
             lif="LIF" if self.rebuild_per_sample else "LIFReset",
             steps=program.steps,
             lines=program.input_size,
-            latency=self.plan.latency[program.output.name],
+            latency=self.schedule.latency[program.output.name],
             largest=2**program.input_bits - 1,
             payload="0 or 1" if program.input_bits == 1 else f"0 to {2**program.input_bits - 1}",
             arrays=self._arrays_text(path),
@@ -132,7 +132,7 @@ class _Script:
         return "\n".join(["ARRAYS = {", *entries, "}"])
 
     def _integers(self) -> int:
-        """How many integers the script would hold at most, weights with their zeros."""
+        """Return the largest number of integers that the script would contain, weights with zeros."""
         sizes = [
             each.weights.weights.size if self._is_conv(index) else math.prod(each.weights.shape)
             for index, each in enumerate(self.program.connections)
@@ -141,7 +141,7 @@ class _Script:
 
     def _is_conv(self, index: int) -> bool:
         connection = self.program.connections[index]
-        if not isinstance(connection.weights, Kernel) or self.plan.hold[index] or connection.weight_exp < 0:
+        if not isinstance(connection.weights, Kernel) or self.schedule.hold[index] or connection.weight_exp < 0:
             return False
         return conv_computes(connection.weights, connection.weight_exp, 2 ** self._bits(connection) - 1)
 
@@ -149,7 +149,7 @@ class _Script:
         return self.program.input_bits if connection.source == INPUT else 1
 
     def _array(self, name: str, values: NDArray[Any]) -> str:
-        """Return how the script names an array: a number where all values are equal."""
+        """Return the expression of an array in the script: a number if all values are equal."""
         first = values.flat[0]
         if (values == first).all():
             return str(int(first))
@@ -157,9 +157,9 @@ class _Script:
         return f'ARRAYS["{name}"]'
 
     def _group(self, group: Group) -> Iterator[str]:
-        name, latency = self.names[group.name], self.plan.latency[group.name]
+        name, latency = self.names[group.name], self.schedule.latency[group.name]
         steps = "step" if latency == 1 else "steps"
-        yield f"# {group.name}: works {latency} {steps} behind the input."
+        yield f"# {group.name}: works {latency} {steps} after the input."
         keys = ["du", "dv", "vth"]
         if group.bias_mant.any():
             keys += ["bias_exp"] if self.rebuild_per_sample else ["bias_mant", "bias_exp"]
@@ -170,7 +170,7 @@ class _Script:
         yield from _call(name, "LIF" if self.rebuild_per_sample else "LIFReset", arguments)
 
     def _connection(self, index: int, connection: Connection) -> Iterator[str]:
-        hold = self.plan.hold[index]
+        hold = self.schedule.hold[index]
         source = "source" if connection.source == INPUT else self.names[connection.source]
         target = self.names[connection.target]
         name = f"{source}_to_{target}" + (f"_{index}" if self._is_double(connection) else "")
@@ -183,8 +183,8 @@ class _Script:
         arguments = [f"weights={matrix}"]
         if hold:
             steps = "step" if hold == 1 else "steps"
-            yield f"# The spikes are held back for {hold} {steps} besides the one that every connection takes."
-            yield "# Each synapse has a delay: of a single number Lava would make a full matrix."
+            yield f"# The spikes are delayed by {hold} {steps} beyond the one that every connection takes."
+            yield "# Each synapse has a delay: Lava would expand a single number to a full matrix."
             yield f"weights = {matrix}"
             arguments = ["weights=weights", f"delays={hold} * (weights != 0).astype(int)"]
         arguments += [f"weight_exp={connection.weight_exp}", f"num_message_bits={bits}"]
@@ -221,11 +221,11 @@ class _Script:
             return RUN_STREAM.format(output=output)
         biased = sorted(
             (group for group in self.program.groups if group.bias_mant.any()),
-            key=lambda group: self.plan.latency[group.name],
+            key=lambda group: self.schedule.latency[group.name],
         )
         lines, done = [], 0
         for group in biased:
-            latency, name = self.plan.latency[group.name], self.names[group.name]
+            latency, name = self.schedule.latency[group.name], self.names[group.name]
             if latency > done:
                 lines.append(f"advance({latency - done})")
             done = latency
@@ -233,7 +233,7 @@ class _Script:
             lines.append(f'network["{name}"].bias_mant.set({shape}{self._array(f"{name}_bias_mant", group.bias_mant)})')
         lines.append(f"advance(STEPS + LATENCY - {done})" if done else "advance(STEPS + LATENCY)")
         reading = READINGS[self.program.readout]
-        return RUN_AFRESH.format(
+        return RUN_REBUILT.format(
             output=output,
             size=self.program.output.neurons,
             body="\n".join(f"    {line}" for line in lines),
@@ -242,13 +242,13 @@ class _Script:
 
 
 def _call(name: str, function: str, arguments: list[str]) -> list[str]:
-    """Lines that call a function, one argument a line where they are too long for one."""
+    """Return the lines of a function call, with one argument per line if they do not fit on one line."""
     line = f"{name} = {function}({', '.join(arguments)})"
     return [line] if len(line) < 115 else [f"{name} = {function}(", *(f"    {each}," for each in arguments), ")"]
 
 
 def _array_text(values: NDArray[Any]) -> str:
-    """Return an array as Python writes it, a line or more for each row."""
+    """Return an array in Python syntax, with one or more lines per row."""
     if values.ndim > 2:
         return f"{_array_text(values.reshape(-1, values.shape[-1]))}.reshape({values.shape})"
     if values.ndim == 2:
@@ -266,7 +266,7 @@ def _wrapped(values: NDArray[Any]) -> str:
 
 
 def _identifiers(names: list[str]) -> dict[str, str]:
-    """Give each group a Python name that resembles its own."""
+    """Give each group a valid Python name similar to its own."""
     taken = {"source", "sink", "network", "spikes", "weights", "ARRAYS"}
     found = {}
     for name in names:
@@ -286,9 +286,8 @@ TEMPLATE = '''"""A spiking network on Lava: {title}.
     python {script} inputs.npz       # array "input", shape (samples, {steps}, {lines}), values {payload}
     python {script} inputs.npz --out output.npz
 
-Needs lava-nc 0.10.0. Its metadata refuse Python 3.11 and numpy 2, with which it runs all the same:
-pip install 'asteval<0.10' 'networkx<=2.8.7' scikit-learn
-pip install --ignore-requires-python --no-deps lava-nc==0.10.0
+Needs lava-nc 0.10.0. It works with Python 3.11 and numpy 2, although its metadata exclude them: pip install
+'asteval<0.10' 'networkx<=2.8.7' scikit-learn pip install --ignore-requires-python --no-deps lava-nc==0.10.0
 """
 
 import argparse
@@ -301,7 +300,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 if sys.version_info >= (3, 11):
-    # Python 3.11 wants the defaults of dataclass fields hashable; those of one of Lava's modules are made so.
+    # Python 3.11 requires hashable defaults of dataclass fields; this makes those of one Lava module hashable.
     original = dataclasses.dataclass
 
     def dataclass(cls=None, /, **options):
@@ -324,7 +323,7 @@ from lava.proc.lif.process import {lif}
 from lava.proc.sparse.process import DelaySparse, Sparse
 
 STEPS = {steps}  # of each sample
-LATENCY = {latency}  # steps by which the output works behind the input: every connection takes one
+LATENCY = {latency}  # steps from input to output: every connection takes one
 FIXED_POINT = Loihi2SimCfg(select_tag="fixed_pt")  # without the tag, Lava would compute in floating point
 
 
@@ -333,7 +332,7 @@ def reshaped(data, shape):
     return data.reshape(shape)
 
 
-# Lava reshapes what a convolution receives by an argument name that numpy 2.4 has dropped.
+# Lava reshapes the input of a convolution with an argument name that numpy 2.4 has removed.
 ReshapePort.get_transform_func_fwd = lambda port: functools.partial(reshaped, shape=port.shape)
 ReshapePort.get_transform_func_bwd = lambda port: functools.partial(reshaped, shape=port.old_shape)
 
@@ -362,7 +361,7 @@ def main():
     else:
         inputs = (np.random.default_rng(0).random((1, STEPS, {lines})) < 0.1).astype(np.int32) * {largest}
     if inputs.ndim != 3 or inputs.shape[1:] != (STEPS, {lines}):
-        sys.exit(f"the input has shape {{inputs.shape}}; (samples, {{STEPS}}, {lines}) is needed")
+        sys.exit(f"the input has shape {{inputs.shape}}; expected (samples, {{STEPS}}, {lines})")
     spikes, scores = run(inputs)
     classes = scores.argmax(axis=1)
     for sample, (label, score) in enumerate(zip(classes, scores)):
@@ -376,9 +375,9 @@ if __name__ == "__main__":
 '''
 
 RUN_STREAM = '''def run(inputs):
-    """Spikes of the output, shape (samples, steps, neurons), and how many each neuron fired.
+    """Return the output spikes, shape (samples, steps, neurons), and the spike count of each neuron.
 
-    The samples follow each other. Each group forgets the last sample when the next one reaches it.
+    The samples run one after the other. Each group is reset when the next sample reaches it.
     """
     silence = np.zeros((inputs.shape[2], LATENCY), np.int32)
     frames = np.concatenate([*inputs.transpose(0, 2, 1), silence], axis=1)
@@ -391,10 +390,10 @@ RUN_STREAM = '''def run(inputs):
     spikes = record.T.reshape(len(inputs), STEPS, -1)
     return spikes, spikes.sum(axis=1)'''
 
-RUN_AFRESH = '''def run_sample(inputs):
-    """Spikes of the output, shape (steps, neurons), and the score of each neuron, in a network of its own.
+RUN_REBUILT = '''def run_sample(inputs):
+    """Run a sample in a new network; return its output spikes, shape (steps, neurons), and the score of each neuron.
 
-    A bias is silent until the first step of its group: what it makes spike before would count.
+    A bias is zero until the first step of its group, because earlier spikes would count.
     """
     silence = np.zeros((inputs.shape[1], LATENCY), np.int32)
     network = build(np.concatenate([inputs.T, silence], axis=1))
@@ -413,6 +412,6 @@ RUN_AFRESH = '''def run_sample(inputs):
 
 
 def run(inputs):
-    """Spikes of the output, shape (samples, steps, neurons), and the score of each neuron."""
+    """Return the output spikes, shape (samples, steps, neurons), and the score of each neuron."""
     spikes, scores = zip(*map(run_sample, inputs))
     return np.stack(spikes), np.stack(scores)'''

@@ -1,4 +1,4 @@
-"""The one door to Lava: is it there, may it be loaded, and what it leaves behind is put away."""
+"""Load Lava, check that it is usable, and clean up after it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from typing import Any
 
 from esl_neuro.errors import MissingDependency
 
-# Lava chooses the start method when this module is loaded, and fails if one has been chosen before.
+# Lava sets the start method when this module is loaded, and fails if another one has been set.
 _CHOOSES_START_METHOD = "lava.magma.runtime.message_infrastructure.multiprocessing"
 _DEFINES_ENCODERS = "lava.magma.compiler.var_model"
 INSTALL = "pip install 'esl-neuro[lava]' && pip install --ignore-requires-python --no-deps lava-nc==0.10.0"
-"""What installs Lava on any Python: the extra brings what it needs. lava-nc 0.10.0 is the last release; its metadata
-refuse Python 3.11 and numpy 2, with which it runs all the same."""
+"""Command that installs Lava on any Python; the extra installs its dependencies.
 
-# ``lava`` is a namespace package that others may fill as well, so the processes that are used are looked for.
+lava-nc 0.10.0 is the last release; it works with Python 3.11 and numpy 2, although its metadata exclude them.
+"""
+
+# ``lava`` is a namespace package that other packages may extend, so the required modules are checked.
 _NEEDED = ("lava.proc.lif.process", "lava.magma.runtime", "asteval", "networkx", "sklearn")
 
 
 def lava_installed() -> bool:
-    """Say whether lava-nc is installed with all that it needs, without loading it."""
+    """Return whether lava-nc is installed with its dependencies, without loading it."""
     return not _missing()
 
 
@@ -44,7 +46,7 @@ def _found(name: str) -> bool:
 
 
 def lava_dl_installed() -> bool:
-    """Say whether lava-dl, which loads ``.net`` files, is installed, without loading it."""
+    """Return whether lava-dl, which loads ``.net`` files, is installed, without loading it."""
     return lava_installed() and _found("lava.lib.dl.netx")
 
 
@@ -52,14 +54,14 @@ def lava_dl_installed() -> bool:
 def lava_session() -> Iterator[None]:
     """Use Lava inside this block: build the processes, run them, read the results.
 
-    Standard output stays free of Lava and its child processes: what they print goes to standard error. Lava gives the
-    root logger a handler for each process, and keeps every process and variable, with their data, for ever; both are
-    undone at the end. Warnings about how its ``DelaySparse`` handles matrices are silenced.
+    Output of Lava and its child processes goes to standard error. Lava adds a handler per process to the root logger,
+    and never frees processes and variables with their data; both are removed at the end. Warnings about how its
+    ``DelaySparse`` handles matrices are suppressed.
 
     Raises
     ------
     MissingDependency
-        If lava-nc is not installed, or the interpreter has chosen a way of starting processes that Lava cannot use.
+        If lava-nc is not installed, or the multiprocessing start method is not ``fork``.
     """
     _load()
     from lava.magma.core.process.process import ProcessServer
@@ -80,7 +82,7 @@ def lava_session() -> Iterator[None]:
 
 @contextmanager
 def lava_dl_session() -> Iterator[None]:
-    """Use Lava and lava-dl inside this block, as :func:`lava_session`.
+    """Use Lava and lava-dl inside this block, like :func:`lava_session`.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def lava_dl_session() -> Iterator[None]:
     if not lava_dl_installed():
         raise MissingDependency(
             "lava-dl, which loads .net files, is not installed; install it with: pip install 'esl-neuro[lava-dl]' on "
-            "Python 3.10 (it needs torch 2.3, which later ones do not have); writing .net files needs no Lava"
+            "Python 3.10 (it needs torch 2.3, which later versions do not support); writing .net files needs no Lava"
         )
     with lava_session():
         yield
@@ -100,13 +102,13 @@ def _load() -> None:
     if not lava_installed():
         raise MissingDependency(
             f"the Lava simulator is not installed (missing: {', '.join(_missing())}); install it with: {INSTALL}, "
-            "or use --backend integer, which needs no Lava and computes the same"
+            "or use --backend integer, which needs no Lava and returns the same integers"
         )
     chosen = multiprocessing.get_start_method(allow_none=True)
     if chosen not in (None, "fork"):
         raise MissingDependency(
-            f"Lava needs the multiprocessing start method 'fork', but '{chosen}' has been chosen in this interpreter; "
-            "remove that call of multiprocessing.set_start_method, or use --backend integer"
+            f"Lava needs the multiprocessing start method 'fork', but it is set to '{chosen}' in this interpreter; "
+            "remove the call of multiprocessing.set_start_method, or use --backend integer"
         )
     if _CHOOSES_START_METHOD not in sys.modules:
         multiprocessing.set_start_method(None, force=True)
@@ -117,7 +119,7 @@ def _load() -> None:
 
 
 def _reshape_with_any_numpy() -> None:
-    """Replace Lava's two calls of ``numpy.reshape``, which use an argument name that numpy has dropped in 2.4."""
+    """Replace Lava's two calls of ``numpy.reshape``, which use an argument name that numpy 2.4 has removed."""
     ports = import_module("lava.magma.core.process.ports.ports").ReshapePort
     ports.get_transform_func_fwd = lambda port: partial(_reshaped, shape=port.shape)
     ports.get_transform_func_bwd = lambda port: partial(_reshaped, shape=port.old_shape)
@@ -131,8 +133,8 @@ def _reshaped(data: Any, shape: tuple[int, ...]) -> Any:
 def _hashable_encoders() -> Iterator[None]:
     """Let Lava define its dataclasses on Python 3.11 and later.
 
-    Some of their fields have an instance of another one, an "encoder", as default, which must be hashable since Python
-    3.11. While the module that defines them is imported, these classes get the hash that Python gives on request.
+    Some fields default to an instance of another dataclass, an "encoder", which must be hashable since Python 3.11.
+    While their module is imported, these classes are made hashable.
     """
     if sys.version_info < (3, 11):
         yield

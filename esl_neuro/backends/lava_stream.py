@@ -1,4 +1,4 @@
-"""How samples pass through a Lava network: dealt to copies of it, and one after the other within a copy."""
+"""Stream samples through a Lava network: distributed over copies, one after the other within a copy."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from esl_neuro.compiler.timing import Timing, timing
 
 @dataclass(frozen=True)
 class Stream:
-    """Samples in rounds: in each round every copy of the network gets one sample.
+    """Samples in rounds: in each round every copy of the network receives one sample.
 
     Attributes
     ----------
     samples, steps : int
-        Samples in all, and time steps of each.
+        Number of samples, and time steps of each.
     gap : int
         Steps without input after each sample, see :attr:`~esl_neuro.compiler.timing.Timing.flush`.
     copies : int
-        Samples that are computed at the same time.
+        Number of samples computed at the same time.
     """
 
     samples: int
@@ -39,23 +39,23 @@ class Stream:
 
     @property
     def period(self) -> int:
-        """Steps from the start of one round to that of the next."""
+        """Steps between the starts of two rounds."""
         return self.steps + self.gap
 
     @property
     def rounds(self) -> int:
-        """Rounds that all samples need."""
+        """Number of rounds."""
         return -(-self.samples // self.copies)
 
     @property
     def length(self) -> int:
-        """Time steps of all rounds."""
+        """Total number of time steps."""
         return self.rounds * self.period
 
     def deal(self, spikes: Payloads) -> Payloads:
         """Arrange samples, shape (samples, steps, lines), by time: shape (length, copies, lines).
 
-        Copies without a sample in the last round get silence.
+        Copies without a sample in the last round receive silence.
         """
         lines = spikes.shape[2]
         frames: Any = np.zeros((self.rounds, self.period, self.copies, lines), spikes.dtype)
@@ -73,12 +73,12 @@ class Stream:
 
 @dataclass
 class Recording:
-    """What a network leaves behind, in memory that its processes share with this one.
+    """Records of a network in memory shared with its processes.
 
     Attributes
     ----------
     clock : int64 array, shape (1,)
-        Time steps done.
+        Number of finished time steps.
     spikes, u, v : dict of str to integer array
         One row for each time step of the stream, by group.
     """
@@ -90,7 +90,7 @@ class Recording:
 
     @classmethod
     def of(cls, program: Program, stream: Stream, record_potentials: bool) -> Recording:
-        """Reserve what is asked for, and the potential of the output where it is the readout."""
+        """Allocate the requested records, and the output potential if it is the readout."""
         recording = cls()
         for group in program.groups:
             shape = (stream.length, stream.copies, group.neurons)
@@ -113,7 +113,7 @@ class Recording:
 
 
 Build = Callable[[Timing, Stream, Payloads, Recording], Any]
-"""Makes the processes for frames of input, shape (length, copies, lines); returns one of them."""
+"""Builds the processes for input frames, shape (length, copies, lines), and returns one of them."""
 
 
 def run_stream(
@@ -127,7 +127,7 @@ def run_stream(
     progress: Callable[[int, int], None] | None,
     timeout_s: float | None,
 ) -> Trace:
-    """Run samples through what ``build`` makes; :func:`~esl_neuro.backends.lava.run_lava` tells the rest.
+    """Run samples through the network from ``build``; see :func:`~esl_neuro.backends.lava.run_lava` for the rest.
 
     Parameters
     ----------
@@ -138,32 +138,34 @@ def run_stream(
     """
     validate(program, input_spikes)
     inputs = as_payloads(np.asarray(input_spikes), program)
-    plan = timing(program)
-    stream = Stream(len(inputs), program.steps, plan.flush, min(len(inputs), copies))
+    schedule = timing(program)
+    stream = Stream(len(inputs), program.steps, schedule.flush, min(len(inputs), copies))
     recording = Recording.of(program, stream, record_potentials)
     with lava_session():
-        source = build(plan, stream, stream.deal(inputs), recording)
-        run_network(source, steps_to_run(stream, plan), timeout_s, sample_counter(recording.clock, stream, progress))
+        source = build(schedule, stream, stream.deal(inputs), recording)
+        run_network(
+            source, steps_to_run(stream, schedule), timeout_s, sample_counter(recording.clock, stream, progress)
+        )
     if progress is not None:
         progress(stream.samples, stream.samples)
     return recording.trace(backend, program, inputs, stream)
 
 
 def as_payloads(spikes: NDArray[Any], program: Program) -> Payloads:
-    """Input spikes in the type of a trace."""
+    """Return input spikes in the data type of a trace."""
     payloads: Payloads = spikes.astype(np.int32, copy=False)
     return spikes.astype(np.uint8, copy=False) if program.input_bits == 1 else payloads
 
 
-def steps_to_run(stream: Stream, plan: Timing) -> int:
-    """Time steps until the slowest group has seen the whole stream."""
-    return stream.length + plan.depth
+def steps_to_run(stream: Stream, schedule: Timing) -> int:
+    """Return the time steps until the slowest group has processed the whole stream."""
+    return stream.length + schedule.depth
 
 
 def sample_counter(
     clock: NDArray[np.int64], stream: Stream, progress: Callable[[int, int], None] | None
 ) -> Callable[[], None] | None:
-    """Make the function that reports samples when a further round of them is done."""
+    """Return a function that reports finished samples after each round."""
     if progress is None:
         return None
     reported = 0
@@ -179,6 +181,6 @@ def sample_counter(
 
 
 def shared(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Zeros in anonymous memory that forked children share; it needs no room in /dev/shm and no clean-up."""
+    """Return zeros in anonymous memory shared with forked children; it needs no /dev/shm and no clean-up."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, size), dtype=dtype).reshape(shape)

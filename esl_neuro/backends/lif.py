@@ -1,4 +1,4 @@
-"""The neuron of Loihi in integers: the arithmetic of Lava 0.10.0 ``fixed_pt``, bit for bit.
+"""The integer neuron of Loihi: the arithmetic of Lava 0.10.0 ``fixed_pt``, bit for bit.
 
 This is the readable definition; :mod:`esl_neuro.backends.events` computes the same, faster. The equations are those of
 the process ``LIFReset`` of lava-nc 0.10.0 (``lava/proc/lif/models.py``). Equality with that simulator is tested;
@@ -18,7 +18,7 @@ from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 @dataclass(frozen=True)
 class GroupConstants:
-    """The constants of a group as the step needs them, int64, shape (neurons, 1).
+    """Constants of a group for :func:`lif_step`, int64, shape (neurons, 1).
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class GroupConstants:
 
     @classmethod
     def of(cls, group: Group) -> GroupConstants:
-        """Take the constants from a group; like Lava, store the bias mantissa in 16 bits."""
+        """Compute the constants of a group; like Lava, store the bias mantissa in 16 bits."""
         du, dv, vth, exponent = (
             np.asarray(values, dtype=np.int64)[:, None] for values in (group.du, group.dv, group.vth, group.bias_exp)
         )
@@ -63,7 +63,7 @@ def lif_step(
     u, v : int64 array, shape (neurons, samples)
         Synaptic current and membrane potential after the previous step.
     a : int64 array, shape (neurons, samples)
-        Sum of what all connections bring.
+        Sum over all connections.
     neurons : GroupConstants
         Constants of the group.
 
@@ -76,7 +76,7 @@ def lif_step(
     """
     u = _decay(u, neurons.keep_u)
     u += a << 6
-    if u.max(initial=0) > HALF_RANGE or u.min(initial=0) <= -HALF_RANGE:  # rare, so looked for before it is done
+    if u.max(initial=0) > HALF_RANGE or u.min(initial=0) <= -HALF_RANGE:  # rare, so test first
         u = np.where(u > HALF_RANGE, u - 2 * HALF_RANGE, np.where(u <= -HALF_RANGE, u + 2 * HALF_RANGE, u))
     v = _decay(v, neurons.keep_v)
     v += u
@@ -88,7 +88,7 @@ def lif_step(
 
 
 def _decay(x: IntArray, keep: IntArray) -> IntArray:
-    """``x * keep / 4096`` rounded toward zero: the shift rounds down, so negative products get 4095 first."""
+    """Return ``x * keep / 4096`` rounded toward zero: the shift rounds down, so 4095 is added to negative products."""
     product = x * keep
     lift = product >> 63
     lift &= 4095

@@ -1,11 +1,11 @@
 """Write a program as a ``.net`` file (HDF5) for the loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
 
-A ``.net`` file is a chain of layers: dense, perhaps fed with a delay, dense with a recurrent connection of one step,
-convolution. It knows neither an exponent for weights nor one for biases, and the loader shifts, clips and truncates
-what it reads. So whatever it would not bring into Lava as the program means it is refused, by name and all at once.
+A ``.net`` file is a chain of layers: dense, optionally with an input delay, dense with a recurrent connection of one
+step, convolution. It has no exponents for weights and biases, and the loader shifts, clips and truncates what it reads.
+So a program that would not reach Lava unchanged is rejected, with all findings at once.
 
-Thresholds that differ are written as an array: Lava's simulator computes them, but a core of a chip has one threshold
-for a population. Fold the thresholds into the weights before the graph is compiled to get one threshold for a layer.
+Different thresholds are written as an array: Lava's simulator supports them, but a core of a chip has one threshold per
+population. To get one threshold per layer, fold the thresholds into the weights before compilation.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.kernel import Kernel
 
-# The loader gives every bias this exponent.
+# Exponent that the loader uses for every bias.
 BIAS_EXP = 6
 LARGEST_BIAS_MANT = 4095
 LARGEST_WEIGHT = 254
-# A matrix is written with its zeros, and the loader makes 64-bit integers of them.
+# A matrix is written with its zeros, and the loader converts them to 64-bit integers.
 DENSE_ENTRIES = 2**27
-# The loader cuts longer delays. With one, however short, Lava's DelayDense makes a matrix for every possible delay.
+# The loader truncates longer delays. With any delay, Lava's DelayDense makes a matrix for every possible delay.
 LONGEST_DELAY = 62
 
 Shape = tuple[int, ...]
@@ -42,18 +42,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer as it is written.
+    """A layer of the file.
 
     Attributes
     ----------
     group : Group
-        Its neurons.
+        Neurons of the layer.
     weights : csr_matrix or Kernel
-        From the layer before, multiplied by ``2**weight_exp``.
+        Weights from the previous layer, multiplied by ``2**weight_exp``.
     delay : int
-        Steps by which spikes from the layer before are late.
+        Delay of the spikes from the previous layer, in steps.
     recurrent : csr_matrix or None
-        From itself, arriving one step later.
+        Recurrent weights, with a delay of one step.
     shape : tuple of int
         (neurons,), or (channels, rows, columns) of a convolution.
     """
@@ -66,34 +66,34 @@ class _Layer:
 
     @property
     def parts(self) -> list[sp.csr_matrix | Kernel]:
-        """Its weights, and those from itself where it has some."""
+        """Weights, and recurrent weights if there are any."""
         return [self.weights] if self.recurrent is None else [self.weights, self.recurrent]
 
     @property
     def entries(self) -> int:
-        """Weights with the zeros, one by one."""
+        """Number of weights, including zeros."""
         return sum(math.prod(part.shape) for part in self.parts)
 
 
 def write_netx(program: Program, path: Path) -> None:
-    """Write a program as a ``.net`` file, in place of an earlier one even while a loader has that open.
+    """Write a program as a ``.net`` file; an existing file is replaced, even while a loader has it open.
 
     Parameters
     ----------
     program : Program
-        A chain of layers, some of them with a recurrent connection of delay 1, others fed with a delay.
+        A chain of layers, with or without recurrent connections of delay 1 or input delays.
     path : Path
         File to write.
 
     Raises
     ------
     BadInput
-        If the program cannot run at all, or the loader would not read back what it means; with all findings.
+        If the program is invalid, or the loader would change it; the message lists all findings.
     """
     validate(program)
     findings = netx_findings(program)
     if findings:
-        raise BadInput("the network has no .net file: " + "; ".join(map(str, findings)))
+        raise BadInput("the program cannot be written as a .net file: " + "; ".join(map(str, findings)))
     import h5py
 
     layers = _layers(program)
@@ -116,20 +116,20 @@ def write_netx(program: Program, path: Path) -> None:
 
 
 def netx_findings(program: Program) -> list[Finding]:
-    """Return what keeps a program from being a ``.net`` file; empty if nothing does."""
+    """Return everything that prevents a program from being written as a ``.net`` file."""
     findings = [*_structure_findings(program)]
     if findings:
         return findings
     layers = _layers(program)
-    last = _last_that_is_heard_late(layers)
+    last = _last_layer_with_late_targets(layers)
     for index, layer in enumerate(layers):
         findings += _weight_findings(program, layer)
-        findings += _bias_findings(layer, heard_late=index <= last)
+        findings += _bias_findings(layer, late_targets=index <= last)
     return findings
 
 
-def _last_that_is_heard_late(layers: list[_Layer]) -> int:
-    """Index of the last layer whose spikes arrive, by a loop or a delay, later than in the next step; -1 if none do."""
+def _last_layer_with_late_targets(layers: list[_Layer]) -> int:
+    """Return the index of the last layer whose spikes arrive later than in the next step, -1 if there is none."""
     loops = [index for index, layer in enumerate(layers) if layer.recurrent is not None]
     return max([-1, *loops, *(index - 1 for index, layer in enumerate(layers) if layer.delay)])
 
@@ -140,24 +140,24 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
         yield Finding(
             "graded-input",
             INPUT,
-            f"payloads of {program.input_bits} bits have no place in the file; encode as 0/1 spikes, or {other}",
+            f"the file does not support payloads of {program.input_bits} bits; encode as 0/1 spikes, or {other}",
         )
     if program.readout != "spikes":
         yield Finding(
             "potential-readout",
             program.output.name,
-            f"the readout is the {program.readout}, the file ends in spikes; let it fire, or {other}",
+            f"the readout is '{program.readout}', the file supports 'spikes' only; use a spiking output, or {other}",
         )
     before = INPUT
     for group in program.groups:
         forward = [each for each in program.incoming(group.name) if each.source != group.name]
         loops = [each for each in program.incoming(group.name) if each.source == group.name]
         if [each.source for each in forward] != [before]:
-            sources = ", ".join(f"'{each.source}'" for each in forward) or "nothing but itself"
+            sources = ", ".join(f"'{each.source}'" for each in forward) or "only itself"
             yield Finding(
                 "several-sources",
                 group.name,
-                f"is fed by {sources}; a layer of the file is fed by '{before}' alone; {other}",
+                f"is fed by {sources}; in the file it can be fed by '{before}' only; {other}",
             )
         for each in forward:
             if each.delay > LONGEST_DELAY or (each.delay and loops):
@@ -165,20 +165,22 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
                 yield Finding(
                     "delay",
                     group.name,
-                    f"spikes from '{each.source}' have a delay of {each.delay}, the file holds {limit}; {other}",
+                    f"spikes from '{each.source}' have a delay of {each.delay}, the file supports {limit}; {other}",
                 )
         if len(loops) > 1 or any(each.delay != 1 for each in loops):
             delays = ", ".join(str(each.delay) for each in loops)
             yield Finding(
-                "loop", group.name, f"loops of delay {delays}; the file has one loop a layer, of delay 1; {other}"
+                "loop",
+                group.name,
+                f"loops of delay {delays}; the file supports one loop per layer, of delay 1; {other}",
             )
         before = group.name
-    # What a loop gives back to an earlier group is a second source of that group, and is named there.
+    # A connection back to an earlier group is a second source of that group, and is reported there.
 
 
 def _layers(program: Program) -> list[_Layer]:
     layers: list[_Layer] = []
-    image: Shape | None = None  # of the layer before, None: whatever the kernel says
+    image: Shape | None = None  # of the previous layer; None: given by the kernel
     for group in program.groups:
         parts = {each.source == group.name: each for each in program.incoming(group.name)}
         forward, loop = parts[False], parts.get(True)
@@ -207,7 +209,7 @@ def _scaled_kernel(kernel: Kernel, weight_exp: int) -> Kernel:
 
 
 def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
-    """Find weights that the file or its loader cannot take."""
+    """Find weights that the file or its loader does not support."""
     stored = [part.weights.ravel() if isinstance(part, Kernel) else part.data for part in layer.parts]
     values = np.concatenate(stored)
     fractional = [*_fractional_weights(program, layer, values)]
@@ -223,7 +225,7 @@ def _weight_findings(program: Program, layer: _Layer) -> Iterator[Finding]:
             yield Finding(
                 "no-weights-left",
                 layer.group.name,
-                "no synapse is left, and the loader fails on a matrix of zeros; keep one, or use lava-script",
+                "has no synapse left, and the loader fails on a matrix of zeros; keep one synapse, or use lava-script",
             )
 
 
@@ -241,29 +243,29 @@ def _fractional_weights(program: Program, layer: _Layer, values: NDArray[Any]) -
 
 def _odd_kernel(layer: _Layer, values: NDArray[Any]) -> Iterator[Finding]:
     if (values % 2 != 0).any():
-        message = "odd weights in a kernel, which no core holds; quantise the layer to weight_exp 0"
+        message = "has odd weights in a kernel, which no core supports; quantise the layer to weight_exp 0"
         yield Finding("odd-weights", layer.group.name, message)
 
 
 def _matrix_size(layer: _Layer) -> Iterator[Finding]:
-    """Matrices that are too large with their zeros, which the file stores."""
+    """Find matrices that are too large with their zeros, which the file stores."""
     entries = layer.entries
     limit = DENSE_ENTRIES // (LONGEST_DELAY + 1) if layer.delay else DENSE_ENTRIES
     if entries > limit:
         late = f" and a delay of {layer.delay}" if layer.delay else ""
-        message = f"{entries:,} weights with the zeros{late}, more than {limit:,}; keep it a kernel, or use lava-script"
+        message = f"has {entries:,} weights with zeros{late}, more than {limit:,}; keep it a kernel, or use lava-script"
         yield Finding("too-large", layer.group.name, message)
 
 
 def _loaded_weights(layer: _Layer, stored: list[NDArray[Any]]) -> Iterator[Finding]:
-    """Weights that the loader would shift to where Lava changes them."""
+    """Find weights that the loader would shift to values that Lava changes."""
     name, values = layer.group.name, np.concatenate(stored)
     scale_bits = _loader_shift(values, has_zeros=bool(np.count_nonzero(values) < layer.entries))
     if scale_bits == 0 and (values % 2 != 0).any():
         yield Finding(
             "odd-weights",
             name,
-            "odd weights beside some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0",
+            "odd weights with some beyond 127 need 9 bits, which no core has; quantise the layer to weight_exp 0",
         )
     for part, kind in zip(stored, ("weights", "recurrent weights"), strict=False):
         smallest = part.min(initial=0)
@@ -271,13 +273,13 @@ def _loaded_weights(layer: _Layer, stored: list[NDArray[Any]]) -> Iterator[Findi
             yield Finding(
                 "shifted-weights",
                 name,
-                f"{kind} are all negative and the smallest is {smallest:g}: the loader shifts it to -256, Lava makes "
-                "-255 of that; change the smallest by 2, or use lava-script",
+                f"{kind} are all negative and the smallest is {smallest:g}: the loader shifts it to -256, which Lava "
+                "clips to -255; change the smallest by 2, or use lava-script",
             )
 
 
 def _loader_shift(values: NDArray[Any], has_zeros: bool) -> int:
-    """Bits by which the loader shifts weights to the left (``lava.lib.dl.netx.utils.optimize_weight_bits``)."""
+    """Return how far the loader shifts weights left (``lava.lib.dl.netx.utils.optimize_weight_bits``), in bits."""
     if has_zeros:
         values = np.append(values, 0)
     smallest, largest = values.min(), values.max()
@@ -289,22 +291,22 @@ def _loader_shift(values: NDArray[Any], has_zeros: bool) -> int:
     return math.floor(math.log2(min(scales))) + 1
 
 
-def _bias_findings(layer: _Layer, heard_late: bool) -> Iterator[Finding]:
+def _bias_findings(layer: _Layer, late_targets: bool) -> Iterator[Finding]:
     bias = _bias(layer.group)
     wrong = bias[(bias % 2**BIAS_EXP != 0) | (np.abs(bias) > LARGEST_BIAS_MANT << BIAS_EXP)]
     if wrong.size:
         yield Finding(
             "bias-format",
             layer.group.name,
-            f"a bias is {wrong[0]}, the file holds multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
+            f"a bias is {wrong[0]}, the file supports multiples of {2**BIAS_EXP} up to {LARGEST_BIAS_MANT << BIAS_EXP} "
             f"({wrong.size} of {bias.size} biases); quantise biases to an exponent of {BIAS_EXP}, or use lava-script",
         )
-    if heard_late and (bias > 0).any():
+    if late_targets and (bias > 0).any():
         yield Finding(
             "bias-before-input",
             layer.group.name,
-            "a positive bias in or before a recurrent layer, or before a delay, can make it spike before the input "
-            "arrives, which loop or delay brings into the sample; remove the bias, or use lava-script",
+            "a positive bias in or before a recurrent layer, or before a delay, can cause spikes before the input "
+            "arrives, which the loop or delay carries into the sample; remove the bias, or use lava-script",
         )
 
 
@@ -350,18 +352,18 @@ def _write_layer(entry: Any, layer: _Layer) -> None:
 
 
 def _write_weights(entry: Any, key: str, weights: NDArray[Any]) -> None:
-    # As floats, as lava-dl writes them: every integer up to 2**24 is exact.
+    # As floats, like lava-dl: every integer up to 2**24 is exact.
     entry.create_dataset(key, data=weights.astype(np.float32), compression="gzip")
 
 
 def _one_if_equal(values: IntArray, shape: Shape) -> NDArray[np.int64] | np.int64:
-    """One integer if all neurons have it: a float, or an array of one, would stop Lava without a word."""
+    """Return one integer if all neurons share it: a float, or an array of one, would stop Lava without an error."""
     values = np.asarray(values, dtype=np.int64)
     return np.int64(values[0]) if (values == values[0]).all() else _in_lavas_order(values, shape)
 
 
 def _in_lavas_order(values: IntArray, shape: Shape) -> IntArray:
-    """Per-neuron values as Lava lays out neurons: images by column, row, channel."""
+    """Return per-neuron values in Lava's order of neurons: images by column, row, channel."""
     return np.ascontiguousarray(values.reshape(shape).transpose())
 
 

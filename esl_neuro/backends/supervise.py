@@ -1,8 +1,8 @@
-"""Run a Lava network so that it ends: with its result, or with an error that says why, never hanging.
+"""Run a Lava network so that it always ends, with a result or with an error that names the cause.
 
-Lava runs every process of a network in a child process of the operating system. When one of them fails, the others
-wait for it for ever, and Lava with them. Here the children are watched, and ended in every case.
-The names with an underscore are Lava's own; lava-nc 0.10.0 is its last release, so they stay.
+Lava runs every process of a network in a child process of the operating system. If one of them fails, the others and
+Lava wait for it for ever. This module watches the children and always ends them. Names with an underscore are private
+to Lava; lava-nc 0.10.0 is its last release, so they do not change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from esl_neuro.errors import EslNeuroError
 
 POLL_S = 0.002
-# Messages that a channel between two processes can hold: Lava's 64 cost much shared memory and are no faster.
+# Capacity of a channel between two processes, in messages: Lava's 64 need much shared memory and are no faster.
 CHANNEL_MESSAGES = 4
 
 
@@ -31,9 +31,9 @@ class LavaError(EslNeuroError):
 def run_network(
     process: Any, steps: int, timeout_s: float | None = None, on_poll: Callable[[], None] | None = None
 ) -> None:
-    """Build the Lava network that a process belongs to, run it in fixed point, and end all its child processes.
+    """Build the Lava network of a process, run it in fixed point, and end all its child processes.
 
-    Nothing can be read from the network's Vars afterwards: results leave through shared memory.
+    The network's Vars cannot be read afterwards; results are returned through shared memory.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ def run_network(
     timeout_s : float, optional
         Seconds after which the run is given up.
     on_poll : callable, optional
-        Called again and again while the network runs.
+        Called repeatedly while the network runs.
 
     Raises
     ------
     LavaError
-        If the network cannot be built, a process fails or is killed, or the time is over.
+        If the network cannot be built, a process fails or is killed, or the timeout is reached.
     """
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
@@ -57,7 +57,7 @@ def run_network(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     runtime = None
     try:
-        # The children inherit the block, so Ctrl-C is the parent's business alone.
+        # The children inherit the block, so only the parent handles Ctrl-C.
         with _interrupt_held_back():
             runtime = _compile(process)
             _start_children(runtime)
@@ -67,7 +67,7 @@ def run_network(
             _raise_failure(runtime)
             if deadline is not None and time.monotonic() > deadline:
                 raise LavaError(
-                    f"Lava has not finished {steps} steps within {timeout_s} s; allow more, or run fewer samples"
+                    f"Lava did not finish {steps} steps in {timeout_s} s; use a longer timeout, or run fewer samples"
                 )
             if on_poll is not None:
                 on_poll()
@@ -94,7 +94,7 @@ def _compile(process: Any) -> Any:
 
 @contextmanager
 def _models_found_once() -> Iterator[None]:
-    """Look for the models of each class of processes once: Lava executes a folder of files for every single process."""
+    """Search the models of each process class once: Lava executes a folder of files for every single process."""
     from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
 
     search = ProcGroupDiGraphs._find_proc_models
@@ -113,7 +113,7 @@ def _models_found_once() -> Iterator[None]:
 
 
 def _start_children(runtime: Any) -> None:
-    """Do what ``Runtime.initialize`` does, except for its wait for all children, which a dead child makes endless."""
+    """Do what ``Runtime.initialize`` does, but without waiting for all children, which never ends if one died."""
     runtime._executable.assign_runtime_to_all_processes(runtime)
     try:
         runtime._build_watchdog_manager()
@@ -129,10 +129,10 @@ def _start_children(runtime: Any) -> None:
 
 
 def _raise_failure(runtime: Any) -> None:
-    """Raise if a child has failed; an error that a child has reported goes before one that it could not."""
+    """Raise if a child has failed; reported errors have priority over exit codes."""
     names = [f"process '{process.name}'" for process in runtime._executable.proc_builders] + ["the runtime service"]
     actors = list(zip(names, runtime._messaging_infrastructure.actors, strict=False))
-    # Exit codes first: a child reports before it ends, so what ended without a report will not report any more.
+    # Read exit codes first: a child reports before it ends, so a child that ended without a report will not report.
     exit_codes = [actor.exitcode for _, actor in actors]
     for name, actor in actors:
         report = _report(actor)
@@ -146,14 +146,14 @@ def _raise_failure(runtime: Any) -> None:
         if code:
             raise LavaError(f"Lava: {name} ended with exit code {code}")
     if all(code is not None for code in exit_codes):
-        raise LavaError("Lava: every process ended before the run was over")
+        raise LavaError("Lava: all processes ended before the run was finished")
 
 
 def _report(actor: Any) -> str | None:
-    """Return the traceback that a child has sent, if any."""
+    """Return the traceback sent by a child, if any."""
     try:
         return None if actor.exception is None else str(actor.exception[1])
-    except Exception as error:  # an exception of any class may fail to come through the pipe, in any way
+    except Exception as error:  # unpickling the exception of a child may raise anything
         return f"its error cannot be read: {error!r}"
 
 
@@ -172,14 +172,14 @@ def _end(runtime: Any) -> None:
     for port in runtime._open_ports:
         port.join()
     runtime._open_ports.clear()
-    with suppress(AttributeError):  # where the manager of the shared memory has not even started
+    with suppress(AttributeError):  # if the shared-memory manager has not started
         infrastructure.smm.shutdown()
     runtime._is_started = runtime._is_running = False
 
 
 @contextmanager
 def _interrupt_held_back() -> Iterator[None]:
-    # Starting the resource tracker ends with both signals unblocked, so it must not happen inside.
+    # Starting the resource tracker unblocks both signals, so it must not happen inside.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

@@ -1,7 +1,7 @@
-"""What arrives of many samples through one connection, compiled: sums of weights, from the sources that send something.
+"""Compiled sums of the weights of one connection for many samples, over the sources that spike.
 
-The batched processes of Lava add up with it, and counting finds the neurons that are reached. It is compiled before
-Lava forks its child processes, so that it is there in each of them.
+The batched processes of Lava use it, and counting uses it to find the neurons reached. It is compiled before Lava forks
+its child processes, so each of them has the compiled code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Batch = NDArray[np.int32]
 
 
 class Synapses(Protocol):
-    """What adds up the weights of one connection.
+    """Sums the weights of one connection.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Synapses(Protocol):
     def shape(self) -> tuple[int, int]: ...  # noqa: D102
 
     def add_up(self, spikes: Batch, sums: Batch) -> None:
-        """Overwrite ``sums``, shape (batch, targets), by the weights of what arrives, shape (batch, sources)."""
+        """Write the sums of the weights of ``spikes``, shape (batch, sources), to ``sums``, shape (batch, targets)."""
 
 
 def synapses_of(connection: Connection) -> Synapses:
-    """Lay the weights of a connection out by source."""
+    """Store the weights of a connection by source."""
     if isinstance(connection.weights, Kernel):
         return KernelSynapses(connection.weights)
     columns = connection.weights.tocsc()
@@ -46,7 +46,7 @@ def synapses_of(connection: Connection) -> Synapses:
 
 @dataclass(frozen=True)
 class MatrixSynapses:
-    """Synapses one by one, those of a source together."""
+    """Single synapses, sorted by source."""
 
     shape: tuple[int, int]
     starts: IntArray
@@ -59,7 +59,7 @@ class MatrixSynapses:
 
 
 class KernelSynapses:
-    """Synapses of a convolution, kept as its kernel, laid out (group, channel, row, column, target channel)."""
+    """Synapses of a convolution, stored as its kernel in the order (group, channel, row, column, target channel)."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.shape = kernel.shape
@@ -68,7 +68,7 @@ class KernelSynapses:
         self._weights = np.ascontiguousarray(grouped.transpose(0, 2, 3, 4, 1))
         self._input_shape, self._output_shape = kernel.input_shape, kernel.output_shape
         self._geometry = np.array([kernel.stride, kernel.padding, kernel.dilation], np.int64)
-        # One sample, the channels of a position together, as the weights are.
+        # One sample with the channels last, like the weights.
         self._scratch = np.zeros((*self._output_shape[1:], out), np.int32)
 
     def add_up(self, spikes: Batch, sums: Batch) -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and how two runs are compared."""
+"""The trace of a run, and the comparison of two traces."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Potentials = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ConnectionCounts:
-    """What happened at the synapses between two groups, exactly.
+    """Exact counts of the events at the synapses between two groups.
 
     Attributes
     ----------
     source, target : str
         Names of the groups, as in the program.
     spikes_in : int64 array, shape (samples, steps)
-        Spikes (or payloads other than 0) that arrive, before fan-out, in the step in which they arrive.
+        Arriving spikes (or non-zero payloads), before fan-out, in the step in which they arrive.
     sop_effective : int64 array, shape (samples, steps)
-        Spikes x non-zero weights that they meet.
+        Spikes x non-zero weights of their source.
     neuron_updates_touched, neuron_updates_idle : int64 array, shape (samples, steps)
-        Neurons of the target, split by whether one of these spikes met a synapse of the neuron.
+        Neurons of the target that at least one of these spikes reaches, and the others.
     """
 
     source: str
@@ -64,17 +64,17 @@ class Trace:
     backend : str
         ``"integer"``, ``"lava"``, ``"lava-batched"`` or ``"netx"``.
     input_spikes : uint8 or int32 array, shape (samples, steps, input lines)
-        What was fed in: 0 or 1, or the payloads of graded spikes.
+        Input: 0 or 1, or the payloads of graded spikes.
     spikes : dict of str to uint8 array, shape (samples, steps, neurons)
         Spikes of each group, in order from input to output. Step ``t`` of every layer belongs to input step ``t``.
     u, v : dict of str to int64 array, shape (samples, steps, neurons)
-        Synaptic current and membrane potential after each step (after the reset), where they were asked for.
+        Synaptic current and membrane potential after each step (after the reset), if recorded.
     potential : int64 array, shape (samples, output neurons), optional
         Membrane potential of the output after the last step, for programs whose readout is the potential.
     readout : str
-        What tells the class, see :class:`~esl_neuro.compiler.program.Program`.
+        What determines the class, see :class:`~esl_neuro.compiler.program.Program`.
     counts : RunCounts, optional
-        What was counted on the way.
+        Counts of the run.
     """
 
     backend: str
@@ -102,21 +102,21 @@ class Trace:
         return next(reversed(self.spikes.values()))
 
     def predictions(self) -> NDArray[np.int64]:
-        """Class of each sample, the lowest among equals.
+        """Class of each sample; ties go to the lowest index.
 
-        The output neuron with the highest potential after the last step, the one that fires first, or the one with the
-        most spikes: what the program reads. A spike resets the potential in its step, so no chip can tell who among
-        those that fire first is furthest above its threshold.
+        The class is the output neuron with the highest potential after the last step, with the first spike, or with the
+        most spikes, depending on the readout of the program. A spike resets the potential in its step, so a chip cannot
+        rank neurons that fire first in the same step by their potential.
         """
         return np.asarray(self._scores().argmax(axis=1), dtype=np.int64)
 
     def ties(self) -> NDArray[np.bool_]:
-        """Tell in which samples several outputs are equal and the lowest one is the class."""
+        """Return the samples in which several outputs tie and the lowest index is the class."""
         scores = self._scores()
         return np.asarray((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1)
 
     def _scores(self) -> NDArray[np.int64]:
-        """Return what is highest for the class of a sample, shape (samples, output neurons)."""
+        """Return the score of each output neuron, shape (samples, output neurons); the highest is the class."""
         if self.potential is not None:
             return self.potential
         if self.readout == "first_spike":
@@ -127,7 +127,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first place where two traces part."""
+    """The first difference of two traces."""
 
     layer: str
     sample: int
@@ -137,7 +137,7 @@ class Difference:
     second: int
 
     def describe(self, first_name: str, second_name: str) -> str:
-        """One sentence for a person."""
+        """Describe the difference in one sentence."""
         return (
             f"layer '{self.layer}', neuron {self.neuron}, step {self.step} of sample {self.sample}: "
             f"{first_name} has {self.first}, {second_name} has {self.second}"
@@ -150,13 +150,13 @@ def first_difference(first: Trace, second: Trace) -> Difference | None:
     Returns
     -------
     Difference or None
-        The earliest difference: of the first sample that differs the earliest step, there the layer nearest the
-        input, there the lowest neuron. None if all spikes are equal.
+        The first sample that differs, its earliest step, the layer closest to the input, and the lowest neuron. None if
+        all spikes are equal.
 
     Raises
     ------
     ValueError
-        If the traces have other layers or shapes, so that there is nothing to compare.
+        If the traces have different layers or shapes.
     """
     shapes = [{name: spikes.shape for name, spikes in trace.spikes.items()} for trace in (first, second)]
     if shapes[0] != shapes[1]:

@@ -1,7 +1,7 @@
-"""Check that a program and its input are what all backends compute alike, before any of them starts.
+"""Validate a program and its input before a run, so that all backends compute the same integers.
 
-Lava checks no range: a weight that is too large is clipped, a mantissa wraps at 16 bits, a float threshold stops the
-simulator without a word. What passes here has none of these cases, and no sum can leave Lava's 32-bit integers.
+Lava checks no ranges: it clips weights that are too large, wraps mantissas at 16 bits, and stops without an error on a
+float threshold. A validated program has none of these cases, and no sum can exceed Lava's 32-bit integers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from esl_neuro.hardware.arithmetic import (
 )
 from esl_neuro.nirgraph.kernel import Kernel
 
-# What the simulators compute with: Lava 0.10.0 `fixed_pt`. The registers of a chip may be narrower.
+# Ranges of the simulators: Lava 0.10.0 `fixed_pt`. The registers of a chip may be narrower.
 SIMULATED = Arithmetic(
     weight_min=-254,
     weight_max=254,
@@ -41,9 +41,9 @@ SIMULATED = Arithmetic(
     potential_bits=POTENTIAL_BITS,
     source="Lava 0.10.0",
 )
-DELAY_RANGE = (0, 63)  # what Lava's DelayDense holds
-INPUT_BITS_RANGE = (1, 24)  # what the ports of Lava's processes carry
-# Lava keeps u, v and their intermediate sums in int32. Of its range, 2**25 is set aside for v and the bias.
+DELAY_RANGE = (0, 63)  # of Lava's DelayDense
+INPUT_BITS_RANGE = (1, 24)  # of the ports of Lava's processes
+# Lava stores u, v and their intermediate sums in int32. Of its range, 2**25 is reserved for v and the bias.
 LARGEST_CURRENT = 2**31 - 2**25
 LARGEST_SUM = 2**31 - 1
 
@@ -51,19 +51,19 @@ LARGEST_SUM = 2**31 - 1
 def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None:
     """Check every number of a program and, if given, of its input.
 
-    Each must be one that the registers of its chip hold, and that the simulators compute with.
+    Each number must fit the registers of the chip and the ranges of the simulators.
 
     Parameters
     ----------
     program : Program
-        The program that shall run.
+        The program to run.
     input_spikes : array, shape (samples, steps, input lines), optional
         Integers or booleans from 0 to ``2**input_bits - 1``.
 
     Raises
     ------
     BadInput
-        With every finding in one message: the place, the quantity, the value, the allowed range.
+        If anything is invalid. The message lists all findings with place, quantity, value and allowed range.
     """
     structure = [*_program_findings(program), *_order_findings(program)]
     registers = Registers.of(program)
@@ -78,19 +78,19 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
     if input_spikes is not None:
         findings += _input_findings(program, input_spikes)
     if findings:
-        raise BadInput("the program cannot run:\n" + "\n".join(f"- {finding}" for finding in findings))
+        raise BadInput("the program is invalid:\n" + "\n".join(f"- {finding}" for finding in findings))
 
 
 @dataclass(frozen=True)
 class Registers:
-    """What a quantity of a program may be.
+    """Allowed values of the quantities of a program.
 
     Attributes
     ----------
     target : str
         The chip.
     chip, simulated : dict of str to (int, int, int)
-        Smallest value, largest value and distance of two values that the chip's registers hold, and the simulators.
+        Smallest value, largest value and step of each quantity, in the chip's registers and in the simulators.
     """
 
     target: str
@@ -99,11 +99,11 @@ class Registers:
 
     @classmethod
     def of(cls, program: Program) -> Registers:
-        """Take the registers that a program was compiled for."""
+        """Return the registers that a program was compiled for."""
         return cls(program.target, program.formats.ranges, SIMULATED.ranges)
 
     def outside(self, quantity: str, values: NDArray[Any], where: str) -> Iterator[str]:
-        """Find values that the chip does not hold; else those that the simulators do not compute with."""
+        """Find values that do not fit the chip, otherwise those outside the ranges of the simulators."""
         held = _wrong(values, self.chip[quantity])
         if held.any():
             yield from _outside(where, values, held, f"{_allowed(self.chip[quantity])} (registers of '{self.target}')")
@@ -125,7 +125,7 @@ def _allowed(allowed: tuple[int, int, int]) -> str:
 
 
 def largest_sum(weights: Weights) -> NDArray[np.int64]:
-    """Return a bound, per target neuron, on every partial sum of its weights: the sum of their magnitudes."""
+    """Return a bound on every partial sum of the weights of each target neuron: the sum of their magnitudes."""
     if isinstance(weights, Kernel):
         _, rows, columns = weights.output_shape
         per_channel = np.abs(weights.weights.astype(np.int64)).sum(axis=(1, 2, 3))
@@ -136,8 +136,8 @@ def largest_sum(weights: Weights) -> NDArray[np.int64]:
 def _program_findings(program: Program) -> Iterator[str]:
     if not program.groups or not program.connections:
         raise BadInput(
-            f"the program has {len(program.groups)} groups and {len(program.connections)} connections; "
-            "it needs at least one of each"
+            f"number of groups: {len(program.groups)}, of connections: {len(program.connections)}; "
+            "a program needs at least one of each"
         )
     for quantity, value in (("steps", program.steps), ("input_size", program.input_size)):
         if value < 1:
@@ -148,25 +148,25 @@ def _program_findings(program: Program) -> Iterator[str]:
     bits = program.formats.potential_bits
     if bits != POTENTIAL_BITS:
         yield (
-            f"target '{program.target}' has currents and potentials of {bits} bits; the simulators compute with "
-            f"{POTENTIAL_BITS}, so that they would wrap and saturate elsewhere"
+            f"target '{program.target}' has currents and potentials of {bits} bits; the simulators use "
+            f"{POTENTIAL_BITS} bits and would wrap and saturate at other values"
         )
     if program.readout not in READOUTS:
         yield f"readout is '{program.readout}'; {did_you_mean(program.readout, READOUTS)}"
     names = [group.name for group in program.groups]
     if len(set(names)) < len(names) or INPUT in names:
-        yield f"groups are named {', '.join(names)}; each needs its own name, other than '{INPUT}'"
+        yield f"groups are named {', '.join(names)}; names must be unique and not '{INPUT}'"
 
 
 def _order_findings(program: Program) -> Iterator[str]:
-    """Check that everything a group needs in a step is there when its turn comes."""
+    """Check that the inputs of a group in a step are computed before the group."""
     place = {INPUT: -1, **{group.name: index for index, group in enumerate(program.groups)}}
     known = []
     for connection in program.connections:
         where = _place(connection)
         for end in (connection.source, connection.target):
             if end not in place or (end == INPUT and end == connection.target):
-                yield f"{where}: there is no group '{end}'; {did_you_mean(end, place)}"
+                yield f"{where}: group '{end}' does not exist; {did_you_mean(end, place)}"
         if connection.source in place and connection.target in place:
             known.append(place[connection.target])
             if connection.delay == 0 and place[connection.source] >= place[connection.target]:
@@ -178,7 +178,7 @@ def _order_findings(program: Program) -> Iterator[str]:
         yield "connections must be in the order of the groups that they feed"
     for group in program.groups:
         if not program.incoming(group.name):
-            yield f"layer '{group.name}': nothing feeds it; give it a connection"
+            yield f"layer '{group.name}': has no incoming connection; add one"
 
 
 def _timing_findings(program: Program) -> Iterator[str]:
@@ -190,12 +190,12 @@ def _timing_findings(program: Program) -> Iterator[str]:
 
 def _group_findings(group: Group, registers: Registers) -> Iterator[str]:
     if group.neurons == 0:
-        yield f"layer '{group.name}': it has no neurons"
+        yield f"layer '{group.name}': has 0 neurons; at least 1 is needed"
     for quantity in ("du", "dv", "vth", "bias_mant", "bias_exp"):
         values = np.asarray(getattr(group, quantity))
         where = f"layer '{group.name}': {quantity}"
         if values.shape != (group.neurons,):
-            yield f"{where} has shape {values.shape}; one value for each of {group.neurons} neurons is needed"
+            yield f"{where} has shape {values.shape}; expected ({group.neurons},), one value per neuron"
         elif values.dtype.kind not in "iu":
             yield f"{where} has type {values.dtype}; only integers are allowed"
         else:
@@ -212,9 +212,9 @@ def _connection_findings(connection: Connection, shape: tuple[int, int], registe
     low, high = DELAY_RANGE
     if not low <= connection.delay <= high:
         yield f"{where}: delay is {connection.delay}; allowed: from {low} to {high}"
-    # Lava takes the matrix class, not scipy's newer csr_array.
+    # Lava accepts the matrix class, not scipy's newer csr_array.
     if not isinstance(weights, (sp.csr_matrix, Kernel)):
-        yield f"{where}: weights are a {type(weights).__name__}; a scipy.sparse.csr_matrix or a Kernel is needed"
+        yield f"{where}: weights are a {type(weights).__name__}; expected a scipy.sparse.csr_matrix or a Kernel"
         return
     values = weights.weights if isinstance(weights, Kernel) else weights.data
     if isinstance(weights, Kernel):
@@ -223,26 +223,26 @@ def _connection_findings(connection: Connection, shape: tuple[int, int], registe
             yield from problems
             return
     if weights.shape != shape:
-        yield f"{where}: weights have shape {weights.shape}; (targets, sources) must be {shape}"
+        yield f"{where}: weights have shape {weights.shape}; expected {shape} (targets, sources)"
     if values.dtype.kind not in "iu":
         yield f"{where}: weights have type {values.dtype}; only integers are allowed"
         return
     yield from registers.outside("weights", values, f"{where}: weights")
     if isinstance(weights, sp.csr_matrix) and not weights.has_canonical_format and _has_duplicates(weights):
-        yield f"{where}: weights store a synapse twice; call sum_duplicates() on them"
+        yield f"{where}: weights contain a duplicate synapse; call sum_duplicates() on them"
 
 
 def _kernel_findings(kernel: Kernel, where: str) -> Iterator[str]:
     if kernel.weights.ndim != 4 or 0 in kernel.weights.shape:
         yield (
             f"{where}: kernel weights have shape {kernel.weights.shape}; "
-            "(out channels, in channels / groups, height, width) is needed"
+            "expected (out channels, in channels / groups, height, width)"
         )
         return
     for quantity, smallest in (("stride", 1), ("padding", 0), ("dilation", 1)):
         value = getattr(kernel, quantity)
         if len(value) != 2 or min(value) < smallest:
-            yield f"{where}: {quantity} is {value}; (rows, columns), each at least {smallest}, is needed"
+            yield f"{where}: {quantity} is {value}; expected (rows, columns), each at least {smallest}"
             return
     out, per_group = kernel.weights.shape[:2]
     channels = kernel.input_shape[0]
@@ -262,7 +262,7 @@ def _has_duplicates(weights: sp.csr_matrix) -> bool:
 
 
 def _current_findings(program: Program, group: Group, incoming: list[Connection]) -> Iterator[str]:
-    """Refuse weights whose sums or synaptic current could leave int32, where Lava would wrap a second time.
+    """Find weights whose sums or synaptic current could exceed int32, where Lava would wrap a second time.
 
     No partial sum of a connection exceeds the magnitudes of its weights times the largest payload, and this must hold
     before the shift. Together, a step adds at most ``drive`` to ``u``, and from beyond ``2**23`` the wrap takes
@@ -275,8 +275,9 @@ def _current_findings(program: Program, group: Group, incoming: list[Connection]
         sums = largest_sum(connection.weights).astype(np.float64) * payload
         if sums.max() > LARGEST_SUM:
             yield (
-                f"{_place(connection)}: the weighted sum of neuron {int(np.argmax(sums))} can reach {sums.max():.3g}; "
-                f"Lava's 32-bit sums hold {LARGEST_SUM:.3g}; lower input_bits ({program.input_bits}) or the weights"
+                f"{_place(connection)}: the weighted sum of neuron {int(np.argmax(sums))} can reach {sums.max():.3g}, "
+                f"the limit of Lava's 32-bit sums is {LARGEST_SUM:.3g}; "
+                f"lower input_bits ({program.input_bits}) or the weights"
             )
         # Rounding down makes a negative sum larger by less than 1.
         drive += 2**POTENTIAL_SHIFT * (sums * 2.0**connection.weight_exp + (connection.weight_exp < 0))
@@ -288,21 +289,22 @@ def _current_findings(program: Program, group: Group, incoming: list[Connection]
         exponents = ", ".join(str(connection.weight_exp) for connection in incoming)
         yield (
             f"layer '{group.name}': the synaptic current of neuron {worst} can reach {current[worst]:.3g} within "
-            f"{program.steps} steps; Lava's 32-bit sums hold {LARGEST_CURRENT:.3g}; lower weight_exp ({exponents})"
+            f"{program.steps} steps, the limit of Lava's 32-bit sums is {LARGEST_CURRENT:.3g}; "
+            f"lower weight_exp ({exponents})"
         )
 
 
 def _input_findings(program: Program, spikes: NDArray[Any]) -> Iterator[str]:
     if spikes.ndim != 3 or spikes.shape[0] < 1 or spikes.shape[1:] != (program.steps, program.input_size):
         yield (
-            f"input spikes have shape {spikes.shape}; (samples, steps, input lines) must be "
+            f"input spikes have shape {spikes.shape}; expected (samples, steps, input lines) = "
             f"(1 or more, {program.steps}, {program.input_size})"
         )
     if spikes.dtype.kind not in "iub":
         yield f"input spikes have type {spikes.dtype}; only integers or booleans are allowed"
         return
     high = 2**program.input_bits - 1
-    # Looking at the ends first is several times faster than at every value.
+    # Testing the extremes first is several times faster than testing every value.
     if spikes.dtype.kind != "b" and spikes.size and (spikes.max() > high or spikes.min() < 0):
         allowed = "0 or 1" if program.input_bits == 1 else f"from 0 to {high} ({program.input_bits} bits)"
         yield from _outside("input spikes", spikes, (spikes < 0) | (spikes > high), allowed)

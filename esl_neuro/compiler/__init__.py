@@ -1,1 +1,1 @@
-"""NIR graph to integer program: read, quantise, check against the limits of the chip."""
+"""Compile a NIR graph to an integer program: read, quantise, check against the limits of the chip."""

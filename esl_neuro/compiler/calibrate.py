@@ -1,6 +1,6 @@
-"""Choose scales on data, and find what rounding did to a network that runs.
+"""Choose scales on data, and measure what rounding does to a running network.
 
-The simulator is given as a function, so that any backend may be it.
+The simulator is an argument, so any backend works.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from esl_neuro.compiler.compile import quantise_network
 from esl_neuro.compiler.float_groups import FloatTrace, run_groups
 from esl_neuro.compiler.network import FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, Weights
-from esl_neuro.compiler.quantise import BINARY, BY_FORMULA, Payload, Scaling
+from esl_neuro.compiler.quantise import BY_FORMULA, Scaling
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.hardware.arithmetic import DECAY_BITS, DECAY_ONE, HALF_RANGE, POTENTIAL_SHIFT
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.nirgraph.findings import WARNING, Finding
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.nirgraph.linear_maps import apply
 
 
-class Ran(Protocol):
-    """What a simulator returns, as :class:`esl_neuro.backends.trace.Trace`.
+class SimulationResult(Protocol):
+    """What a simulator returns, for example :class:`esl_neuro.backends.trace.Trace`.
 
     Spikes, currents and potentials have shape (samples, steps, neurons); ``u`` and ``v`` are those after each step.
     """
@@ -44,13 +45,13 @@ class Ran(Protocol):
 
     @property
     def potential(self) -> IntArray | None:
-        """Last potentials of the output, shape (samples, neurons), if the program reads them."""
+        """Last potentials of the output, shape (samples, neurons), if the readout is the potential."""
 
 
-Runner = Callable[[Program, NDArray[Any]], Ran]
+Runner = Callable[[Program, NDArray[Any]], SimulationResult]
 
-# First the formula, then finer and coarser ones. A factor of 2 with a shift of 1 leaves the weights and halves the
-# error of the threshold; a factor without it clips the largest weights for the sake of the others.
+# First the formula, then finer and coarser scales. A factor of 2 with a shift of 1 leaves the weights and halves the
+# error of the threshold; a factor without a shift clips the largest weights to represent the others better.
 CANDIDATES = (
     BY_FORMULA,
     *(Scaling(2.0**shift, shift) for shift in (1, 2, 3, 4, -1)),
@@ -60,7 +61,7 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class Calibration:
-    """What calibration chose for one group.
+    """The scaling that calibration chose for one group.
 
     Attributes
     ----------
@@ -76,26 +77,19 @@ class Calibration:
     error_by_formula: float
 
 
-def payloads(inputs: NDArray[Any], payload: Payload) -> NDArray[np.int32]:
-    """Write inputs in units of the network as what input spikes carry, rounded and clipped to the payload."""
-    scaled = np.rint(np.asarray(inputs, dtype=np.float64) * payload.scale)
-    integers: NDArray[np.int32] = np.clip(scaled, 0, payload.largest).astype(np.int32)
-    return integers
-
-
 def search_scalings(
     network: FloatNetwork,
     arithmetic: Arithmetic,
     steps: int,
     inputs: NDArray[Any],
     run: Runner,
-    payload: Payload = BINARY,
+    payload: InputFormat = SPIKES,
     candidates: Sequence[Scaling] = CANDIDATES,
 ) -> tuple[Calibration, ...]:
-    """Choose for each group, from input to output, the scaling with the least error on data.
+    """Choose the scaling of each group with the least error on data, from input to output.
 
-    Each group is judged with those before it as chosen already, so that it makes up for what they do. Among equals the
-    first candidate wins: the formula stands unless another one is better.
+    Each group is evaluated with the chosen scalings of the groups before it, so it compensates their errors. Ties go to
+    the first candidate: the formula is replaced only by a better scaling.
 
     Parameters
     ----------
@@ -109,12 +103,13 @@ def search_scalings(
         Calibration data in units of the network.
     run : callable
         Simulates a program on payloads.
-    payload : Payload
+    payload : InputFormat
         What input spikes carry.
     candidates : sequence of Scaling
-        What to try; the first one is the default.
+        Scalings to try; the first one is the default.
     """
-    wanted, fed = run_groups(network, inputs), payloads(inputs, payload)
+    wanted = run_groups(network, inputs)
+    fed = payload.payloads(np.asarray(inputs, dtype=np.float64)).astype(np.int32)
     chosen: dict[str, Scaling] = {}
     results = []
     for group in network.groups:
@@ -128,11 +123,11 @@ def search_scalings(
     return tuple(results)
 
 
-def group_error(wanted: FloatTrace, got: Ran, program: Program, name: str) -> float:
+def group_error(wanted: FloatTrace, got: SimulationResult, program: Program, name: str) -> float:
     """Measure how far a group is from the float network.
 
-    Of a group that fires: the share of entries (sample, step, neuron) whose spikes differ. Of one that is read: the
-    root mean square error of its last potentials over their standard deviation.
+    For a group that fires, the share of entries (sample, step, neuron) whose spikes differ. For a group whose potential
+    is read, the root mean square error of its last potentials over their standard deviation.
     """
     if name != program.output.name or got.potential is None:
         return float(np.mean(got.spikes[name] != wanted.spikes[name]))
@@ -142,16 +137,16 @@ def group_error(wanted: FloatTrace, got: Ran, program: Program, name: str) -> fl
     return float(np.sqrt(np.mean((potential - expected) ** 2))) / spread
 
 
-def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Finding]:
-    """Warn of layers that are silent, currents that wrapped and potentials that saturated, on data.
+def check_activity(program: Program, inputs: NDArray[Any], got: SimulationResult) -> list[Finding]:
+    """Warn of silent layers, wrapped currents and saturated potentials on data.
 
     Parameters
     ----------
     program : Program
         What ran.
     inputs : integer array, shape (samples, steps, input lines)
-        The payloads that it ran on.
-    got : Ran
+        The payloads that it received.
+    got : SimulationResult
         Spikes, ``u`` and ``v`` of every group.
     """
     findings = []
@@ -161,10 +156,10 @@ def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Fin
         reads = group.name == program.output.name and program.readout == "potential"
         silent = np.mean(got.spikes[group.name].sum(axis=(0, 1)) == 0)
         if reads and silent < 1:
-            message = "is read and yet fired: its potential reached the threshold and was reset; scale it down"
+            message = "is a potential readout but fired, which reset its potential; scale the layer down"
             findings.append(Finding("readout-fires", place, message, WARNING))
         if not reads and silent == 1:
-            message = "no neuron fires on these data; its thresholds are too far above its inputs"
+            message = "no neuron fires on these data; lower its thresholds or scale its inputs up"
             findings.append(Finding("silent-layer", place, message, WARNING))
         wrapped = int(np.count_nonzero(wraps(program, group, signals, got.u[group.name])))
         if wrapped:
@@ -178,14 +173,14 @@ def check_activity(program: Program, inputs: NDArray[Any], got: Ran) -> list[Fin
 
 
 def wraps(program: Program, group: Group, signals: Mapping[str, NDArray[Any]], u: IntArray) -> NDArray[np.bool_]:
-    """Tell where the synaptic current left its 24 bits: where ``u`` is not what decay and input make of the last one.
+    """Find where the synaptic current overflowed its 24 bits: where ``u`` differs from decay plus input.
 
     Parameters
     ----------
     program, group : Program, Group
-        The group, and the program that it is of.
+        The group, and the program that contains it.
     signals : mapping of str to array, shape (samples, steps, neurons)
-        Spikes of all groups, payloads of the input.
+        Spikes of all groups and payloads of the input.
     u : int64 array, shape (samples, steps, neurons)
         Currents after each step.
     """
@@ -205,8 +200,10 @@ def wraps(program: Program, group: Group, signals: Mapping[str, NDArray[Any]], u
     return np.asarray(expected != u)
 
 
-def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) -> dict[str, tuple[float, float]]:
-    """Say how much accuracy each layer costs.
+def accuracy_loss_by_layer(
+    groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]
+) -> dict[str, tuple[float, float]]:
+    """Return the accuracy loss of each layer.
 
     Parameters
     ----------
@@ -218,7 +215,8 @@ def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) ->
     Returns
     -------
     dict of str to (float, float)
-        For each layer: what is lost when it alone is rounded, and what comes back when all but it are.
+        For each layer, the accuracy lost when only this layer is rounded, and the accuracy regained when only this
+        layer is not rounded.
     """
     names = tuple(groups)
     everything = frozenset(names)
@@ -227,10 +225,11 @@ def blame(groups: Iterable[str], accuracy: Callable[[frozenset[str]], float]) ->
 
 
 def rounded_network(network: FloatNetwork, program: Program, layers: frozenset[str]) -> FloatNetwork:
-    """Return the network with the numbers of some layers as they are in the program, the others as they were.
+    """Return the network with the rounded numbers of some layers, and the original numbers of the others.
 
-    Run by :func:`~esl_neuro.compiler.float_groups.run_groups` this is what :func:`blame` compares: rounding of weights,
-    thresholds, decays and biases, without that of ``u`` and ``v``.
+    :func:`accuracy_loss_by_layer` compares such networks, run by
+    :func:`~esl_neuro.compiler.float_groups.run_groups`. They show the rounding of weights, thresholds, decays and
+    biases, and not that of ``u`` and ``v``.
     """
     scales = {group.name: group.scale for group in program.groups}
     groups = tuple(

@@ -1,4 +1,4 @@
-"""Whether a graph can be compiled and fits, without ever failing."""
+"""Check whether a graph compiles and fits on a chip, without raising."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esl_neuro.compiler.placement import Utilisation, check_limits, place, utili
 from esl_neuro.hardware import HardwareTarget, arithmetic_of, as_target
 from esl_neuro.nirgraph.findings import Finding, errors
 
-STEPS = 100  # where neither the caller nor the graph says
+STEPS = 100  # if neither the caller nor the graph gives the steps
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Checked:
     Attributes
     ----------
     compiles, fits : bool
-        Whether it has an integer form, and whether that fits on one chip.
+        Whether the graph has an integer form, and whether that fits on one chip.
     findings : tuple of Finding
         Errors and warnings.
     utilisation : tuple of Utilisation
-        What it uses of one chip; empty if it does not compile.
+        Resources used on one chip; empty if the graph does not compile.
     """
 
     compiles: bool
@@ -40,7 +40,7 @@ class Checked:
 def check_graph(
     graph: nir.NIRGraph, target: HardwareTarget | str | Path, steps: int | None = None, dt_s: float | None = None
 ) -> Checked:
-    """Say everything that keeps a graph from a chip, and what it uses of it. Raises for no graph.
+    """Report everything that prevents compilation, and the resources used. No graph raises an error.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def check_graph(
     target : HardwareTarget, str or Path
         The chip: its name, the path of a TOML file, or the target itself.
     steps : int, optional
-        Time steps per sample; without it the ``steps`` of the graph's metadata, or 100.
+        Time steps per sample. Default: ``steps`` of the graph's metadata, or 100.
     dt_s : float, optional
         Time step in seconds, if the graph has none in its metadata.
 

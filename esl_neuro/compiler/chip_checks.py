@@ -1,4 +1,4 @@
-"""What the chip cannot do although NIR can say it: checked on nodes, and on groups and their connections."""
+"""Check nodes, groups and connections for what NIR can express but the chip cannot do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from esl_neuro.nirgraph.shapes import DiscreteGraph
 
 
 def check_neurons(discrete: DiscreteGraph) -> list[Finding]:
-    """Find time constants, thresholds and resets that no group has."""
+    """Find time constants, thresholds and resets that the chip does not support."""
     return [
         Finding(kind, f"node '{name}'", message)
         for name, neurons in discrete.neurons.items()
@@ -30,7 +30,7 @@ def check_neurons(discrete: DiscreteGraph) -> list[Finding]:
 
 
 def check_groups(network: FloatNetwork) -> list[Finding]:
-    """Find names, messages and loops that the chip does not have."""
+    """Find names, messages and loops that the chip does not support."""
     groups = {group.name: group for group in network.groups}
     return [
         *_check_names(groups),
@@ -45,7 +45,7 @@ Reason = tuple[str, str]
 def _time_constants(node: Any, dt_s: float) -> list[Reason]:
     shortest = {name: float(floats(node, name).min()) for name in TIME_CONSTANTS if hasattr(node, name)}
     return [
-        ("time-constant", f"{name} has {tau_s:g} s, less than the time step {dt_s:g} s; take a shorter time step")
+        ("time-constant", f"{name} is {tau_s:g} s, less than the time step {dt_s:g} s; use a shorter time step")
         for name, tau_s in shortest.items()
         if tau_s < dt_s * (1 - 1e-9)
     ]
@@ -57,36 +57,36 @@ def _thresholds(node: Any, neurons: NeuronNode) -> list[Reason]:
         return []
     name = "v_threshold" if hasattr(node, "v_threshold") else "threshold"
     above = " above v_reset" if np.any(neurons.reset != 0) else ""
-    return [("threshold", f"{name} has {lowest:g}{above}; every threshold must be positive{above}")]
+    return [("threshold", f"{name} is {lowest:g}{above}; every threshold must be positive{above}")]
 
 
 def _soft_resets(node: Any) -> list[Reason]:
-    """Find the note of a writer that the neuron subtracts its threshold, which NIR itself cannot say."""
+    """Find metadata which states that the neuron subtracts its threshold, which NIR itself cannot express."""
     metadata = node.metadata if isinstance(getattr(node, "metadata", None), dict) else {}
     notes = [value for key, value in metadata.items() if "reset" in str(key).lower()]
     texts = [note.decode(errors="replace") if isinstance(note, bytes) else str(note) for note in notes]
     if not any(text.lower() in ("subtract", "soft", "subtraction", "soft_reset") for text in texts):
         return []
-    return [("soft-reset", "resets by subtraction, as its metadata say; the chip resets to v_reset")]
+    return [("soft-reset", "resets by subtraction according to its metadata; the chip resets to v_reset")]
 
 
 def _check_names(groups: Iterable[str]) -> list[Finding]:
     return [
-        Finding("reserved-name", f"node '{name}'", f"'{INPUT}' stands for the input lines; give the node another name")
+        Finding("reserved-name", f"node '{name}'", f"'{INPUT}' is reserved for the input lines; rename the node")
         for name in groups
         if name == INPUT
     ]
 
 
 def _check_readouts(groups: Mapping[str, FloatGroup], connections: Iterable[FloatConnection]) -> list[Finding]:
-    """Find groups that never fire and yet feed something: a potential is no message of the chip."""
+    """Find groups that never fire but feed others: the chip does not transmit potentials."""
     feeding = {connection.source: connection.target for connection in connections}
     return [
         Finding(
             "potential-travels",
             f"node '{name}'",
-            f"does not fire, and its potential feeds '{feeding[name]}'; the chip sends spikes only. Make it a LIF or "
-            "IF node, or let it feed nothing but the output",
+            f"does not fire, but its potential feeds '{feeding[name]}'; the chip sends spikes only: use a LIF or "
+            "IF node, or connect it to the output only",
         )
         for name, group in groups.items()
         if not group.fires and name in feeding
@@ -96,7 +96,7 @@ def _check_readouts(groups: Mapping[str, FloatGroup], connections: Iterable[Floa
 def _check_loops(
     groups: Mapping[str, FloatGroup], connections: Iterable[FloatConnection], dt_s: float
 ) -> list[Finding]:
-    """Find every loop that has fewer steps of delay than connections, each of which takes a step on the chip."""
+    """Find every loop with fewer steps of delay than connections; a connection takes one step on the chip."""
     findings: list[Finding] = []
     left = list(connections)
     while (loop := _fast_loop(list(groups), left)) is not None:
@@ -107,13 +107,17 @@ def _check_loops(
             Finding(
                 "fast-loop",
                 f"groups {', '.join(repr(name) for name in loop)}",
-                f"form a loop of {length} connections with too few steps of delay; each connection takes one step "
-                f"on the chip: put a Delay node of {length} steps ({length * dt_s:g} s) into the loop",
+                f"form a loop of {_plural(length, 'connection')} with too few steps of delay; a connection takes one "
+                f"step on the chip: add a Delay node of {_plural(length, 'step')} ({length * dt_s:g} s) to the loop",
             )
         )
         cut = max(inside, key=lambda each: each.delay)
         left = [each for each in left if each is not cut]
     return findings
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _fast_loop(groups: list[str], connections: list[FloatConnection]) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""The whole compiler: NIR graph in; integer program, its quantisation errors and its places on the chip out."""
+"""Compile a NIR graph to an integer program with its quantisation errors and its placement on the chip."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import (
-    BINARY,
     BY_FORMULA,
     EXACT_EXPONENT,
-    Payload,
     QuantisationError,
     Scaling,
     quantise,
 )
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
+from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.nirgraph.kernel import Kernel
 
 LARGEST_PAYLOAD_BITS = 16  # so that a weighted sum stays within Lava's 32-bit integers
-FINE_ENOUGH = 64  # of 254: a largest weight of less leaves the others too few levels
+FINE_ENOUGH = 64  # of 254: with a smaller largest weight, the other weights have too few levels
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class Compilation:
     errors : tuple of QuantisationError
         One per layer, input to output.
     findings : tuple of Finding
-        Warnings; of :func:`compile_any_size` also what does not fit.
+        Warnings; from :func:`compile_any_size` also what does not fit.
     placement : Placement
-        Where on the chip each neuron is.
+        Core of each neuron.
     """
 
     program: Program
@@ -76,16 +75,16 @@ def compile_graph(
     dt_s : float, optional
         Time step in seconds, if the graph has none in its metadata.
     input_bits : int
-        Payload of an input spike: 1 for 0/1 spikes, else unsigned integers of so many bits.
+        Bits of the payload of an input spike: 1 for 0/1 spikes, else unsigned integers.
     input_scale : float, optional
-        Payload per unit of the graph's input. Without it, 1 is the largest value that a graded input takes.
+        Payload per unit of the graph's input. Default: an input of 1 becomes the largest payload.
     scalings : mapping of str to Scaling, optional
-        For some groups, what :func:`~esl_neuro.compiler.calibrate.search_scalings` found.
+        Scalings of some groups, from :func:`~esl_neuro.compiler.calibrate.search_scalings`.
 
     Raises
     ------
     BadInput
-        If the graph holds something that has no integer form, or the target declares no integer arithmetic.
+        If a part of the graph has no integer form, or the target declares no integer arithmetic.
     LimitExceeded
         If the network does not fit on the chip.
     """
@@ -106,9 +105,9 @@ def compile_any_size(
     input_scale: float | None = None,
     scalings: Mapping[str, Scaling] | None = None,
 ) -> Compilation:
-    """Compile a graph as :func:`compile_graph` does, for simulation also where it does not fit on one chip.
+    """Compile a graph like :func:`compile_graph`, for simulation even if it does not fit on one chip.
 
-    What does not fit is in the findings.
+    The findings list what does not fit.
     """
     chip = as_target(target)
     arithmetic_of(chip)
@@ -124,10 +123,10 @@ def compile_network(
     network: FloatNetwork,
     target: HardwareTarget,
     steps: int,
-    payload: Payload = BINARY,
+    payload: InputFormat = SPIKES,
     scalings: Mapping[str, Scaling] | None = None,
 ) -> Compilation:
-    """Compile a network that was read from a graph before, whether or not it fits on one chip.
+    """Compile a network that has been read from a graph, whether or not it fits on one chip.
 
     Raises
     ------
@@ -140,8 +139,8 @@ def compile_network(
     return Compilation(program, errors, findings, placement)
 
 
-def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:
-    """Return what an input spike carries.
+def input_payload(input_bits: int, input_scale: float | None = None) -> InputFormat:
+    """Return the format of the input.
 
     Raises
     ------
@@ -151,8 +150,8 @@ def input_payload(input_bits: int, input_scale: float | None = None) -> Payload:
     if not 1 <= input_bits <= LARGEST_PAYLOAD_BITS:
         raise BadInput(f"input_bits is {input_bits}; allowed: 1 to {LARGEST_PAYLOAD_BITS}")
     if input_scale is not None and not 0 < input_scale < float("inf"):
-        raise BadInput(f"input_scale is {input_scale}; it must be positive")
-    payload = Payload(input_bits)
+        raise BadInput(f"input_scale is {input_scale}; it must be positive and finite")
+    payload = InputFormat(input_bits)
     return replace(payload, scale=float(payload.largest) if input_scale is None else input_scale)
 
 
@@ -161,7 +160,7 @@ def quantise_network(
     target: str,
     arithmetic: Arithmetic,
     steps: int,
-    payload: Payload,
+    payload: InputFormat,
     scalings: Mapping[str, Scaling] | None = None,
 ) -> tuple[Program, tuple[QuantisationError, ...]]:
     """Round every group of a network to integers; see :func:`~esl_neuro.compiler.quantise.quantise`."""
@@ -194,21 +193,23 @@ def quantise_network(
 
 
 def check_rounding(errors: tuple[QuantisationError, ...]) -> list[Finding]:
-    """Warn of layers that rounding may have broken."""
+    """Warn of layers that rounding may have damaged."""
     findings = []
     for error in errors:
         place = f"layer '{error.layer}'"
         if error.declared and error.lost == error.declared:
-            message = f"all {error.declared:,} connections were rounded to zero; thresholds are too far above weights"
+            message = (
+                f"all {error.declared:,} connections were rounded to zero; lower the thresholds relative to the weights"
+            )
             findings.append(Finding("no-weights-left", place, message, WARNING))
         if error.bias_error > 0.5:
-            message = f"a bias was clipped and is wrong by {error.bias_error:.2g} thresholds; scale the layer down"
+            message = f"a bias was clipped, with an error of {error.bias_error:.2g} thresholds; scale the layer down"
             findings.append(Finding("clipped-bias", place, message, WARNING))
     return findings
 
 
 def check_time_step(network: FloatNetwork, program: Program) -> list[Finding]:
-    """Warn of steps so short that a single spike brings less in each of them than the integers can tell apart."""
+    """Warn of time steps so short that the effect of one spike per step is below the integer resolution."""
     findings = []
     for connection in program.connections if network.single_spikes else ():
         weights = connection.weights
@@ -217,9 +218,9 @@ def check_time_step(network: FloatNetwork, program: Program) -> list[Finding]:
         if connection.weight_exp == EXACT_EXPONENT and 0 < largest < FINE_ENOUGH:
             place = f"layer '{connection.target}'"
             message = (
-                f"with steps of {program.dt_s:g} s the largest weight from '{connection.source}' is {largest} "
+                f"with time steps of {program.dt_s:g} s the largest weight from '{connection.source}' is {largest} "
                 f"of {program.formats.weight_max}, "
-                f"and small ones are coarse; from about --dt {program.dt_s * FINE_ENOUGH / largest:.2g} on they are not"
+                f"so small weights are coarse; use --dt {program.dt_s * FINE_ENOUGH / largest:.2g} or longer"
             )
             findings.append(Finding("short-steps", place, message, WARNING))
     return findings

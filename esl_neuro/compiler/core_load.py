@@ -1,7 +1,7 @@
-"""What the axons of a connection take of each core that its targets are on.
+"""Resources that the axons of a connection use on each core that holds its targets.
 
-Synaptic memory is counted in the formats of Loihi 1 as nengo-loihi 1.1.0 counts them (``nengo_loihi/block.py``); no
-other format has been published.
+Synaptic memory is counted in the formats of Loihi 1, as in nengo-loihi 1.1.0 (``nengo_loihi/block.py``); no other
+format has been published.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from esl_neuro.compiler.tiling import Tiling
 from esl_neuro.nirgraph.kernel import Kernel
 
 WEIGHT_BITS = 8
-SMALLEST_INDEX_BITS = 6  # of 6 to 12; one bit more for each doubling beyond
+SMALLEST_INDEX_BITS = 6  # 6 to 12 bits: one more for each doubling of the neurons
 RUN = 64  # synapses of an axon that share a header
 HEADER_BITS = 10
 WORD_BITS = 64
 
-CHUNK = 2**21  # counts of synapses held at a time
+CHUNK = 2**21  # synapse counts in memory at a time
 FloatArray = NDArray[np.float32]
 Limits: TypeAlias = "Mapping[str, float | None]"
 
 
 @dataclass(frozen=True)
 class Load:
-    """What the axons of one connection take.
+    """Resources that the axons of one connection use.
 
     Attributes
     ----------
     used : dict of str to int64 array, shape of the tiling's parts
         ``"synapses"``, ``"synaptic_memory"`` (bits) and ``"input_axons"`` of each core.
     reached : int64 array, shape (sources,)
-        Cores that each source reaches.
+        Number of cores that each source reaches.
     """
 
     used: dict[str, IntArray]
@@ -47,20 +47,20 @@ class Load:
 
 
 def exceeds(used: Mapping[str, IntArray], limits: Limits) -> bool:
-    """Whether some core holds more than a limit; None is no limit."""
+    """Whether a core exceeds a limit; None means no limit."""
     return any(limit is not None and int(used[name].max()) > limit for name, limit in limits.items() if name in used)
 
 
 def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
-    """Return the bits that the synapses of a core take, in the smaller of two formats.
+    """Return the bits that the synapses of a core need, in the smaller of two formats.
 
     Sparse: each synapse holds weight, delay and index of its neuron. Dense: each axon holds a weight for every neuron.
-    Runs of up to 64 synapses share a header of 10 bits, and fill words of 64 bits.
+    Runs of up to 64 synapses share a header of 10 bits and are padded to words of 64 bits.
 
     Parameters
     ----------
     axons : int64 array
-        ``axons[n]``: how many axons have ``n`` synapses on the core.
+        ``axons[n]`` is the number of axons with ``n`` synapses on the core.
     neurons : int
         Neurons of the core.
     delay_bits : int
@@ -89,7 +89,7 @@ def _words(bits: IntArray) -> IntArray:
 
 
 def _amounts(counts: IntArray, neurons: int, delay_bits: int) -> tuple[int, int, int]:
-    """Return synapses, memory and axons of a core, of the synapses that each source has there (0 is no axon)."""
+    """Return synapses, memory and axons of a core from the synapse count of each source (0 means no axon)."""
     axons = np.bincount(counts)
     return int(axons @ np.arange(axons.size)), memory_bits(axons, neurons, delay_bits), int(axons[1:].sum())
 
@@ -116,7 +116,7 @@ class MatrixWires:
     delay_bits: int
 
     def load(self, tiling: Tiling, limits: Limits) -> Load | None:
-        """Return what the axons take of each core; None as soon as they take more than a limit."""
+        """Return what the axons use of each core; None as soon as a limit is exceeded."""
         tile = tiling.tile_of_neuron()
         members = sp.csr_matrix(
             (np.ones(tile.size, dtype=np.int32), (tile, np.arange(tile.size))), shape=(tiling.tiles, tile.size)
@@ -139,14 +139,14 @@ class MatrixWires:
 class KernelWires:
     """The synapses of a convolution.
 
-    Tiles that see their part of the source alike are counted once, for many parts of the channels in one product.
+    Tiles with the same view of the source are counted once, for many channel parts in one product.
 
     Attributes
     ----------
     source : str
         Name of the group.
     kernel : Kernel
-        Its ``output_shape`` is that of the layer that is cut.
+        Its ``output_shape`` is the shape of the tiled layer.
     delay_bits : int
         Bits of the delay of each synapse.
     """
@@ -160,7 +160,7 @@ class KernelWires:
         return np.asarray(self.kernel.weights != 0, dtype=np.float32)
 
     def load(self, tiling: Tiling, limits: Limits) -> Load | None:
-        """Return what the axons take of each core; None as soon as they take more than a limit."""
+        """Return what the axons use of each core; None as soon as a limit is exceeded."""
         used = {name: np.zeros(tiling.parts, dtype=np.int64) for name in NAMES}
         reached = np.zeros(self.kernel.input_shape, dtype=np.int64)
         views = [(down, across) for down in _views(self.kernel, 0, tiling) for across in _views(self.kernel, 1, tiling)]
@@ -186,7 +186,7 @@ class KernelWires:
         return Load(used, reached.ravel())
 
     def _counts(self, down: _View, across: _View, tiling: Tiling) -> Iterator[tuple[int, IntArray]]:
-        """Yield the first of some parts of the channels, and each source's synapses there.
+        """Yield the first channel part of a chunk, and the synapses of each source in the chunk.
 
         Their shape is (parts, in channels, rows seen, columns seen).
         """
@@ -200,7 +200,7 @@ class KernelWires:
             yield first, counts.reshape(*taps.shape[:2], rows, columns).astype(np.int64)
 
     def _taps(self, bounds: IntArray) -> FloatArray:
-        """Count the weights that are not zero, shape (parts of the output channels, in channels, height, width)."""
+        """Count the non-zero weights, shape (parts of the output channels, in channels, height, width)."""
         there = self._there[bounds[0] : bounds[-1]]
         if self.kernel.groups == 1:
             return np.asarray(np.add.reduceat(there, bounds[:-1] - bounds[0], axis=0))
@@ -214,7 +214,7 @@ class KernelWires:
 
 @dataclass(frozen=True)
 class _View:
-    """Parts of the rows (or columns) of a layer that see the rows (or columns) of their source alike.
+    """Parts of the rows (or columns) of a layer with the same view of the rows (or columns) of their source.
 
     Attributes
     ----------
@@ -261,7 +261,7 @@ Wires: TypeAlias = "MatrixWires | KernelWires"
 
 
 def wires(connection: Connection, shape: tuple[int, int, int], delay_bits: int) -> Wires:
-    """Return what counts a connection's synapses on the cores of a layer of (channels, rows, columns)."""
+    """Return the object that counts the synapses of a connection on the cores of a (channels, rows, columns) layer."""
     weights = connection.weights
     if isinstance(weights, Kernel) and weights.output_shape == shape:
         return KernelWires(connection.source, weights, delay_bits)

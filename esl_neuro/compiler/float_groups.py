@@ -1,4 +1,4 @@
-"""The groups of a network at full precision: what quantisation is measured against."""
+"""Run the groups of a network at full precision, as the reference for quantisation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esl_neuro.nirgraph.linear_maps import Floats, apply
 
 @dataclass(frozen=True)
 class FloatTrace:
-    """What a network did.
+    """Spikes and potentials of a float network.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ def run_groups(network: FloatNetwork, inputs: NDArray[Any]) -> FloatTrace:
         0/1 spikes or graded values, in units of the network.
     """
     samples, steps, _ = inputs.shape
-    # Inside, neurons stand first and samples last: a step is one column for each sample.
+    # Internally neurons are the first axis and samples the last: a step has one column per sample.
     signals = {INPUT: np.asarray(inputs, dtype=np.float64).transpose(1, 2, 0)}
     potentials: dict[str, Floats] = {}
     state = {group.name: np.zeros((2, group.neurons, samples)) for group in network.groups}

@@ -1,4 +1,4 @@
-"""Linear stretches of a graph folded: what each group of neurons gets is a sum of maps of what other groups fire."""
+"""Fold the linear nodes of a graph: the input of each group is a sum of linear maps of the spikes of other groups."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from esl_neuro.nirgraph.shapes import DiscreteGraph
 
 @dataclass(frozen=True)
 class Signal:
-    """What a node gives or gets: a sum of maps of what groups fire, each late by its delay, and a constant.
+    """Input or output of a node: a sum of linear maps of spikes, each with a delay, plus a constant.
 
     Attributes
     ----------
     size : int
         Number of elements.
     terms : mapping of (str, int) to Map
-        By the name of the group (``"input"`` for the input) and the delay in steps.
+        Linear map by name of the group (``"input"`` for the input) and delay in steps.
     bias : float64 array, shape (size,), or None
-        The same at every step, also behind a delay or in a loop.
+        The same at every step, also after a delay or in a loop.
     """
 
     size: int
@@ -37,16 +37,16 @@ class Signal:
 
 @dataclass(frozen=True)
 class FoldedGraph:
-    """A graph whose nodes are its neurons alone.
+    """A graph reduced to its neuron nodes.
 
     Attributes
     ----------
     discrete : DiscreteGraph
         The nodes.
     arriving : mapping of str to Signal
-        What each neuron node, and the output, gets.
+        Input of each neuron node, and of the output.
     lines : mapping of str to int
-        Number of elements of what the input (``"input"``) and each neuron node gives.
+        Number of elements that the input (``"input"``) and each neuron node emit.
     """
 
     discrete: DiscreteGraph
@@ -55,14 +55,17 @@ class FoldedGraph:
 
 
 def fold(discrete: DiscreteGraph, _dt_s: float) -> tuple[FoldedGraph, list[Finding]]:
-    """Compose the linear nodes between neurons, without rounding; a feedback edge is a delay of one step."""
+    """Compose the linear nodes between neurons without rounding; a feedback edge is a delay of one step."""
     structure = discrete.structure
     lines = {INPUT: discrete.size(structure.input), **{name: discrete.size(name) for name in discrete.neurons}}
     given = {name: Signal(size, {(name, 0): None}) for name, size in lines.items() if name in discrete.neurons}
     given[structure.input] = Signal(lines[INPUT], {(INPUT, 0): None})
 
     def arriving(name: str) -> Signal:
-        parts = (_late(given[source], (source, name) in structure.feedback) for source in structure.before(name))
+        parts = [
+            _one_step_later(given[source]) if (source, name) in structure.feedback else given[source]
+            for source in structure.before(name)
+        ]
         return _sum(parts, math.prod(discrete.arriving[name]), lines)
 
     linear = discrete.linear.keys() - {structure.input, structure.output}
@@ -72,12 +75,9 @@ def fold(discrete: DiscreteGraph, _dt_s: float) -> tuple[FoldedGraph, list[Findi
     return FoldedGraph(discrete, {name: arriving(name) for name in (*discrete.neurons, structure.output)}, lines), []
 
 
-def _late(signal: Signal, late: bool) -> Signal:
-    if not late:
-        return signal
-    return Signal(
-        signal.size, {(source, delay + 1): part for (source, delay), part in signal.terms.items()}, signal.bias
-    )
+def _one_step_later(signal: Signal) -> Signal:
+    terms = {(source, delay + 1): part for (source, delay), part in signal.terms.items()}
+    return Signal(signal.size, terms, signal.bias)
 
 
 def _sum(parts: Iterable[Signal], size: int, lines: Mapping[str, int]) -> Signal:

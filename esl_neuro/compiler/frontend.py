@@ -1,4 +1,4 @@
-"""Read any NIR graph as groups of neurons with one linear map between each two of them."""
+"""Read a NIR graph as groups of neurons with one linear map between any two of them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from esl_neuro.nirgraph.structure import Structure, read_structure
 
 
 def read_network(graph: nir.NIRGraph, dt_s: float | None = None) -> FloatNetwork:
-    """Turn a NIR graph into groups of neurons in discrete time.
+    """Convert a NIR graph to groups of neurons in discrete time.
 
     Parameters
     ----------
     graph : nir.NIRGraph
         The network.
     dt_s : float, optional
-        Time step in seconds; without it the graph's own ``dt_s`` is used.
+        Time step in seconds. Default: ``dt_s`` of the graph.
 
     Raises
     ------
     BadInput
-        If there is no time step, or anything that the chip cannot represent; every finding is named.
+        If there is no time step, or the chip cannot represent the graph; the message lists all findings.
     """
     network, findings = analyse(graph, dt_s)
     refuse_unsupported(findings)
@@ -41,7 +41,7 @@ def read_network(graph: nir.NIRGraph, dt_s: float | None = None) -> FloatNetwork
 
 
 def analyse(graph: nir.NIRGraph, dt_s: float | None = None) -> tuple[FloatNetwork | None, list[Finding]]:
-    """Turn a NIR graph into groups by :data:`PASSES`, or say everything that prevents it. Never raises.
+    """Convert a NIR graph to groups with :data:`PASSES`, or report everything that prevents it. Never raises.
 
     Returns
     -------
@@ -73,4 +73,4 @@ PASSES: Mapping[str, Pass] = {
     "linear stretches": fold,
     "groups": _make_groups,
 }
-"""In order, by name; each takes what the one before gave."""
+"""Named passes in order; each takes the result of the previous one."""

@@ -1,4 +1,4 @@
-"""Groups of neurons, and the connections between them, as the chip has them."""
+"""Build the groups of neurons and the connections between them, in the form of the chip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Grouped = tuple[FloatGroup, list[FloatConnection]]
 
 
 def group(folded: FoldedGraph, dt_s: float) -> tuple[FloatNetwork, list[Finding]]:
-    """Make a group of each neuron node, of an output that does not fire, and of what is always on."""
+    """Make a group of each neuron node, of an output that does not fire, and of constant inputs."""
     structure, lines = folded.discrete.structure, folded.lines
     constant = _unused("bias", structure.nodes)
     parts = [
@@ -52,10 +52,10 @@ def _unused(name: str, taken: Collection[str]) -> str:
 
 
 def _group(name: str, node: NeuronNode, signal: Signal, lines: Mapping[str, int], constant: str) -> Grouped:
-    """Fold the gain of the neurons into what they get, and count their potential from where they are reset.
+    """Fold the gain of the neurons into their inputs, and measure potentials from the reset potential.
 
-    A constant that enters a synaptic filter builds up over time, as the bias of the chip, which enters the potential,
-    does not. It comes exactly from a neuron that fires at every step.
+    A constant that enters a synaptic filter builds up over time; the bias of the chip enters the potential and does
+    not. A neuron that fires at every step reproduces such a constant exactly.
     """
     connections = [
         FloatConnection(source, name, _stored(scale_outputs(linear, node.gain, lines[source]), lines[source]), delay)
@@ -90,7 +90,7 @@ def _always_on(name: str, lines: int) -> Grouped:
 
 
 def _output(folded: FoldedGraph) -> str:
-    """Name the group that is read: the one whose signal reaches the output unchanged, else a new accumulator."""
+    """Name the readout group: the one whose signal reaches the output unchanged, else a new accumulator."""
     structure, neurons = folded.discrete.structure, folded.discrete.neurons
     signal = folded.arriving[structure.output]
     if signal.bias is None and len(signal.terms) == 1:
@@ -103,7 +103,7 @@ def _output(folded: FoldedGraph) -> str:
 
 
 def _needs(groups: Collection[str], connections: Collection[FloatConnection]) -> dict[str, list[str]]:
-    """Return which groups must be computed before each group, because they feed it without delay."""
+    """Return the groups that must be computed before each group because they feed it without delay."""
     needs: dict[str, list[str]] = {name: [] for name in groups}
     for connection in connections:
         if connection.delay == 0 and connection.source != INPUT:
@@ -115,6 +115,6 @@ def _output_feeds(output: str) -> Finding:
     return Finding(
         "output-order",
         f"node '{output}'",
-        "is the output and feeds, within the same step, groups that feed it back; put a Delay of one step behind it "
-        "and take one off the way back",
+        "is the output and feeds groups that feed it in the same step; add a Delay of one step after it "
+        "and remove one step from the way back",
     )

@@ -1,4 +1,4 @@
-"""The network between NIR graph and program: discrete in time, its numbers still floating point."""
+"""The network between NIR graph and program: discrete time, floating-point numbers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from esl_neuro.nirgraph.linear_maps import Floats
 class FloatGroup:
     """A population of neurons in discrete time.
 
-    ``u[t] = (1 - du) u[t-1] + x[t]``; ``v[t] = (1 - dv) v[t-1] + u[t] + bias``; spike when ``v > threshold``, then
-    ``v = 0``. ``x`` is what all connections bring; the gains of the NIR nodes are folded into their weights.
+    ``u[t] = (1 - du) u[t-1] + x[t]``; ``v[t] = (1 - dv) v[t-1] + u[t] + bias``; spike when ``v > threshold``, then ``v
+    = 0``. ``x`` is the sum over all connections; the gains of the NIR nodes are folded into their weights.
 
     Attributes
     ----------
     name : str
         Name of the neuron node; nested ones as ``"subgraph.node"``.
     bias, du, dv, threshold : float64 array, shape (neurons,)
-        A threshold of infinity: the group never fires, its potential is read.
+        An infinite threshold means that the group never fires and its potential is read.
     """
 
     name: str
@@ -45,7 +45,7 @@ class FloatGroup:
 
 @dataclass(frozen=True)
 class FloatConnection:
-    """Everything linear between two groups, as one map.
+    """All linear operations between two groups, as one map.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class FloatConnection:
 
     @property
     def declared(self) -> int:
-        """Number of weights that are not zero; those of a kernel are counted at every position."""
+        """Number of non-zero weights; those of a kernel are counted at every position."""
         return int(self.weights.nnz)
 
 
@@ -82,7 +82,7 @@ class FloatNetwork:
     connections : tuple of FloatConnection
         In the order of the groups that they feed; one for each source, target and delay.
     single_spikes : bool
-        Whether each input line and each neuron fires once in a sample at most, as the graph's metadata say.
+        Whether each input line and each neuron fires at most once per sample, according to the graph's metadata.
     """
 
     input_shape: tuple[int, ...]
@@ -98,7 +98,7 @@ class FloatNetwork:
 
     @property
     def readout(self) -> str:
-        """What tells the class, as in :class:`~esl_neuro.compiler.program.Program`."""
+        """What determines the class, as in :class:`~esl_neuro.compiler.program.Program`."""
         return "spikes" if self.groups[-1].fires else "potential"
 
     def incoming(self, name: str) -> tuple[FloatConnection, ...]:

@@ -1,8 +1,8 @@
-"""Neurons onto cores: what each core holds, and what does not fit.
+"""Place neurons on cores, and find what does not fit.
 
-A core holds neurons of one group: of an image a range of channels of a patch of it, so that a source's messages reach
-few cores; of other groups consecutive neurons. A group gets as many cores as it needs to respect every published limit
-of a core; limits that nobody published are reported as unknown and bind nothing.
+A core holds neurons of one group. For an image, these are a range of channels of one patch, so that the messages of a
+source reach few cores; for other groups, consecutive neurons. A group uses as many cores as the published limits of a
+core require; unpublished limits are reported as unknown and not enforced.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ PER_CORE = ("neurons", "synapses", "synaptic_memory", "input_axons", "output_axo
 
 @dataclass(frozen=True)
 class Placement:
-    """Which core each neuron is on, and what every core holds.
+    """The core of each neuron, and what every core holds.
 
     Attributes
     ----------
     core_of_neuron : dict of str to int64 array, shape (neurons,)
-        Core of each neuron of each group; core ``c`` is on chip ``c // cores_per_chip``. Input lines are on none.
+        Core of each neuron of each group; core ``c`` is on chip ``c // cores_per_chip``. Input lines are on no core.
     used : dict of str to int64 array, shape (cores,)
         ``"neurons"``, ``"synapses"``, ``"synaptic_memory"`` (bits), ``"input_axons"`` (sources of a connection that
-        reach the core) and ``"output_axons"`` (for each neuron and connection that leaves it, the cores reached).
+        reach the core) and ``"output_axons"`` (cores reached, for each neuron and outgoing connection).
     """
 
     core_of_neuron: dict[str, IntArray]
@@ -48,18 +48,18 @@ class Placement:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """How much of a resource is used.
+    """Use of one resource.
 
     Attributes
     ----------
     resource : str
         Name of the limit, as in ``hw_targets/``.
     used : int
-        Of a resource of a core: by the fullest core.
+        For a resource of a core, the use of the fullest core.
     mean : float
-        Of a resource of a core: the mean of all cores in use; else ``used``.
+        For a resource of a core, the mean over all cores in use; else ``used``.
     limit : float or None
-        None where it is not published.
+        None if not published.
     unit : str
     """
 
@@ -71,11 +71,11 @@ class Utilisation:
 
 
 def place(program: Program, target: HardwareTarget) -> Placement:
-    """Put the groups of a program on cores, so that no published limit of a core is exceeded where that is possible.
+    """Place the groups of a program on cores so that no published limit of a core is exceeded, if possible.
 
     Groups are placed from the output backward, because the output axons of a core depend on the cores of its targets.
-    In a loop over several groups one of them is placed before its targets are; all are then placed once more, with the
-    axons of the first time.
+    In a loop over several groups, one group is placed before its targets. All are then placed again with the axons of
+    the first pass.
     """
     limits = {name: _known(target, f"{name}_per_core") for name in PER_CORE}
     holds = {id(each): hold for each, hold in zip(program.connections, timing(program).hold, strict=True)}
@@ -98,7 +98,7 @@ def place(program: Program, target: HardwareTarget) -> Placement:
 
 
 def utilisation(program: Program, placement: Placement, target: HardwareTarget) -> list[Utilisation]:
-    """Compare what a program uses with what one chip has."""
+    """Compare the resources that a program uses with those of one chip."""
     rows = [
         _utilisation(target, f"{name}_per_core", int(placement.used[name].max()), float(placement.used[name].mean()))
         for name in PER_CORE
@@ -113,28 +113,28 @@ def utilisation(program: Program, placement: Placement, target: HardwareTarget) 
 
 
 def check_limits(program: Program, placement: Placement, target: HardwareTarget) -> list[Finding]:
-    """Find everything that does not fit on one chip; limits that nobody published are not checked."""
+    """Find everything that does not fit on one chip; unpublished limits are not checked."""
     findings = [*_check_cores(program, placement, target)]
     for row in utilisation(program, placement, target):
         if row.resource.endswith("_per_core") or row.limit is None or row.used <= row.limit:
             continue
         over = row.used - row.limit
-        change = f"take away {over:,.0f}"
+        change = f"remove {over:,.0f}"
         if row.resource == "cores_per_chip":
             per_core = program.neurons / placement.cores
             change += f" (about {math.ceil(over * per_core):,} neurons), or use {math.ceil(row.used / row.limit)} chips"
         elif row.resource == "synapses_per_chip":
-            change += f": a density of {row.limit / row.used:.3g} of the present one"
+            change += f" (multiply the density by {row.limit / row.used:.3g})"
         elif row.resource == "delay_steps":
-            change = f"shorten the delay, or the longer path that meets it, by {over:,.0f} steps"
+            change = f"shorten the delay, or the longer parallel path, by {over:,.0f} step{'s' * (over != 1)}"
         source = target.limits[row.resource].source
-        message = f"needs {row.used:,} of {row.limit:,} ({source}); {change}"
+        message = f"needs {row.used:,}, the limit is {row.limit:,} ({source}); {change}"
         findings.append(Finding("too-large", f"{target.name} {row.resource}", message))
     return findings
 
 
 def _check_cores(program: Program, placement: Placement, target: HardwareTarget) -> Iterator[Finding]:
-    """Find the layers of which some core holds too much: those that could not be split further."""
+    """Find layers with a core above a limit that could not be split further."""
     for name in PER_CORE:
         limit = _known(target, f"{name}_per_core")
         if limit is None:
@@ -150,16 +150,16 @@ def _check_cores(program: Program, placement: Placement, target: HardwareTarget)
             yield Finding(
                 "too-large",
                 f"layer '{group.name}'",
-                f"a core with {neurons:,} of its neurons needs {needed:,} {_unit(target, name)} of {limit:,.0f} "
-                f"({target.name} {name}_per_core); {_change(name)} by {needed - limit:,.0f}",
+                f"a core with {neurons:,} of its neurons needs {needed:,} {_unit(target, name)}, the limit is "
+                f"{limit:,.0f} ({target.name} {name}_per_core); {_change(name)} by {needed - limit:,.0f}",
             )
 
 
 def _change(name: str) -> str:
     return {
         "neurons": "reduce the neurons of a core",
-        "synapses": "lower the density of what feeds it, and so its synapses,",
-        "synaptic_memory": "lower the density of what feeds it, and so its bits,",
+        "synapses": "lower the density of its inputs to reduce its synapses",
+        "synaptic_memory": "lower the density of its inputs to reduce its bits",
         "input_axons": "reduce the sources that feed one neuron",
         "output_axons": "reduce the cores that its neurons reach",
     }[name]
@@ -188,17 +188,17 @@ def _value(limit: Limit | None) -> float | None:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is to be cut.
+    """A layer to be divided over cores.
 
     Attributes
     ----------
     group : Group
     shape : tuple of int
-        (channels, rows, columns); of a group that is no image, its neurons as channels of one position.
+        (channels, rows, columns); without an image, the neurons are channels of one position.
     fan_in : int64 array, shape (neurons,)
         Synapses of each neuron.
     incoming : tuple of wires
-        What feeds it.
+        Incoming connections.
     """
 
     group: Group
@@ -216,7 +216,7 @@ class _Cut:
     tiling : Tiling
     used : dict of str to int64 array, shape of the tiling's parts
     reached : tuple of (str, int64 array of shape (source neurons,))
-        For each connection its source, and the cores that each neuron of it reaches.
+        For each connection, its source and the number of cores that each source neuron reaches.
     """
 
     tiling: Tiling
@@ -224,11 +224,11 @@ class _Cut:
     reached: tuple[tuple[str, IntArray], ...]
 
     def axons(self, source: str, neurons: int) -> IntArray:
-        """Cores that each neuron of a group reaches here, shape (neurons,)."""
+        """Return the number of cores of this layer that each neuron of a group reaches, shape (neurons,)."""
         return sum((reached for name, reached in self.reached if name == source), np.zeros(neurons, dtype=np.int64))
 
     def cost(self, limits: Limits) -> tuple[float, int]:
-        """Cores that it takes, with those that its sources need for their axons; the axons, where that is equal."""
+        """Return the cores used, with those that its sources need for their axons, and the axons as tie-breaker."""
         axons = sum(int(reached.sum()) for name, reached in self.reached if name != INPUT)
         return self.tiling.tiles + axons / (limits["output_axons"] or math.inf), axons
 
@@ -252,7 +252,7 @@ def _fan_in(program: Program, group: Group) -> IntArray:
 
 
 def _cut_all(layers: Sequence[_Layer], back: Mapping[str, IntArray], limits: Limits) -> dict[str, _Cut]:
-    """Cut all layers, the last one first; ``back`` has the axons of loops to layers that are cut after their source."""
+    """Divide all layers, the last one first; ``back`` has the axons to layers that are divided after their source."""
     cuts: dict[str, _Cut] = {}
     for layer in reversed(layers):
         axons = _axons(layer, cuts.values()) + back.get(layer.group.name, 0)
@@ -267,7 +267,7 @@ def _axons(layer: _Layer, cuts: Iterable[_Cut]) -> IntArray:
 
 
 def _axons_back(layers: Sequence[_Layer], cuts: Mapping[str, _Cut]) -> dict[str, IntArray]:
-    """Count the cores of earlier layers that the neurons of a later one reach; only of layers that reach one."""
+    """Count the cores of earlier layers that the neurons of a later layer reach, for layers that reach any."""
     back = {}
     for at, layer in enumerate(layers):
         earlier = [cuts[each.group.name] for each in layers[:at]]
@@ -277,9 +277,9 @@ def _axons_back(layers: Sequence[_Layer], cuts: Mapping[str, _Cut]) -> dict[str,
 
 
 def _cut(layer: _Layer, axons: IntArray, limits: Limits) -> _Cut:
-    """Cut a layer so that it costs least among the patches tried, each with as few parts of the channels as fit.
+    """Divide a layer at the least cost among the tried patches, each with the fewest channel parts that fit.
 
-    The limits that no core with a single neuron respects cannot be met by cutting, and are left to be reported.
+    Limits that even a core with a single neuron exceeds cannot be met by dividing; they are reported later.
     """
     alone = _alone(int(layer.fan_in.max()), int(axons.max()))
     limits = {name: limit if limit is not None and alone[name] <= limit else None for name, limit in limits.items()}
@@ -289,13 +289,13 @@ def _cut(layer: _Layer, axons: IntArray, limits: Limits) -> _Cut:
         cut = _fewest_parts(layer, patch, axons, limits, most)
         if cut is not None and (best is None or cut.cost(limits) < best.cost(limits)):
             best = cut
-    if best is None:  # its axons to itself are too many, however it is cut
+    if best is None:  # the recurrent axons exceed the limit however the layer is divided
         return _cut(layer, axons, {**limits, "output_axons": None})
     return best
 
 
 def _alone(fan_in: int, axons: int) -> dict[str, int]:
-    """Return what a core with one neuron needs."""
+    """Return the resources of a core with one neuron."""
     return {
         "neurons": 1,
         "synapses": fan_in,
@@ -308,7 +308,7 @@ def _alone(fan_in: int, axons: int) -> dict[str, int]:
 def _fewest_parts(
     layer: _Layer, patch: tuple[int, int], axons: IntArray, limits: Limits, most_tiles: float
 ) -> _Cut | None:
-    """Cut the channels of a patch into as few parts as fit on cores each; None if no number of parts up to most does.
+    """Divide the channels of a patch into the fewest parts that fit on cores; None if no number of parts fits.
 
     The number is doubled until it fits, then bisected.
     """
@@ -331,13 +331,13 @@ def _fewest_parts(
 
 
 def _least_tiles(layer: _Layer, limits: Limits) -> int:
-    """Return a number of cores that is certainly needed."""
+    """Return a lower bound on the number of cores."""
     total = {"neurons": layer.group.neurons, "synapses": int(layer.fan_in.sum())}
     return max(math.ceil(amount / (limits[name] or math.inf)) for name, amount in total.items())
 
 
 def _measure(layer: _Layer, tiling: Tiling, axons: IntArray, limits: Limits) -> _Cut | None:
-    """Count what each core holds; None if one of them holds more than a limit."""
+    """Count what each core holds; None if a core exceeds a limit."""
     used = {"neurons": tiling.neurons}
     if exceeds(used | {"output_axons": tiling.sums(axons)}, limits):
         return None

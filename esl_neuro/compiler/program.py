@@ -1,4 +1,4 @@
-"""The integer program: what a network is once every number is one that the chip can hold."""
+"""The integer program: a network whose numbers all fit the registers of the chip."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READOUTS = ("spikes", "first_spike", "potential")
 class Group:
     """A population of integer CUBA-LIF neurons, every parameter per neuron.
 
-    One step, all integers (Lava 0.10.0 ``fixed_pt``; ``a`` is the sum of what all connections bring)::
+    One step, all integers (Lava 0.10.0 ``fixed_pt``; ``a`` is the sum over all connections)::
 
         u = trunc0(u * (4096 - (du + 1)) / 4096) + (a << 6)         wraps at +-2**23
         v = trunc0(v * (4096 - dv) / 4096) + u + (bias_mant << bias_exp)   saturates at +-(2**23 - 1)
@@ -72,13 +72,13 @@ class Connection:
     source, target : str
         Names of the groups; ``"input"`` is the input. They may be the same group.
     weights : scipy.sparse.csr_matrix or Kernel, shape (target neurons, source neurons)
-        Integers that the chip holds (Loihi: even ones in [-254, 254]); of a matrix only non-zero weights are stored.
+        Integers that the chip can store (Loihi: even, in [-254, 254]); a matrix stores non-zero weights only.
     weight_exp : int
         The weighted sum is shifted left by this many bits; a negative one shifts right, rounding down.
     declared : int
         Connections of the float network; ``declared - stored`` were rounded to zero.
     delay : int
-        Spikes of step ``t`` arrive in step ``t + delay``. At least 1 around a loop; those that would arrive after the
+        Spikes of step ``t`` arrive in step ``t + delay``. At least 1 around a loop. Spikes that would arrive after the
         last step of their sample are lost.
     """
 
@@ -125,14 +125,14 @@ class Program:
     groups : tuple of Group
         No group comes before one that feeds it without delay; the last one is the output.
     readout : str
-        What tells the class: the most ``"spikes"`` of an output neuron, the ``"first_spike"``, or the highest
-        ``"potential"`` after the last step.
+        What determines the class: the output neuron with the most ``"spikes"``, with the ``"first_spike"``, or with the
+        highest ``"potential"`` after the last step.
     input_bits : int
-        Payload of an input spike: 1 for 0/1 spikes, else the values reach from 0 to ``2**input_bits - 1``.
+        Bits of the payload of an input spike: 1 for 0/1 spikes, else values from 0 to ``2**input_bits - 1``.
     input_scale : float
         Payload per unit of the float network's input; 1 for 0/1 spikes.
     arithmetic : Arithmetic, optional
-        Integer formats that it was compiled for; without it, those of the target: see :attr:`formats`.
+        Integer formats that it was compiled for. Default: those of the target, see :attr:`formats`.
     """
 
     target: str
@@ -148,9 +148,9 @@ class Program:
 
     @property
     def formats(self) -> Arithmetic:
-        """Integer formats of the chip; a program that has none of its own has those of its target.
+        """Integer formats of the chip; default: those of the target.
 
-        Programs that were saved before they had any are of Loihi, also where the target is a file of the user's.
+        Programs of version 0.1.0 store none; they are Loihi programs, even if the target is a user's own file.
         """
         if self.arithmetic is not None:
             return self.arithmetic
@@ -167,12 +167,12 @@ class Program:
 
     @property
     def output(self) -> Group:
-        """The group that is read."""
+        """The readout group."""
         return self.groups[-1]
 
     @property
     def neurons(self) -> int:
-        """Neurons of all groups, input lines not counted."""
+        """Number of neurons of all groups, without input lines."""
         return sum(group.neurons for group in self.groups)
 
     @property
@@ -181,7 +181,7 @@ class Program:
         return sum(connection.stored for connection in self.connections)
 
     def save(self, folder: Path) -> None:
-        """Write ``program.json`` (structure) and ``program.safetensors`` (integers) into a folder."""
+        """Write ``program.json`` (structure) and ``program.safetensors`` (integers) to a folder."""
         from safetensors.numpy import save_file
 
         arrays: dict[str, NDArray[Any]] = {
@@ -214,7 +214,7 @@ class Program:
 
     @classmethod
     def load(cls, folder: Path) -> Program:
-        """Read a program that :meth:`save` wrote.
+        """Read a program written by :meth:`save`.
 
         Raises
         ------
@@ -226,14 +226,12 @@ class Program:
 
         for name in ("program.json", "program.safetensors"):
             if not (folder / name).is_file():
-                raise BadInput(f"{folder}: not an export ({name} is missing); make one with 'esl-neuro export'")
+                raise BadInput(f"{folder}: not an export ({name} is missing); create one with 'esl-neuro export'")
         try:
             document = json.loads((folder / "program.json").read_text(encoding="utf-8"))
             schema = document["schema"]
             if schema != SCHEMA:
-                raise BadInput(
-                    f"{folder}: schema of the program is {schema}, this version reads {SCHEMA}; export again"
-                )
+                raise BadInput(f"{folder}: program schema is {schema}, this version reads {SCHEMA}; export again")
             arrays = load_file(str(folder / "program.safetensors"))
             groups = tuple(_read_group(entry, arrays) for entry in document["groups"])
             sizes = {INPUT: document["input_size"], **{group.name: group.neurons for group in groups}}
@@ -280,7 +278,7 @@ def _read_connection(
 
 
 def differences(first: Program, second: Program) -> list[str]:
-    """Names of everything that differs between two programs, compared with ``==``; empty if they are equal."""
+    """Return the names of all fields that differ between two programs, compared with ``==``."""
     found = [name for name in _PROGRAM_FIELDS if getattr(first, name) != getattr(second, name)]
     if first.formats != second.formats:
         found.append("arithmetic")

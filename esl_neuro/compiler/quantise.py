@@ -1,4 +1,4 @@
-"""Floating-point groups to integers that the chip can hold."""
+"""Round floating-point groups to the integers of the chip."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import INPUT, Connection, Group, Weights
 from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT, Arithmetic
 from esl_neuro.hardware.rounding import (
+    SPIKES,
+    InputFormat,
     bias_format,
     group_scale,
     round_current_decay,
@@ -26,13 +28,13 @@ from esl_neuro.hardware.rounding import (
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.nirgraph.linear_maps import Floats
 
-EXACT_EXPONENT = -1  # half a sum of even weights is whole; below that the chip rounds sums down
-RANGE_USED = 0.95  # of the range of u or v where a bound must hold; rounding may take the rest
+EXACT_EXPONENT = -1  # half a sum of even weights is an integer; below -1 the chip rounds sums down
+RANGE_USED = 0.95  # share of the range of u or v that a bound may use; rounding may use the rest
 
 
 @dataclass(frozen=True)
 class QuantisationError:
-    """What rounding did to one layer.
+    """Rounding errors of one layer.
 
     Attributes
     ----------
@@ -41,18 +43,18 @@ class QuantisationError:
     scale : float
         Integer units per unit of the float network.
     weight_error : float
-        Root mean square weight error over the root mean square weight, connections only.
+        Root mean square weight error over root mean square weight, over existing connections.
     threshold_error : float
         Largest relative threshold error; 0 for a layer that never fires.
     decay_error : float
         Largest absolute error of a decay per step.
     bias_error : float
-        Largest bias error over the threshold of its neuron (of a layer that never fires: over the largest potential
-        that it holds); large where a bias had to be clipped.
+        Largest bias error over the threshold of its neuron (for a layer that never fires, over the largest potential in
+        range); large if a bias was clipped.
     declared, lost : int
-        Connections of the float network, and those that were rounded to zero.
+        Connections of the float network, and those rounded to zero.
     headroom : float
-        Largest synaptic current that can ever occur, as a share of the range; above 1 it may wrap.
+        Largest possible synaptic current, as a share of the range; above 1 it may wrap.
     """
 
     layer: str
@@ -68,7 +70,7 @@ class QuantisationError:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a group is scaled, relative to the formula of :func:`scale_and_exponents`.
+    """Scaling of a group relative to the formula of :func:`scale_and_exponents`.
 
     Attributes
     ----------
@@ -82,28 +84,6 @@ class Scaling:
     shift: int = 0
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What an input spike carries.
-
-    Attributes
-    ----------
-    bits : int
-        1 for 0/1 spikes, else the payloads are unsigned integers of so many bits.
-    scale : float
-        Payload per unit of the float network's input.
-    """
-
-    bits: int = 1
-    scale: float = 1.0
-
-    @property
-    def largest(self) -> int:
-        """Largest payload."""
-        return int(2**self.bits - 1)
-
-
-BINARY = Payload()
 BY_FORMULA = Scaling()
 
 
@@ -112,7 +92,7 @@ def quantise(
     incoming: Sequence[FloatConnection],
     arithmetic: Arithmetic,
     steps: int = 1,
-    payload: Payload = BINARY,
+    payload: InputFormat = SPIKES,
     scaling: Scaling = BY_FORMULA,
     *,
     single_spikes: bool = False,
@@ -123,7 +103,7 @@ def quantise(
 
         W_int = 2 round(S W / 2**e / 2);  vth = round(S threshold);  du = round(4096 du) - 1;  dv = round(4096 dv)
 
-    Even weights pass through the chip's 8-bit formats unchanged whatever their signs are.
+    Even weights pass through the chip's 8-bit formats unchanged, whatever their signs.
 
     Parameters
     ----------
@@ -134,33 +114,41 @@ def quantise(
     arithmetic : Arithmetic
         Integer formats of the chip.
     steps : int
-        Time steps per sample: how long a group that is read, and never reset, collects.
-    payload : Payload
-        What the spikes of the input carry.
+        Time steps per sample, during which a potential readout accumulates.
+    payload : InputFormat
+        Format of the input.
     scaling : Scaling
-        Departure from the formula.
+        Deviation from the formula.
     single_spikes : bool
-        Whether all sources fire once in a sample at most.
+        Whether all sources fire at most once per sample.
     """
     wanted = tuple(per_payload(connection, payload) for connection in incoming)
     scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
     scale *= scaling.factor
     exponents = [_within(exponent + scaling.shift, arithmetic) for exponent in exponents]
-    integers = [
-        round_weights(_values(each.weights), scale / 2.0**exponent, arithmetic).astype(np.int32)
-        for each, exponent in zip(wanted, exponents, strict=True)
+    rounded = [
+        _round_connection(each, scale, exponent, arithmetic) for each, exponent in zip(wanted, exponents, strict=True)
     ]
-    connections = tuple(
-        Connection(each.source, each.target, _with_values(each.weights, values), exponent, each.declared, each.delay)
-        for each, values, exponent in zip(wanted, integers, exponents, strict=True)
-    )
-    got: list[Floats] = [
-        np.asarray(values * 2.0**exponent / scale, dtype=np.float64)
-        for values, exponent in zip(integers, exponents, strict=True)
-    ]
-    pairs = [(_values(each.weights), values) for each, values in zip(wanted, got, strict=True)]
+    connections = tuple(connection for connection, _ in rounded)
+    pairs = [(_values(each.weights), values) for each, (_, values) in zip(wanted, rounded, strict=True)]
+    neurons = _round_group(group, scale, arithmetic)
+    return connections, neurons, measure_error(group, pairs, connections, neurons, arithmetic, payload)
+
+
+def _round_connection(
+    connection: FloatConnection, scale: float, exponent: int, arithmetic: Arithmetic
+) -> tuple[Connection, Floats]:
+    """Round the weights of a connection; return them also in float units."""
+    values = round_weights(_values(connection.weights), scale / 2.0**exponent, arithmetic).astype(np.int32)
+    weights = _with_values(connection.weights, values)
+    rounded = Connection(connection.source, connection.target, weights, exponent, connection.declared, connection.delay)
+    return rounded, np.asarray(values * 2.0**exponent / scale, dtype=np.float64)
+
+
+def _round_group(group: FloatGroup, scale: float, arithmetic: Arithmetic) -> Group:
+    """Round decays, thresholds and biases."""
     bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
-    rounded = Group(
+    return Group(
         name=group.name,
         du=round_current_decay(group.du, arithmetic).astype(np.int64),
         dv=round_potential_decay(group.dv, arithmetic).astype(np.int64),
@@ -169,7 +157,6 @@ def quantise(
         bias_exp=bias_exp.astype(np.int64),
         scale=scale,
     )
-    return connections, rounded, measure_error(group, pairs, connections, rounded, arithmetic, payload)
 
 
 def scale_and_exponents(
@@ -177,57 +164,111 @@ def scale_and_exponents(
     incoming: Sequence[FloatConnection],
     arithmetic: Arithmetic,
     steps: int,
-    payload: Payload,
+    payload: InputFormat,
     *,
     single_spikes: bool = False,
 ) -> tuple[float, list[int]]:
     """Return integer units per float unit, and the weight exponent of each connection.
 
-    The largest weight uses the whole weight range, with the exponent ``e`` of
-    :func:`~esl_neuro.hardware.rounding.weight_exponent`: 0 unless a threshold would not fit or the current might wrap::
+    All connections of a group share the scale. A connection whose largest weight is smaller by a power of two gets
+    that power as a negative exponent, so that its weights use the whole range too. There are three cases:
 
-        S = 254 2**e / max|W|
-
-    All connections of a group share the scale. One whose largest weight is smaller by a power of two gets that power
-    as a negative exponent, so that its weights use the whole range too. Graded spikes and groups that are read would
-    leave the range of ``u`` or ``v``; there the scale is bounded by the largest potential that can occur, and negative
-    exponents keep the weights fine.
-
-    Where each source and each neuron fires once, the scale is the largest one with which thresholds and potentials fit,
-    and exponents follow it. These neurons forget nothing, and their inputs come one by one: an exponent below -1 would
-    round down in almost every step, by half a unit in the mean, and hold the neuron back by all of these together. So
-    none is below -1, and weights too small for that lose bits instead. A spike into a neuron without leak brings
-    ``w / du`` in the end, as large as the current that it would bring if it were repeated in every step.
+    - Binary spikes into neurons that fire: the largest weight sets the scale; see :func:`_by_weights`.
+    - Graded spikes, and groups whose potential is read: the largest potential bounds the scale; see
+      :func:`_by_potential`.
+    - Neurons that receive and emit one spike per sample: see :func:`_by_single_spikes`.
     """
     largest = [float(np.abs(_values(each.weights)).max(initial=0)) for each in incoming]
-    strongest = max(largest, default=0.0)
-    graded = payload.bits > 1 and any(each.source == INPUT for each in incoming)
-    once = single_spikes and group.fires
-    if group.fires and not graded and not once and strongest:
+    if single_spikes and group.fires:
+        return _by_single_spikes(group, incoming, largest, arithmetic, steps, payload)
+    if group.fires and any(largest) and not _is_graded(incoming, payload):
         return _by_weights(group, incoming, largest, arithmetic, steps)
-    largest_threshold = 2**arithmetic.threshold_bits - 1
-    reach = arithmetic.weight_max * 2.0 ** (arithmetic.weight_exp_max if once else 0)
-    bounds = [reach / strongest] if strongest and not graded else []
+    return _by_potential(group, incoming, largest, arithmetic, steps, payload)
+
+
+def _by_potential(
+    group: FloatGroup,
+    incoming: Sequence[FloatConnection],
+    largest: Sequence[float],
+    arithmetic: Arithmetic,
+    steps: int,
+    payload: InputFormat,
+) -> tuple[float, list[int]]:
+    """Bound the scale by the largest current or potential, and keep the weights fine with negative exponents."""
+    graded, has_weights = _is_graded(incoming, payload), any(largest)
+    bounds = [] if graded else _weight_bound(largest, arithmetic.weight_max)
     if group.fires:
-        bounds.append(largest_threshold / float(group.threshold.max()))
-    if graded or once or not group.fires:
+        bounds += _threshold_bound(group, arithmetic)
+    if graded or not group.fires:
         current, potential = _largest_potential(group, incoming, steps, payload)
-        reached = current if group.fires else potential
-        bounds += [RANGE_USED * largest_threshold / reached] if reached > 0 else []
-    if (graded or once or not strongest) and np.any(
-        group.bias != 0
-    ):  # weights lose nothing by it, their exponents follow
-        largest_bias = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
-        bounds.append(largest_bias / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))
+        bounds += _range_bound(current if group.fires else potential, arithmetic)
+    if graded or not has_weights:  # weights lose nothing by it, their exponents follow
+        bounds += _bias_bound(group, arithmetic)
     scale = min(bounds, default=1.0)
-    exponents = [_exponent(value * scale / arithmetic.weight_max, arithmetic) if value else 0 for value in largest]
-    return scale, [max(each, EXACT_EXPONENT) for each in exponents] if once else exponents
+    return scale, _exponents(largest, scale, arithmetic)
+
+
+def _by_single_spikes(
+    group: FloatGroup,
+    incoming: Sequence[FloatConnection],
+    largest: Sequence[float],
+    arithmetic: Arithmetic,
+    steps: int,
+    payload: InputFormat,
+) -> tuple[float, list[int]]:
+    """Return the largest scale with which thresholds and potentials fit; the exponents follow it.
+
+    These neurons have no leak, and their inputs arrive one by one. An exponent below -1 would round down in almost
+    every step, by half a unit on average, and the sum of these errors would delay the neuron. So no exponent is below
+    -1, and weights that are too small for that lose bits instead. A spike into a neuron without leak finally adds
+    ``w / du``, as large as the current that it would cause if it were repeated in every step.
+    """
+    current, _ = _largest_potential(group, incoming, steps, payload)
+    bounds = [*_threshold_bound(group, arithmetic), *_range_bound(current, arithmetic), *_bias_bound(group, arithmetic)]
+    if not _is_graded(incoming, payload):
+        bounds += _weight_bound(largest, arithmetic.weight_max * 2.0**arithmetic.weight_exp_max)
+    scale = min(bounds)
+    return scale, [max(each, EXACT_EXPONENT) for each in _exponents(largest, scale, arithmetic)]
+
+
+def _is_graded(incoming: Sequence[FloatConnection], payload: InputFormat) -> bool:
+    return payload.bits > 1 and any(each.source == INPUT for each in incoming)
+
+
+def _weight_bound(largest: Sequence[float], reach: float) -> list[float]:
+    """Return the scale at which the largest weight is ``reach``, without weights nothing."""
+    strongest = max(largest, default=0.0)
+    return [reach / strongest] if strongest else []
+
+
+def _threshold_bound(group: FloatGroup, arithmetic: Arithmetic) -> list[float]:
+    return [(2**arithmetic.threshold_bits - 1) / float(group.threshold.max())]
+
+
+def _range_bound(reached: float, arithmetic: Arithmetic) -> list[float]:
+    return [RANGE_USED * (2**arithmetic.threshold_bits - 1) / reached] if reached > 0 else []
+
+
+def _bias_bound(group: FloatGroup, arithmetic: Arithmetic) -> list[float]:
+    if not np.any(group.bias != 0):
+        return []
+    largest = (2 ** (arithmetic.bias_mantissa_bits - 1) - 1) << (2**arithmetic.bias_exponent_bits - 1)
+    return [float(largest / (np.abs(group.bias).max() * (1 << POTENTIAL_SHIFT)))]
+
+
+def _exponents(largest: Sequence[float], scale: float, arithmetic: Arithmetic) -> list[int]:
+    """Return the exponent with which each largest weight uses the weight range."""
+    return [_exponent(value * scale / arithmetic.weight_max, arithmetic) if value else 0 for value in largest]
 
 
 def _by_weights(
     group: FloatGroup, incoming: Sequence[FloatConnection], largest: Sequence[float], arithmetic: Arithmetic, steps: int
 ) -> tuple[float, list[int]]:
-    """Do what :func:`scale_and_exponents` does, for spikes without payload into neurons that fire."""
+    """Let the largest weight use the whole weight range, ``S = 254 2**e / max|W|``.
+
+    The exponent ``e`` is that of :func:`~esl_neuro.hardware.rounding.weight_exponent`: 0 unless a threshold would not
+    fit or the current might wrap.
+    """
     strongest = max(largest)
     exponents = [_exponent(value / strongest, arithmetic) if value else 0 for value in largest]
     arriving = np.zeros(group.neurons)
@@ -248,7 +289,7 @@ def _by_weights(
 
 
 def _exponent(ratio: float, arithmetic: Arithmetic) -> int:
-    """Return the smallest exponent whose power of two is not below a ratio, within what the chip has."""
+    """Return the smallest exponent whose power of two is at least a ratio, within the range of the chip."""
     return _within(math.ceil(math.log2(ratio) - 1e-9), arithmetic)
 
 
@@ -257,7 +298,7 @@ def _within(exponent: int, arithmetic: Arithmetic) -> int:
 
 
 def _largest_potential(
-    group: FloatGroup, incoming: Sequence[FloatConnection], steps: int, payload: Payload
+    group: FloatGroup, incoming: Sequence[FloatConnection], steps: int, payload: InputFormat
 ) -> tuple[float, float]:
     """Bound the synaptic current and, for a group that is never reset, the potential, in float units."""
     per_step = sum(
@@ -284,7 +325,7 @@ def _largest_sum(weights: Weights) -> Floats:
 def _signed_sums(weights: Weights) -> Floats:
     """Sum the positive weights of each target, and the sizes of the negative ones, shape (2, targets).
 
-    Of a kernel: away from the border.
+    For a kernel, away from the border.
     """
     if isinstance(weights, Kernel):
         parts = [part.sum(axis=(1, 2, 3)) for part in (np.maximum(weights.weights, 0), np.maximum(-weights.weights, 0))]
@@ -299,7 +340,7 @@ def _values(weights: Weights) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def per_payload(connection: FloatConnection, payload: Payload) -> FloatConnection:
+def per_payload(connection: FloatConnection, payload: InputFormat) -> FloatConnection:
     """Write the weights of the input per unit of payload."""
     if connection.source != INPUT or payload.scale == 1:
         return connection
@@ -323,9 +364,9 @@ def measure_error(
     connections: Sequence[Connection],
     rounded: Group,
     arithmetic: Arithmetic,
-    payload: Payload,
+    payload: InputFormat,
 ) -> QuantisationError:
-    """Compare a rounded group with the one it was made from; ``pairs`` are the weights before and after."""
+    """Compare a rounded group with the original; ``pairs`` are the weights before and after rounding."""
     squares = sum(float(np.sum(values**2)) for values, _ in pairs)
     missed = sum(float(np.sum((got - values)[values != 0] ** 2)) for values, got in pairs)
     bias = (rounded.bias_mant << rounded.bias_exp) / 2.0**POTENTIAL_SHIFT
@@ -346,8 +387,8 @@ def measure_error(
     )
 
 
-def largest_current(connections: Sequence[Connection], group: Group, payload: Payload) -> float:
-    """Bound the synaptic current ``|u|``: every source fires at every step for ever.
+def largest_current(connections: Sequence[Connection], group: Group, payload: InputFormat) -> float:
+    """Bound the synaptic current ``|u|`` for sources that fire at every step without end.
 
     A negative sum that is shifted right is rounded away from zero.
     """

@@ -1,4 +1,4 @@
-"""A filter in front of a neuron is the neuron's synapse: ``LI`` -> ``LIF`` is one ``CubaLIF``."""
+"""Fuse a synaptic filter with the neuron that it feeds: ``LI`` -> ``LIF`` becomes one ``CubaLIF``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from esl_neuro.nirgraph.structure import Structure
 
 
 def fuse_filters(structure: Structure, _dt_s: float) -> tuple[Structure, list[Finding]]:
-    """Replace every ``LI`` that feeds only one ``LIF``, which receives nothing else, by the synapse of that neuron.
+    """Replace every ``LI`` that is the only input of one ``LIF`` and feeds nothing else by the synapse of that neuron.
 
     ``tau I' = -I + r S`` before ``tau_mem v' = v_leak - v + R I`` is, name by name, ``CubaLIF`` with ``tau_syn = tau``
-    and ``w_in = r``. A factor for each neuron on the way, a ``Scale`` or a diagonal matrix, goes into ``w_in``.
-    Potentials do not travel on the chip, so that the pair itself could not be represented. A filter with a leak
-    potential of its own is left alone.
+    and ``w_in = r``. A factor per neuron in between, a ``Scale`` or a diagonal matrix, goes into ``w_in``. The chip
+    does not transmit potentials, so it cannot represent the pair itself. A filter with its own leak potential is left
+    unchanged.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def fuse_filters(structure: Structure, _dt_s: float) -> tuple[Structure, list[Fi
 
 
 def _only_targets(name: str, edges: Sequence[Edge]) -> list[str]:
-    """Follow a node for up to two edges, as long as each is the only one at both of its ends."""
+    """Follow a node for up to two edges, as long as each is the only edge at both of its ends."""
     way: list[str] = []
     while len(way) < 2:
         targets = [end for start, end in edges if start == name]
@@ -72,14 +72,14 @@ def _fused(before: Any, between: Sequence[Any], neuron: Any) -> nir.CubaLIF | No
             v_reset=getattr(neuron, "v_reset", None),
             w_in=before.r * np.prod(factors, axis=0),
         )
-    except Exception:  # parameters that are no arrays or do not fit: the reading of the nodes will name them
+    except Exception:  # malformed parameters, which the pass that reads the nodes reports
         return None
     fused.metadata = getattr(neuron, "metadata", {})
     return fused
 
 
 def _factor(node: Any) -> Any:
-    """Return what a node multiplies each signal by, None if it does anything else."""
+    """Return the factor by which a node multiplies each signal, None if it does anything else."""
     if type(node) is nir.Scale:
         return node.scale
     if type(node) not in (nir.Linear, nir.Affine) or np.any(getattr(node, "bias", 0) != 0):

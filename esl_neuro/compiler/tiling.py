@@ -1,4 +1,4 @@
-"""A layer cut into boxes of channels, rows and columns, each for one core."""
+"""Divide a layer into boxes of channels, rows and columns, one per core."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Parts = tuple[int, int, int]
 class Tiling:
     """Boxes of a layer. Arrays over tiles have the axes (parts of the rows, of the columns, of the channels).
 
-    The tiles of a patch of the image follow each other, so that a source's messages go to cores that are close.
+    The tiles of an image patch are consecutive, so the messages of a source go to neighbouring cores.
 
     Attributes
     ----------
     rows, columns, channels : int64 array, shape (parts + 1,)
-        Where each part begins, and one past the last.
+        Start of each part, and the end of the last one.
     """
 
     rows: IntArray
@@ -30,7 +30,7 @@ class Tiling:
 
     @classmethod
     def even(cls, shape: tuple[int, int, int], parts: Parts) -> Tiling:
-        """Cut (channels, rows, columns) into parts of rows, columns and channels whose sizes differ by at most one."""
+        """Divide (channels, rows, columns) into parts whose sizes differ by at most one."""
         sizes = (shape[1], shape[2], shape[0])
         return cls(*(np.arange(count + 1) * size // count for size, count in zip(sizes, parts, strict=True)))
 
@@ -71,7 +71,7 @@ class Tiling:
 def patches(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     """Yield (parts of the rows, parts of the columns), from the whole image down to single positions.
 
-    The side of a patch that is longer is halved each time: a square sees the least of the source around it.
+    The longer side of a patch is halved each time, because a square patch has the smallest receptive field.
     """
     down, across = 1, 1
     while True:

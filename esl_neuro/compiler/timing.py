@@ -1,8 +1,8 @@
-"""When things happen on a chip where every connection takes one time step.
+"""The schedule of a program on a chip where every connection takes one time step.
 
-A program speaks of aligned time: step ``t`` of every group belongs to input step ``t``, and a connection without delay
-carries the spikes of step ``t`` into step ``t``. On the chip the group then works ``latency`` steps after the input,
-and a connection on a short path holds its spikes back, so that paths that meet are equally long.
+A program uses aligned time: step ``t`` of every group belongs to input step ``t``, and a connection without delay
+delivers the spikes of step ``t`` in step ``t``. On the chip, a group works ``latency`` steps after the input, and a
+connection on a short path delays its spikes so that parallel paths have the same length.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from esl_neuro.compiler.program import INPUT, Program
 
 
 class Link(Protocol):
-    """What leads from one group to another: a connection of integers or of floating-point numbers."""
+    """A connection from one group to another, with integer or floating-point weights."""
 
     @property
     def source(self) -> str:
@@ -27,7 +27,7 @@ class Link(Protocol):
 
     @property
     def delay(self) -> int:
-        """Steps by which spikes are late."""
+        """Delay of the spikes, in steps."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Timing:
     latency : dict of str to int
         Steps by which each group works after the input (0 for the input itself).
     hold : tuple of int
-        For each connection, the steps that it holds spikes back besides the one that every connection takes.
+        For each connection, the delay in steps beyond the one step that every connection takes.
     flush : int
-        Steps between two samples during which all groups must be silent and forget, because spikes of the last sample
-        are still under way: the longest delay. 0 for a network without delays and loops.
+        Steps between two samples in which all groups are silent and reset, because spikes of the last sample are still
+        in transit: the longest delay. 0 for a network without delays and loops.
     """
 
     latency: dict[str, int]
@@ -70,7 +70,7 @@ class TooFast(Exception):
 
 
 def timing(program: Program) -> Timing:
-    """Return the schedule of a program: the smallest latencies that every connection can keep.
+    """Return the schedule of a program, with the smallest possible latencies.
 
     ``latency[target] >= latency[source] + 1 - delay`` for every connection.
 
@@ -85,7 +85,7 @@ def timing(program: Program) -> Timing:
 
 
 def latencies(groups: list[str], connections: Sequence[Link]) -> dict[str, int]:
-    """Longest paths, each connection being worth ``1 - delay`` steps; see :func:`timing`."""
+    """Return the longest paths, where each connection counts ``1 - delay`` steps; see :func:`timing`."""
     latency = {INPUT: 0, **dict.fromkeys(groups, 1)}
     before: dict[str, str] = {}
     for _ in range(len(groups) + 1):
@@ -99,7 +99,7 @@ def latencies(groups: list[str], connections: Sequence[Link]) -> dict[str, int]:
 
 
 def _loop(before: dict[str, str], start: str) -> tuple[str, ...]:
-    """Walk back until a group comes again; the groups between are a loop."""
+    """Walk back until a group repeats; the groups in between form a loop."""
     seen = [start]
     while before[seen[-1]] not in seen:
         seen.append(before[seen[-1]])

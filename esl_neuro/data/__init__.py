@@ -1,4 +1,4 @@
-"""Data sets, the encodings that turn them into input over time, and noise to test robustness with."""
+"""Data sets, encodings that convert them to input over time, and noise for robustness tests."""
 
 from esl_neuro.data import event_datasets, images  # noqa: F401 (they register their data sets)
 from esl_neuro.data.datasets import Dataset, Split, load_dataset

@@ -1,4 +1,4 @@
-"""Random changes of training samples that keep their class: pure functions of a batch and a random stream."""
+"""Augment training samples: pure functions of a batch and a random stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ ROLL = 5
 
 
 def crop_and_flip(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Pad each image by 4 zeros on each side, crop it at random to its size, mirror it with probability 1/2.
+    """Pad each image by 4 zeros on each side, crop it randomly to its size, mirror it with probability 1/2.
 
-    The standard augmentation of CIFAR (RandomCrop(32, padding=4), RandomHorizontalFlip), drawn anew for each image.
+    The standard augmentation of CIFAR (RandomCrop(32, padding=4), RandomHorizontalFlip), drawn independently for each
+    image.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def crop_and_flip(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any
 
 
 def flip_and_roll(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Mirror each recording with probability 1/2, roll it by up to 5 pixels around both edges, all its frames alike.
+    """Mirror each recording with probability 1/2, and roll all its frames by the same offset of up to 5 pixels.
 
     The augmentation of DVS-CIFAR10 in TET (Deng et al., ICLR 2022, official code).
 
@@ -58,7 +59,7 @@ def _mirrored(columns: NDArray[np.int64], width: int, mirrored: NDArray[np.bool_
 
 
 def _gather(values: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
-    """Pick rows (samples, height) and columns (samples, width) of each sample, from the last two axes."""
+    """Select rows (samples, height) and columns (samples, width) of each sample from the last two axes."""
     picked = np.empty((*values.shape[:-2], rows.shape[1], columns.shape[1]), values.dtype)
     for sample, (of_rows, of_columns) in enumerate(zip(rows, columns, strict=True)):
         picked[sample] = values[sample].take(of_rows, axis=-2).take(of_columns, axis=-1)

@@ -1,7 +1,7 @@
-"""The batch files of CIFAR-10 and CIFAR-100 (python version).
+"""Read the batch files of CIFAR-10 and CIFAR-100 (python version).
 
-They are pickles. A pickle can run any code when it is read, so this reader can build dicts, lists, numbers, strings
-and numpy arrays, and refuses everything else.
+They are pickles, which can run any code when they are loaded. So this reader only builds dicts, lists, numbers, strings
+and numpy arrays, and rejects everything else.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html ("Dataset layout / Python").
 """
@@ -20,7 +20,7 @@ from esl_neuro.errors import BadInput
 
 SHAPE = (3, 32, 32)
 
-# The function that rebuilds arrays moved between numpy versions; an array itself knows where it is.
+# The function that rebuilds arrays differs between numpy versions; an array refers to the right one.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]  # type: ignore[no-untyped-call, unused-ignore]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -34,7 +34,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR batch needs")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no CIFAR batch needs")
         return _ALLOWED[module, name]
 
 
@@ -57,11 +57,11 @@ def read_batch(path: Path, labels_key: str) -> tuple[NDArray[np.uint8], NDArray[
     Raises
     ------
     BadInput
-        If the file is no such batch.
+        If the file is not such a batch.
     """
     try:
         with path.open("rb") as stream:
-            # latin1 is how numpy asks for the arrays of Python 2 pickles.
+            # numpy requires latin1 for arrays in Python 2 pickles.
             batch = _ArrayUnpickler(stream, encoding="latin1").load()
         images, labels = np.asarray(batch["data"]), np.asarray(batch[labels_key])
     except Exception as error:  # a damaged pickle can raise anything

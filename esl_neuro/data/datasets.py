@@ -1,4 +1,4 @@
-"""Data sets as plain arrays, split once and for all into training, validation and test."""
+"""Data sets as plain arrays, split into training, validation and test."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Split:
     Attributes
     ----------
     values : array, shape (samples, *sample shape)
-        As stored: float32 intensities in [0, 1], uint8 pixels from 0 to ``divisor``, or event frames (uint8 if
-        binary, uint16 if counts). :meth:`batch` gives what encodings take.
+        As stored: float32 intensities in [0, 1], uint8 pixels from 0 to ``divisor``, or event frames (uint8 if binary,
+        uint16 if counts). :meth:`batch` returns the input of encodings.
     labels : int64 array, shape (samples,)
         Class indices.
     divisor : int
-        Stored value that stands for 1; 255 for 8-bit pixels.
+        Stored value of intensity 1; 255 for 8-bit pixels.
     """
 
     values: NDArray[Any]
@@ -43,7 +43,7 @@ class Split:
         return int(self.labels.size)
 
     def batch(self, indices: Any = slice(None)) -> NDArray[np.float32]:
-        """Return ``values[indices] / divisor`` as float32; only these samples are converted, so large sets stay small.
+        """Return ``values[indices] / divisor`` as float32; only these samples are converted, to save memory.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class Split:
         return values if self.divisor == 1 else values / np.float32(self.divisor)
 
     def select(self, indices: NDArray[np.int64]) -> Split:
-        """Return the part of these samples."""
+        """Return a split with these samples only."""
         return Split(self.values[indices], self.labels[indices], self.divisor)
 
 
@@ -68,16 +68,16 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint parts of one data set; the best epoch is chosen on validation, the figure is of test.
+    """Three disjoint parts of one data set; validation selects the best epoch, test gives the final figure.
 
     Attributes
     ----------
     steps : int, optional
-        Frames per sample, if the samples have a time axis (their first); None if they do not.
+        Frames per sample, if the samples have a time axis (the first one), else None.
     normalisation : Normalisation, optional
         Applied by :meth:`normalise`.
     augment : callable, optional
-        Random change of a batch of training values ``(values, rng) -> values``, before it is normalised.
+        Augmentation of a batch of training values ``(values, rng) -> values``, before normalisation.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Dataset:
     def normalise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return ``(values - mean) / std`` of each channel, or the values unchanged if the data set has no statistics.
 
-        For graded encodings only: what becomes spikes has to stay in [0, 1].
+        For graded encodings only, because spike encodings need values in [0, 1].
 
         Parameters
         ----------
@@ -121,18 +121,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Request:
-    """What a loader has to know.
+    """Arguments of a loader.
 
     Attributes
     ----------
     folder : Path
         The data set's own folder, or the folder of all data sets.
     seed : int
-        Decides which training samples become the validation part.
+        Determines which training samples become the validation part.
     download : bool
-        Download what is not in the folder.
+        Download missing files.
     frames : FrameSettings
-        How recordings of events become frames.
+        Conversion of event recordings to frames.
     """
 
     folder: Path = field(default_factory=default_folder)
@@ -165,9 +165,9 @@ def load_dataset(
         Decides which training samples become the validation part (10 % of each class), where a data set comes with
         training and test parts only.
     download : bool
-        Download what is not in the folder.
+        Download missing files.
     frames : FrameSettings, optional
-        How recordings of events become frames.
+        Conversion of event recordings to frames.
 
     Raises
     ------

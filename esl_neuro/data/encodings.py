@@ -1,4 +1,4 @@
-"""From samples to the input of a network over time: spikes, or graded values."""
+"""Encode samples as network input over time: spikes or graded values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Signal = Literal["spikes", "graded"]
 
 @dataclass(frozen=True)
 class Encoding:
-    """A rule, and what goes in and comes out.
+    """An encoding rule with the kinds of its input and output.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Encoding:
     signal : str
         ``"spikes"``: uint8, 0 or 1; ``"graded"``: float32, any value.
     timed : bool
-        True if the samples already have a time axis (their first), of exactly ``steps`` frames.
+        True if the samples already have a time axis (the first one) of exactly ``steps`` frames.
     """
 
     rule: Rule
@@ -71,12 +71,12 @@ def encode(name: str, values: NDArray[Any], steps: int, rng: np.random.Generator
     Returns
     -------
     array, shape (samples, steps, *sample shape)
-        uint8, 0 or 1, if the encoding's signal is spikes; float32 if it is graded.
+        uint8, 0 or 1, for a spike encoding; float32 for a graded encoding.
 
     Raises
     ------
     BadInput
-        If there is no such encoding, or it does not fit the values.
+        If the encoding is unknown, or does not fit the values.
     """
     chosen = ENCODINGS[name]
     if chosen.timed:
@@ -90,7 +90,7 @@ def encode(name: str, values: NDArray[Any], steps: int, rng: np.random.Generator
 
 
 def encode_for_evaluation(name: str, values: NDArray[Any], steps: int) -> Encoded:
-    """Encode with the one random stream that every evaluation, in every backend, shares."""
+    """Encode with the random stream that all evaluations in all backends share."""
     return encode(name, values, steps, stream(0, "evaluation"))
 
 
@@ -99,7 +99,7 @@ def even_rate(values: Values, steps: int, rng: np.random.Generator) -> NDArray[n
     """Deterministic rate code: ``round(value * steps)`` spikes, evenly spaced.
 
     Spike at step ``t`` where ``floor((t + 1) c / steps + 1/2)`` passes ``floor(t c / steps + 1/2)``, ``c`` being the
-    number of spikes: the same image always gives the same spikes.
+    number of spikes. The same image always gives the same spikes.
     """
     counts = np.rint(values * steps).astype(np.int64)[:, None]
     ticks = np.arange(steps + 1, dtype=np.int64).reshape(1, -1, *(1,) * (values.ndim - 1))
@@ -116,7 +116,7 @@ def bernoulli_rate(values: Values, steps: int, rng: np.random.Generator) -> NDAr
 
 @encoding("spikes")
 def latency(values: Values, steps: int, rng: np.random.Generator) -> NDArray[np.uint8]:  # noqa: ARG001 (shared signature)
-    """One spike per non-zero value, the earlier the larger: step ``round((1 - value) (steps - 1))``."""
+    """One spike per non-zero value, earlier for larger values: step ``round((1 - value) (steps - 1))``."""
     moments = np.rint((1 - values) * (steps - 1)).astype(np.int64)
     spikes: NDArray[np.uint8] = _spike_once(moments, steps) * (values > 0)[:, None]
     return spikes
@@ -131,7 +131,7 @@ def binary_single_spike(values: Values, steps: int, rng: np.random.Generator) ->
     Raises
     ------
     BadInput
-        If there is one step only, in which bright and dark would be the same.
+        If there is only one step, in which bright and dark would be equal.
     """
     if steps < 2:
         raise BadInput(f"encoding 'binary_single_spike': steps is {steps}, expected 2 or more")
@@ -142,7 +142,7 @@ def binary_single_spike(values: Values, steps: int, rng: np.random.Generator) ->
 def direct(values: Values, steps: int, rng: np.random.Generator) -> Values:  # noqa: ARG001 (shared signature)
     """Repeat the values at every step; the first layer makes the spikes.
 
-    All steps are views of the same values, which are read-only.
+    All steps are read-only views of the same values.
     """
     samples, *shape = values.shape
     return np.broadcast_to(values.astype(np.float32, copy=False)[:, None], (samples, steps, *shape))
@@ -150,7 +150,7 @@ def direct(values: Values, steps: int, rng: np.random.Generator) -> Values:  # n
 
 @encoding("spikes", timed=True)
 def events(values: NDArray[Any], steps: int, rng: np.random.Generator) -> NDArray[np.uint8]:  # noqa: ARG001
-    """Binary event frames as they are, one per step.
+    """Return binary event frames unchanged, one per step.
 
     Raises
     ------
@@ -159,18 +159,18 @@ def events(values: NDArray[Any], steps: int, rng: np.random.Generator) -> NDArra
     """
     spikes: NDArray[np.bool_] = values == 1
     if not (spikes | (values == 0)).all():
-        raise BadInput("encoding 'events': frames are not binary; make binary frames or use 'event_counts'")
+        raise BadInput("encoding 'events': frames are not binary; create binary frames or use 'event_counts'")
     return spikes.astype(np.uint8)
 
 
 @encoding("graded", timed=True)
 def event_counts(values: NDArray[Any], steps: int, rng: np.random.Generator) -> Values:  # noqa: ARG001
-    """Event frames as they are, one per step, their counts being graded input."""
+    """Return event frames unchanged, one per step, with their counts as graded input."""
     return values.astype(np.float32)
 
 
 def _spike_once(moments: NDArray[np.int64], steps: int) -> NDArray[np.uint8]:
-    """Spikes, shape (samples, steps, ...), of one moment per place, shape (samples, ...)."""
+    """Return spikes, shape (samples, steps, ...), given the step of each spike, shape (samples, ...)."""
     ticks = np.arange(steps).reshape(1, -1, *(1,) * (moments.ndim - 1))
     spikes: NDArray[np.uint8] = (ticks == moments[:, None]).astype(np.uint8)
     return spikes

@@ -1,7 +1,7 @@
-"""Data sets of event cameras and of a spiking cochlea: N-MNIST, DVS-CIFAR10, DVS128-Gesture and SHD.
+"""Data sets of event cameras and of a cochlea model: N-MNIST, DVS-CIFAR10, DVS128-Gesture and SHD.
 
-The folders are those that tonic makes. tonic (GPL-3.0, an extra) downloads all four and reads the binary formats of
-N-MNIST and DVS-CIFAR10; gestures are plain numpy files and SHD is plain HDF5. Making frames is ours.
+The folders have the layout of tonic. tonic (GPL-3.0, an extra) downloads all four and reads the binary formats of
+N-MNIST and DVS-CIFAR10; gestures are plain numpy files and SHD is plain HDF5. The conversion to frames is our own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TONIC = "pip install 'esl-neuro[events]'"
 DVS_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DVS_CIFAR10_SIZE = (48, 48)  # as in TET
 SHD_UNITS = 700
-CACHE_VERSION = 1  # of the way frames are made
+CACHE_VERSION = 1  # of the conversion to frames
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Part:
     name : str
         ``"train"`` or ``"test"``.
     files : list of Path
-        What the recordings are read from.
+        Files of the recordings.
     labels : int64 array, shape (recordings,)
     read : callable
-        Yields where each recording comes from, for messages, and its events, in the order of the labels.
+        Yields the origin of each recording, for messages, and its events, in the order of the labels.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Part:
 
 
 def _tonic(name: str, *, parts: bool = True) -> Callable[[Path], object]:
-    """Return the function that downloads by tonic's class of that name."""
+    """Return a function that downloads with tonic's class of that name."""
 
     def fetch(folder: Path) -> object:
         dataset = getattr(optional_module("tonic.datasets", f"downloading {name}", TONIC), name)
@@ -112,9 +112,9 @@ def dvs_cifar10(request: Request) -> Dataset:
 
 @DATASETS.register
 def dvs128_gesture(request: Request) -> Dataset:
-    """Gestures of 29 people before an event camera (Amir et al. 2017): 2x128x128, 11 classes, as tonic has cut them.
+    """Gestures of 29 people before an event camera (Amir et al. 2017): 2x128x128, 11 classes, segmented by tonic.
 
-    There is no augmentation by mirroring: left and right are different classes.
+    There is no mirroring augmentation, because left and right are different classes.
     """
     home = DVS128_GESTURE.locate(request.folder, request.download)
 
@@ -133,7 +133,7 @@ def shd(request: Request) -> Dataset:
     """Spoken digits in two languages through a model of the cochlea (Cramer et al. 2020): 700 units, 20 classes."""
     home = SHD.locate(request.folder, request.download)
     if request.frames.size is not None:
-        raise BadInput("data set 'shd': frames have no height and width, leave out their size")
+        raise BadInput("data set 'shd': frames have no height and width; remove their size")
     parts = [_shd_part(name, home / f"shd_{name}.h5") for name in ("train", "test")]
     return _dataset("shd", 20, home, parts, (1, 1, SHD_UNITS), request)
 
@@ -179,7 +179,9 @@ def _read_dvs_cifar10(path: Path) -> Events:
     tonic = optional_module("tonic", "reading DVS-CIFAR10", TONIC)
     optional_module("aedat", "reading DVS-CIFAR10", "pip install aedat")
     raw = tonic.io.read_aedat4(str(path))
-    return _events(*(raw[field] for field in raw.dtype.names))  # its fourth name depends on the version of aedat
+    return _events(
+        *(raw[field] for field in raw.dtype.names)
+    )  # the name of the fourth field depends on the version of aedat
 
 
 def _read_gesture(path: Path) -> Events:
@@ -209,7 +211,7 @@ def _dataset(
     size: tuple[int, int] | None = None,
     augment: Augment | None = None,
 ) -> Dataset:
-    """Make frames of all recordings, of the size asked for, else of the data set's usual one, else of the sensor's."""
+    """Convert all recordings to frames of the requested size, else the data set's default, else the sensor's."""
     official, test = (_split(part, classes, home, sensor, request.frames, size) for part in parts)
     train, validation = split_validation(official, request.seed)
     return Dataset(name, classes, train, validation, test, steps=request.frames.steps, augment=augment)
@@ -235,9 +237,9 @@ def _split(
 def _cached_frames(
     part: Part, home: Path, sensor: tuple[int, int, int], size: tuple[int, int], settings: FrameSettings
 ) -> NDArray[Any]:
-    """Frames of one part, shape (recordings, steps, polarities, height, width), kept beside the data for the next time.
+    """Return the frames of one part, shape (recordings, steps, polarities, height, width), cached next to the data.
 
-    The file's name has the settings; it also remembers which recordings it was made from.
+    The name of the cache file contains the settings; the file contains a fingerprint of the recordings.
     """
     kind = "binary" if settings.binary else "counts"
     path = home / f"frames-{part.name}-{settings.steps}-{settings.cut}-{kind}-{size[0]}x{size[1]}.npz"
@@ -247,7 +249,7 @@ def _cached_frames(
             if int(cache["source"]) == source:
                 return cast(NDArray[Any], cache["frames"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        pass  # there is none, or it is damaged: it is made anew
+        pass  # missing or damaged: rebuild it
     values = _make_frames(part, sensor, size, settings)
     _save_cache(path, values, source)
     return values
@@ -277,5 +279,5 @@ def _save_cache(path: Path, values: NDArray[Any], source: int) -> None:
             np.savez(stream, frames=values, source=source)
         temporary.replace(path)
     except OSError:
-        with suppress(OSError):  # a folder that cannot be written costs time, not the data
+        with suppress(OSError):  # without write access only the cache is lost
             temporary.unlink()

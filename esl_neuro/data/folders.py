@@ -1,4 +1,4 @@
-"""Where data sets lie on disk, and how to ask for what is not there."""
+"""Locate data sets on disk, and download missing ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def default_folder() -> Path:
 
 
 def optional_module(name: str, purpose: str, command: str) -> Any:
-    """Import a module that not every installation has.
+    """Import an optional module.
 
     Parameters
     ----------
     name : str
         Module to import.
     purpose : str
-        What needs it, for the message.
+        Purpose of the module, for the message.
     command : str
         Command that installs it.
 
@@ -47,22 +47,22 @@ def optional_module(name: str, purpose: str, command: str) -> Any:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set lies on disk.
+    """Layout of one data set on disk.
 
     Attributes
     ----------
     name : str
-        Name of the data set. Its folder may be spelt in any case, with hyphens, underscores or neither.
+        Name of the data set. The folder name may have any case, with hyphens, underscores or neither.
     expected : tuple of str
-        Files below its folder, as patterns; ``(.gz)`` at the end: plain or compressed.
+        Patterns of the files below its folder; a final ``(.gz)`` means plain or compressed.
     fetch : callable
         Downloads the data set into the folder of all data sets.
     aliases : tuple of str
-        Other names of its folder.
+        Alternative names of its folder.
     inner : tuple of str
-        Folders below its folder that may hold the files instead.
+        Subfolders that may contain the files instead.
     twins : tuple of str
-        Data sets whose files have the same names: a folder named like one of them is never taken for this one.
+        Data sets with the same file names: a folder named like one of them is never used for this one.
     """
 
     name: str
@@ -73,19 +73,19 @@ class Layout:
     twins: tuple[str, ...] = ()
 
     def locate(self, folder: Path, download: bool = False) -> Path:
-        """Return the folder that holds the files of the data set.
+        """Return the folder with the files of the data set.
 
         Parameters
         ----------
         folder : Path
             The data set's own folder, or the folder of all data sets.
         download : bool
-            Download what is not there.
+            Download missing files.
 
         Raises
         ------
         BadInput
-            If the files are not there, or the download failed.
+            If files are missing, or the download failed.
         MissingDependency
             If the package that downloads is not installed.
         """
@@ -121,7 +121,7 @@ class Layout:
     def _download(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with redirect_stdout(sys.stderr):  # standard output belongs to the command's own result
+            with redirect_stdout(sys.stderr):  # standard output is reserved for the result of the command
                 self.fetch(folder)
         except (OSError, RuntimeError) as error:
             reason = (str(error).splitlines() or [repr(error)])[0]
@@ -129,7 +129,7 @@ class Layout:
 
 
 def matches(home: Path, pattern: str) -> list[Path]:
-    """Files below a folder that match a pattern of :class:`Layout`, sorted, the plain before the compressed one."""
+    """Return the sorted files below a folder that match a pattern of :class:`Layout`, plain before compressed."""
     stem = pattern.removesuffix(OPTIONAL_GZIP)
     patterns = (stem, f"{stem}.gz") if stem != pattern else (pattern,)
     return [path for wanted in patterns for path in sorted(home.glob(wanted)) if path.is_file()]

@@ -1,4 +1,4 @@
-"""From events of a sensor to frames with a time axis."""
+"""Convert the events of a sensor to frames with a time axis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput
 from esl_neuro.registry import Registry
 
-# Time, column, row, polarity; the unit of time does not matter here.
+# Time, column, row, polarity; the unit of time is arbitrary.
 EVENT = np.dtype([("t", np.int64), ("x", np.int64), ("y", np.int64), ("p", np.int64)])
 Events = NDArray[np.void]
 
@@ -22,18 +22,18 @@ CUTS: Registry[Callable[[NDArray[np.int64], int], NDArray[np.int64]]] = Registry
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How recordings become frames.
+    """Settings of the conversion of recordings to frames.
 
     Attributes
     ----------
     steps : int
         Frames per recording.
     cut : str
-        ``"count"``: equally many events per frame; ``"time"``: equally long frames.
+        ``"count"``: equal numbers of events per frame; ``"time"``: frames of equal duration.
     binary : bool
-        True: 1 where at least one event fell; False: number of events.
+        True: 1 for at least one event; False: number of events.
     size : tuple of int, optional
-        Height and width of the frames; None: the data set's own.
+        Height and width of the frames; None: the default of the data set.
     """
 
     steps: int = 10
@@ -76,12 +76,12 @@ def frames(
     binary: bool = True,
     origin: str = "recording",
 ) -> NDArray[Any]:
-    """Gather events in frames; every event is in exactly one.
+    """Collect events in frames; every event is in exactly one frame.
 
     Parameters
     ----------
     events : structured array, shape (events,)
-        Fields ``t``, ``x``, ``y``, ``p``, as in :data:`EVENT`; in any order of time.
+        Fields ``t``, ``x``, ``y``, ``p``, as in :data:`EVENT`; in any order.
     steps : int
         Number of frames.
     shape : tuple of int
@@ -89,9 +89,9 @@ def frames(
     cut : str
         ``"count"`` or ``"time"``; see :data:`CUTS`.
     binary : bool
-        True: 1 where at least one event fell; False: number of events.
+        True: 1 for at least one event; False: number of events.
     origin : str
-        Where the events come from, for messages.
+        Source of the events, for messages.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def frames(
     Raises
     ------
     BadInput
-        If an event lies outside the sensor, or a count does not fit.
+        If an event is outside the sensor, or a count overflows.
     """
     place = tuple(events[name].astype(np.int64) for name in ("p", "y", "x"))
     for axis, places, size in zip("pyx", place, shape, strict=True):
@@ -125,8 +125,8 @@ def frames(
 def shrink(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> Events:
     """Move events to a smaller sensor: row ``y`` to ``floor(y height_after / height_before)``, columns alike.
 
-    Every event is kept, so counts are sums over areas and binary frames stay binary. (TET resizes binary frames with
-    a bilinear filter instead, which makes graded values of them.)
+    Every event is kept, so counts are sums over areas and binary frames stay binary. (TET instead resizes binary frames
+    with a bilinear filter, which gives graded values.)
 
     Parameters
     ----------

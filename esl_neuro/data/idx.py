@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its relatives: a magic number, the dimensions, then the values, all big endian.
+"""Read the IDX format of MNIST: a magic number, the dimensions, then the values, all big endian.
 
 Source: http://yann.lecun.com/exdb/mnist ("The IDX file format").
 """
@@ -22,7 +22,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path) -> NDArray[Any]:
-    """Read an IDX file, compressed with gzip or not (told by its first bytes, not by its name).
+    """Read an IDX file, compressed with gzip or not (detected by its first bytes, not by its name).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def read_idx(path: Path) -> NDArray[Any]:
     Returns
     -------
     array
-        In the shape and type that the file declares, in the machine's byte order.
+        Array of the declared shape and type, in native byte order.
 
     Raises
     ------

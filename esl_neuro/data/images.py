@@ -21,13 +21,13 @@ IDX_TRAIN = ("train-images-idx3-ubyte(.gz)", "train-labels-idx1-ubyte(.gz)")
 IDX_TEST = ("t10k-images-idx3-ubyte(.gz)", "t10k-labels-idx1-ubyte(.gz)")
 CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 
-# Channel statistics of the training parts, as TET's official code has them.
+# Channel statistics of the training parts, from TET's official code.
 CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 CIFAR100_NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
 def _torchvision(name: str) -> Callable[[Path], object]:
-    """Return the function that downloads by torchvision's class of that name, which checks what it gets."""
+    """Return a function that downloads with torchvision's class of that name, which verifies the files."""
 
     def fetch(folder: Path) -> object:
         module = optional_module("torchvision.datasets", f"downloading {name}", "pip install torchvision")
@@ -52,7 +52,7 @@ def mnist(request: Request) -> Dataset:
 
 @DATASETS.register
 def fashion_mnist(request: Request) -> Dataset:
-    """Articles of Zalando (Xiao et al. 2017): 60,000 and 10,000 images of 28x28 pixels, 10 classes."""
+    """Zalando's article images (Xiao et al. 2017): 60,000 and 10,000 images of 28x28 pixels, 10 classes."""
     return _from_idx(FASHION_MNIST, request)
 
 

@@ -1,4 +1,4 @@
-"""From samples of a data set to the input of a network: augment, normalise, encode."""
+"""Convert samples of a data set to network input: augment, normalise, encode."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Disturbance:
     seed: int = 0
 
     def apply(self, target: str, array: NDArray[Any]) -> NDArray[Any]:
-        """Disturb an array if this noise is meant for it (``"intensities"`` or ``"spikes"``)."""
+        """Apply the noise to an array if it targets this kind of array (``"intensities"`` or ``"spikes"``)."""
         noise = NOISES[self.noise]
         if noise.target != target:
             return array
@@ -61,8 +61,8 @@ def evaluation_inputs(
 ) -> NDArray[Any]:
     """Return the inputs of a whole part of a data set, the same in every evaluation and every backend.
 
-    The whole part is encoded at once, so that a sample's input does not depend on how many are asked for. Noise on
-    intensities comes before the encoding, noise on spikes behind it.
+    The whole part is encoded at once, so that the input of a sample does not depend on the number of samples. Noise on
+    intensities is applied before the encoding, noise on spikes after it.
 
     Returns
     -------
@@ -71,7 +71,8 @@ def evaluation_inputs(
     Raises
     ------
     BadInput
-        If noise on spikes is asked for and the encoding is graded, or the other way round for event data.
+        If the noise is for spikes and the encoding is graded, or the noise is for intensities and the data are event
+        frames.
     """
     values: NDArray[Any] = split.batch()
     if disturbance is None:
@@ -85,11 +86,13 @@ def evaluation_inputs(
 def _check_target(disturbance: Disturbance, encoding: str) -> None:
     chosen, target = ENCODINGS[encoding], NOISES[disturbance.noise].target
     if target == "spikes" and chosen.signal != "spikes":
-        raise BadInput(f"noise '{disturbance.noise}' is for spikes, and encoding '{encoding}' gives graded values")
+        raise BadInput(f"noise '{disturbance.noise}' applies to spikes, but encoding '{encoding}' gives graded values")
     if target == "intensities" and chosen.timed:
-        raise BadInput(f"noise '{disturbance.noise}' is for intensities, and encoding '{encoding}' takes event frames")
+        raise BadInput(
+            f"noise '{disturbance.noise}' applies to intensities, but encoding '{encoding}' takes event frames"
+        )
 
 
 def _scaled(dataset: Dataset, encoding: str, values: NDArray[Any]) -> NDArray[Any]:
-    # What becomes spikes has to stay in [0, 1]; only graded inputs take the channel statistics.
+    # Spike encodings need values in [0, 1]; only graded inputs are normalised.
     return dataset.normalise(values) if ENCODINGS[encoding].signal == "graded" else values

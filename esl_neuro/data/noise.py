@@ -1,7 +1,7 @@
-"""Noise for robustness evaluation: on intensities before they are encoded, or on spikes.
+"""Noise for robustness evaluation, on intensities before encoding or on spikes.
 
-The papers' noise protocol is not public. These definitions are ours; a figure made with them is to say so. Level 0 is
-always the identity.
+The papers' noise protocol is not public. These definitions are our own, and published figures must state this. Level 0
+is always the identity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Target = Literal["intensities", "spikes"]
 
 @dataclass(frozen=True)
 class Noise:
-    """A rule, and what it disturbs.
+    """A noise rule and its target.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def spurious_spikes(spikes: NDArray[Any], level: float, rng: np.random.Generator
 def jitter(spikes: NDArray[Any], level: float, rng: np.random.Generator) -> NDArray[Any]:
     """Each spike moves by a whole number of steps, uniform from ``-level`` to ``level`` (our definition).
 
-    A spike that would leave the sample stays at its first or last step; spikes of one place that meet become one.
+    A spike that would leave the sample stays at its first or last step; coinciding spikes of one line become one.
     """
     if level < 0 or not float(level).is_integer():
         raise BadInput(f"noise 'jitter': level is {level}, expected a whole number of steps of 0 or more")

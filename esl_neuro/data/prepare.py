@@ -1,4 +1,4 @@
-"""The data that a recipe asks for: loaded, cut to a budget of samples, brought to the shape of its network."""
+"""Prepare the data of a recipe: load, limit the number of samples, resize."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     Parameters
     ----------
     section : DataSection
-        Names the data set; ``shape`` and ``samples`` change it.
+        Section with the name of the data set; ``shape`` and ``samples`` modify it.
     seed : int
         Decides which training samples become the validation part.
     download : bool
@@ -30,10 +30,10 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     Raises
     ------
     BadInput
-        If there is no such data set, files are missing or damaged, or the samples cannot have the shape.
+        If the data set is unknown, files are missing or damaged, or the samples cannot be resized.
     """
     size = (section.shape[1], section.shape[2]) if section.shape else None
-    # Encodings of counts need counts; all others take binary frames.
+    # Count encodings need counts; all others take binary frames.
     frames = FrameSettings(section.steps, section.cut, section.encoding != "event_counts", size)
     dataset = load_dataset(section.name, seed=seed, download=download, frames=frames)
     if section.samples is not None:
@@ -44,7 +44,7 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
 
 
 def limit(dataset: Dataset, samples: int) -> Dataset:
-    """Return the data set with at most so many samples in each part, the same ones in every run."""
+    """Return the data set with a limited number of samples in each part, the same in every run."""
 
     def some(split: Split) -> Split:
         chosen = stream(0, "samples").permutation(len(split))[:samples]
@@ -56,16 +56,16 @@ def limit(dataset: Dataset, samples: int) -> Dataset:
 def shape(dataset: Dataset, wanted: tuple[int, int, int]) -> Dataset:
     """Return the data set with samples of shape (channels, height, width).
 
-    Images are enlarged or reduced bilinearly, and one channel is repeated; frames of events already have the size.
+    Images are resized bilinearly, and a single channel is repeated; event frames already have the size.
 
     Raises
     ------
     BadInput
-        If the samples are no images, or have other channels.
+        If the samples are not images, or have another number of channels.
     """
     if len(dataset.shape) != 3:
         raise BadInput(
-            f"data.shape: data set '{dataset.name}' has samples of shape {dataset.shape}, which are no images"
+            f"data.shape: data set '{dataset.name}' has samples of shape {dataset.shape}, which are not images"
         )
     channels = dataset.shape[0]
     if channels not in (1, wanted[0]):

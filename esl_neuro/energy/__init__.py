@@ -1,7 +1,7 @@
-"""Count what ran, exactly, and price the counts with published constants.
+"""Count the operations of a run exactly, and price the counts with published constants.
 
-Counting (:mod:`~esl_neuro.energy.counts`) knows no hardware, pricing (:mod:`~esl_neuro.energy.prices`) knows no
-network. Nothing in this room imports torch.
+Counting (:mod:`~esl_neuro.energy.counts`) is independent of hardware, pricing (:mod:`~esl_neuro.energy.prices`) is
+independent of the network. Nothing in this room imports torch.
 """
 
 from typing import TYPE_CHECKING

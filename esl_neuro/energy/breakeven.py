@@ -1,4 +1,4 @@
-"""Where two estimates meet: how active, how dense or how well used hardware would have to be."""
+"""Break-even of two estimates: the firing rate, density or utilisation at which they are equal."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import Estimate
 
-# What a term grows with, by its unit. Updates and time grow with neither.
+# Units of the terms that scale with rate and with density. Updates and time scale with neither.
 WITH_ACTIVITY = frozenset({"SOP", "spike", "message", "hop", "weight read"})
 WITH_CONNECTIONS = frozenset({"SOP", "weight read"})
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where an estimate of a chip meets one of a processor, everything else as it is.
+    """Where an estimate of a chip equals one of a processor, with everything else unchanged.
 
-    A count is taken as proportional to the firing rate (SOPs, spikes, messages) or to the density (SOPs); updates and
-    static power are not. That is a first-order statement about this network, not a retrained one.
+    Counts are assumed proportional to the firing rate (SOPs, spikes, messages) or to the density (SOPs); updates and
+    static power are constant. This is a first-order statement about this network, not about a retrained one.
 
     Attributes
     ----------
     chip, processor : Estimate
-        The two.
+        The two estimates.
     rate, density : float
-        Spikes per source line and step, and stored share of the connections, of this run.
+        Spikes per source line and step, and density, of this run.
     rate_at, density_at : float or None
-        Where the energies are equal; None if no rate (density) makes them so.
+        Rate (density) at which the energies are equal; None if there is none.
     utilisation_at : float or None
-        Share of its peak rate at which the processor would need as little as the chip; above 1 none does.
+        Share of its peak rate at which the processor would need as little energy as the chip; above 1 is impossible.
     probability : float or None
         Probability that the chip needs less.
     """
@@ -50,7 +50,7 @@ class BreakEven:
 
 
 def firing_rate(counts: Counts) -> float:
-    """Mean spikes per source line and step, over all layers."""
+    """Return the mean spikes per source line and step, over all layers."""
     lines = sum(layer.inputs for layer in counts.layers) * counts.samples * counts.steps
     return counts.total("spikes_in") / lines if lines else 0.0
 
@@ -63,13 +63,13 @@ def density(counts: Counts) -> float:
 
 
 def split(estimate: Estimate, units: frozenset[str]) -> tuple[float, float]:
-    """Nominal energy in pJ of the terms whose unit is among these, and of all others."""
+    """Return the nominal energy in pJ of the terms with these units, and of all others."""
     energies = [(term.count_unit in units, term.energy_pj.nominal) for term in estimate.terms]
     return sum(e for inside, e in energies if inside), sum(e for inside, e in energies if not inside)
 
 
 def scaled(estimate: Estimate, units: frozenset[str], factor: float) -> float:
-    """Nominal energy in pJ if the terms of these units were ``factor`` times as many."""
+    """Return the nominal energy in pJ with the terms of these units multiplied by a factor."""
     growing, fixed = split(estimate, units)
     return growing * factor + fixed
 
@@ -77,18 +77,18 @@ def scaled(estimate: Estimate, units: frozenset[str], factor: float) -> float:
 def break_even(
     counts: Counts, chip: Estimate, processor: Estimate, probability: float | None, utilisation: float | None
 ) -> BreakEven:
-    """Find where a chip and a processor meet.
+    """Find the break-even of a chip and a processor.
 
     Parameters
     ----------
     counts : Counts
-        The run that both price.
+        Counts of the run that both price.
     chip, processor : Estimate
-        Neither refused.
+        Estimates with a number.
     probability : float, optional
         Probability that the chip needs less.
     utilisation : float, optional
-        Utilisation that ``processor`` assumes; None if it assumes none.
+        Utilisation assumed for ``processor``, None without assumption.
     """
     assert chip.energy_pj is not None
     assert processor.energy_pj is not None

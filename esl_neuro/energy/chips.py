@@ -32,7 +32,7 @@ def _macs(counts: Counts) -> tuple[Unpriced, ...]:
 
 
 def all_in(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """Whole-chip energy per synaptic event at one operating point: leakage and routing are inside."""
+    """Whole-chip energy per synaptic event at one operating point, including leakage and routing."""
     return Estimate(
         target.name,
         target.target.kind,
@@ -67,7 +67,7 @@ def marginal_static(counts: Counts, target: HardwareTarget, tick_s: float) -> Es
 
 
 def marginal(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """Price what one more synaptic operation costs on a chip that runs anyway."""
+    """Price each synaptic operation at the marginal cost on a running chip."""
     return Estimate(
         target.name,
         target.target.kind,
@@ -133,15 +133,15 @@ def table2(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
 
 
 def silicon(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """Per-operation energies fitted to measured silicon (SANA-FE), in the synapse format that a layer has.
+    """Per-operation energies fitted to measured silicon (SANA-FE), in the synapse format of each layer.
 
-    Weights that all positions of an image share are in the format of convolutions, all others in the sparse one.
+    Convolutions use the convolution format, all other layers the sparse format.
     """
     return _silicon(counts, target, "silicon", "executed SOPs", _by_format(counts, target))
 
 
 def silicon_dense(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """Price every layer in the dense synapse format, which executes zeros like weights."""
+    """Price every layer in the dense synapse format, which executes zeros as well."""
     operations = _sop(counts, target.constant("e_synop_dense"), "sop_executed_dense")
     return _silicon(counts, target, "silicon-dense", "SOPs of a dense format, zeros included", (operations,))
 
@@ -180,9 +180,9 @@ def _by_format(counts: Counts, target: HardwareTarget) -> tuple[Term, ...]:
 
 
 def _updates(counts: Counts, active: Constant, inactive: Constant) -> tuple[Term, Term]:
-    """Touched neurons at the active price, idle ones at the inactive price, both anywhere between the two.
+    """Price touched neurons as active and idle ones as inactive, each with a range between both prices.
 
-    The sources do not say what makes an update active, so each price has the other one as its alternative.
+    The sources do not define an active update, so each price has the other one as its alternative.
     """
     high, low = Price((Factor(active),)), Price((Factor(inactive),))
     return (
@@ -208,7 +208,7 @@ def _updates(counts: Counts, active: Constant, inactive: Constant) -> tuple[Term
 def _mesh(
     counts: Counts, target: HardwareTarget, per_message: Constant | None
 ) -> tuple[tuple[Term, ...], tuple[Unpriced, ...]]:
-    """Messages and hops where a placement is known; without one, the spikes that crossed the mesh are unpriced."""
+    """Price messages and hops if the placement is known; without it, spikes between cores are unpriced."""
     if not counts.placed:
         return (), left_out(spikes_sent_over_the_mesh=counts.per_sample("spikes_in"))
     terms = [
@@ -222,7 +222,7 @@ def _mesh(
 
 
 def static(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
-    """Leakage of one powered chip over the time of a sample: a row of its own, never added to a per-term row."""
+    """Leakage of one powered chip over the time of a sample: a separate row, never added to a per-term row."""
     return Estimate(
         target.name,
         target.target.kind,
@@ -235,7 +235,7 @@ def static(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
 
 
 def per_operation(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """One published price per synaptic operation, refused where there is none."""
+    """One published price per synaptic operation; refused if unpublished."""
     return Estimate(
         target.name,
         target.target.kind,
@@ -248,7 +248,7 @@ def per_operation(counts: Counts, target: HardwareTarget, _tick_s: float) -> Est
 
 
 def proxy(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
-    """Silicon prices of another chip, the range widened by an assumed factor.
+    """Silicon prices of another chip, with the range widened by an assumed factor.
 
     Raises
     ------
@@ -256,7 +256,9 @@ def proxy(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
         If the target names no proxy.
     """
     if target.target.proxy is None:
-        raise BadInput(f"hardware target '{target.name}': price model 'proxy' needs 'proxy' in [target]; name a chip")
+        raise BadInput(
+            f"hardware target '{target.name}': price model 'proxy' needs 'proxy' in [target]; set it to a chip"
+        )
     band = target.constant("proxy_band")
     factor = band.interval("1")
     stand_in = silicon(counts, load_target(target.target.proxy), tick_s)
@@ -287,7 +289,7 @@ def _widened(term: Term, band: Constant) -> Term:
 
 
 def system_figures(_counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """No price per operation exists: refuse a total and show what was published of whole systems."""
+    """Refuse a total because no price per operation exists, and show published figures of whole systems."""
     published = [
         f"published: {constant.quantity} {constant.text} ({constant.condition}; {constant.source})"
         for constant in target.constants.values()

@@ -1,4 +1,4 @@
-"""What a paper needs to cite: BibTeX of exactly the constants used, and a sentence for the caption."""
+"""Citations for a paper: BibTeX of the constants used, and a sentence for the caption."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _ENTRY = re.compile(r"^@\w+\{([^,\s]+),.*?^\}", re.MULTILINE | re.DOTALL)
 
 
 def sources() -> dict[str, str]:
-    """Every entry of ``hw_targets/sources.bib`` by its key."""
+    """Return every entry of ``hw_targets/sources.bib`` by its key."""
     text = (resource_folder(KIND) / FILE).read_text(encoding="utf-8")
     return {match[1]: match[0] for match in _ENTRY.finditer(text)}
 
 
 def bibliography(constants: Iterable[Constant]) -> str:
-    """BibTeX of what the constants cite, each entry once, after a comment that says which constants need it.
+    """Return the BibTeX entries that the constants cite, each once, after a comment with the constants that cite it.
 
-    A constant that cites no entry, such as one of the user's own file, becomes a ``@misc`` with its source as the note.
+    A constant without an entry, for example from a user's own file, becomes a ``@misc`` with its source as the note.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def _own_key(constant: Constant) -> str:
 
 
 def caption(samples: int, steps: int, rows: Sequence[tuple[Estimate, Distribution | None]]) -> str:
-    """One sentence for the caption of a table or figure with these rows."""
+    """Return a sentence for the caption of a table or figure with these rows."""
     priced = [estimate for estimate, found in rows if found is not None]
     scopes = ", ".join(dict.fromkeys(f"{e.target} ({e.scope.replace('_', ' ')}, {e.evidence})" for e in priced))
     bounds = ", ".join(dict.fromkeys(e.target for e in priced if e.lower_bound))

@@ -1,4 +1,4 @@
-"""Price models of a process technology: operations and memory accesses, no chip around them (Horowitz 2014)."""
+"""Price models of a process technology: operations and memory accesses without a chip (Horowitz 2014)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from esl_neuro.energy.estimate import Estimate, Term, left_out, operation
 from esl_neuro.hardware import Constant, HardwareTarget
 
 ACCESS_BITS = 64  # Horowitz prices one 64-bit access
-# Largest memory in bytes that an access of each constant reaches; what is larger lies in DRAM.
+# Size in bytes of the memory of each access constant; larger arrays are in DRAM.
 MEMORIES = (("sram8k", 8 * 1024), ("sram32k", 32 * 1024), ("sram1m", 1024 * 1024))
 
 
 @dataclass(frozen=True)
 class Format:
-    """Numbers as a model stores and adds them.
+    """Number format of a model.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ INTEGER8 = Format("add_int8", "mul_int8", 8, 32)
 
 
 def arithmetic(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
-    """0.9 pJ per SOP and 4.6 pJ per MAC in 32-bit floating point: the number of the literature."""
+    """0.9 pJ per SOP and 4.6 pJ per MAC in 32-bit floating point, as in the literature."""
     return _arithmetic(counts, target, "arithmetic", FLOAT32)
 
 
@@ -71,8 +71,8 @@ def _events(counts: Counts, target: HardwareTarget, numbers: Format) -> tuple[Te
 def with_memory(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
     """Arithmetic, one read of a weight per executed event, one read and one write of each state per update.
 
-    A layer's weights (and states) lie in the smallest memory of Horowitz's that holds them; a 64-bit access carries
-    two 32-bit words.
+    The weights (and states) of a layer are in the smallest of Horowitz's memories that holds them; a 64-bit access
+    reads two 32-bit words.
     """
     numbers = FLOAT32
     add, multiply = target.constant(numbers.add), target.constant(numbers.multiply)
@@ -117,7 +117,7 @@ def _state_bytes(layer: LayerCounts) -> float:
 
 
 def _memory(target: HardwareTarget, size_bytes: float) -> Constant:
-    """Return the smallest memory that holds so many bytes."""
+    """Return the access constant of the smallest memory that holds this many bytes."""
     for key, capacity in MEMORIES:
         if size_bytes <= capacity:
             return target.constant(key)
@@ -133,7 +133,7 @@ def _accesses(
     size: Callable[[LayerCounts], float],
     unit: str = "access",
 ) -> list[Term]:
-    """Terms of memory accesses, one for each memory that the layers need."""
+    """Return the terms of memory accesses, one for each memory that the layers use."""
     layers_in: dict[str, list[LayerCounts]] = {}
     for layer in counts.layers:
         layers_in.setdefault(_memory(target, size(layer)).id, []).append(layer)
@@ -159,9 +159,9 @@ def lemaire(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
         potentials read, written = theta_in N + T N + theta_out
         events read, written   = theta_in + theta_out
 
-    ``theta_in N`` stands where the printed equation 2.4 has an extra factor of the number of inputs, which the authors'
-    own code calls an error, and the third term, ``theta_out``, which the article lacks, is in it. Zeros among the
-    weights are not skipped, as in the original.
+    Two corrections to the printed equation 2.4: ``theta_in N`` has no extra factor of the number of inputs, which the
+    authors' own code calls an error, and the third term, ``theta_out``, is added. Zero weights are not skipped, as in
+    the original.
     """
     add = target.constant("add_int32")
     events, updates, out = "sop_executed_dense", "neuron_updates", "spikes_out"

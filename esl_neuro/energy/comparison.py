@@ -1,4 +1,4 @@
-"""Two networks by the same prices: ratios in which what both share cancels."""
+"""Compare two networks at the same prices: common uncertainty cancels in the ratios."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Side:
     Attributes
     ----------
     name, ran_on : str
-        What it is called, and what it ran on, in words.
+        Name of the network, and a description of its inputs.
     accuracy : float or None
-        Share of what it ran on that it got right; None where that is not known.
+        Share of correct predictions; None if unknown.
     counts : Counts
-        What it counted.
+        Counts of its run.
     """
 
     name: str
@@ -59,11 +59,11 @@ class EstimateComparison:
     Attributes
     ----------
     first, second : Estimate
-        Of the two networks.
+        Estimates of the two networks.
     ratio, low, high : float
-        Median and 5-95 % interval of first / second, constants drawn once for both.
+        Median and 5-95 % interval of first / second, with common draws of the constants.
     probability : float
-        Probability that the first needs less.
+        Probability that the first network needs less energy.
     """
 
     first: Estimate
@@ -74,7 +74,7 @@ class EstimateComparison:
     probability: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         numbers = {key: value for key, value in vars(self).items() if key not in ("first", "second")}
         energies = {
             side: None if estimate.energy_pj is None else estimate.energy_pj.nominal
@@ -91,12 +91,12 @@ class EstimateComparison:
 
 @dataclass(frozen=True)
 class Crossing:
-    """The first network on a processor over the second one on a chip, as ESL-SNNs compare them.
+    """The first network on a processor relative to the second one on a chip, the comparison of ESL-SNNs.
 
     Attributes
     ----------
     processor, chip : Estimate
-        Of the first network, and of the second.
+        Estimates of the first and of the second network.
     ratio, low, high : float
         Median and 5-95 % interval of processor / chip.
     probability : float
@@ -112,11 +112,11 @@ class Crossing:
 
     @property
     def relation(self) -> str:
-        """How the ratio is bounded, see :func:`esl_neuro.energy.estimate.relation`."""
+        """Bound of the ratio, see :func:`esl_neuro.energy.estimate.relation`."""
         return relation(self.processor, self.chip)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         numbers = {key: value for key, value in vars(self).items() if key not in ("processor", "chip")}
         return {
             "processor": self.processor.name,
@@ -137,7 +137,7 @@ class ComparisonReport:
     sides : tuple of Side
         The two networks.
     comparisons : tuple of EstimateComparison
-        One per target and price model that has a number for both.
+        One per target and price model with a number for both.
     crossings : tuple of Crossing
         One for each price model of a processor and each of a chip (or process) that prices operations.
     """
@@ -147,7 +147,7 @@ class ComparisonReport:
     crossings: tuple[Crossing, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             "schema": SCHEMA,
             "names": [side.name for side in self.sides],
@@ -163,7 +163,7 @@ class ComparisonReport:
 
 
 def compare_counts(first: Side, second: Side, targets: Sequence[str], tick_s: float) -> ComparisonReport:
-    """Price two runs by every model of every target and take the ratios.
+    """Price two runs with every model of every target, and compute the ratios.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _cross(processor: Estimate, chip: Estimate, draws: Draws) -> Crossing | None
 
 
 def _ratio(over: Estimate, under: Estimate, draws: Draws) -> tuple[float, float, float, float] | None:
-    """Median and 5-95 % interval of a ratio, and the probability that it is below one; None if one is refused."""
+    """Return median and 5-95 % interval of a ratio, and the probability that it is below one; None if refused."""
     a, b = over.sample(draws), under.sample(draws)
     if a is None or b is None or not np.all(b > 0):
         return None

@@ -1,4 +1,4 @@
-"""Which core each neuron lives on, and what that makes of a spike: messages and hops."""
+"""The core of each neuron, and the messages and hops of a spike."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class CoreMap:
     ----------
     core_of : mapping of str to int64 array, shape (neurons,)
         Core of each neuron of each group. Without an entry ``"input"`` the input lines are on no core: their spikes
-        are messages, but have no known way to go.
+        count as messages, but not as hops.
     cores_per_tile, tiles_per_column, columns : int
-        The mesh of one chip; how far it is from chip to chip is not known.
+        Geometry of the mesh of one chip; distances between chips are unknown.
     """
 
     core_of: Mapping[str, IntArray]
@@ -46,41 +46,41 @@ class CoreMap:
 
     @property
     def size(self) -> int:
-        """Cores of the mesh."""
+        """Number of cores of the mesh."""
         return self.cores_per_tile * self.tiles_per_column * self.columns
 
     @property
     def mesh(self) -> str:
-        """The mesh in words."""
+        """Description of the mesh."""
         return (
             f"a mesh of {self.columns} columns of {self.tiles_per_column} tiles of {self.cores_per_tile} cores, "
             "numbered column by column, as of Loihi"
         )
 
     def cores(self, name: str, neurons: int) -> IntArray:
-        """Cores of a group.
+        """Return the cores of a group.
 
         Raises
         ------
         BadInput
-            If the group is not placed, not with this number of neurons, or on a core that the mesh does not have.
+            If the group is missing, has another number of neurons, or is on a core outside the mesh.
         """
         if name not in self.core_of:
             raise BadInput(f"placement: group '{name}' has no cores; give an array of {neurons} core numbers")
         cores = np.asarray(self.core_of[name], dtype=np.int64)
         if cores.shape != (neurons,):
-            raise BadInput(f"placement: cores of '{name}' have shape {cores.shape}; needed: {neurons} numbers")
+            raise BadInput(f"placement: cores of '{name}' have shape {cores.shape}; expected ({neurons},)")
         outside = cores[(cores < 0) | (cores >= self.size)]
         if outside.size:
             raise BadInput(
-                f"placement: cores of '{name}' contain {outside[0]}; the mesh has cores 0 to {self.size - 1}, and hops "
-                "between chips are not known"
+                f"placement: cores of '{name}' contain {outside[0]}; the mesh has cores 0 to {self.size - 1}; hops "
+                "between chips are unknown"
             )
         return cores
 
 
 def read_placement(path: Path) -> CoreMap:
-    """Read a ``.npz`` file that has the core numbers of each group under its name.
+    """Read a ``.npz`` file with the core numbers of each group under its name.
 
     Raises
     ------
@@ -90,20 +90,20 @@ def read_placement(path: Path) -> CoreMap:
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array; write a file with np.savez")
+            raise ValueError("it contains a single array; write the file with np.savez")
         with file:
             return CoreMap({name: np.asarray(file[name], dtype=np.int64) for name in file.files})
     except (OSError, ValueError, BadZipFile) as error:
-        raise BadInput(f"{path}: no readable .npz file of core numbers: {error}") from error
+        raise BadInput(f"{path}: not a readable .npz file of core numbers: {error}") from error
 
 
 def compiled_placement(program: Program) -> CoreMap:
-    """Cores as the compiler puts the groups of a program on its chip; the input lines are on none."""
+    """Return the core map of the compiler for a program; the input lines are on no core."""
     return CoreMap(place(program, load_target(program.target)).core_of_neuron)
 
 
 def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, placement: CoreMap) -> IntArray:
-    """Messages, hops east-west and hops north-south that one event of each source causes.
+    """Return the messages, hops east-west and hops north-south of one event of each source.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, plac
     source, target : str
         Names of the groups.
     placement : CoreMap
-        Where they are.
+        Cores of the neurons.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, plac
 
 
 def _parts(weights: sp.csr_matrix | Kernel) -> Iterator[tuple[int, int, sp.csr_matrix]]:
-    """Synapses in parts that fit into memory, each with the first target and the first source that it belongs to."""
+    """Yield the synapses in parts that fit into memory, each with its first target and first source."""
     if not isinstance(weights, Kernel):
         yield 0, 0, weights
         return

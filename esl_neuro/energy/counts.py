@@ -1,17 +1,17 @@
-"""Count operations of a run exactly: integers in, integers out, no hardware.
+"""Count the operations of a run exactly, in integers and independently of hardware.
 
-A synaptic operation (SOP) is one spike that meets one stored non-zero weight in one time step. Three counts are kept
-apart because they answer different questions:
+A synaptic operation (SOP) is one spike that meets one stored non-zero weight in one time step. There are three counts
+for different questions:
 
-=============  =========================================================================================
-effective      spikes x non-zero weights that they meet: what the network did
-executed       spikes x stored weights that they meet: what a sparse synapse process executes;
+=============  ========================================================================================= effective
+spikes x non-zero weights that they meet: the work of the network executed       spikes x stored weights that they meet:
+what a sparse synapse process executes;
                spikes x full fan-out for a dense one, which does not skip zeros
-bound          stored weights x steps x samples: what it could at most have been
-=============  =========================================================================================
+bound          stored weights x steps x samples: the largest possible count =============
+=========================================================================================
 
-Where something else than spikes arrives (graded or analog values, by the declared kind of the signal and not by the
-values of the moment), the same events are multiply-accumulates (MACs) and no SOPs.
+For other inputs than spikes (graded or analog values, by the declared kind of the signal and not by its values), the
+same events are multiply-accumulates (MACs) and not SOPs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from esl_neuro.recording import SIGNALS, RecordedLayer
 
 SCHEMA = 2
 
-# Counts of each sample and step, in the order in which they are reported; routes only where they are counted.
+# Counts of each sample and step, in the order of the report; routes only if counted.
 RUNS = (
     "spikes_in",
     "spikes_out",
@@ -48,21 +48,21 @@ RUNS = (
     "hops_ew",
     "hops_ns",
 )
-NO_FILTER = 4095  # decay of a synaptic current that lasts one step only, so that it is no state
+NO_FILTER = 4095  # decay of a synaptic current that lasts one step only and is not a state
 
 
 @dataclass(frozen=True)
 class LayerCounts:
     """Exact counts of one connection and the neurons behind it, summed over samples and steps.
 
-    Where several connections feed one group, each has its own operations, and the first has the counts of the neurons.
+    If several connections feed one group, each has its own operations, and the first one has the counts of the neurons.
 
     Attributes
     ----------
     name, source : str
         The layer and the layer (or ``"input"``) that feeds it.
     signal : str
-        Declared kind of what arrives: ``"spike"``, ``"graded"`` or ``"analog"``.
+        Declared kind of the input: ``"spike"``, ``"graded"`` or ``"analog"``.
     inputs, neurons : int
         Source lines and neurons.
     stored, weights, declared : int
@@ -71,21 +71,21 @@ class LayerCounts:
     spikes_in, spikes_out : int
         Events that arrive from the source layer (before fan-out), and spikes that the layer emits.
     sop_effective, sop_executed, sop_executed_dense, sop_bound : int
-        Synaptic operations, see the module; 0 where no spikes arrive.
+        Synaptic operations, see the module; 0 if the input is not spikes.
     macs_effective : int
-        Non-zero values x non-zero weights that they meet; 0 where spikes arrive.
+        Non-zero values x non-zero weights that they meet; 0 if the input is spikes.
     macs_dense : int
-        All connections of the dense layer x steps x samples: what a dense implementation multiplies.
+        All connections of the dense layer x steps x samples: the multiplications of a dense implementation.
     neuron_updates, neuron_updates_touched, neuron_updates_idle : int
         Neurons x steps x samples, split by whether an effective synaptic event arrived in that step.
     bias_adds : int
         Neurons with a non-zero bias x steps x samples.
     weight_words_read : int
-        Stored weights that are read, one for each executed event, whatever the signal.
+        Stored weights read, one per executed event, for any signal.
     state_reads, state_writes : int
         State variables (membrane potential, and synaptic current where it outlives a step) x steps x samples.
     messages : int or None
-        Spikes x cores that they are sent to; None without a placement.
+        Spikes x destination cores; None without a placement.
     hops_ew, hops_ns : int or None
         Mesh hops of all messages; None without a placement of the source.
     runs : mapping of str to int64 array, shape (samples, steps)
@@ -121,11 +121,11 @@ class LayerCounts:
     runs: Mapping[str, IntArray] = field(repr=False, compare=False)
 
     def per_step(self, name: str) -> IntArray:
-        """One activity-driven count of each step, summed over the samples, int64, shape (steps,)."""
+        """Return one activity-driven count of each step, summed over the samples, int64, shape (steps,)."""
         return np.asarray(self.runs[name].sum(axis=0), dtype=np.int64)
 
     def each_sample(self, name: str) -> NDArray[np.float64]:
-        """One count of each sample, shape (samples,); counts that are the same for every sample are spread evenly."""
+        """Return one count of each sample, shape (samples,); activity-independent counts are divided equally."""
         if name in self.runs:
             return np.asarray(self.runs[name].sum(axis=1), dtype=np.float64)
         samples = len(self.runs["spikes_in"])
@@ -137,21 +137,21 @@ class LayerCounts:
         return np.asarray(self.runs["sop_effective"].sum(axis=1), dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Totals as Python ints (None where not counted), and the activity of every step under ``per_step``."""
+        """Return totals as Python ints (None if not counted), and the activity of every step under ``per_step``."""
         totals = {key: value for key, value in vars(self).items() if key != "runs"}
         return totals | {"per_step": {name: self.per_step(name).tolist() for name in self.runs}}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a count varies over samples.
+    """Variation of a count over samples.
 
     Attributes
     ----------
     mean, std : float
         Mean and population standard deviation.
     minimum, maximum : int
-        Smallest and largest sample.
+        Smallest and largest count of a sample.
     """
 
     mean: float
@@ -177,11 +177,11 @@ class Counts:
     layers: tuple[LayerCounts, ...]
 
     def total(self, name: str) -> int:
-        """Sum of one count over the layers, such as ``total("sop_effective")``; what was not counted adds nothing."""
+        """Return the sum of one count over the layers, such as ``total("sop_effective")``; None counts as 0."""
         return sum(getattr(layer, name) or 0 for layer in self.layers)
 
     def per_sample(self, name: str) -> float:
-        """Mean of one count per sample, summed over the layers.
+        """Return the mean of one count per sample, summed over the layers.
 
         Raises
         ------
@@ -189,11 +189,11 @@ class Counts:
             If there are no samples to average over.
         """
         if not self.samples:
-            raise BadInput("the run has 0 samples, so there is nothing to average; run at least 1")
+            raise BadInput("the run has 0 samples, so there is no mean; run at least 1 sample")
         return self.total(name) / self.samples
 
     def each_sample(self, name: str) -> NDArray[np.float64]:
-        """One count of each sample, summed over the layers, shape (samples,)."""
+        """Return one count of each sample, summed over the layers, shape (samples,)."""
         return np.asarray(np.sum([layer.each_sample(name) for layer in self.layers], axis=0), dtype=np.float64)
 
     @property
@@ -213,7 +213,7 @@ class Counts:
         return Spread(float(values.mean()), float(values.std()), int(values.min()), int(values.max()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, all counts exact integers; ``schema`` is the version of this form."""
+        """Return plain data for JSON with exact integer counts; ``schema`` is the version of the format."""
         return {
             "schema": SCHEMA,
             "samples": self.samples,
@@ -233,24 +233,24 @@ def count(
     program : Program
         The integer program that ran; its weight matrices are in canonical form (no entry twice).
     trace : Trace
-        Input spikes and the spikes of every group. What the simulator counted on the way is not counted again.
+        Input spikes and the spikes of every group. Counts of the simulator are reused.
     placement : CoreMap, optional
         Cores of the neurons; without one, messages and hops are not counted.
     signals : mapping of str to str, optional
-        Kind of what each source sends, by its name (``"input"`` for the input lines). Where not named, ``"spike"``, and
-        ``"graded"`` for the input of a program whose input has more than one bit.
+        Kind of the signal of each source, by its name (``"input"`` for the input lines). Default: ``"spike"``, or
+        ``"graded"`` for a program input of more than one bit.
 
     Raises
     ------
     BadInput
-        If the trace is not one of this program, or what is declared as spikes is neither 0 nor 1.
+        If the trace is of another program, or values declared as spikes are neither 0 nor 1.
     """
     spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
     own = dict.fromkeys(spikes, "spike") | {INPUT: "spike" if program.input_bits == 1 else "graded"}
     kinds = own | dict(signals or {})
     _check_matches(program, trace, spikes)
     for name, array in spikes.items():
-        if trace.counts is None or kinds[name] != own[name]:  # the simulator has looked at its own
+        if trace.counts is None or kinds[name] != own[name]:  # the simulator has checked its own
             check_signal(name, kinds[name], array)
     layers = tuple(
         layer
@@ -261,15 +261,15 @@ def count(
 
 
 def count_recording(layers: Sequence[RecordedLayer]) -> Counts:
-    """Count the operations of any network whose layers were recorded as plain arrays.
+    """Count the operations of a network whose layers were recorded as plain arrays.
 
     Raises
     ------
     BadInput
-        If nothing was recorded, samples and steps do not agree, or what is declared as spikes is neither 0 nor 1.
+        If nothing was recorded, samples and steps differ, or values declared as spikes are neither 0 nor 1.
     """
     if not layers:
-        raise BadInput("no weighted layer was recorded, so there is nothing to count")
+        raise BadInput("no weighted layer was recorded; run the network while recording")
     shapes = {layer.name: layer.arriving.shape[:2] for layer in layers}
     if len(set(shapes.values())) > 1:
         raise BadInput(f"recorded layers differ in (samples, steps): {shapes}")
@@ -280,18 +280,18 @@ def count_recording(layers: Sequence[RecordedLayer]) -> Counts:
 
 
 def check_signal(name: str, kind: str, values: NDArray[Any]) -> None:
-    """Hold what a signal carries against its declared kind.
+    """Check the values of a signal against its declared kind.
 
     Raises
     ------
     BadInput
-        If the kind is unknown, or the values are no spikes although they are declared as such.
+        If the kind is unknown, or values declared as spikes are neither 0 nor 1.
     """
     if kind not in SIGNALS:
         raise BadInput(f"signal of '{name}' is declared '{kind}'; {did_you_mean(kind, SIGNALS)}")
     if kind == "spike" and values.size and not _binary(values):
         raise BadInput(
-            f"spikes of '{name}' contain {values.max():g}; only 0 and 1 can be counted as spikes (declare the signal "
+            f"spikes of '{name}' contain {values.max():g}; only 0 and 1 count as spikes (declare the signal "
             "'graded' or 'analog')"
         )
 
@@ -310,7 +310,7 @@ def _check_matches(program: Program, trace: Trace, spikes: dict[str, Payloads]) 
     for name, array in spikes.items():
         expected = (trace.samples, trace.steps, sizes[name])
         if array.shape != expected:
-            raise BadInput(f"spikes of '{name}' have shape {array.shape}, the program needs {expected}")
+            raise BadInput(f"spikes of '{name}' have shape {array.shape}; the program needs {expected}")
 
 
 def _count_group(
@@ -321,7 +321,7 @@ def _count_group(
     placement: CoreMap | None,
     ran: RunCounts | None,
 ) -> Iterator[LayerCounts]:
-    """Count each connection of a group; the first one has the counts of the neurons, which are updated once a step."""
+    """Count each connection of a group; the first one has the counts of the neurons."""
     incoming = program.incoming(group.name)
     counted = [None] * len(incoming) if ran is None else [c for c in ran.connections if c.target == group.name]
     arrivals = [delayed(spikes[connection.source], connection.delay) for connection in incoming]
@@ -354,7 +354,7 @@ def _count_group(
 def _touched(
     incoming: Sequence[Connection], arrivals: Sequence[NDArray[Any]], counted: Sequence[ConnectionCounts | None]
 ) -> IntArray:
-    """Count the neurons that are reached, shape (samples, steps); one that two connections reach is one."""
+    """Count the neurons reached, shape (samples, steps); a neuron reached by two connections counts once."""
     if len(counted) == 1 and counted[0] is not None:
         return counted[0].neuron_updates_touched
     samples, steps, _ = arrivals[0].shape
@@ -363,10 +363,10 @@ def _touched(
 
 
 def _sums(arriving: NDArray[Any], fans: IntArray, counted: ConnectionCounts | None = None) -> IntArray:
-    """Count events, and add up each of their fan-outs; the first fan-out is the effective one.
+    """Count events, and sum each of their fan-outs; the first fan-out is the effective one.
 
-    Where the simulator has counted the events and their effective fan-out, only a fan-out that is another and not the
-    same for all sources has to be added up.
+    If the simulator has counted the events and their effective fan-out, only different, non-uniform fan-outs are
+    summed.
 
     Parameters
     ----------
@@ -410,7 +410,7 @@ def _recorded(layer: RecordedLayer) -> LayerCounts:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Lines, neurons and connections of a layer, see :class:`LayerCounts`; ``dense`` are those of the dense layer."""
+    """Lines, neurons and connections of a layer, see :class:`LayerCounts`; ``dense`` is of the dense layer."""
 
     inputs: int
     neurons: int
@@ -422,12 +422,12 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class _Updates:
-    """What the neurons of a layer do in every step, and in which steps they are reached and fire.
+    """Updates of the neurons of a layer, and the events and spikes of each step.
 
     Attributes
     ----------
     neurons, biased, states : int
-        Neurons that are updated, those with a bias, and state variables; all 0 where another connection has them.
+        Neurons that are updated, neurons with a bias, and state variables; all 0 if another connection has them.
     touched, emitted : int64 array, shape (samples, steps)
         Neurons that an event reaches, and spikes.
     """
@@ -444,13 +444,13 @@ class _Updates:
         return cls(group.neurons, biased, group.neurons + filtered, touched, emitted)
 
     def counted_before(self) -> _Updates:
-        """Nothing: another connection of the group has the counts of its neurons."""
+        """Return zero updates, because another connection of the group has the counts of its neurons."""
         return _Updates(0, 0, 0, np.zeros_like(self.touched), np.zeros_like(self.emitted))
 
 
 @dataclass(frozen=True)
 class _Events:
-    """Events that arrive, and sums of their fan-outs, int64, shape (samples, steps); None where not counted."""
+    """Arriving events and the sums of their fan-outs, int64, shape (samples, steps); None if not counted."""
 
     events: IntArray
     effective: IntArray
@@ -461,11 +461,11 @@ class _Events:
     hops_ns: IntArray | None = None
 
     def without_hops(self) -> _Events:
-        """Leave hops away, where the source has no place on the chip."""
+        """Remove the hops, for a source without a place on the chip."""
         return replace(self, hops_ew=None, hops_ns=None)
 
     def operations(self, signal: str) -> dict[str, IntArray]:
-        """Return the counts of each sample and step: SOPs where spikes arrive, else MACs."""
+        """Return the counts of each sample and step: SOPs for spikes, else MACs."""
         nothing = np.zeros_like(self.events)
         spiking = signal == "spike"
         counted = {
@@ -483,7 +483,7 @@ class _Events:
 def _layer_counts(
     name: str, source: str, signal: str, sizes: _Sizes, events: _Events, updates: _Updates
 ) -> LayerCounts:
-    """Put the counts of a layer together: what activity decides, and what happens in every step whatever arrives."""
+    """Combine the activity-driven and the constant counts of a layer."""
     steps = events.events.size  # of all samples
     runs = events.operations(signal) | {
         "spikes_out": updates.emitted,

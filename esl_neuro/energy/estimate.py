@@ -1,4 +1,4 @@
-"""What an estimate is made of: counts times prices, prices made of constants, and what may be added to what."""
+"""Estimates: counts times prices, prices from constants, and the scopes that may be added."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSED = "refused"
 # Scope of an estimate: scopes of the constants that may be added in it.
 SUMMABLE: dict[str, frozenset[str]] = {
     "all_in": frozenset({"all_in"}),
-    # Both parameters of one fit to whole-chip power; neither means anything without the other.
+    # Both parameters of one fit to whole-chip power; neither is meaningful alone.
     "marginal+static": frozenset({"marginal", "static"}),
     "marginal": frozenset({"marginal"}),
     "per_term": frozenset({"per_term"}),
@@ -31,23 +31,23 @@ SUMMABLE: dict[str, frozenset[str]] = {
     "utilisation": frozenset({"peak_tdp", "assumption"}),
     "measured_app": frozenset({"measured_app"}),
     "proxy": frozenset({"per_term", "proxy"}),
-    # What a paper added, right or wrong: for reproduction only.
+    # Sums of a paper, right or wrong: for reproduction only.
     "paper_preset": frozenset(SCOPES),
     REFUSED: frozenset(),
 }
 
 
 class Sampler(Protocol):
-    """What draws whatever an estimate is made of; :class:`~esl_neuro.energy.uncertainty.Draws` does."""
+    """Draws the random parts of an estimate, for example :class:`~esl_neuro.energy.uncertainty.Draws`."""
 
     def of(self, constant: Constant) -> Floats:
-        """Draws of a constant in its own unit, the same at every call."""
+        """Return draws of a constant in its own unit, the same at every call."""
 
     def uniform(self, purpose: str) -> Floats:
-        """Draws between 0 and 1 for something that a source leaves open."""
+        """Return draws between 0 and 1 for something that a source leaves open."""
 
     def mean(self, each_sample: Floats | None, otherwise: float) -> Floats:
-        """Means of a count over resampled samples; ``otherwise`` where there is nothing to resample."""
+        """Return means of a count over resampled samples; ``otherwise`` if there is nothing to resample."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Factor:
     power: int = 1
 
     def interval(self) -> Interval:
-        """Its value and range as they enter the product."""
+        """Value and range as they enter the product."""
         given = self.constant.interval(self.unit)
         return given if self.power == 1 else Interval(1 / given.high, 1 / given.nominal, 1 / given.low)
 
     def sample(self, draws: Sampler) -> Floats:
-        """Its draws as they enter the product."""
+        """Return its draws as they enter the product."""
         return np.asarray(convert(draws.of(self.constant), self.constant.unit, self.unit) ** self.power)
 
 
@@ -89,7 +89,7 @@ class Price:
     scale : float
         Exact conversion, such as pJ per J.
     instead : Price or None
-        Where the source does not say which of two prices applies, the other one: the price lies between both.
+        The alternative price, if the source does not say which of two prices applies: the price is between both.
     """
 
     factors: tuple[Factor, ...]
@@ -113,11 +113,11 @@ class Price:
         return Interval(min(own.low, other.low), own.nominal, max(own.high, other.high))
 
     def sample(self, draws: Sampler) -> Floats:
-        """Draws of the price, in pJ."""
+        """Return draws of the price, in pJ."""
         own = self.scale * np.prod([factor.sample(draws) for factor in self.factors], axis=0)
         if self.instead is None:
             return np.asarray(own)
-        # One unknown for both readings of a definition that the source leaves open.
+        # One variable for both readings of a definition that the source leaves open.
         share = draws.uniform("reading of " + " ".join(sorted({c.id for c in self.constants})))
         return np.asarray(own + share * (self.instead.sample(draws) - own))
 
@@ -135,7 +135,7 @@ class Term:
     what : str
         What is counted.
     count : float
-        How many per sample, in ``count_unit``.
+        Count per sample, in ``count_unit``.
     count_unit : str
         ``"SOP"``, ``"MAC"``, ``"FLOP"``, ``"update"``, ``"spike"``, ``"message"``, ``"hop"``, ``"access"`` or ``"s"``.
     price : Price
@@ -145,7 +145,7 @@ class Term:
     each_sample : float64 array, shape (samples,), or None
         The count of each sample; None where it is the same for all.
     by_layer : mapping of str to float
-        ``count`` by layer; empty where it belongs to no layer.
+        ``count`` by layer; empty if it belongs to no layer.
     """
 
     what: str
@@ -172,20 +172,20 @@ class Term:
         return self.price_pj.times(self.count)
 
     def sample(self, draws: Sampler) -> Floats:
-        """Draws of the energy per sample, in pJ."""
+        """Return draws of the energy per sample, in pJ."""
         return self.price.sample(draws) * draws.mean(self.each_sample, self.count)
 
 
 @dataclass(frozen=True)
 class Unpriced:
-    """Something that happened and that the model has no price for.
+    """An operation that occurred and has no price in the model.
 
     Attributes
     ----------
     what : str
         Name of the operation.
     count : float
-        How many per sample (not zero).
+        Count per sample (not zero).
     """
 
     what: str
@@ -209,13 +209,13 @@ class Estimate:
     terms : tuple of Term
         The products that are added; empty if the estimate is refused.
     unpriced : tuple of Unpriced
-        What is left out although it happened; then the total is a lower bound.
+        Operations that occurred but are left out; then the total is a lower bound.
     best_case : bool
         True if a price is a published minimum or peak, so that the total is a lower bound anyway.
     notes : tuple of str
-        What a reader must know.
+        Notes for the reader.
     refusal : str or None
-        Why there is no number.
+        Reason why there is no number.
 
     Raises
     ------
@@ -259,10 +259,10 @@ class Estimate:
 
     @property
     def lower_bound(self) -> bool:
-        """True if the total leaves out something that happened, or prices it at a published best case.
+        """True if the total leaves out operations that occurred, or prices them at a published best case.
 
-        It bounds from below what the nominal prices would give in full; the prices themselves stay uncertain
-        within their range.
+        It is a lower bound of the complete total at nominal prices; the prices themselves remain uncertain within their
+        range.
         """
         return self.refusal is None and (self.best_case or bool(self.unpriced))
 
@@ -272,13 +272,13 @@ class Estimate:
         return max((constant.evidence for constant in self.constants), key=EVIDENCE.index, default="unstated")
 
     def sample(self, draws: Sampler) -> Floats | None:
-        """Draws of the energy per sample in pJ, None if refused."""
+        """Return draws of the energy per sample in pJ, None if refused."""
         if not self.terms:
             return None
         return np.asarray(np.sum([term.sample(draws) for term in self.terms], axis=0), dtype=np.float64)
 
     def by_layer_pj(self) -> dict[str, float]:
-        """Nominal energy of each layer in pJ; what belongs to no layer stands under the name of its term."""
+        """Return the nominal energy of each layer in pJ; terms without a layer are under their own name."""
         shares: dict[str, float] = {}
         for term in self.terms:
             price = term.price_pj.nominal
@@ -288,7 +288,7 @@ class Estimate:
         return shares
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; energies in pJ per sample."""
+        """Return plain data for JSON with energies in pJ per sample."""
         energy = self.energy_pj
         return {
             "target": self.target,
@@ -326,11 +326,11 @@ def relation(over: Estimate, under: Estimate) -> str:
     return "<=" if under.lower_bound else "="
 
 
-# Terms: what is counted and which constants price it.
+# Terms: a count and the constants that price it.
 
 
 def counted(what: str, counts: Counts, names: str | tuple[str, ...], unit: str, price: Price, text: str) -> Term:
-    """Term of one count of a run (or the sum of several), with its spread over samples and its share of each layer."""
+    """Return the term of one count of a run (or the sum of several), by sample and by layer."""
     names = (names,) if isinstance(names, str) else names
     samples = max(counts.samples, 1)
     return Term(
@@ -345,7 +345,7 @@ def counted(what: str, counts: Counts, names: str | tuple[str, ...], unit: str, 
 
 
 def operation(what: str, counts: Counts, names: str | tuple[str, ...], unit: str, constant: Constant) -> Term:
-    """Term of one count at the price of one constant, which may be an energy or an efficiency."""
+    """Return the term of one count at the price of one constant, an energy or an efficiency."""
     price_pj = constant.interval("pJ")
     text = constant.text if constant.unit == "pJ" else f"{price_pj.nominal:g} pJ ({_source_text(constant)})"
     return counted(what, counts, names, unit, Price((Factor(constant),)), text)
@@ -356,11 +356,11 @@ def _source_text(constant: Constant) -> str:
 
 
 def held_power(constant: Constant, duration_s: float) -> Term:
-    """Term of a constant power over the time of a sample."""
+    """Return the term of a constant power over the time of a sample."""
     price = Price((Factor(constant, "W"),), PJ_PER_J)
     return Term("static power x time", duration_s, "s", price, constant.text)
 
 
 def left_out(**numbers: float) -> tuple[Unpriced, ...]:
-    """Name what happened and has no price."""
+    """Return the operations that occurred and have no price."""
     return tuple(Unpriced(what.replace("_", " "), number) for what, number in numbers.items() if number)

@@ -1,4 +1,4 @@
-"""Where the events of a source go: fan-outs of matrices and of convolution kernels, and the neurons that they reach."""
+"""Fan-outs of matrices and convolution kernels, and the neurons that the events reach."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from esl_neuro.compiler.program import Connection, IntArray
 from esl_neuro.energy.tally import touched
 from esl_neuro.nirgraph.kernel import Kernel
 
-# Entries of the sums of a block of rows: bounds the memory, does not change the result.
+# Entries of the sums of a block of rows; limits the memory, does not change the result.
 BLOCK_ENTRIES = 2**23
 
 
 def connection_fans(connection: Connection) -> IntArray:
     """Count the connections of each source: non-zero, stored, and of the dense layer. int64, shape (sources, 3).
 
-    The dense form of neurons that send to themselves alone, as the inhibition after a single spike does, is one
-    multiplication for each neuron and no square matrix.
+    The dense form of a diagonal self-connection, like the inhibition after a single spike, is one multiplication per
+    neuron and not a square matrix.
     """
     weights = connection.weights
     if isinstance(weights, Kernel):
         effective = weights.fan_out()
         dense = replace(weights, weights=np.ones_like(weights.weights)).fan_out()
-        return np.stack([effective, effective, dense], axis=1)  # a zero of a kernel is no synapse of a program
+        return np.stack([effective, effective, dense], axis=1)  # a zero of a kernel is not a synapse
     targets, sources = weights.shape
     alone = connection.source == connection.target and _is_diagonal(weights)
     full = np.full(sources, 1 if alone else targets)
@@ -42,7 +42,7 @@ def _is_diagonal(weights: sp.csr_matrix) -> bool:
 
 
 def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:
-    """Where the weights are not zero, as int64 ones; stored zeros are dropped. Shape (targets, sources)."""
+    """Return int64 ones where the weights are not zero, shape (targets, sources); stored zeros are dropped."""
     pattern = sp.csr_matrix(weights, copy=True)
     pattern.eliminate_zeros()
     pattern.data = np.ones(pattern.nnz, dtype=np.int64)
@@ -62,7 +62,7 @@ def touched_neurons(incoming: Sequence[Connection], arrivals: Sequence[NDArray[A
     incoming : sequence of Connection
         All connections of one group.
     arrivals : sequence of array, shape (rows, sources)
-        What each brings, in the step in which it arrives.
+        Events of each connection, in the step in which they arrive.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def _pattern(connection: Connection) -> sp.csr_matrix | Kernel:
 
 
 def delayed(signal: NDArray[Any], delay: int) -> NDArray[Any]:
-    """Return what arrives of a signal, shape (samples, steps, lines), ``delay`` steps later; late events are lost."""
+    """Return a signal, shape (samples, steps, lines), ``delay`` steps later; events after the last step are lost."""
     if not delay:
         return signal
     arriving = np.zeros_like(signal)
@@ -103,7 +103,7 @@ def delayed(signal: NDArray[Any], delay: int) -> NDArray[Any]:
 
 
 def largest_fan_in(connection: Connection) -> int:
-    """Most stored weights of any neuron."""
+    """Return the largest number of stored weights of a neuron."""
     weights = connection.weights
     if isinstance(weights, Kernel):
         return int(np.count_nonzero(weights.weights, axis=(1, 2, 3)).max(initial=0))
@@ -111,6 +111,6 @@ def largest_fan_in(connection: Connection) -> int:
 
 
 def distinct_weights(connection: Connection) -> int:
-    """Non-zero weights in memory: those of a kernel once, though every position uses them."""
+    """Return the number of non-zero weights in memory; those of a kernel count once."""
     weights = connection.weights
     return int(np.count_nonzero(weights.weights)) if isinstance(weights, Kernel) else int(weights.nnz)

@@ -1,6 +1,6 @@
-"""Formulas of the literature, applied to the counts of a run: for reproducing a paper's column, not for believing it.
+"""Formulas of the literature applied to the counts of a run, only to reproduce a paper's column.
 
-``esl2023`` reproduces a table of its own network and stands in :mod:`esl_neuro.energy.presets`.
+``esl2023`` reproduces a table for its own network and is in :mod:`esl_neuro.energy.presets`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ LABEL = "for reproduction of the literature only, not an estimate of ours"
 
 @dataclass(frozen=True)
 class Literature:
-    """A run in the formula of a paper or tool.
+    """A run priced with the formula of a paper or tool.
 
     Attributes
     ----------
     name, paper, label : str
-        Which one, and that it is a reproduction.
+        Name, source, and the label that it is a reproduction.
     estimates : tuple of Estimate
-        Its rows, of scope ``"paper_preset"``.
+        Rows of scope ``"paper_preset"``.
     caveats : tuple of str
-        What the formula leaves out or gets wrong.
+        Omissions and errors of the formula.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Literature:
         return tuple({c.id: c for estimate in self.estimates for c in estimate.constants}.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, energies in pJ per sample."""
+        """Return plain data for JSON with energies in pJ per sample."""
         return {
             "schema": SCHEMA,
             "preset": self.name,
@@ -61,7 +61,7 @@ def _row(name: str, what: str, prices: str, *terms: Term) -> Estimate:
 
 
 def _one_pass(what: str, counts: Counts, price: Price, text: str) -> Term:
-    """Dense MACs of a network that runs once per sample, as the artificial network of the comparison does."""
+    """Return the dense MACs of a network that runs once per sample, like the artificial network of the comparison."""
     steps = max(counts.steps, 1)
     by_layer = {layer.name: layer.macs_dense / max(counts.samples, 1) / steps for layer in counts.layers}
     return Term(what, counts.per_sample("macs_dense") / steps, "MAC", price, text, None, by_layer)
@@ -173,7 +173,7 @@ def literature(name: str, counts: Counts) -> Literature:
     Raises
     ------
     BadInput
-        If there is none of that name.
+        If there is no such formula.
     """
     if name not in LITERATURE:
         raise BadInput(f"preset '{name}' is unknown; {did_you_mean(name, LITERATURE)}")

@@ -1,4 +1,4 @@
-"""Measured power logs: the only thing that turns an estimate into a measurement."""
+"""Energy measured from power logs, as opposed to estimates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esl_neuro.errors import BadInput
 Floats = NDArray[np.float64]
 
 SCHEMA = 1
-# Columns as Lava's profiler, nvidia-smi and NVML loggers call them, all in lower case without units.
+# Column names of Lava's profiler, nvidia-smi and NVML loggers, in lower case without units.
 TIME_COLUMNS = ("time", "timestamp", "time_stamp", "t", "seconds")
 POWER_COLUMNS = ("power", "power.draw", "watts", "power.draw.instant", "total_power", "total power")
 SCALES = {"ms": 1e-3, "us": 1e-6, "mw": 1e-3, "w": 1.0, "s": 1.0}
@@ -35,7 +35,7 @@ class Measurement:
     target : str
         Hardware that was measured.
     scope : str
-        ``"all_in"``, or ``"dynamic"`` if idle power was taken away.
+        ``"all_in"``, or ``"dynamic"`` if idle power was subtracted.
     energy_j_per_sample : float
         Energy per sample, in J.
     low_j, high_j : float
@@ -43,9 +43,9 @@ class Measurement:
     samples : int
         Inferences during the log.
     duration_s, mean_power_w : float
-        Length of the log, and its mean power after idle power was taken away.
+        Duration of the log, and its mean power after subtraction of idle power.
     idle_w : float
-        Power that was taken away.
+        Subtracted idle power.
     source : str
         File of the log.
     """
@@ -67,12 +67,12 @@ class Measurement:
 
     @classmethod
     def load(cls, path: Path) -> Measurement:
-        """Read a measurement that :meth:`to_dict` gave.
+        """Read a measurement written from :meth:`to_dict`.
 
         Raises
         ------
         BadInput
-            If the file is no measurement of this schema.
+            If the file is not a measurement of this schema.
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ class Measurement:
             return cls(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
-                f"{path}: no measurement ({error}); make one with 'esl-neuro energy import LOG --samples N'"
+                f"{path}: not a measurement ({error}); create one with 'esl-neuro energy import LOG --samples N'"
             ) from error
 
 
@@ -89,12 +89,12 @@ def read_power_log(path: Path) -> tuple[Floats, Floats]:
     """Read times in s and powers in W from a CSV file with a header.
 
     Lava's profiler, ``nvidia-smi --query-gpu=timestamp,power.draw --format=csv`` and NVML loggers all have a column of
-    time and one of power; units may stand in the header (``[W]``, ``_mw``) or behind the numbers.
+    time and one of power; units may be in the header (``[W]``, ``_mw``) or after the numbers.
 
     Raises
     ------
     BadInput
-        If a column is missing, a number cannot be read, there are fewer than two rows, or time does not go on.
+        If a column is missing, a number cannot be read, there are fewer than two rows, or times do not increase.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -110,7 +110,9 @@ def read_power_log(path: Path) -> tuple[Floats, Floats]:
     watts = np.array([_number(path, line, row, power, header) for line, row in enumerate(rows[1:], 2)])
     if np.any(np.diff(times) <= 0):
         line = int(np.argmax(np.diff(times) <= 0)) + 3
-        raise BadInput(f"{path}: line {line}: time does not go on ({times[line - 2]:g} s after {times[line - 3]:g} s)")
+        raise BadInput(
+            f"{path}: line {line}: times must increase, found {times[line - 2]:g} s after {times[line - 3]:g} s"
+        )
     return times, watts
 
 
@@ -130,11 +132,11 @@ def _number(path: Path, line: int, row: list[str], column: int, header: list[str
             return float(match[1]) * SCALES[match[2].lower() or _unit(header[column])]
         return clock(text)
     except (ValueError, KeyError) as error:
-        raise BadInput(f"{path}: line {line}: '{text}' is no number with a unit of s, ms, us, W or mW") from error
+        raise BadInput(f"{path}: line {line}: '{text}' is not a number with a unit of s, ms, us, W or mW") from error
 
 
 def clock(text: str) -> float:
-    """Seconds of a time of day with date, or of a plain number of seconds.
+    """Return the seconds of a date and time, or of a plain number of seconds.
 
     Raises
     ------
@@ -146,22 +148,24 @@ def clock(text: str) -> float:
     for form in CLOCKS:
         with contextlib.suppress(ValueError):
             return datetime.strptime(text.replace("_", " ").replace("T", " "), form).timestamp()
-    raise ValueError(f"'{text}' is no time")
+    raise ValueError(f"'{text}' is not a time")
 
 
 def window(times_s: Floats, watts: Floats, start_s: float | None, end_s: float | None) -> tuple[Floats, Floats]:
-    """Keep the readings between two times, both included.
+    """Select the readings between two times, inclusive.
 
     Raises
     ------
     BadInput
-        If fewer than two are left.
+        If fewer than two readings remain.
     """
     low = -np.inf if start_s is None else start_s
     high = np.inf if end_s is None else end_s
     inside = (times_s >= low) & (times_s <= high)
-    if inside.sum() < 2:
-        raise BadInput(f"{int(inside.sum())} readings of power lie in the window; at least 2 are needed")
+    readings = int(inside.sum())
+    if readings < 2:
+        noun = "power reading" if readings == 1 else "power readings"
+        raise BadInput(f"the window contains {readings} {noun}; at least 2 are needed")
     return times_s[inside], watts[inside]
 
 
@@ -183,13 +187,13 @@ def measure(
     """Integrate a power log (trapezoidal rule) and divide by the inferences that it covers.
 
     ``E = integral (P - P_idle) dt / samples``; the interval is that of the mean power, from 2,000 resamples of blocks
-    of its readings. With ``duration_s``, the mean power of the readings is taken to hold for that long: the load begins
-    and ends between readings.
+    of its readings. With ``duration_s``, the mean power of the readings is multiplied by that duration, because the
+    load begins and ends between readings.
 
     Raises
     ------
     BadInput
-        If there are no inferences, or the energy left after idle power is not positive: it is below the noise.
+        If there are no inferences, or the energy above idle power is not positive, so below the noise.
     """
     if samples < 1:
         raise BadInput(f"samples is {samples}; give the number of inferences that the log covers, at least 1")
@@ -199,8 +203,8 @@ def measure(
     energy = float(np.sum((above[1:] + above[:-1]) / 2 * np.diff(times_s))) * duration / covered
     if energy <= 0:
         raise BadInput(
-            f"{source}: {energy:.3g} J are left after {idle_w:g} W of idle power; the load is below the noise of the "
-            "subtraction, report the total (without --idle-w)"
+            f"{source}: {energy:.3g} J remain after subtraction of {idle_w:g} W idle power, below the noise of the "
+            "subtraction; report the total (without --idle-w)"
         )
     blocks = np.array([block.mean() for block in np.array_split(above, min(20, len(above)))])
     drawn = np.random.default_rng(0).choice(blocks, (2000, len(blocks))).mean(axis=1) / above.mean()

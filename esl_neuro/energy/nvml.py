@@ -1,4 +1,4 @@
-"""Measure an NVIDIA GPU while something runs on it, through NVML (optional package ``nvidia-ml-py``)."""
+"""Measure the power of an NVIDIA GPU during a run with NVML (optional package ``nvidia-ml-py``)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def load_nvml() -> Any:
 
 
 class GpuMeter:
-    """Samples the power of one GPU in a thread, for as long as the ``with`` block lasts.
+    """Samples the power of one GPU in a thread during the ``with`` block.
 
     Parameters
     ----------
     index : int
         Number of the GPU.
     nvml : module, optional
-        An initialised NVML; loaded where not given.
+        An initialised NVML. Default: loaded here.
 
     Attributes
     ----------

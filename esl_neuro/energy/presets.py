@@ -1,8 +1,8 @@
 """Published comparisons, recomputed from constants: reproductions of a figure, not estimates of this project.
 
-``esl2023`` is Table 1 of Shen et al., "ESL-SNNs" (AAAI 2023, arXiv:2306.03693): a 784-800-10 network, dense and
-sparse, on a "Titan V100" and on TrueNorth. The paper prints four energies and no constant, so the constants are
-inferred, and more than one reading is possible; each is computed here, and each says how well it fits.
+``esl2023`` is Table 1 of Shen et al., "ESL-SNNs" (AAAI 2023, arXiv:2306.03693): a 784-800-10 network, dense and sparse,
+on a "Titan V100" and on TrueNorth. The paper prints four energies and no constant, so the constants are inferred, and
+several readings are possible; each is computed here with its deviation from the table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LABEL = "reproduction of a published figure, not an estimate of ours"
 LAYERS = (784, 800, 10)
 EPSILON = 60
 
-# What the paper prints, in joules: the reference that the readings below are compared with.
+# The printed figures in joules, the reference for the readings below.
 PRINTED_J = {
     ("dense", "GPU"): "1.13E-05",
     ("dense", "neuromorphic"): "7.95E-06",
@@ -45,7 +45,7 @@ class Figure:
     energy_j : float
         Recomputed energy, in joules.
     printed_j : str
-        What the paper prints.
+        Printed figure.
     derivation : str
         The arithmetic.
     """
@@ -63,12 +63,12 @@ class Figure:
 
     @property
     def relative_error(self) -> float:
-        """Distance of the printed digits: (recomputed - printed) / printed."""
+        """Relative error of the printed digits: (recomputed - printed) / printed."""
         return float(self.text) / float(self.printed_j) - 1
 
     @property
     def remark(self) -> str:
-        """``"equal"``, or how far off."""
+        """``"equal"``, or the deviation."""
         if self.text == self.printed_j:
             return "equal"
         # Mantissas have three digits, so a unit in the last place is 0.01 of the printed power of ten.
@@ -80,12 +80,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to get the table.
+    """One way to derive the table.
 
     Attributes
     ----------
     name, assumption : str
-        Short name, and what is assumed.
+        Short name, and the assumption.
     figures : tuple of Figure
         The four entries, in the order of the paper.
     """
@@ -96,7 +96,7 @@ class Reading:
 
     @property
     def equal(self) -> int:
-        """How many figures have the printed digits."""
+        """Number of figures with the printed digits."""
         return sum(figure.text == figure.printed_j for figure in self.figures)
 
     @property
@@ -132,7 +132,7 @@ class PresetResult:
     Attributes
     ----------
     name, title, paper, label : str
-        Who it is; the label says that it is a reproduction.
+        Identification; the label states that it is a reproduction.
     connections : tuple of str
         How the connections are counted, with the arithmetic.
     readings : tuple of Reading
@@ -140,7 +140,7 @@ class PresetResult:
     alternatives : tuple of Alternative
         The same counts at other prices.
     caveats : tuple of str
-        What the comparison does not say.
+        Limits of the comparison.
     constants : tuple of Constant
         Every constant used.
     """
@@ -156,7 +156,7 @@ class PresetResult:
     constants: tuple[Constant, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, energies in joules."""
+        """Return plain data for JSON with energies in joules."""
         return {
             "schema": SCHEMA,
             "preset": self.name,

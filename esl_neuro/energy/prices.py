@@ -1,9 +1,9 @@
-"""Price counts with published constants: the models by name, and pricing a run by those that a target lists.
+"""Price models by name, and pricing of a run with the models of a target.
 
 A price model is one small pure function ``(counts, target, tick_s) -> Estimate``. All energies are means per sample.
 
-Numbers of different scope are not comparable: a chip-level figure contains leakage and routing, a per-term figure
-does not. An estimate therefore refuses to be built from constants whose scopes may not be added.
+Numbers of different scope are not comparable: a chip-level figure contains leakage and routing, a per-term figure does
+not. So an estimate rejects constants whose scopes may not be added.
 """
 
 from __future__ import annotations
@@ -43,22 +43,21 @@ PRICE_MODELS: dict[str, PriceModel] = {
 
 
 def price(counts: Counts, target: HardwareTarget, tick_s: float) -> tuple[Estimate, ...]:
-    """Price a run by every model that the target lists.
+    """Price a run with every model of the target.
 
     Parameters
     ----------
     counts : Counts
-        What ran.
+        Counts of the run.
     target : HardwareTarget
-        What to price it for.
+        The chip or processor.
     tick_s : float
         Duration of one time step on the chip, in seconds.
 
     Returns
     -------
     tuple of Estimate
-        One per model, the one that represents the target first; where a price is unpublished, a refusal with the
-        reason.
+        One per model, the representative one first; a refusal with the reason if a price is unpublished.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Price models of graphics and general processors: dense kernels, so stored zeros cost as much as weights."""
+"""Price models of GPUs and CPUs: dense kernels, so zeros cost as much as weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def peak_2_flop(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estim
 
 
 def _two_flops(counts: Counts, price: Price, text: str) -> Term:
-    # The same count twice: a multiplication and an addition.
+    # The count twice: a multiplication and an addition.
     return counted("floating-point operations", counts, ("macs_dense", "macs_dense"), "FLOP", price, text)
 
 

@@ -1,4 +1,4 @@
-"""Put counts, prices and warnings together."""
+"""Report of a run: counts, prices and warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times one estimate is of another, with the scope of both.
+    """Ratio of two estimates, with the scope of both.
 
     Attributes
     ----------
@@ -54,16 +54,16 @@ class Ratio:
 
 @dataclass(frozen=True, repr=False)
 class EnergyReport:
-    """What ran, what it counted, and what that costs.
+    """A run with its counts and estimated energy.
 
     Attributes
     ----------
     backend, program_target : str
-        Where the program ran, and the chip that it was compiled for.
+        Backend of the run, and the chip that the program was compiled for.
     ran_on : str
-        What it ran on, in words.
+        Description of the inputs.
     accuracy : float or None
-        Share of it that the network got right; None where that is not known.
+        Share of correct predictions; None if unknown.
     samples, steps : int
         Samples, and time steps per sample.
     tick_s : float
@@ -77,15 +77,15 @@ class EnergyReport:
     estimates : tuple of Estimate
         One per target and price model, the one that represents the target first.
     distributions : tuple of Distribution or None
-        Where each estimate lies, None for a refused one.
+        Distribution of each estimate, None if refused.
     break_evens : tuple of BreakEven
-        Where the representative estimate of each chip meets that of each processor.
+        Break-evens of the representative estimates of each chip and each processor.
     measurements : tuple of Measurement
-        Measured energies to stand beside the estimates.
+        Measured energies to report with the estimates.
     ratios : tuple of Ratio
         GPU (first) over chips (second).
     warnings : tuple of str
-        What a reader must see.
+        Warnings for the reader.
     """
 
     backend: str
@@ -135,7 +135,7 @@ class EnergyReport:
         )
 
     def __str__(self) -> str:
-        """Say in about ten lines what ran and what it costs; the energies are estimates, of the scope beside them."""
+        """Summarise the run and its estimated energies, each with its scope, in about ten lines."""
         return "\n".join(
             [
                 f"{self.ran_on}, {self.steps} steps, in {self.backend}"
@@ -150,7 +150,7 @@ class EnergyReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: exact integer counts, energies in pJ per sample."""
+        """Return plain data for JSON: exact integer counts, energies in pJ per sample."""
         return {
             "schema": SCHEMA,
             "ran_on": self.ran_on,
@@ -200,7 +200,7 @@ def energy_report(
     program : Program
         The integer program that ran.
     trace : Trace
-        Its spikes, at least one sample.
+        Spikes of the run, at least one sample.
     targets : sequence of str
         Names of hardware targets, or paths of TOML files.
     tick_s : float
@@ -208,11 +208,11 @@ def energy_report(
     placement : CoreMap, optional
         Cores of the neurons, for messages and hops.
     measurements : sequence of Measurement
-        Measured energies to stand beside the estimates.
+        Measured energies to report with the estimates.
     ran_on : str
-        What it ran on, in words; the number of samples where nothing is said.
+        Description of the inputs. Default: the number of samples.
     accuracy : float, optional
-        Share of it that the network got right.
+        Share of correct predictions.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def energy_report(
 
 
 def _line(estimate: Estimate, found: Distribution | None) -> str:
-    """One target: nominal energy, 5-95 % interval and scope; or why there is no figure."""
+    """Return the line of one target: nominal energy, 5-95 % interval and scope, or the reason for no figure."""
     if estimate.energy_pj is None:
         return f"  {estimate.target:<12} no figure: {estimate.refusal or 'nothing happened that it prices'}"
     bound = ">= " if estimate.lower_bound else ""
@@ -265,7 +265,7 @@ def _check_run(trace: Trace, tick_s: float) -> None:
 def _break_evens(
     counts: Counts, estimates: Sequence[Estimate], hardware: Sequence[HardwareTarget], draws: Draws
 ) -> Iterator[BreakEven]:
-    """Hold the representative estimates of the chips against those of the processors."""
+    """Compare the representative estimates of the chips with those of the processors."""
     first = {e.target: e for e in reversed(estimates) if e.terms and e.scope != "static"}
     utilisations = {
         target.name: target.constants["utilisation"].nominal for target in hardware if "utilisation" in target.constants
@@ -280,7 +280,7 @@ def _break_evens(
 
 
 def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
-    """Peak estimate of each GPU over every estimate of a chip that prices operations and is not zero."""
+    """Return the peak estimate of each GPU over every non-zero estimate of a chip that prices operations."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
     return tuple(
         Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal)
@@ -321,7 +321,7 @@ def _warnings(
 
 
 def _fan_in_warnings(program: Program, chips: Sequence[HardwareTarget]) -> Iterator[str]:
-    """Name each layer that a chip cannot hold as it is; the counts are priced all the same."""
+    """Yield each layer that does not fit a chip; its counts are priced anyway."""
     for chip in chips:
         limit = chip.limits.get("fan_in")
         if limit is None or limit.value is None:

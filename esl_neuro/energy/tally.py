@@ -1,4 +1,4 @@
-"""The inner loop of counting: one pass over the spikes, neurons reached as bits, no product of matrices."""
+"""The inner loops of counting: one pass over the spikes, with reached neurons as bits and no matrix product."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from esl_neuro.compiler.program import IntArray
 Bits = NDArray[np.uint64]
 
 WORD = 64
-# Bits of the reached neurons that are held at once; bounds the memory, does not change the result.
+# Bits of reached neurons in memory at once; limits the memory, does not change the result.
 BLOCK_BYTES = 2**26
 
 
 def tally(arriving: NDArray[Any], fans: IntArray) -> IntArray:
-    """Add up the fan-out of everything that arrives, for several kinds of fan-out at once.
+    """Sum the fan-outs of all arriving events, for several kinds of fan-out at once.
 
     ``result[r, 0]`` is the number of non-zero events of row ``r``; ``result[r, 1 + k] = sum_j (arriving[r, j] != 0)
     fans[j, k]``.
@@ -31,7 +31,7 @@ def tally(arriving: NDArray[Any], fans: IntArray) -> IntArray:
     arriving : array, shape (rows, sources)
         Any numbers; a row is one time step of one sample.
     fans : int64 array, shape (sources, kinds)
-        What one event of a source causes.
+        Fan-outs of one event of each source.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def touched(arriving: NDArray[Any], pattern: sp.csr_matrix) -> IntArray:
     arriving : array, shape (rows, sources)
         Zero where nothing arrives.
     pattern : scipy.sparse.csr_matrix, shape (targets, sources)
-        Its entries are the connections, whatever their values, so that no sum can cancel.
+        Its entries are the connections; values are ignored, so no sum can cancel.
 
     Returns
     -------
@@ -66,19 +66,19 @@ def touched(arriving: NDArray[Any], pattern: sp.csr_matrix) -> IntArray:
 
 
 def reach_bits(pattern: sp.csr_matrix) -> Bits:
-    """Pack which neurons each source reaches, uint64, shape (sources, words), bit ``i % 64`` of word ``i // 64``."""
+    """Pack the neurons that each source reaches, uint64, shape (sources, words), bit ``i % 64`` of word ``i // 64``."""
     targets, sources = pattern.shape
     bits = np.zeros((sources, -(-targets // WORD)), dtype=np.uint64)
     _set_bits(pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64), bits)
     return bits
 
 
-# Each loop over rows first lists the sources of the row that send something, without a branch to mispredict.
+# Each loop over rows first lists the active sources of the row, without an unpredictable branch.
 
 
 @compiled
 def _set_bits(indptr: IntArray, indices: IntArray, bits: Bits) -> None:
-    for word in numba.prange(bits.shape[1]):  # no two words share a bit, so that they can be set side by side
+    for word in numba.prange(bits.shape[1]):  # words share no bits, so they can be set in parallel
         for target in range(word * WORD, min((word + 1) * WORD, len(indptr) - 1)):
             flag = np.uint64(1) << np.uint64(target % WORD)
             for entry in range(indptr[target], indptr[target + 1]):

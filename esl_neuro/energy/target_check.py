@@ -1,4 +1,4 @@
-"""Everything that is wrong with the file of a target, at once."""
+"""Check the file of a target, and report all findings at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBE = workload(1000, 100, 50)
 
 
 def findings(name_or_path: str) -> list[str]:
-    """Name every finding: form, units, ranges, price models with what they need, citations, name of the file."""
+    """Return every finding: form, units, ranges, requirements of price models, citations, file name."""
     try:
         target = load_target(name_or_path)
     except BadInput as error:
@@ -42,7 +42,7 @@ def _models(target: HardwareTarget) -> list[str]:
 def _citations(target: HardwareTarget) -> list[str]:
     known = sources()
     return [
-        f"constants.{key}.cite: '{entry}' is no entry of sources.bib; {did_you_mean(entry, known)}"
+        f"constants.{key}.cite: '{entry}' is not an entry of sources.bib; {did_you_mean(entry, known)}"
         for key, constant in target.constants.items()
         for entry in constant.cite
         if entry not in known
@@ -51,4 +51,8 @@ def _citations(target: HardwareTarget) -> list[str]:
 
 def _name(target: HardwareTarget, name_or_path: str) -> list[str]:
     stem = find_resource("hw_targets", name_or_path).stem
-    return [] if stem == target.name else [f"target.name is '{target.name}', the file '{stem}'; make them the same"]
+    return (
+        []
+        if stem == target.name
+        else [f"target.name is '{target.name}', the file name is '{stem}'; they must be equal"]
+    )

@@ -1,8 +1,8 @@
-"""How sure an estimate is: constants drawn once and shared, samples resampled.
+"""Uncertainty of an estimate: shared draws of constants, resampled samples.
 
-Each constant is drawn once for a whole report, from a stream of its own name, and the same draw enters every layer and
-every row that uses it. What two rows share therefore cancels in their ratio. The activity is resampled over the samples
-of the run (bootstrap), with the same samples in every row.
+Each constant is drawn once per report, from a random stream with its name, and the same draw enters every layer and
+every row that uses it. So the common uncertainty of two rows cancels in their ratio. The activity is resampled over the
+samples of the run (bootstrap), with the same samples in every row.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ SEED = 0
 # Standard normal quantiles: 95 % of one side, and 95 % of the magnitude.
 Z_ONE_SIDE = 1.6448536269514722
 Z_MAGNITUDE = 1.959963984540054
-# Means of groups of samples stand for the samples from here on: their mean varies as much, and it is quick.
+# Above this number of samples, group means are resampled: their mean has the same variance, and it is faster.
 GROUPS = 500
 ACTIVITY = "activity of the samples"
-ROUNDING = 1e-18  # variance of a logarithm that is rounding and nothing else
+ROUNDING = 1e-18  # variance of a logarithm below which it is a rounding error
 
 
 def draw(constant: Constant, rng: np.random.Generator, size: int) -> Floats:
     """Draw a constant, in its own unit.
 
-    ========================  ===============================================================================
-    range on both sides       lognormal on each side of the value, 5 % below ``low``, 5 % above ``high``
-    range on one side         a published minimum or maximum: lognormal on that side only, 5 % beyond the end
-    assumed, or no value      log-uniform between ``low`` and ``high``: nothing says which part is likelier
-    no range                  the value itself: its uncertainty is unknown, not zero
-    ========================  ===============================================================================
+    ========================  =============================================================================== range on
+    both sides       lognormal on each side of the value, 5 % below ``low``, 5 % above ``high`` range on one side
+    a published minimum or maximum: lognormal on that side only, 5 % beyond the end assumed, or no value
+    log-uniform between ``low`` and ``high``: no part is known to be more likely no range                  the value
+    itself: its uncertainty is unknown, not zero ========================
+    ===============================================================================
     """
     low, nominal, high = dataclasses.astuple(constant.interval(constant.unit))
     if low == high:
@@ -64,11 +64,11 @@ class Draws:
     Parameters
     ----------
     size : int
-        How many.
+        Number of draws.
     seed : int
-        Another seed gives other draws.
+        Seed of the draws.
     only : str, optional
-        Draw this constant (by id) or :data:`ACTIVITY` alone and hold everything else at its nominal value.
+        Draw only this constant (by id) or :data:`ACTIVITY`, with everything else at its nominal value.
     """
 
     def __init__(self, size: int = DRAWS, seed: int = SEED, only: str | None = None) -> None:
@@ -77,7 +77,7 @@ class Draws:
         self._weights: dict[int, Floats] = {}
 
     def of(self, constant: Constant) -> Floats:
-        """Draws of a constant in its own unit, the same at every call."""
+        """Return draws of a constant in its own unit, the same at every call."""
         if self.only not in (None, constant.id):
             return np.full(self.size, constant.interval(constant.unit).nominal)
         if constant.id not in self._constants:
@@ -85,15 +85,15 @@ class Draws:
         return self._constants[constant.id]
 
     def uniform(self, purpose: str) -> Floats:
-        """Draws between 0 and 1 for something that a source leaves open."""
+        """Return draws between 0 and 1 for something that a source leaves open."""
         return np.zeros(self.size) if self.only not in (None, purpose) else stream(self.seed, purpose).random(self.size)
 
     def mean(self, each_sample: Floats | None, otherwise: float) -> Floats:
-        """Means of a count over resampled samples; ``otherwise`` where there is nothing to resample."""
+        """Return means of a count over resampled samples; ``otherwise`` if there is nothing to resample."""
         if each_sample is None or len(each_sample) < 2 or self.only not in (None, ACTIVITY):
             return np.full(self.size, otherwise)
         groups = min(len(each_sample), GROUPS)
-        # In random order: a test set sorted by class, or in turn, would make groups alike.
+        # In random order, because a test set in order of class would make the groups similar.
         member = stream(self.seed, "groups of samples", len(each_sample)).permutation(len(each_sample)) % groups
         means = np.bincount(member, weights=each_sample) / np.bincount(member)
         return np.asarray(self._resample(groups, len(each_sample)) @ means)
@@ -107,7 +107,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Where an estimate lies.
+    """Distribution of an estimate.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Distribution:
     leading : str or None
         The constant (or :data:`ACTIVITY`) that contributes most, None if nothing varies.
     leading_share : float
-        Its share of the variance of the logarithm, each source varied alone.
+        Its share of the variance of the logarithm, with each source varied alone.
     """
 
     median_pj: float
@@ -131,7 +131,7 @@ class Distribution:
 
 
 def distribution(estimate: Estimate, draws: Draws) -> Distribution | None:
-    """Median, 5-95 % interval and the leading source of an estimate; None if it is refused."""
+    """Return the median, 5-95 % interval and leading source of an estimate; None if it is refused."""
     energies = estimate.sample(draws)
     if energies is None:
         return None
@@ -142,7 +142,7 @@ def distribution(estimate: Estimate, draws: Draws) -> Distribution | None:
 
 
 def contributions(estimate: Estimate, seed: int = SEED, size: int = 400) -> dict[str, float]:
-    """Share of each source of variance, the largest first: each varied alone, all others at their nominal value."""
+    """Return the share of each source of variance, largest first, each varied alone."""
     readings = {
         "reading of " + " ".join(sorted({c.id for c in term.constants}))
         for term in estimate.terms
@@ -161,11 +161,11 @@ def contributions(estimate: Estimate, seed: int = SEED, size: int = 400) -> dict
 
 
 def probability_below(first: Estimate, second: Estimate, draws: Draws) -> float | None:
-    """Probability that the first estimate is below the second, what they share drawn once; None if one is refused."""
+    """Return the probability that the first estimate is below the second, with common draws; None if refused."""
     a, b = first.sample(draws), second.sample(draws)
     return None if a is None or b is None else float(np.mean(a < b))
 
 
 def quantiles(values: Floats, at: Sequence[float] = (0.05, 0.5, 0.95)) -> tuple[float, ...]:
-    """Quantiles as plain floats."""
+    """Return quantiles as plain floats."""
     return tuple(float(value) for value in np.quantile(values, at))

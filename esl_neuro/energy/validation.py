@@ -1,4 +1,4 @@
-"""Published measurements beside what the price models predict for the published workload, whatever the residual is."""
+"""Compare published measurements with the predictions of the price models for the published workloads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KWS_SIZES = (390, 256, 256, 29)
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """A prediction beside a measurement.
+    """A prediction and a measurement.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class ValidationPoint:
     unit : str
         ``"mW"`` or ``"mJ"``.
     fitted : bool
-        True if the model was fitted to this very measurement, so that it proves little.
+        True if the model was fitted to this measurement, so that agreement proves little.
     remark : str
-        What the comparison rests on.
+        Basis of the comparison.
     """
 
     target: str
@@ -67,12 +67,12 @@ class ValidationPoint:
 
 
 def validation() -> tuple[ValidationPoint, ...]:
-    """Every comparison with a published measurement for which a workload was published too."""
+    """Return all comparisons with published measurements of published workloads."""
     return (*_truenorth(), *_loihi(), *_loihi2())
 
 
 def workload(sop: float, updates: float = 0.0, touched: float = 0.0, steps: int = 1) -> Counts:
-    """Return counts of one inference (or of one second) of a workload known by its totals only."""
+    """Return the counts of one inference (or one second) of a workload with known totals only."""
     one = {"sop_effective": round(sop), "neuron_updates_touched": round(touched)}
     layer = LayerCounts(
         name="workload",
@@ -107,7 +107,7 @@ def workload(sop: float, updates: float = 0.0, touched: float = 0.0, steps: int 
 
 def _truenorth() -> Iterator[ValidationPoint]:
     chip = load_target("truenorth")
-    second = 1.0  # a step of one second, so that energy per sample is power
+    second = 1.0  # a step of one second makes energy per sample a power
 
     def power(model: str, sop_per_s: float) -> Estimate:
         return PRICE_MODELS[model](workload(sop_per_s), chip, second)
@@ -199,13 +199,13 @@ def _loihi2() -> Iterator[ValidationPoint]:
 
 
 def _milli(estimate: Estimate) -> float:
-    """Nominal energy in mJ."""
+    """Return the nominal energy in mJ."""
     assert estimate.energy_pj is not None
     return estimate.energy_pj.nominal / PJ_PER_J * 1e3
 
 
 def _quantiles(estimate: Estimate) -> tuple[float, float, float]:
-    """5 % quantile, nominal value and 95 % quantile, in thousandths of a J (or of a W)."""
+    """Return 5 % quantile, nominal value and 95 % quantile, in mJ (or mW)."""
     found = distribution(estimate, Draws())
     assert found is not None
     return found.low_pj / PJ_PER_J * 1e3, _milli(estimate), found.high_pj / PJ_PER_J * 1e3

@@ -1,4 +1,4 @@
-"""Chips and processors as data, and how numbers become the integers of a chip. No torch here.
+"""Chips and processors as data, and rounding to the integers of a chip. No torch here.
 
 A target is one TOML file of ``hw_targets/``: what fits (:class:`Limit`), the integer formats (:class:`Arithmetic`) and
 the published energy figures (:class:`Constant`). :mod:`~esl_neuro.hardware.rounding` rounds to these formats.

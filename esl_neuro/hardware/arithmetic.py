@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from esl_neuro.toml_tables import Table
 
-# What Lava 0.10.0 `fixed_pt` computes with, and with it every simulator here.
+# Formats of Lava 0.10.0 `fixed_pt`, and so of every simulator in this project.
 DECAY_BITS = 12
 DECAY_ONE: int = 2**DECAY_BITS  # decays are multiples of 1 / 4096
 POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
@@ -24,7 +24,7 @@ class Arithmetic(Table):
     weight_exp_min, weight_exp_max : int
         Weighted sums are shifted left by an exponent in this range; a negative one shifts right.
     decay_bits : int
-        Decays are the multiples of ``2**-decay_bits``. A program writes them in 1/4096, so that 12 bits are the most.
+        Decays are the multiples of ``2**-decay_bits``. A program stores decays in 1/4096, so 12 bits are the maximum.
     threshold_bits : int
         Thresholds are unsigned.
     bias_mantissa_bits, bias_exponent_bits : int
@@ -52,20 +52,20 @@ class Arithmetic(Table):
         for name in ("weight_min", "weight_max"):
             value = getattr(self, name)
             if value % self.weight_step:
-                raise ValueError(f"{name} is {value}, no multiple of weight_step, {self.weight_step}")
+                raise ValueError(f"{name} is {value}; it must be a multiple of weight_step ({self.weight_step})")
         return self
 
     @property
     def decay_step(self) -> int:
-        """Distance of two decays, in 1/4096."""
+        """Step of the decays, in 1/4096."""
         return int(2 ** (DECAY_BITS - self.decay_bits))
 
     @property
     def ranges(self) -> dict[str, tuple[int, int, int]]:
-        """Smallest value, largest value and distance of two values of each quantity of a program.
+        """Smallest value, largest value and step of each quantity of a program.
 
-        ``du = -1`` is a synaptic current without decay: no value of the chip's register, but Lava computes it, and it
-        is what Lava's own file format writes for that case.
+        ``du = -1`` is a synaptic current without decay. It is not a value of the chip's register, but Lava computes it,
+        and Lava's own file format uses it.
         """
         bias = 2 ** (self.bias_mantissa_bits - 1) - 1
         return {

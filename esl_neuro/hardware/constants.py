@@ -38,7 +38,7 @@ class Interval:
     Attributes
     ----------
     low, nominal, high : float
-        ``low <= nominal <= high``; all three are equal where no range is known.
+        ``low <= nominal <= high``; all three are equal if no range is known.
     """
 
     low: float
@@ -54,7 +54,7 @@ class Interval:
 
 
 class UnpublishedConstant(Exception):
-    """A price was asked of a constant that nobody has published."""
+    """A price needs a constant that is unpublished."""
 
 
 class Constant(Table):
@@ -65,23 +65,23 @@ class Constant(Table):
     quantity : str
         What is measured.
     value, low, high : float or None
-        Nominal value and range, in ``unit``; a range without a value is one that was published so.
+        Nominal value and range, in ``unit``; a range may be published without a value.
     unpublished : bool
-        True if there is no number at all: a price that needs it is refused.
+        True if there is no number; a price that needs it is refused.
     unit : str
         One of :data:`UNITS`.
     node_nm : int or None
         Process node in nanometres.
     condition : str
-        Voltage, workload and how the number came about.
+        Voltage, workload and derivation of the number.
     scope : str or None
         One of :data:`SCOPES`: what the number includes. Numbers of different scope are never added.
     evidence : str
         One of :data:`EVIDENCE`.
     source, verified, confidence : str
-        Where it is printed, how that was checked, and how far to trust it.
+        Where it is printed, how that was checked, and how reliable it is.
     cite : list of str
-        Keys of ``hw_targets/sources.bib``; empty where ``source`` says all there is to say.
+        Keys of ``hw_targets/sources.bib``; empty if ``source`` is enough.
     """
 
     quantity: str
@@ -128,7 +128,7 @@ class Constant(Table):
 
     @property
     def nominal(self) -> float:
-        """The value, or the geometric mean of the range where only that was published; NaN if neither was."""
+        """The value, or the geometric mean if only a range was published; NaN if neither was."""
         if self.value is not None:
             return self.value
         return math.nan if self.low is None or self.high is None else math.sqrt(self.low * self.high)
@@ -136,17 +136,17 @@ class Constant(Table):
     def interval(self, unit: str) -> Interval:
         """Value and range in another unit of the same dimension.
 
-        Where only a range was published, its geometric mean stands for the value.
+        If only a range was published, its geometric mean is used as the value.
 
         Raises
         ------
         UnpublishedConstant
-            If there is no number at all.
+            If there is no number.
         """
         if self.unpublished:
             raise UnpublishedConstant(f"{self.id} ({self.quantity}): {self.condition} ({self.source})")
         value = self.nominal
         low = value if self.low is None else self.low
         high = value if self.high is None else self.high
-        # Sorted, because an efficiency converts to an energy upside down.
+        # Sorted, because an efficiency is the inverse of an energy.
         return Interval(*sorted(convert(number, self.unit, unit) for number in (low, value, high)))

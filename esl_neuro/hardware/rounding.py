@@ -1,8 +1,8 @@
-"""How the numbers of a network become integers of a chip.
+"""Rounding of the numbers of a network to integers of a chip.
 
-One set of rules for arrays and tensors alike: the compiler, which has no torch, and training that runs on the chip's
-integers round with these functions. The *scale* ``S`` of a group of neurons is integers per unit of the float network;
-its weights, thresholds and biases share it.
+One set of rules for arrays and tensors: the compiler, which does not use torch, and training on the chip's integers use
+these functions. The *scale* ``S`` of a group of neurons is integers per unit of the float network; its weights,
+thresholds and biases share it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Values = TypeVar("Values", "NDArray[np.float64]", "Tensor")
 
 @dataclass(frozen=True)
 class InputFormat:
-    """How the input of a network becomes payloads of spikes.
+    """Format of the input: how values become payloads of spikes.
 
     Attributes
     ----------
     bits : int
-        1 for spikes of 0 and 1, else payloads reach from 0 to ``2**bits - 1``.
+        1 for spikes of 0 and 1, else payloads are from 0 to ``2**bits - 1``.
     scale : float
         Payload per unit of the float network's input; 1 for spikes of 0 and 1.
     """
@@ -42,7 +42,7 @@ class InputFormat:
         return int(2**self.bits) - 1
 
     def payloads(self, values: Values) -> Values:
-        """Round inputs; what is out of range is clipped."""
+        """Round inputs to payloads, and clip them to the range."""
         return (values * self.scale).round().clip(0, self.largest)
 
 
@@ -52,11 +52,11 @@ SPIKES = InputFormat()
 def group_scale(
     largest_weight: float, largest_threshold: float, arithmetic: Arithmetic, *, payload: float = 1.0, exponent: int = 0
 ) -> float:
-    """Return the scale that makes the largest weight use the whole range, unless a threshold would then not fit.
+    """Return the scale at which the largest weight uses the whole range, or a smaller one if a threshold would not fit.
 
     ``S = min(weight_max 2**exponent payload / max|W|, (2**threshold_bits - 1) / max(threshold))``
 
-    A network whose numbers have been rounded has the same scale again, so rounding twice changes nothing.
+    A network with rounded numbers has the same scale, so rounding is idempotent.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def group_scale(
 
 
 def wrapping_sum(arithmetic: Arithmetic) -> int:
-    """Return the smallest sum of integer weights that the synaptic current does not hold."""
+    """Return the smallest sum of integer weights that overflows the synaptic current."""
     return int(2 ** (arithmetic.potential_bits - 1 - POTENTIAL_SHIFT))
 
 
@@ -95,10 +95,10 @@ def weight_exponent(
 ) -> int:
     """Return the weight exponent with which thresholds fit and no input can make the synaptic current wrap.
 
-    The largest one, at most 0: weights keep their whole range, thresholds become smaller. Single spikes seldom come all
-    at once, so for them a current that might wrap is worth no threshold of less than ``weight_max``, which would be
-    coarser than the weights. The exponent depends on whole numbers only, so a network that has been rounded has the
-    same one again.
+    This is the largest such exponent, at most 0: weights keep their whole range, thresholds become smaller. Binary
+    spikes rarely arrive all at once, so for them a possible wrap of the current is accepted rather than a threshold
+    below ``weight_max``, which would be coarser than the weights. The exponent depends on whole numbers only, so a
+    network with rounded numbers has the same exponent.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ def weight_exponent(
     thresholds : tuple of float
         The smallest and the largest one; 0 for a readout that never fires.
     largest_sum : float
-        Largest sum of integer weights times payloads that a step can bring, the largest weight being the chip's.
+        Largest possible sum of integer weights times payloads in a step, if the largest weight is ``weight_max``.
     arithmetic : Arithmetic
         Integer formats of the chip.
     steps_kept : float
-        Largest synaptic current that a constant input gathers, over the current of one step.
+        Largest synaptic current from a constant input, relative to the current of one step.
     connections : int
-        How many sums are shifted, each of which rounding down may move by 1.
+        Number of shifted sums; rounding down may change each by 1.
     payload : float
         Payload of a source per unit of its signal.
     graded : bool
@@ -135,7 +135,7 @@ def weight_exponent(
 def round_weights(weights: Values, scale: float, arithmetic: Arithmetic) -> Values:
     """Return ``step round(scale W / step)`` within the range of the chip.
 
-    Even weights pass through the chip's 8-bit formats unchanged whatever their signs are.
+    Even weights pass through the chip's 8-bit formats unchanged, whatever their signs.
     """
     step = arithmetic.weight_step
     steps = (weights * scale / step).round()
@@ -143,12 +143,12 @@ def round_weights(weights: Values, scale: float, arithmetic: Arithmetic) -> Valu
 
 
 def round_thresholds(thresholds: Values, scale: float, arithmetic: Arithmetic) -> Values:
-    """Return ``vth = round(scale threshold)``, the largest that the chip holds where that is too large."""
+    """Return ``vth = round(scale threshold)``, clipped to the range of the chip."""
     return (thresholds * scale).round().clip(0, 2**arithmetic.threshold_bits - 1)
 
 
 def round_current_decay(decay: Values, arithmetic: Arithmetic) -> Values:
-    """Return ``du = step round(4096 decay / step) - 1``; 4095 is a current that is forgotten at once.
+    """Return ``du = step round(4096 decay / step) - 1``; 4095 is a current that lasts one step.
 
     The step is 1 on a chip with decays of 12 bits.
     """
@@ -157,7 +157,7 @@ def round_current_decay(decay: Values, arithmetic: Arithmetic) -> Values:
 
 
 def round_potential_decay(decay: Values, arithmetic: Arithmetic) -> Values:
-    """Return ``dv = step round(4096 decay / step)``, of which ``4096 - step`` is the largest."""
+    """Return ``dv = step round(4096 decay / step)``, at most ``4096 - step``."""
     step = arithmetic.decay_step
     return (decay * (DECAY_ONE // step)).round().clip(0, DECAY_ONE // step - 1) * step
 
@@ -168,7 +168,7 @@ def bias_format(bias: Values, arithmetic: Arithmetic) -> tuple[Values, Values]:
     Parameters
     ----------
     bias : float64 array or Tensor, shape (neurons,)
-        Biases in units of ``v``: ``2**6 scale b``. One that is too large for any exponent is clipped.
+        Biases in units of ``v``: ``2**6 scale b``. A bias that is too large for any exponent is clipped.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Chips and processors as data: limits, arithmetic and energy constants read from ``hw_targets/*.toml``."""
+"""Chips and processors as data: limits, arithmetic and energy constants from ``hw_targets/*.toml``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Limit(Table):
     Attributes
     ----------
     value : int, float or None
-        The limit, in ``unit``; None where ``unknown`` is true.
+        The limit, in ``unit``; None if ``unknown`` is true.
     unknown : bool
-        True if the maker has not published it.
+        True if the manufacturer has not published it.
     unit, source, evidence : str
         What is counted, where it is printed, and the grade (one of :data:`EVIDENCE`).
     """
@@ -55,17 +55,17 @@ class TargetInfo(Table):
     kind : str
         One of :data:`TARGET_KINDS`; a ``"process"`` is a technology without a chip.
     process : str
-        Process node, as the maker names it.
+        Process node in the manufacturer's terms.
     year : int
         Year of publication.
     source : str
         Where the chip is described.
     price_models : list of str
-        Names of :data:`esl_neuro.energy.prices.PRICE_MODELS` that price this chip, the one that represents it first.
+        Names of :data:`esl_neuro.energy.prices.PRICE_MODELS` that price this chip, the representative one first.
     proxy : str or None
-        Another target that stands in where this one has no published prices.
+        Another target whose prices are used if this one has no published prices.
     note : str or None
-        What a reader of any figure of this target must know.
+        Note for the reader of any figure of this target.
     """
 
     name: str
@@ -85,11 +85,11 @@ class HardwareTarget(Table):
     Attributes
     ----------
     target : TargetInfo
-        Who it is.
+        Identification of the target.
     limits : dict of str to Limit
         What fits, such as ``neurons_per_core``.
     arithmetic : Arithmetic or None
-        Integer formats; None where no compiler needs them.
+        Integer formats; None if no compiler needs them.
     constants : dict of str to Constant
         Energy, power and rate figures.
     """
@@ -125,12 +125,12 @@ class HardwareTarget(Table):
 
 
 def load_target(name_or_path: str) -> HardwareTarget:
-    """Read a hardware target by name, or from the user's own TOML file.
+    """Read a hardware target by name, or from a user's own TOML file.
 
     Raises
     ------
     BadInput
-        If there is no such file, or if anything in it is wrong; the message has every finding at once.
+        If there is no such file, or it is invalid; the message lists all findings.
     """
     path = find_resource(KIND, name_or_path)
     document = read_toml(path)
@@ -174,7 +174,7 @@ _TABLES: dict[str, type[Table]] = {
 
 
 def _explain(finding: Any) -> str:
-    # A number that may be whole or not is a union, whose parts pydantic adds to the place.
+    # A field of int or float is a union, whose parts pydantic adds to the place.
     place = [str(part) for part in finding["loc"] if part not in ("int", "float")]
     table = _TABLES.get(place[0], HardwareTarget) if len(place) > 1 else HardwareTarget
     return explain_finding(finding, place, table.model_fields)

@@ -1,4 +1,4 @@
-"""The units of published constants, and how they convert."""
+"""The units of published constants, and their conversion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
-# Unit: (what it measures, how many base units it is). The base unit of a dimension has the factor 1.
+# Unit: (dimension, factor to the base unit). The base unit of a dimension has the factor 1.
 UNITS: dict[str, tuple[str, float]] = {
     "pJ": ("energy", 1.0),
     "nJ": ("energy", 1e3),
@@ -55,5 +55,5 @@ def convert(value: Number, unit: str, to: str) -> Number:
     dimension, factor = UNITS[unit]
     wanted, wanted_factor = UNITS[to]
     if dimension != wanted:
-        raise ValueError(f"'{unit}' is a unit of {dimension}, '{to}' of {wanted}; give a unit of {wanted}")
+        raise ValueError(f"'{unit}' is a unit of {dimension}, '{to}' is a unit of {wanted}; give a unit of {wanted}")
     return value if unit == to else value * factor / wanted_factor

@@ -1,4 +1,4 @@
-"""Networks as NIR graphs and back."""
+"""Convert torch networks to NIR graphs and back, and compare with other NIR readers."""
 
 from esl_neuro.interchange.from_nir import from_nir
 from esl_neuro.interchange.to_nir import to_nir

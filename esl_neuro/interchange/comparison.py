@@ -1,4 +1,4 @@
-"""Spikes of a reader beside those of the reference: how many differ, where first, and why, as far as one can guess."""
+"""Compare the spikes of a reader with those of the reference: differences, first divergence and likely cause."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from esl_neuro.nirgraph.simulation import Simulation
 
 OUTPUTS = "outputs"
 CURRENT_TOLERANCE = 1e-3
-"""Of what leaves the graph without firing, relative to its largest size."""
+"""Tolerance for outputs that do not fire, relative to their largest magnitude."""
 
 
 @dataclass(frozen=True)
-class Divergence:
+class ReaderDivergence:
     """The first entry in which two runs differ.
 
     Attributes
@@ -27,15 +27,15 @@ class Divergence:
     layer : str
         Node.
     step, sample, neuron : int
-        Where; the neuron counts through the layer's shape. Minus one where a whole layer is missing.
+        Location; the neuron is a flat index into the layer's shape. -1 if a whole layer is missing.
     expected, found : float
-        Spike, or output, of the reference and of the reader.
+        Spike or output of the reference and of the reader.
     potential, threshold : float
-        Of the reference before the reset; NaN if it has none.
+        Potential of the reference before the reset, and its threshold; NaN if there is none.
     reader_potential : float
-        Of the reader after its reset; NaN if it does not tell.
+        Potential of the reader after its reset; NaN if it does not report one.
     cause : str
-        A guess.
+        Likely cause, in words.
     """
 
     layer: str
@@ -51,24 +51,24 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All entries of all layers.
+class SpikeComparison:
+    """Comparison of all entries of all layers.
 
     Attributes
     ----------
     compared, spikes, differing : int
-        Entries, spikes of the reference among them, entries that differ.
+        Numbers of entries, of reference spikes among them, and of entries that differ.
     latency_steps : dict of str to int
-        Steps by which each layer is later in the reader.
-    divergence : Divergence or None
-        The earliest difference, in the layer nearest to the input.
+        Latency of each layer in the reader, in steps.
+    divergence : ReaderDivergence or None
+        The earliest difference, in the layer closest to the input.
     """
 
     compared: int
     spikes: int
     differing: int
     latency_steps: dict[str, int]
-    divergence: Divergence | None
+    divergence: ReaderDivergence | None
 
 
 def compare(
@@ -76,30 +76,34 @@ def compare(
     fires: list[str],
     reference: Simulation,
     arrays: Mapping[str, NDArray[Any]],
-) -> Comparison:
-    """Compare a reader's run, which may be longer than the reference by the latency that is allowed.
+) -> SpikeComparison:
+    """Compare a reader's run with the reference; it may be longer by the allowed latency.
 
     Parameters
     ----------
     graph : nir.NIRGraph
-        What was run, flat.
+        The graph that was run, flat.
     fires : list of str
         Nodes that fire, in order of execution.
     reference : Simulation
-        What is expected.
+        The expected signals.
     arrays : mapping of str to array, shape (samples, steps, ...)
-        ``spikes/<node>``, ``potentials/<node>`` and ``outputs`` of the reader.
+        ``spikes/<node>``, ``potentials/<node>`` and ``outputs`` from the reader.
     """
     compared = spikes = differing = 0
     latency: dict[str, int] = {}
-    found: list[Divergence] = []
+    found: list[ReaderDivergence] = []
     for layer in fires:
         expected = reference.spikes[layer]
         compared, spikes = compared + expected.size, spikes + int(expected.sum())
         fired = arrays.get(f"spikes/{layer}")
         if fired is None or _rows(fired).shape[2] != _rows(expected).shape[2]:
             differing += int(expected.sum())
-            found.append(_missing(layer, "the reader dropped this node" if fired is None else "another shape"))
+            found.append(
+                _missing(
+                    layer, "the reader dropped this node" if fired is None else "the reader's spikes have another shape"
+                )
+            )
             continue
         fired = fired.reshape(*fired.shape[:2], *expected.shape[2:])
         latency[layer], wrong = _align(expected != 0, fired != 0)
@@ -111,12 +115,12 @@ def compare(
         if currents is not None:
             differing += 1
             found.append(currents)
-    earliest = min(found, key=lambda divergence: divergence.step, default=None)  # the first layer among equals
-    return Comparison(compared, spikes, differing, latency, earliest)
+    earliest = min(found, key=lambda divergence: divergence.step, default=None)  # ties go to the first layer
+    return SpikeComparison(compared, spikes, differing, latency, earliest)
 
 
 def _align(expected: NDArray[np.bool_], fired: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
-    """Return the latency at which the fewest entries differ, and which do."""
+    """Return the latency at which the fewest entries differ, and where they differ."""
     steps = expected.shape[1]
     best = (0, expected != fired[:, :steps])
     for late in range(1, fired.shape[1] - steps + 1):
@@ -134,7 +138,7 @@ def _first(
     fired: NDArray[Any],
     wrong: NDArray[np.bool_],
     late: int,
-) -> Divergence:
+) -> ReaderDivergence:
     place = sample, step, neuron = _earliest(wrong)
     node: Any = graph.nodes[layer]
     limits = np.asarray(getattr(node, "v_threshold", getattr(node, "threshold", np.nan)), dtype=np.float64)
@@ -142,7 +146,7 @@ def _first(
     levels = _rows(reference.potentials[layer])
     told = arrays.get(f"potentials/{layer}")
     theirs = None if told is None or told.size != fired.size else _rows(told.reshape(fired.shape))[:, late:]
-    return Divergence(
+    return ReaderDivergence(
         layer=layer,
         step=step,
         sample=sample,
@@ -168,13 +172,13 @@ def _cause(
     theirs: NDArray[Any] | None,
     threshold: float,
 ) -> str:
-    """Guess why a neuron differs, from the most certain sign to the least."""
+    """Guess why a neuron differs, from the most to the least certain evidence."""
     node: Any = graph.nodes[layer]
     sample, step, neuron = place
     distance = abs(levels[place] - threshold)
     size = max(abs(threshold), 1e-30)
     if distance <= 1e-9 * size:
-        return "a tie: the potential is the threshold, and the reader fires at >= (export with tie_safe)"
+        return "tie: the potential equals the threshold, and the reader fires at >= (export with tie_safe)"
     if distance <= 1e-5 * size:
         return "rounding: the potential is within single precision of the threshold"
     r = np.asarray(getattr(node, "r", 1.0))
@@ -184,20 +188,20 @@ def _cause(
     reset = getattr(node, "v_reset", None)
     resets = reset is not None and np.any(reset != 0)
     if not len(before) and resets:
-        return "the start: neurons begin at v_reset here, which NIR leaves open"
+        return "initial state: the reference starts at v_reset, which NIR leaves open"
     if len(before):
         if theirs is not None and abs(theirs[sample, before[-1], neuron]) > 1e-6 * size:
-            return "the reset: after a spike the reader's potential is not v_reset"
+            return "reset: after a spike the reader's potential is not v_reset"
         if resets:
-            return "the reset: the reader seems to ignore v_reset"
+            return "reset: the reader seems to ignore v_reset"
     if np.any(np.asarray(getattr(node, "v_leak", 0.0)) != 0):
-        return "v_leak, which the reader may ignore"
+        return "v_leak: the reader may ignore it"
     if np.unique(np.asarray(getattr(node, "v_threshold", 0.0))).size > 1:
-        return "thresholds differ from neuron to neuron, which the reader may ignore (export them folded)"
+        return "thresholds: they differ between neurons, which the reader may ignore (export them folded)"
     if _has_bias_in_its_loop(graph, layer):
-        return "a bias in a loop: it is constant here, and in the reader begins when the loop first comes round"
+        return "bias in a loop: constant in the reference, in the reader present only after the first pass of the loop"
     if sum(target == layer for _, target in graph.edges) > 1:
-        return "a join: the reader may run this node before all inputs are there, and take those of the step before"
+        return "several inputs: the reader may run this node before all its inputs, with those of the previous step"
     return "unknown: its input or its integration differs before this step"
 
 
@@ -206,13 +210,13 @@ def _has_bias_in_its_loop(graph: nir.NIRGraph, layer: str) -> bool:
     return any(np.any(np.asarray(getattr(graph.nodes[name], "bias", 0.0)) != 0) for loop in looping for name in loop)
 
 
-def _missing(layer: str, cause: str) -> Divergence:
+def _missing(layer: str, cause: str) -> ReaderDivergence:
     nan = float("nan")
-    return Divergence(layer, 0, -1, -1, nan, nan, nan, nan, nan, cause)
+    return ReaderDivergence(layer, 0, -1, -1, nan, nan, nan, nan, nan, cause)
 
 
-def _currents(reference: Simulation, outputs: NDArray[Any]) -> Divergence | None:
-    """Compare what leaves the graph without firing."""
+def _currents(reference: Simulation, outputs: NDArray[Any]) -> ReaderDivergence | None:
+    """Compare outputs that do not fire."""
     expected, outputs = _rows(reference.outputs), _rows(outputs)
     steps = expected.shape[1]
     if outputs.shape[2] != expected.shape[2]:
@@ -224,11 +228,11 @@ def _currents(reference: Simulation, outputs: NDArray[Any]) -> Divergence | None
             return None
     place = sample, step, neuron = _earliest(np.abs(outputs[:, :steps] - expected) > tolerance)
     one, other, nan = float(expected[place]), float(outputs[place]), float("nan")
-    return Divergence(OUTPUTS, step, sample, neuron, one, other, nan, nan, nan, "the last connection differs")
+    return ReaderDivergence(OUTPUTS, step, sample, neuron, one, other, nan, nan, nan, "the last connection differs")
 
 
 def _earliest(wrong: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Return (sample, step, neuron) of the first wrong entry: the earliest step, among equals the first sample."""
+    """Return (sample, step, neuron) of the first wrong entry: the earliest step, then the first sample."""
     step, sample, neuron = (int(index) for index in np.argwhere(_rows(wrong).swapaxes(0, 1))[0])
     return sample, step, neuron
 

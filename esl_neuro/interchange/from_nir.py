@@ -1,4 +1,4 @@
-"""NIR graph to a torch network of this project's layers, ready to be trained."""
+"""Convert a NIR graph to a trainable torch network of this project's layers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PASSING = (nir.Flatten, nir.SumPool2d, nir.AvgPool2d)
 
 
 class GraphNetwork(nn.Module):
-    """Layers that are no chain: each takes the sum of the outputs of those before it.
+    """A network that is not a chain: each layer receives the sum of the outputs of its sources.
 
     Parameters
     ----------
     layers : dict of str to nn.Module
         In order of execution.
     sources : dict of str to list of str
-        What each layer takes; ``input`` is the network's input, the entry ``output`` what it returns.
+        Sources of each layer; ``input`` is the network's input, the entry ``output`` its output.
     """
 
     def __init__(self, layers: dict[str, nn.Module], sources: dict[str, list[str]]) -> None:
@@ -59,24 +59,24 @@ def from_nir(
     surrogate_width: float = 1.0,
     learn_threshold: bool = True,
 ) -> nn.Module:
-    """Make a trainable network of a NIR graph.
+    """Convert a NIR graph to a trainable network.
 
-    Discrete time is forward Euler with ``dt_s``; the gains of the neurons go into the weights before them, and where
-    there are none, a linear connection is inserted, unless it would be the identity. Parameters may differ from
-    neuron to neuron. Sum pools become average pools, whose factor goes into the weights behind; an ``I`` node at the
-    end, which sums without leak, is left away: outputs that do not fire are summed over the steps by whoever uses
-    them. Neurons with a linear connection back to themselves become a :class:`~esl_neuro.snn.neurons.RecurrentLIF`.
+    Discrete time is forward Euler with ``dt_s``. The gains of the neurons are folded into the preceding weights;
+    without weights, a linear connection is inserted unless it would be the identity. Parameters may differ between
+    neurons. Sum pools become average pools, whose factor is folded into the following weights. A final ``I`` node,
+    which sums without leak, is omitted: the caller sums outputs that do not fire over the steps. Neurons with a linear
+    connection back to themselves become a :class:`~esl_neuro.snn.neurons.RecurrentLIF`.
 
-    A network that :func:`~esl_neuro.interchange.to_nir` wrote comes back with equal spikes. Weights that no factor
-    was folded into, or only powers of two, come back bit for bit, others within two units in the last place; single
-    precision thresholds come back exactly; decays to 1e-11.
+    A network written by :func:`~esl_neuro.interchange.to_nir` returns with equal spikes. Weights without folded
+    factors, or with powers of two only, are restored bit for bit, others within two units in the last place;
+    single-precision thresholds are exact, decays to 1e-11.
 
     Parameters
     ----------
     graph : nir.NIRGraph
-        Any graph; nested ones are dissolved.
+        Any graph; nested graphs are unpacked.
     dt_s : float, optional
-        Time step in seconds; without it the graph's own.
+        Time step in seconds. Default: ``dt_s`` of the graph.
     surrogate : str
         Surrogate gradient of all neurons.
     surrogate_width : float
@@ -93,7 +93,8 @@ def from_nir(
     Raises
     ------
     BadInput
-        If the graph has no time step, or anything that no layer of this project does; all of it is named.
+        If the graph has no time step, or a part that no layer of this project can represent; the message lists all
+        findings.
     """
     discrete, findings = run_passes(READING, graph, dt_s)
     refuse(map(str, errors(findings)))
@@ -117,7 +118,7 @@ def refuse(findings: Iterable[str]) -> None:
     """Raise all findings at once, if there are any."""
     found = list(findings)
     if found:
-        raise BadInput(f"the NIR graph cannot become a network: {'; '.join(found)}")
+        raise BadInput(f"the NIR graph cannot be converted to a network: {'; '.join(found)}")
 
 
 class _Reader:
@@ -125,7 +126,7 @@ class _Reader:
         self.discrete, self.structure, self.shapes = discrete, discrete.structure, discrete.shapes
         self.components = self.structure.components()
         self.plan = Plan()
-        self.feedback: dict[str, str] = {}  # neurons -> connection back to them
+        self.feedback: dict[str, str] = {}  # neurons -> recurrent connection
         self.findings = [found for name, node in self.structure.nodes.items() if (found := _unknown(name, node))]
         self.findings += [
             found
@@ -134,13 +135,13 @@ class _Reader:
         ]
         self.findings += self._cycles()
         self.findings += [
-            f"'{name}' (Flatten): keeps some dimensions apart; flatten all of them"
+            f"'{name}' (Flatten): flattens some dimensions only; flatten all of them"
             for name, node in self.structure.nodes.items()
             if isinstance(node, nir.Flatten) and len(self.shapes[name]) != 1
         ]
 
     def _cycles(self) -> list[str]:
-        """Find the connections by which neurons feed themselves; everything else that is circular is a finding."""
+        """Find the recurrent connections of single layers; every other cycle is a finding."""
         findings = []
         for component in self.components:
             if len(component) == 1 and (component[0], component[0]) not in self.structure.edges:
@@ -152,8 +153,8 @@ class _Reader:
             else:
                 names = ", ".join(f"'{name}'" for name in component)
                 findings.append(
-                    f"the cycle of {names}: only neurons that feed themselves "
-                    "through one linear connection without bias, which does nothing else, can be trained"
+                    f"the cycle of {names} cannot be trained; only neurons that feed themselves "
+                    "through one linear connection without bias, used for nothing else, are supported"
                 )
         return findings
 
@@ -164,8 +165,8 @@ class _Reader:
         return linear and sorted(own) == sorted([(connection, neurons), (neurons, connection)])
 
     def read(self) -> None:
-        """Fill the plan: nodes in order, and on the edges the factors that are left of NIR's."""
-        leaving: dict[str, float] = {}  # what the output of a node is still to be multiplied by
+        """Fill the plan: nodes in order, and on the edges the remaining factors."""
+        leaving: dict[str, float] = {}  # factor still to be applied to the output of a node
         for name in itertools.chain(*self.components):
             node: Any = self.structure.nodes[name]
             shape, gain = self.shapes[name], np.ones(())
@@ -202,7 +203,7 @@ class _Reader:
             connection = diagonal(self.shapes[name], np.asarray(node.scale, dtype=np.float64))
             if connection is not None:
                 return connection
-            self.plan.findings.append(f"'{name}' (Scale): differs from position to position; use one a channel")
+            self.plan.findings.append(f"'{name}' (Scale): differs between positions; use one scale per channel")
         return node
 
     def _drive(self, name: str, drive: Floats) -> None:
@@ -215,11 +216,11 @@ class _Reader:
                     node.bias = node.bias + rows
                     return
         self.plan.findings.append(
-            f"'{name}': v_leak is not 0 and there is no bias before it to hold it; give it an Affine of its own"
+            f"'{name}': v_leak is not 0 and no bias before it can absorb it; add an Affine before it"
         )
 
     def layers(self, make: Make) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
-        """Return the layers in order of execution, and what each of them takes."""
+        """Return the layers in order of execution, and the sources of each."""
         plan, sources = self.plan, {}
         layers: dict[str, nn.Module] = {}
         silent = {*self.feedback.values(), self.structure.input, self.structure.output}
@@ -241,7 +242,7 @@ class _Reader:
         return layers, sources
 
     def _in_order(self) -> list[str]:
-        """All nodes, the inserted ones before those they feed; the output last."""
+        """Return all nodes, inserted ones before those they feed, the output last."""
         names: list[str] = []
         for name in itertools.chain(*self.components):
             inserted = [s for s, _ in self.plan.into(name) if s not in self.structure.nodes]
@@ -278,7 +279,7 @@ class _Reader:
 
 
 def _layer_name(node: str, taken: Iterable[str]) -> str:
-    """Return the name of a node, as torch allows it."""
+    """Return the name of a node in a form that torch allows."""
     name = node.replace(".", "_")
     while name in ("input", "output", *taken) or hasattr(nn.Sequential, name):
         name += "_"
@@ -289,23 +290,23 @@ def _unknown(name: str, node: Any) -> str | None:
     known = (nir.Input, nir.Output, nir.Scale, *WEIGHTED, *SPIKING, *FILTERS, *PASSING)
     if isinstance(node, known):
         return None
-    nearest = {"Delay": "leave it out or lengthen the synapses", "Conv1d": "write it as a Conv2d of height 1"}
+    nearest = {"Delay": "remove it or lengthen the synapses", "Conv1d": "write it as a Conv2d of height 1"}
     kind = type(node).__name__
-    return f"'{name}' ({kind}) has no layer here; {nearest.get(kind, 'leave it out')}"
+    return f"'{name}' ({kind}) has no layer here; {nearest.get(kind, 'remove it')}"
 
 
 def _odd(name: str, node: Any, dt_s: float) -> str | None:
-    """Say what a neuron does that no layer does."""
+    """Describe what a neuron does that no layer supports."""
     reasons = []
     if np.any(np.asarray(getattr(node, "v_reset", None) if getattr(node, "v_reset", None) is not None else 0) != 0):
         reasons.append("v_reset is not 0; shift v_leak and v_threshold by it")
     threshold = getattr(node, "v_threshold", getattr(node, "threshold", None))
     if threshold is not None and not np.all(np.asarray(threshold) > 0):
-        reasons.append(f"has a threshold of {np.min(threshold):g}; every threshold must be positive")
+        reasons.append(f"the threshold is {np.min(threshold):g}; every threshold must be positive")
     for parameter in ("tau", "tau_syn", "tau_mem"):
         tau = getattr(node, parameter, None)
         if tau is not None and not np.all(np.asarray(tau) >= dt_s * (1 - 1e-9)):
-            reasons.append(f"{parameter} has {np.min(tau):g} s, less than the time step {dt_s:g} s; use a shorter step")
+            reasons.append(f"{parameter} is {np.min(tau):g} s, less than the time step {dt_s:g} s; use a shorter step")
     if isinstance(node, nir.CubaLIF | nir.CubaLI | nir.LI) and np.any(node.v_leak):
         reasons.append("v_leak is not 0; use an LIF, or shift v_threshold by it")
     return f"'{name}' ({type(node).__name__}): {', '.join(reasons)}" if reasons else None

@@ -1,4 +1,4 @@
-"""Layers of this project with the numbers of NIR nodes."""
+"""Make layers of this project from the parameters of NIR nodes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
 @dataclass(frozen=True)
 class Make:
-    """Makes layers with given numbers.
+    """Makes layers with given parameters.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Make:
     learn: bool
 
     def pool(self, node: Any) -> AvgPool2d:
-        """Return an average pool; that of a sum lacks a factor."""
+        """Return an average pool; a sum pool lacks its factor."""
         return AvgPool2d(_ints(node.kernel_size), _ints(node.stride), _ints(node.padding))
 
     def linear(self, node: Any) -> Linear:
@@ -63,7 +63,7 @@ class Make:
         return layer
 
     def neurons(self, node: NeuronNode, shape: tuple[int, ...]) -> LIF:
-        """Return neurons, behind synapses if they have some."""
+        """Return neurons, with synapses if the node has them."""
         threshold, tau, tau_syn = self._numbers(node, shape)
         layer = (
             LIF(threshold.shape, tau, 1.0, self.surrogate, self.width, self.learn)
@@ -73,26 +73,26 @@ class Make:
         return _with_thresholds(layer, threshold)
 
     def recurrent(self, node: NeuronNode, shape: tuple[int, ...], feedback: Any) -> LIF:
-        """Return neurons that feed themselves through a connection."""
+        """Return recurrent neurons."""
         threshold, tau, tau_syn = self._numbers(node, shape)
         layer = RecurrentLIF(len(threshold), tau, 1.0, self.surrogate, self.width, self.learn, tau_syn)
         _fill(layer.recurrent, feedback.weight, feedback.bias)
         return _with_thresholds(layer, threshold)
 
     def filter(self, node: NeuronNode, shape: tuple[int, ...]) -> nn.Module:
-        """Return what does not fire: one filter, or two."""
+        """Return the one or two filters of a node that does not fire."""
         _, tau, tau_syn = self._numbers(node, shape)
         return (
             nn.Sequential(SynapticFilter(tau_syn), SynapticFilter(tau)) if np.any(node.du < 1) else SynapticFilter(tau)
         )
 
     def _numbers(self, node: NeuronNode, shape: tuple[int, ...]) -> tuple[Floats, float | Tensor, float | Tensor]:
-        """Return thresholds, and the decays of membrane and synapse."""
+        """Return thresholds and the decays of membrane and synapse."""
         tau, tau_syn = (self.decay((1 - decay).reshape(shape)) for decay in (node.dv, node.du))
         return _narrow(node.threshold.reshape(shape)), tau, tau_syn
 
     def decay(self, values: Floats) -> float | Tensor:
-        """Return one number where all are equal, without what division by the time step has left in the last digits."""
+        """Return one number if all are equal, without rounding errors from the division by the time step."""
         values = np.array(values)
         for digits in (11, 9, 6, 3):
             rounded = np.round(values, digits)
@@ -104,7 +104,7 @@ class Make:
 
 
 def _grouped(node: Any) -> tuple[NDArray[Any], int]:
-    """Return the weights of a convolution, in the groups that it had before it was written out with zeros."""
+    """Return the weights of a convolution in the groups that it had before export expanded them with zeros."""
     groups = int(node.metadata.get("groups", 1))
     fan_out, fan_in = node.weight.shape[:2]
     if int(node.groups) > 1 or groups == 1 or fan_out % groups or fan_in % groups:
@@ -117,7 +117,7 @@ def _grouped(node: Any) -> tuple[NDArray[Any], int]:
 
 
 def _narrow(values: Floats) -> Floats:
-    """Return one value a channel, shape (channels, 1, 1), where those of an image do not depend on the position."""
+    """Return one value per channel, shape (channels, 1, 1), if the values do not depend on the position."""
     channels = per_channel(values.shape, values) if values.ndim == 3 else None
     return np.array(values) if channels is None else channels[:, None, None]
 
@@ -138,14 +138,14 @@ def _with_thresholds(layer: LIF, threshold: Floats) -> LIF:
 def raw_threshold(threshold: Floats) -> Tensor:
     """Return the parameters whose softplus is the threshold in single precision.
 
-    Small thresholds are not all within reach, because softplus is flat there. The parameter is then the one just
-    above: potentials on any grid coarser than 1e-6 of the threshold fire as they should.
+    Not every small threshold is representable, because softplus is flat there. The parameter is then the next larger
+    one: potentials on a grid coarser than 1e-6 of the threshold still fire correctly.
     """
     wanted = torch.from_numpy(threshold.astype(np.float32))
     exact = (threshold + np.log(-np.expm1(-threshold))).astype(np.float32)
     step = np.maximum(np.spacing(np.abs(exact)), np.spacing(threshold.astype(np.float32)) / 2)
     candidates = torch.from_numpy(np.stack([exact + np.float32(k) * step for k in range(-4, 9)]))
-    # One by one: in the last place, softplus depends on where in a tensor a number stands.
+    # One by one: the last bit of softplus depends on the position of a number in a tensor.
     reached = torch.stack([nn.functional.softplus(candidate.clone()) for candidate in candidates])
     surplus = torch.where(reached >= wanted, reached - wanted, torch.full_like(reached, math.inf))
     return candidates.gather(0, surplus.argmin(0, keepdim=True))[0]

@@ -1,4 +1,4 @@
-"""The current-based neuron as a NIR node."""
+"""Write the current-based neuron as a NIR node."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEPS_WITHOUT_LEAK = 2.0**40
-"""Membrane time constant, in steps, of current-based neurons without leak, for which NIR has no node: one minus its
-inverse is one in single precision, and over a thousand steps a double loses less than 1e-9 of a potential."""
+"""Membrane time constant, in steps, of current-based neurons without leak, for which NIR has no node.
+One minus its inverse is one in single precision, and in double precision a potential loses less than 1e-9 in a
+thousand steps."""
 
 
 def cuba_lif_node(

@@ -1,8 +1,8 @@
-"""Nodes and weighted edges on their way to a NIR graph or from one: factors are folded until no edge has one.
+"""An intermediate graph between torch and NIR, with factors on its edges that are folded into weights.
 
-NIR edges carry a signal as it is. What a signal is to be multiplied by on its way (the gain of a neuron, a threshold
-folded into the weights, the 1/k^2 of an average pool) waits on the edge as a factor and :func:`settle` moves it into
-the weights at one of its ends, or inserts a diagonal connection where there are none.
+NIR edges have no weights. A factor between two nodes (the gain of a neuron, a folded threshold, the 1/k^2 of an average
+pool) is stored on the edge. :func:`settle` moves it into the weights at one end of the edge, or inserts a diagonal
+connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WEIGHTED = (nir.Affine, nir.Linear, nir.Conv2d)
 
 @dataclass
 class Plan:
-    """A graph that is being built.
+    """A graph under construction.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Plan:
     shapes : dict of str to tuple of int
         Shape of the output of each node, without steps and batch.
     edges : dict of (str, str) to float64 array
-        Factor of each edge; its shape broadcasts with that of the source.
+        Factor of each edge; its shape broadcasts with the output of the source.
     findings : list of str
-        What has no form in NIR.
+        Parts that have no NIR form.
     """
 
     nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Plan:
         self.nodes[name], self.shapes[name] = node, tuple(int(side) for side in shape)
 
     def connect(self, source: str, target: str, factor: Any = 1.0) -> None:
-        """Add an edge; a second one between the same nodes adds to its factor, since NIR has no double edges."""
+        """Add an edge; a second one between the same nodes adds its factor, because NIR has no duplicate edges."""
         factor = np.asarray(factor, dtype=np.float64)
         self.edges[source, target] = factor + self.edges.get((source, target), np.zeros(()))
 
@@ -59,11 +59,11 @@ class Plan:
 
 
 def settle(plan: Plan) -> None:
-    """Fold the factor of every edge, so that afterwards all are one.
+    """Fold the factors of all edges into weights; afterwards all factors are one.
 
-    A factor that all edges into a connection share goes into that connection's weights. Another one goes into the
-    weights and the bias of the connection it comes from, if nothing else listens to that. Where neither end can take
-    it, a diagonal connection ``<target>_from_<source>`` does.
+    A factor that all edges into a connection share is folded into its weights. Any other factor is folded into the
+    weights and the bias of the source, if the source feeds nothing else. If neither is possible, a diagonal connection
+    ``<target>_from_<source>`` is inserted.
     """
     for name, node in plan.nodes.items():
         factors = [factor for _, factor in plan.into(name)]
@@ -82,7 +82,7 @@ def settle(plan: Plan) -> None:
 
 
 def diagonal(shape: tuple[int, ...], factor: Floats) -> nir.NIRNode | None:
-    """Return the connection of each neuron to its counterpart, None if a convolution cannot hold the factor."""
+    """Return a one-to-one connection with a factor, None if a convolution cannot express the factor."""
     if len(shape) == 1:
         values = np.broadcast_to(factor, shape)
         return nir.Affine(weight=np.diag(values), bias=np.zeros(shape))
@@ -100,12 +100,12 @@ def convolution(
     padding: tuple[int, ...] = (0, 0),
     dilation: tuple[int, ...] = (1, 1),
 ) -> nir.Conv2d:
-    """Return a convolution without groups, which is what all readers take."""
+    """Return a convolution without groups, which all readers support."""
     return nir.Conv2d(tuple(input_shape), weight, tuple(stride), tuple(padding), tuple(dilation), 1, bias)
 
 
 def per_channel(shape: tuple[int, ...], factor: Floats) -> Floats | None:
-    """Return a factor of a (channels, height, width) signal as one number a channel, None if positions differ."""
+    """Return a factor of a (channels, height, width) signal as one number per channel, None if positions differ."""
     full = np.broadcast_to(factor, shape)
     first = full[:, :1, :1]
     return np.array(first[:, 0, 0]) if np.all(full == first) else None
@@ -136,7 +136,7 @@ def _insert_diagonal(plan: Plan, source: str, target: str, factor: Floats) -> No
     node = diagonal(plan.shapes[source], factor)
     if node is None:
         plan.findings.append(
-            f"'{target}': a factor for each position cannot be folded into a convolution; "
+            f"'{target}': a factor per position cannot be folded into a convolution; "
             "keep native thresholds, or train one threshold per channel"
         )
         return

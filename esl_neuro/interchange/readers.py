@@ -1,7 +1,7 @@
-"""What other programs make of a NIR file: their spikes beside those of the reference, entry by entry.
+"""Run a NIR file in other programs, and compare their spikes with the reference, entry by entry.
 
-Each reader has a folder of its own with pinned versions, beside one Python with a torch for the processor that all
-share. They run in processes of their own and never see this package; files are what goes between.
+Each reader has its own folder of pinned packages, and all share one Python with a CPU build of torch. A reader runs in
+its own process without this package and communicates through files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
-from esl_neuro.interchange.comparison import Divergence, compare
+from esl_neuro.interchange.comparison import ReaderDivergence, compare
 from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.nirgraph.reading import discretise
 from esl_neuro.nirgraph.simulation import Simulation, simulate
 from esl_neuro.nirgraph.structure import flat_graph
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
-PLOTTING = (  # sinabs cannot be imported without it
+PLOTTING = (  # sinabs imports it
     "matplotlib==3.11.2",
     "contourpy==1.3.3",
     "cycler==0.12.1",
@@ -47,10 +47,10 @@ READERS: dict[str, tuple[str, ...]] = {
     "nirtorch": NIR,
     "sinabs": ("sinabs==3.1.3", "nir==1.0.4", "nirtorch==2.0.2", "pbr==7.1.3", *PLOTTING),
 }
-"""Each reader's packages. All are installed without their dependencies, which would bring a torch for CUDA."""
+"""Packages of each reader, installed without their dependencies, which would install a CUDA build of torch."""
 
 OLDER_NIR = frozenset({"sinabs"})
-"""Readers that need a file without the fields that NIR has had since 1.0.5."""
+"""Readers that need a file without the fields added in NIR 1.0.5."""
 
 SHARED = (
     "torch==2.13.0",
@@ -70,17 +70,17 @@ SHARED = (
 PYTHONS = ("3.11", "3.12", "3.13")  # SpikingJelly 2.0 needs 3.11
 RUNNERS = Path(__file__).parent / "runners"
 RATES = (0.2, 0.5, 0.05, 0.8, 1.0)
-"""Rates of random input spikes, tried in turn until every layer fires often enough."""
+"""Rates of random input spikes, tried in order until every layer fires often enough."""
 
 MINIMUM = 10
-"""Spikes that every layer must have."""
+"""Least number of spikes of every layer."""
 
 PATIENCE_S = 900
 INSTALL = "esl-neuro verify --install-readers"
 
 
 def default_folder() -> Path:
-    """Return where readers are installed: ``ESL_NEURO_READERS``, else a folder in the user's cache."""
+    """Return the folder of the readers: ``ESL_NEURO_READERS``, else a folder in the user's cache."""
     given = os.environ.get("ESL_NEURO_READERS")
     return Path(given) if given else Path.home() / ".cache" / "esl-neuro" / "readers"
 
@@ -91,27 +91,27 @@ def installed(folder: Path) -> tuple[str, ...]:
 
 
 def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], None] = print) -> None:
-    """Install readers in pinned versions, each in a folder of its own, and one Python for all.
+    """Install readers in pinned versions, each in its own folder, and one Python for all.
 
     Parameters
     ----------
     folder : Path
-        Where to; about 1.2 GB.
+        Destination; about 1.2 GB.
     names : iterable of str
-        Which readers, of :data:`READERS`.
+        Names of :data:`READERS`.
     say : callable
-        Told what is being done.
+        Receives progress messages.
 
     Raises
     ------
     BadInput
         If there is no reader of that name.
     MissingDependency
-        If there is no Python that can run them, or a package cannot be installed.
+        If no suitable Python is found, or a package cannot be installed.
     """
     chosen = _known(names)
     if not (folder / "python" / "complete").is_file():
-        say(f"{folder / 'python'}: Python with torch for the processor")
+        say(f"{folder / 'python'}: Python with a CPU build of torch")
         shutil.rmtree(folder / "python", ignore_errors=True)
         _run_or_explain([_find_python(), "-m", "venv", str(folder / "python")])
         _pip(folder, *SHARED)
@@ -120,7 +120,7 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
     for name in chosen:
         complete, pins = folder / name / "complete", " ".join(READERS[name])
         if complete.is_file() and complete.read_text(encoding="utf-8") == pins:
-            say(f"{folder / name}: is there already")
+            say(f"{folder / name}: already installed")
             continue
         say(f"{folder / name}: {pins}")
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -129,7 +129,7 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
 
 
 _CPU_TORCH = (
-    "the torch that pip found here needs CUDA; name an index with builds for the processor and try again: "
+    "pip found a CUDA build of torch; set an index with CPU builds and try again: "
     "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
 )
 
@@ -138,7 +138,7 @@ def _known(names: Iterable[str]) -> tuple[str, ...]:
     chosen = tuple(names)
     for name in chosen:
         if name not in READERS:
-            raise BadInput(f"reader '{name}'; {did_you_mean(name, READERS)}")
+            raise BadInput(f"reader '{name}' is unknown; {did_you_mean(name, READERS)}")
     return chosen
 
 
@@ -156,7 +156,7 @@ def _find_python() -> str:
             continue
         if found.returncode == 0:
             return candidate
-    raise MissingDependency(f"the readers need Python {', '.join(PYTHONS)}, none of which was found on the path")
+    raise MissingDependency(f"the readers need Python {' or '.join(PYTHONS)}; none was found on PATH, install one")
 
 
 def _pip(folder: Path, *arguments: str) -> None:
@@ -172,27 +172,27 @@ def _run_or_explain(command: list[str], hint: str = "") -> None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one reader did.
+    """Result of one reader.
 
     Attributes
     ----------
     reader, version : str
-        Its name and what is installed.
+        Its name and its installed version.
     status : str
-        ``equal``, ``different``, ``refused`` (it cannot hold the graph, which is no difference), ``absent`` (not
-        installed) or ``broken`` (its process died).
+        ``equal``, ``different``, ``refused`` (it does not support the graph), ``absent`` (not installed) or ``broken``
+        (its process failed).
     reason : str
-        Why it refused or broke.
+        Why it refused or failed.
     compared : int
-        Entries of spike trains.
+        Number of compared entries of spike trains.
     spikes : int
-        Spikes of the reference among them.
+        Number of reference spikes among them.
     differing : int
-        Entries that differ.
+        Number of entries that differ.
     latency_steps : dict of str to int
-        By how many steps each layer fires later than the reference, taken out before comparing.
-    divergence : Divergence or None
-        Where the two part first.
+        Latency of each layer relative to the reference, removed before the comparison.
+    divergence : ReaderDivergence or None
+        First divergence.
     """
 
     reader: str
@@ -203,17 +203,17 @@ class Verdict:
     spikes: int = 0
     differing: int = 0
     latency_steps: dict[str, int] | None = None
-    divergence: Divergence | None = None
+    divergence: ReaderDivergence | None = None
 
 
 @dataclass(frozen=True)
-class Case:
-    """A graph, what it is given, and what its equations make of that.
+class ReaderCase:
+    """A graph with its inputs and its reference simulation, for the readers to repeat.
 
     Attributes
     ----------
     graph : nir.NIRGraph
-        Flat, with its time step; an ``I`` node at the end, for which no reader has a counterpart, is left out.
+        Flat, with its time step; without a final ``I`` node, which no reader supports.
     fires : list of str
         Nodes that fire, in order of execution.
     inputs : float32 array, shape (samples, steps, ...)
@@ -226,7 +226,7 @@ class Case:
     reference: Simulation
 
 
-def make_case(
+def make_reader_case(
     path: Path,
     *,
     inputs: NDArray[Any] | None = None,
@@ -235,35 +235,35 @@ def make_case(
     seed: int = 0,
     dt_s: float | None = None,
     minimum: int = MINIMUM,
-) -> Case:
-    """Read a NIR file and run it in the reference.
+) -> ReaderCase:
+    """Read a NIR file and run the reference simulation.
 
     Parameters
     ----------
     path : Path
         The file.
     inputs : array, shape (samples, steps, ...), optional
-        Input spikes; random ones if none are given, at the first of :data:`RATES` at which every layer fires.
+        Input spikes. Default: random spikes at the first of :data:`RATES` at which every layer fires.
     steps : int, optional
-        Steps of random inputs; without it, those of the file's metadata, else 50.
+        Steps of random inputs. Default: ``steps`` of the file's metadata, or 50.
     samples, seed : int
         Number and seed of random inputs.
     dt_s : float, optional
-        Time step in seconds; without it the file's own.
+        Time step in seconds. Default: ``dt_s`` of the file.
     minimum : int
-        Spikes that every layer must have in the reference, because silence is equal to silence.
+        Least number of reference spikes of every layer, because equal silence proves nothing.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, or the reference knows no such graph.
+        If the file cannot be read or simulated.
     CheckFailed
-        If some layer hardly fires, so that nothing would be shown.
+        If a layer has fewer spikes.
     """
     read = read_nir(path)
     discrete = discretise(read, dt_s)
     if not discrete.fires:
-        raise BadInput(f"{path}: no node fires, so there is nothing to compare")
+        raise BadInput(f"{path}: no node fires, so there are no spikes to compare")
     structure, shape = discrete.structure, discrete.shapes[discrete.structure.input]
     graph = _without_readout(flat_graph(structure, discrete.dt_s, read.metadata), structure.output)
     if inputs is None:
@@ -274,22 +274,22 @@ def make_case(
         inputs = np.asarray(inputs, dtype=np.float32).reshape(*inputs.shape[:2], *shape)
         reference = simulate(graph, inputs)
     _demand_spikes(reference, minimum)
-    return Case(graph, list(discrete.fires), inputs, reference)
+    return ReaderCase(graph, list(discrete.fires), inputs, reference)
 
 
-def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
-    """Run a case in readers and compare all spikes with the reference's, entry by entry.
+def ask(case: ReaderCase, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
+    """Run a case in readers and compare all spikes with the reference, entry by entry.
 
-    What would have entered an ``I`` node at the end is compared within a thousandth.
+    The input of a final ``I`` node is compared within a thousandth.
 
     Parameters
     ----------
-    case : Case
-        What is run.
+    case : ReaderCase
+        The graph, inputs and reference.
     names : iterable of str
-        Which readers.
+        Names of readers.
     folder : Path, optional
-        Where they are installed.
+        Folder of the installed readers.
 
     Returns
     -------
@@ -302,13 +302,13 @@ def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) 
         If there is no reader of that name.
     """
     chosen, folder = _known(names), folder or default_folder()
-    latest = len(case.fires)  # no program here is later than one step a layer
+    latest = len(case.fires)  # no reader has a latency of more than one step per layer
     shape = case.inputs.shape
     longer = np.concatenate([case.inputs, np.zeros((shape[0], latest, *shape[2:]), np.float32)], axis=1)
     return tuple(
         _ask(name, folder, case.graph, case.fires, longer, case.reference)
         if name in installed(folder)
-        else Verdict(name, "", "absent", f"install it with '{INSTALL}'")
+        else Verdict(name, "", "absent", f"not installed; run '{INSTALL}'")
         for name in chosen
     )
 
@@ -316,13 +316,13 @@ def ask(case: Case, names: Iterable[str] = READERS, folder: Path | None = None) 
 def verify(
     path: Path, *, names: Iterable[str] = READERS, folder: Path | None = None, **options: Any
 ) -> tuple[Verdict, ...]:
-    """Run a NIR file in readers; :func:`make_case` tells the options, :func:`ask` what is compared."""
+    """Run a NIR file in readers; see :func:`make_reader_case` for the options and :func:`ask` for the comparison."""
     chosen = _known(names)
-    return ask(make_case(path, **options), chosen, folder)
+    return ask(make_reader_case(path, **options), chosen, folder)
 
 
 def _without_readout(graph: nir.NIRGraph, output: str) -> nir.NIRGraph:
-    """Let what enters an ``I`` node at the end leave the graph."""
+    """Remove a final ``I`` node; its input becomes the output."""
     last = [source for source, target in graph.edges if target == output]
     if len(last) != 1 or not isinstance(graph.nodes[last[0]], nir.I):
         return graph
@@ -350,7 +350,7 @@ def _demand_spikes(reference: Simulation, minimum: int) -> None:
     if quiet:
         layers = ", ".join(f"'{name}' ({count})" for name, count in quiet.items())
         raise CheckFailed(
-            f"layers with less than {minimum} spikes: {layers}; equal silence shows nothing. Give inputs at which they "
+            f"layers with fewer than {minimum} spikes: {layers}; too few for a comparison: give inputs at which they "
             "fire, or more steps or samples"
         )
 
@@ -370,7 +370,7 @@ def _ask(
             write_nir(job / "graph.nir", _renamed(graph, names), "1.0.4" if name in OLDER_NIR else "current")
         except BadInput as error:
             return Verdict(name, "", "refused", str(error))
-        np.save(job / "inputs.npy", np.ascontiguousarray(inputs.swapaxes(0, 1)))  # readers have the steps first
+        np.save(job / "inputs.npy", np.ascontiguousarray(inputs.swapaxes(0, 1)))  # readers take the steps first
         written = {"dt_s": graph.metadata["dt_s"], "fires": [names[name] for name in fires]}
         (job / "job.json").write_text(json.dumps(written), encoding="utf-8")
         try:
@@ -383,7 +383,7 @@ def _ask(
                 timeout=PATIENCE_S,
             )
         except subprocess.TimeoutExpired:
-            return Verdict(name, "", "broken", f"not finished after {PATIENCE_S} s")
+            return Verdict(name, "", "broken", f"timed out after {PATIENCE_S} s")
         if not (job / "result.json").is_file():
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             return Verdict(name, "", "broken", last)
@@ -405,7 +405,7 @@ def _ask(
 
 
 def portable_names(nodes: Iterable[str]) -> dict[str, str]:
-    """Return a name for each node that torch allows for a module: without dots, and different from all others."""
+    """Return a unique name for each node that torch allows for a module, without dots."""
     names: dict[str, str] = {}
     for node in nodes:
         name = node.replace(".", "_")
@@ -422,7 +422,7 @@ def _renamed(graph: nir.NIRGraph, names: Mapping[str, str]) -> nir.NIRGraph:
 
 
 def _ours(arrays: Mapping[str, NDArray[Any]], names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """Return what a reader wrote, by the names of our nodes, the samples first."""
+    """Return the arrays of a reader under the original node names, samples first."""
     ours = {name: node for node, name in names.items()}
     found = {}
     for key, values in arrays.items():
@@ -432,6 +432,6 @@ def _ours(arrays: Mapping[str, NDArray[Any]], names: Mapping[str, str]) -> dict[
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment without what would lead another Python to this one's packages."""
+    """Return the environment without variables that would expose this Python's packages to another Python."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,9 +1,8 @@
-"""Torch network and its spikes to plain arrays, whichever way its weights are masked.
+"""Record a torch network and its spikes as plain arrays, whichever way its weights are masked.
 
-This stands in the room where torch networks become plain data, so that the rooms behind it never see torch. What is
-recorded is the operation that torch is asked to do, with the weight that it is asked to do it with. Zeros written into
-the weight, ``torch.nn.utils.prune``, ``torch.nn.utils.parametrize``, a layer that masks in its ``forward`` and a module
-of one's own therefore all leave the same arrays.
+The rooms that count and price do not depend on torch, so this room converts. It records the torch operations with their
+actual weights. Zeros written into the weight, ``torch.nn.utils.prune``, ``torch.nn.utils.parametrize``, a layer that
+masks in its ``forward`` and a custom module therefore give the same arrays.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from esl_neuro.snn.neurons import LIF, CubaLIF
 
 INPUT = "input"
 WEIGHTED = ("linear", "conv1d", "conv2d")
-# Operations with weights that cannot be counted here. Ordinary arithmetic of neurons is not among them.
+# Operations with weights that cannot be counted. Ordinary arithmetic of neurons is not among them.
 REFUSED = frozenset(
     (
         *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "addmv", "baddbmm", "einsum", "tensordot"),
@@ -37,7 +36,7 @@ REFUSED = frozenset(
 
 @dataclass
 class _Calls:
-    """The calls of one weighted operation: what went in, with what, and what its neurons sent."""
+    """The calls of one weighted operation: inputs, weights, and the output of its neurons."""
 
     operation: str
     weight: Tensor
@@ -63,27 +62,26 @@ def record(
     Parameters
     ----------
     network : nn.Module
-        Any network of linear layers and one- or two-dimensional convolutions, whichever way they are masked.
+        Any network of linear layers and one- or two-dimensional convolutions, masked in any way.
     inputs : Tensor, shape (steps, batch, ...)
-        What the network is fed.
+        Input of the network.
     signals : mapping of str to str, optional
-        Kind of what arrives at a layer, by the name of the layer: ``"spike"`` (the default), ``"graded"`` or
-        ``"analog"``.
+        Kind of the input of a layer, by the name of the layer: ``"spike"`` (default), ``"graded"`` or ``"analog"``.
     neurons : tuple of types
         Modules whose outputs are spikes (the output, or the first of a tuple of outputs).
     run : callable, optional
-        ``run(network, inputs)``, where a plain call is not enough: a loop over the steps, for instance.
+        ``run(network, inputs)``, if a plain call is not enough, for example a loop over the steps.
 
     Returns
     -------
     list of RecordedLayer
-        In order of the first call. A layer that a constant input goes through once is counted once, in the first step.
+        In order of the first call. A layer that processes a constant input once is counted once, in the first step.
 
     Raises
     ------
     BadInput
-        If the network multiplies by weights in a way that cannot be counted here, a layer with weights did nothing, or
-        the calls of a layer do not add up to steps and batch.
+        If the network multiplies by weights in a way that cannot be counted, a layer with weights was not used, or the
+        calls of a layer do not add up to steps and batch.
     """
     steps, batch = int(inputs.shape[0]), int(inputs.shape[1])
     recorder = _Recorder(neurons)
@@ -98,7 +96,7 @@ def record(
     kinds = dict(signals or {})
     unknown = sorted(set(kinds) - set(recorder.calls))
     if unknown:
-        raise BadInput(f"signals name {unknown}, the weighted layers are {list(recorder.calls)}")
+        raise BadInput(f"signals: {unknown} are not weighted layers; allowed: {', '.join(recorder.calls)}")
     layers, source = [], INPUT
     for name, calls in recorder.calls.items():
         layers.append(_layer(name, source, kinds.get(name, "spike"), calls, steps, batch))
@@ -111,7 +109,7 @@ def _call(network: nn.Module, inputs: Tensor) -> object:
 
 
 class _Recorder(TorchFunctionMode):  # type: ignore[misc,unused-ignore]
-    """Sees every torch function, and which module is calling it."""
+    """Intercepts every torch function, with the module that calls it."""
 
     def __init__(self, neurons: tuple[type[nn.Module], ...]) -> None:
         super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
@@ -122,7 +120,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc,unused-ignore]
         self._last: _Calls | None = None
 
     def watch(self, network: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
-        """Follow which module is running."""
+        """Track which module is running."""
         hooks = []
         for name, module in network.named_modules():
             if "parametrizations" in name.split("."):
@@ -149,7 +147,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc,unused-ignore]
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Do what is asked, and keep it if weights are involved."""
+        """Run the function, and record it if it uses weights."""
         options = kwargs or {}
         name = getattr(function, "__name__", "")
         if name in REFUSED:
@@ -180,14 +178,14 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc,unused-ignore]
             shape = {key: given[key] for key in names[3:] if key in given}
             calls = self.calls[name] = _Calls(operation, weight.clone(), shape, bias is not None, bias)
         elif not torch.equal(calls.weight, weight):
-            raise BadInput(f"layer '{name}': its weights change during the run, so that no one count describes it")
+            raise BadInput(f"layer '{name}': its weights change during the run, so its operations cannot be counted")
         calls.inputs.append(given["input"].detach())
         calls.output_shape = tuple(output.shape)
         self._last = calls
 
 
 def _refuse_silent(network: nn.Module, recorder: _Recorder) -> None:
-    """Refuse a layer with weights of which no countable operation was seen."""
+    """Reject a layer with weights but without a countable operation."""
     for name, module in network.named_modules():
         parts = name.split(".")
         own = dict(module.named_parameters(recurse=False))
@@ -196,8 +194,8 @@ def _refuse_silent(network: nn.Module, recorder: _Recorder) -> None:
         matrices = [key for key, value in own.items() if "weight" in key and value.ndim >= 2]
         if matrices:
             raise BadInput(
-                f"layer '{name}' ({type(module).__name__}) has the weights {matrices}, but no operation that can be "
-                f"counted used them; countable: {', '.join(WEIGHTED)} of torch.nn.functional"
+                f"layer '{name}' ({type(module).__name__}) has the weights {matrices}, but no countable operation "
+                f"used them; countable: {', '.join(WEIGHTED)} of torch.nn.functional"
             )
 
 
@@ -229,15 +227,15 @@ def _layer(name: str, source: str, signal: str, calls: _Calls, steps: int, batch
 
 
 def _in_order(name: str, rows: NDArray[Any], steps: int, batch: int) -> NDArray[Any]:
-    """Rows in the order (step, sample) to shape (samples, steps, ...); one pass for all steps is put into the first."""
+    """Reshape rows in the order (step, sample) to (samples, steps, ...); a single pass goes to the first step."""
     if len(rows) == batch != steps * batch:
         once = np.zeros((batch, steps, *rows.shape[1:]), dtype=rows.dtype)
         once[:, 0] = rows
         return once
     if len(rows) != steps * batch:
         raise BadInput(
-            f"layer '{name}' saw {len(rows)} rows, {steps} steps x {batch} samples are {steps * batch}; layers that "
-            "are used twice in a step cannot be told apart"
+            f"layer '{name}' received {len(rows)} rows, expected {steps} steps x {batch} samples; layers that "
+            "are used twice in a step are not supported"
         )
     return rows.reshape(steps, batch, *rows.shape[1:]).swapaxes(0, 1)
 
@@ -255,7 +253,7 @@ def _linear(calls: _Calls) -> Geometry:
 
 
 def _convolution(calls: _Calls) -> Geometry:
-    """Fan-out of every position: padding has none, so positions at the border reach less."""
+    """Count the fan-out of every position; positions at the border have fewer targets."""
     if isinstance(calls.options.get("padding"), str):
         raise BadInput(f"convolutions with padding '{calls.options['padding']}' cannot be counted; give a number")
     spatial = calls.weight.ndim - 2
@@ -272,7 +270,7 @@ def _convolution(calls: _Calls) -> Geometry:
             ones, kernel, stride=wide["stride"], dilation=wide["dilation"], groups=calls.options.get("groups", 1)
         )
         for axis, (size, padding) in enumerate(zip(images.shape[-spatial:], wide["padding"], strict=True), -spatial):
-            # Without padding on the left; on the right whatever no kernel reaches gets a fan-out of zero.
+            # No padding on the left; on the right, positions that no kernel reaches get a fan-out of zero.
             missing = max(0, padding + size - full.shape[axis])
             full = nn.functional.pad(full, [0] * (2 * (-axis - 1)) + [0, missing]).narrow(axis, padding, size)
         return full.flatten()
@@ -284,7 +282,7 @@ def _convolution(calls: _Calls) -> Geometry:
 
 
 def _wide(options: Mapping[str, Any], spatial: int) -> dict[str, tuple[int, ...]]:
-    """Stride, padding and dilation as one number for each direction."""
+    """Return stride, padding and dilation with one number per direction."""
     given = {
         "stride": options.get("stride", 1),
         "padding": options.get("padding", 0),

@@ -1,34 +1,31 @@
-"""Networks of exact spike times in discrete time: as NIR nodes, their input, and what the time step costs.
+"""Networks of exact spike times in discrete time: their NIR nodes and their input.
 
 Between spikes the neuron of :mod:`esl_neuro.snn.temporal` is a current-based neuron without leak, so its node is a
-``CubaLIF`` whose membrane forgets nothing. Its synapses decay by ``exp(-dt / tau)`` a step, not by ``1 - dt / tau``:
-an input that came ``n`` steps ago has then contributed exactly ``w (1 - exp(-n dt / tau))``, whatever the time step,
-and the only error is that spikes fall on steps.
+``CubaLIF`` without membrane leak. Its synapses decay by ``exp(-dt / tau)`` per step, not by ``1 - dt / tau``: an input
+from ``n`` steps ago has then contributed exactly ``w (1 - exp(-n dt / tau))`` for any time step, and the only error is
+the rounding of spike times to steps.
 
-That each neuron fires once is enforced by an inhibition of itself as strong as all its excitation together,
-``K_j = sum_i max(w_ij, 0)``. After a spike the potential is zero. What arrives later, and what the synapses still hold,
-adds at most ``sum_i max(w_ij, 0) (1 - exp(-n dt / tau))`` in ``n`` steps; the inhibition, which begins one step after
-the spike and has the same shape, takes away ``K_j`` times the same. The potential is never positive again.
+A self-inhibition as strong as the total excitation, ``K_j = sum_i max(w_ij, 0)``, makes each neuron fire only once.
+After a spike the potential is zero. What arrives later, and what the synapses still hold, adds at most ``sum_i
+max(w_ij, 0) (1 - exp(-n dt / tau))`` in ``n`` steps; the inhibition, which begins one step after the spike and has the
+same shape, subtracts ``K_j`` times the same. The potential is never positive again.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import nir
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange.nodes import cuba_lif_node
-from esl_neuro.interchange.plan import Floats, Plan
-from esl_neuro.nirgraph.simulation import simulate
-from esl_neuro.snn.temporal import BRIGHT_ABOVE, NO_SPIKE, Z_BRIGHT, Z_DARK, TemporalNetwork, spike_times
+from esl_neuro.interchange.plan import Plan
+from esl_neuro.snn.temporal import BRIGHT_ABOVE, NO_SPIKE, Z_BRIGHT, Z_DARK, TemporalNetwork
 
 TAU_SYN_S = 10e-3
-"""Synaptic time constant in seconds, the network's unit of time. The papers give it no length; this one is ours."""
+"""Synaptic time constant in seconds, the network's unit of time. The papers give no value; this is our choice."""
 
 BATCH = 64
 
@@ -41,7 +38,7 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
     network : TemporalNetwork
         The network.
     dt_s : float
-        Time step in seconds, a small part of :data:`TAU_SYN_S`.
+        Time step in seconds, much shorter than :data:`TAU_SYN_S`.
     """
     decay = math.exp(-dt_s / TAU_SYN_S)
     plan, source = Plan(), "input"
@@ -69,7 +66,7 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
 
 
 def steps_needed(dt_s: float) -> int:
-    """Return the steps after which a spike counts as none, ``ln 1e5`` time constants."""
+    """Return the number of steps after which a spike does not count, ``ln 1e5`` time constants."""
     return math.ceil(math.log(NO_SPIKE) * TAU_SYN_S / dt_s)
 
 
@@ -101,111 +98,12 @@ def input_spikes(intensities: NDArray[np.float32], dt_s: float, steps: int) -> N
     """
     bright_at, dark_at = arrival_steps(dt_s)
     if dark_at >= steps:
-        raise BadInput(f"dark pixels fire in step {dark_at}, but there are {steps} steps of {dt_s:g} s; use more")
+        raise BadInput(
+            f"dark pixels fire in step {dark_at}, but there are {steps} steps of {dt_s:g} s; use at least {dark_at + 1}"
+        )
     bright = intensities > BRIGHT_ABOVE
     samples, inputs = intensities.shape
     spikes = np.zeros((samples, steps, inputs), np.float32)
     spikes[:, bright_at][bright] = 1
     spikes[:, dark_at][~bright] = 1
     return spikes
-
-
-@dataclass(frozen=True)
-class Discretisation:
-    """What a time step costs, against the exact network.
-
-    Attributes
-    ----------
-    dt_s : float
-        Time step in seconds.
-    steps, samples : int
-        Steps per sample, samples.
-    exact_accuracy, discrete_accuracy : float
-        Shares of right predictions.
-    agreement : float
-        Share of samples with the same prediction.
-    mean_error_s, max_error_s : dict of str to float
-        Size of the error of the spike times of each layer, over neurons that fire in both networks, in seconds.
-    differing : dict of str to int
-        Neurons of each layer, over all samples, that fire in one network only.
-    repeated : int
-        Second spikes of any neuron; there must be none.
-    """
-
-    dt_s: float
-    steps: int
-    samples: int
-    exact_accuracy: float
-    discrete_accuracy: float
-    agreement: float
-    mean_error_s: dict[str, float]
-    max_error_s: dict[str, float]
-    differing: dict[str, int]
-    repeated: int
-
-
-def discretisation(
-    network: TemporalNetwork,
-    graph: nir.NIRGraph,
-    intensities: NDArray[np.float32],
-    labels: NDArray[np.int64],
-) -> Discretisation:
-    """Run a network of single spikes exactly and as the graph it was exported to, and compare.
-
-    The discrete class is the output that fires in the earliest step, among those the one with the highest potential.
-
-    Parameters
-    ----------
-    network : TemporalNetwork
-        The exact network.
-    graph : nir.NIRGraph
-        What :func:`~esl_neuro.interchange.to_nir` made of it.
-    intensities : float32 array, shape (samples, inputs)
-        In [0, 1].
-    labels : int64 array, shape (samples,)
-    """
-    dt_s, steps = float(graph.metadata["dt_s"]), int(graph.metadata["steps"])
-    names = [f"lif{index}" for index in range(1, len(network.sizes))]
-    exact: dict[str, list[Floats]] = {name: [] for name in names}
-    discrete: dict[str, list[Floats]] = {name: [] for name in names}
-    predictions, exact_predictions, repeated = [], [], 0
-    for start in range(0, len(intensities), BATCH):
-        batch = intensities[start : start + BATCH]
-        with torch.no_grad():
-            activity = network(torch.from_numpy(batch))
-        exact_predictions.append(activity.predictions().numpy())
-        run = simulate(graph, input_spikes(batch, dt_s, steps))
-        for name, z in zip(names, activity.z.values(), strict=True):
-            spikes = run.spikes[name]
-            exact[name].append(spike_times(z).double().numpy() * TAU_SYN_S)
-            discrete[name].append(np.where(spikes.any(1), spikes.argmax(1) * dt_s, np.inf))
-            repeated += int(np.maximum(spikes.sum(1) - 1, 0).sum())
-        predictions.append(_earliest(run.spikes[names[-1]], run.potentials[names[-1]]))
-    ours, theirs = np.concatenate(predictions), np.concatenate(exact_predictions)
-    mean, largest, differing = {}, {}, {}
-    for name in names:
-        one, other = np.concatenate(exact[name]), np.concatenate(discrete[name])
-        both = np.isfinite(one) & np.isfinite(other)
-        errors = np.abs(one[both] - other[both]) if both.any() else np.zeros(1)
-        mean[name], largest[name] = float(errors.mean()), float(errors.max())
-        differing[name] = int((np.isfinite(one) != np.isfinite(other)).sum())
-    return Discretisation(
-        dt_s=dt_s,
-        steps=steps,
-        samples=len(labels),
-        exact_accuracy=float((theirs == labels).mean()),
-        discrete_accuracy=float((ours == labels).mean()),
-        agreement=float((ours == theirs).mean()),
-        mean_error_s=mean,
-        max_error_s=largest,
-        differing=differing,
-        repeated=repeated,
-    )
-
-
-def _earliest(spikes: Floats, potentials: Floats) -> NDArray[np.int64]:
-    """First output to fire, the higher potential among equals, the lowest index if none fires."""
-    fired, first = spikes.any(1), spikes.argmax(1)
-    height = np.take_along_axis(potentials, first[:, None], 1)[:, 0]
-    rank = np.where(fired, first - height / (1 + np.abs(height)), np.inf)  # in (first - 1, first]
-    return np.asarray(rank.argmin(1), dtype=np.int64)

@@ -1,8 +1,8 @@
-"""Thresholds that no potential can hit, so that ``v >= threshold`` and ``v > threshold`` are the same.
+"""Raise thresholds so that no potential equals them: ``v >= threshold`` and ``v > threshold`` become the same.
 
-With weights on a grid (all multiples of one power of two) potentials are on a grid too, and a threshold on that grid
-is hit often: readers that fire at ``>=`` then differ from those that fire at ``>``. Half a grid step above the largest
-grid point that is not to fire, both agree, and the strict result is what it was.
+With weights on a grid (multiples of one power of two), potentials are on a grid too, and often equal a threshold on
+that grid: readers that fire at ``>=`` then differ from those that fire at ``>``. With a threshold half a grid step
+above the largest grid point that must not fire, both agree, and the strict result is unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ WITHOUT_WEIGHTS = (nir.SumPool2d, nir.Flatten)
 
 
 def raise_thresholds(plan: Plan, steps: int, dt_s: float) -> None:
-    """Raise every threshold to the middle between two grid points, in place.
+    """Raise every threshold, in place, to the middle between two grid points.
 
-    ``v_threshold = (floor(v_threshold / q_T) + 1/2) q_T`` with the grid ``q_T`` that potentials can have reached
-    after ``steps`` steps: the grid of the layer's weights, divided at each step by the denominator of the decay.
-    Inputs are assumed to be integers, such as spikes. Layers whose grid is too fine for single precision are findings.
+    ``v_threshold = (floor(v_threshold / q_T) + 1/2) q_T`` with the grid ``q_T`` of the potentials after ``steps``
+    steps: the grid of the layer's weights, divided at each step by the denominator of the decay. Inputs are assumed to
+    be integers, such as spikes. Layers whose grid is too fine for single precision are findings.
     """
     for name, node in plan.nodes.items():
         if isinstance(node, NEURONS):
@@ -34,7 +34,7 @@ def raise_thresholds(plan: Plan, steps: int, dt_s: float) -> None:
                 threshold = (np.floor(node.v_threshold / grid) + 0.5) * grid
             if not np.all(np.isfinite(threshold)) or np.any(threshold / grid >= 2 ** (MANTISSA_BITS - 1)):
                 plan.findings.append(
-                    f"'{name}': after {steps} steps its potentials are on no grid that single precision can hold, so "
+                    f"'{name}': after {steps} steps the grid of its potentials is too fine for single precision, so "
                     "ties cannot be excluded; round weights and decays to a few bits, or export without tie_safe"
                 )
             else:
@@ -85,7 +85,7 @@ def _source_grid(plan: Plan, source: str, gain: Floats, shape: tuple[int, ...]) 
 
 
 def _integers(plan: Plan, name: str) -> bool:
-    """Whether all that a node takes are integers."""
+    """Return whether all inputs of a node are integers."""
     return all(_integer(plan, source) for source, _ in plan.into(name))
 
 
@@ -95,7 +95,7 @@ def _integer(plan: Plan, name: str) -> bool:
 
 
 def _discrete(node: Any, shape: tuple[int, ...], dt_s: float) -> tuple[Floats, list[Floats]]:
-    """Gain of the input and decays of a node, as single precision holds them."""
+    """Return the input gain and the decays of a node in single precision."""
     read = neuron_node(node, shape, dt_s)
     gain, *decays = (_single(values.reshape(shape)) for values in (read.gain, 1 - read.du, 1 - read.dv))
     return gain, decays

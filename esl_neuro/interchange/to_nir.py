@@ -1,7 +1,7 @@
-"""Torch network to NIR graph, in the subset that independent readers agree on.
+"""Convert a torch network to a NIR graph, in the subset on which independent readers agree.
 
-NIR declares differential equations and leaves the time step to the reader. Every number here is chosen so that
-forward Euler with the time step in the metadata gives back exactly the discrete network.
+NIR declares differential equations and leaves the time step to the reader. Parameters are chosen so that forward Euler
+with the time step in the metadata reproduces the discrete network exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
 from esl_neuro.snn.temporal import TemporalNetwork
 
-DT_S = 1e-4  # what snnTorch, SpikingJelly and the Lava example assume when nobody tells them
+DT_S = 1e-4  # the default of snnTorch, SpikingJelly and the Lava example
 
 
 def to_nir(
@@ -35,35 +35,35 @@ def to_nir(
     thresholds: Thresholds = "native",
     tie_safe: bool = False,
 ) -> nir.NIRGraph:
-    """Write a network as a NIR graph.
+    """Convert a network to a NIR graph.
 
-    ``tau dv/dt = -v + r I`` with ``tau = dt / (1 - tau_paper)``, ``r = 1`` and the weights divided by ``dt / tau``
-    is, in forward Euler, ``v[t] = tau_paper v[t-1] + W s[t]``. A network without leak (``tau_paper = 1``) becomes
-    integrate-and-fire nodes with ``r = 1 / dt``; neurons behind synapses ``CubaLIF`` nodes with ``r = tau_mem / dt``
-    and ``w_in = tau_syn / dt``, which is Loihi's neuron. Connections have an explicit bias and neuron parameters are
-    arrays, because some readers drop ``Linear`` nodes or refuse scalars.
+    ``tau dv/dt = -v + r I`` with ``tau = dt / (1 - tau_paper)``, ``r = 1`` and the weights divided by ``dt / tau`` is,
+    in forward Euler, ``v[t] = tau_paper v[t-1] + W s[t]``. A network without leak (``tau_paper = 1``) becomes
+    integrate-and-fire nodes with ``r = 1 / dt``; neurons with synapses become ``CubaLIF`` nodes with ``r = tau_mem /
+    dt`` and ``w_in = tau_syn / dt``, which is Loihi's neuron. Connections have an explicit bias and neuron parameters
+    are arrays, because some readers drop ``Linear`` nodes or reject scalars.
 
-    Batch norm is folded into the connection before it and an average pool is a sum whose ``1/k^2`` goes into the
-    weights that follow. Where no weights follow or precede, as on the identity path of a residual block, a diagonal
-    connection holds the factor. Groups of a convolution are written out as zeros (NIR's own check of types refuses
-    groups), dropout is left out, a flatten right behind the input too: the input lines are in that order already.
-    An output that does not fire ends in ``readout``, an ``I`` node that sums it over the steps without leak.
+    Batch norm is folded into the preceding connection. An average pool becomes a sum pool, whose ``1/k^2`` is folded
+    into the following weights. Without adjacent weights, as on the identity path of a residual block, a diagonal
+    connection has the factor. Groups of a convolution are expanded with zeros (NIR's type check rejects groups).
+    Dropout is omitted, and so is a flatten after the input, because the input lines already have that order. An output
+    that does not fire ends in ``readout``, an ``I`` node that sums it over the steps without leak.
 
     Parameters
     ----------
     network : nn.Module
-        The trained network, in evaluation mode as it stands; a network of the user's own may be made of the layers of
-        :mod:`esl_neuro.snn` and of sums of their signals. Of a quantised one the rounded numbers are written, of which
-        the compiler makes the integers that learned.
+        The trained network, exported in evaluation mode. A custom network may use the layers of :mod:`esl_neuro.snn`
+        and sums of their signals. A quantised network is written with its rounded numbers, from which the compiler
+        makes the same integers as in training.
     steps : int
-        Time steps per sample, kept in the metadata.
+        Time steps per sample, stored in the metadata.
     dt_s : float
-        Time step in seconds, kept in the metadata.
+        Time step in seconds, stored in the metadata.
     shape : tuple of int, optional
-        Shape of an input sample at one step, needed where the network does not begin with a linear layer.
+        Shape of an input sample at one step, required if the network does not begin with a linear layer.
     thresholds : {"native", "folded"}
-        ``folded`` divides the weights and the bias of each neuron by its threshold, which then is one: for readers
-        that know one threshold per layer only. The original ones stand in the metadata.
+        ``folded`` divides the weights and the bias of each neuron by its threshold, which becomes one, for readers that
+        support only one threshold per layer. The metadata has the original thresholds.
     tie_safe : bool
         Raise each threshold to half a step above the potentials that the layer's weights can reach below it, so that
         readers which fire at ``v >= v_threshold`` agree with those that fire at ``v > v_threshold``. Needs weights
@@ -72,12 +72,12 @@ def to_nir(
     Returns
     -------
     nir.NIRGraph
-        Nodes are named after the layers, ``_`` for ``.``, between ``input`` and ``output``.
+        Nodes are named after the layers, with ``_`` for ``.``, between ``input`` and ``output``.
 
     Raises
     ------
     BadInput
-        If anything in the network has no NIR form; all of it is named.
+        If a part of the network has no NIR form; the message lists all findings.
 
     See Also
     --------
@@ -86,9 +86,9 @@ def to_nir(
     if isinstance(network, QuantisedNetwork):
         network = network.on_grid()
     if thresholds not in ("native", "folded"):
-        raise BadInput(f"thresholds '{thresholds}'; {did_you_mean(thresholds, ('native', 'folded'))}")
+        raise BadInput(f"thresholds '{thresholds}' is unknown; {did_you_mean(thresholds, ('native', 'folded'))}")
     if steps < 1 or not 0 < dt_s < math.inf:
-        raise BadInput(f"steps {steps} and dt_s {dt_s} must be positive")
+        raise BadInput(f"steps is {steps} and dt_s is {dt_s}; both must be positive")
     if isinstance(network, TemporalNetwork):
         plan = temporal_plan(network, dt_s)
         original: dict[str, Floats] = {}
@@ -117,7 +117,7 @@ def to_nir(
 
 
 def _first_inputs(network: nn.Module) -> tuple[int, ...]:
-    """Shape of the input where it need not be told: the network begins with a linear layer."""
+    """Return the shape of the input of a network that begins with a linear layer."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             return (layer.in_features,)

@@ -1,4 +1,4 @@
-"""A torch network as the calls of its layers, with the shape of every signal."""
+"""Trace a torch network as the calls of its layers, with the shape of every signal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class Call:
-    """One layer, or a sum or product of signals, at the place where it is called.
+    """One call of a layer, or a sum or product of signals.
 
     Attributes
     ----------
     name : str
-        Path of the layer with ``_`` for ``.``; a layer that is called twice has two calls.
+        Path of the layer with ``_`` for ``.``; two calls of a layer have different names.
     layer : nn.Module or None
         None for arithmetic between layers: the sum of the inputs, times ``factor``.
     inputs : tuple of str
-        Calls whose outputs it takes, or :data:`INPUT`.
+        Calls whose outputs are its inputs, or :data:`INPUT`.
     shape : tuple of int
         Shape of its output, without steps and batch.
     factor : float
@@ -42,23 +42,23 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Trace:
-    """Shape of the input, all calls in order of execution, and the one whose output is that of the network."""
+class TracedNetwork:
+    """Input shape, all calls in order of execution, and the call whose output is the network's output."""
 
     shape: tuple[int, ...]
     calls: tuple[Call, ...]
     output: str
 
     def users(self, name: str) -> int:
-        """Count the calls, and the network's output, that take an output."""
+        """Count the uses of an output, including the network's output."""
         return sum(call.inputs.count(name) for call in self.calls) + (self.output == name)
 
 
-def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Module], ...]) -> Trace:
+def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Module], ...]) -> TracedNetwork:
     """Follow a signal through a network.
 
-    Modules that are not known layers are entered, so a network of the user's own needs no more than a ``forward``
-    that calls known layers one after another and adds their signals.
+    Modules that are not known layers are entered, so a custom network only needs a ``forward`` that calls known layers
+    and adds their signals.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Modul
     shape : tuple of int
         Shape of an input sample at one step.
     known : tuple of type
-        Layers to be taken as a whole; subclasses of theirs are not known.
+        Layers that are not entered; their subclasses are not known layers.
 
     Raises
     ------
     BadInput
-        If there are layers or operations that are not known; all of them are named. If the network does not take
-        inputs of that shape.
+        If the network has unknown layers or operations (the message lists all), or does not accept inputs of that
+        shape.
     """
     network = nn.Sequential(network) if type(network) in known else network
     tracer = _Tracer(known)
@@ -87,18 +87,18 @@ def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Modul
     calls, output = [], ""
     for node in graph.nodes:
         arguments = (*node.args, *node.kwargs.values())
-        operands = [argument for argument in arguments if isinstance(argument, fx.Node)]  # x + x counts twice
+        operands = [argument for argument in arguments if isinstance(argument, fx.Node)]  # x + x has two operands
         inputs = tuple(names[operand] for operand in operands)
         if node.op == "output":
             output = inputs[0]
         elif node.op != "placeholder":
             layer = modules[str(node.target)] if node.op == "call_module" else None
             calls.append(Call(names[node], layer, inputs, shapes[node.name], _factor(node)))
-    return Trace(shape, tuple(calls), output)
+    return TracedNetwork(shape, tuple(calls), output)
 
 
 def _names(graph: fx.Graph) -> dict[fx.Node, str]:
-    """Name the calls after the paths of their layers, the second one of a layer ``<path>_2``."""
+    """Name the calls after the paths of their layers; the second call of a layer is ``<path>_2``."""
     names: dict[fx.Node, str] = {}
     for node in graph.nodes:
         path = str(node.target).replace(".", "_") if node.op == "call_module" else node.name
@@ -117,7 +117,7 @@ def _factor(node: fx.Node) -> float:
 
 
 class _Tracer(fx.Tracer):
-    """Enters every module but known layers and torch's own; notes those that cannot be followed."""
+    """Enters every module except known layers and torch's own; records modules that cannot be traced."""
 
     def __init__(self, known: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
@@ -130,9 +130,9 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception as error:  # whatever a forward of the user's own does with what is no tensor
+        except Exception as error:  # a custom forward may raise anything when it is traced
             path = self.path_of_module(m)
-            self.findings.append(f"'{path}' ({type(m).__name__}) cannot be followed ({_first_line(error)})")
+            self.findings.append(f"'{path}' ({type(m).__name__}) cannot be traced ({_first_line(error)})")
             return self.create_proxy("call_module", path, args, kwargs)
 
 
@@ -141,8 +141,8 @@ def _trace(network: nn.Module, tracer: _Tracer) -> fx.Graph:
         graph: fx.Graph = tracer.trace(network)
     except Exception as error:
         raise BadInput(
-            f"the network ({type(network).__name__}) cannot be followed from layer to layer: {_first_line(error)}; "
-            "its forward must call layers and add their signals, whatever the values are"
+            f"the network ({type(network).__name__}) cannot be traced: {_first_line(error)}; "
+            "its forward must call layers and add their signals, independently of the values"
         ) from error
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):  # it has no effect
@@ -153,7 +153,7 @@ def _trace(network: nn.Module, tracer: _Tracer) -> fx.Graph:
 def _refuse(node: fx.Node, modules: dict[str, nn.Module], known: tuple[type[nn.Module], ...]) -> str | None:
     if node.op == "call_module":
         layer = modules[str(node.target)]
-        if type(layer) in known or not type(layer).__module__.startswith("torch"):  # the tracer has named the others
+        if type(layer) in known or not type(layer).__module__.startswith("torch"):  # the tracer has reported the others
             return None
         return f"'{node.target}' ({type(layer).__name__}) is not supported"
     if node.op in ("placeholder", "output"):
@@ -170,7 +170,7 @@ def _refuse(node: fx.Node, modules: dict[str, nn.Module], known: tuple[type[nn.M
 
 
 def _shapes(network: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Run one silent step of one sample and note the shapes, without changing the network."""
+    """Run one silent step of one sample to get the shapes, without changing the network."""
     like = next(network.parameters(), torch.zeros(()))
     training = {module: module.training for module in network.modules()}
     network.eval()
@@ -179,7 +179,7 @@ def _shapes(network: nn.Module, graph: fx.Graph, shape: tuple[int, ...]) -> dict
         with torch.no_grad():
             recorder.run(torch.zeros(1, 1, *shape, device=like.device, dtype=like.dtype))
     except Exception as error:
-        raise BadInput(f"the network does not take inputs of shape {shape}: {_first_line(error)}") from error
+        raise BadInput(f"the network does not accept inputs of shape {shape}: {_first_line(error)}") from error
     finally:
         for module, was in training.items():
             module.training = was

@@ -1,4 +1,4 @@
-"""The NIR nodes of each kind of layer, and what stays on the edges between them."""
+"""Write each kind of layer as NIR nodes, with the remaining factors on the edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esl_neuro.interchange.nodes import STEPS_WITHOUT_LEAK, cuba_lif_node
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, convolution, per_channel
-from esl_neuro.interchange.tracing import INPUT, Call, Trace
+from esl_neuro.interchange.tracing import INPUT, Call, TracedNetwork
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
@@ -24,80 +24,80 @@ Thresholds = Literal["native", "folded"]
 
 
 @dataclass(frozen=True)
-class Signal:
-    """A sum of outputs of nodes, each times a factor."""
+class WeightedSum:
+    """A sum of node outputs, each multiplied by a factor."""
 
     terms: tuple[tuple[str, float], ...]
 
-    def times(self, factor: float) -> Signal:
+    def times(self, factor: float) -> WeightedSum:
         """Multiply by a factor."""
-        return Signal(tuple((name, factor * own) for name, own in self.terms))
+        return WeightedSum(tuple((name, factor * own) for name, own in self.terms))
 
 
 @dataclass
 class Writer:
-    """Turns call after call into nodes; what goes on between nodes waits in the signals and on the edges.
+    """Converts calls to nodes; factors between nodes are stored in the signals and on the edges.
 
     Attributes
     ----------
     dt_s : float
         Time step in seconds.
     thresholds : {"native", "folded"}
-        Where thresholds go.
+        Whether thresholds stay in the neurons or are folded into the weights.
     plan : Plan
         The nodes so far.
-    signals : dict of str to Signal
+    signals : dict of str to WeightedSum
         Output of each call.
     original_thresholds : dict of str to array
-        Those that were folded.
+        Folded thresholds.
     """
 
     dt_s: float
     thresholds: Thresholds
     plan: Plan = field(default_factory=Plan)
-    signals: dict[str, Signal] = field(default_factory=dict)
+    signals: dict[str, WeightedSum] = field(default_factory=dict)
     original_thresholds: dict[str, Floats] = field(default_factory=dict)
 
-    def write(self, traced: Trace) -> None:
-        """Write all calls, and what ends the graph."""
+    def write(self, traced: TracedNetwork) -> None:
+        """Write all calls, and the end of the graph."""
         self.traced = traced
         self.shapes = {call.name: call.shape for call in traced.calls}
         self.plan.add(INPUT, nir.Input({INPUT: np.array(traced.shape)}), traced.shape)
-        self.signals[INPUT] = Signal(((INPUT, 1.0),))
+        self.signals[INPUT] = WeightedSum(((INPUT, 1.0),))
         for call in traced.calls:
             if call.layer is None:
                 terms = tuple(term for name in call.inputs for term in self.signals[name].terms)
-                self.signals[call.name] = Signal(terms).times(call.factor)
+                self.signals[call.name] = WeightedSum(terms).times(call.factor)
             else:
                 self.signals[call.name] = WRITERS[type(call.layer)](self, call, call.layer)
         self._finish(self.signals[traced.output], self.shapes.get(traced.output, traced.shape))
 
     def node(
         self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], factor: Any = 1.0, suffix: str = ""
-    ) -> Signal:
-        """Add a node that takes the inputs of a call, times a factor."""
+    ) -> WeightedSum:
+        """Add a node with the inputs of a call, multiplied by a factor."""
         name = call.name + suffix
         self.plan.add(name, node, shape)
         for source, own in self.signals[call.inputs[0]].terms:
             self.plan.connect(source, name, own * np.asarray(factor, np.float64))
-        return Signal(((name, 1.0),))
+        return WeightedSum(((name, 1.0),))
 
-    def summed(self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], suffix: str = "") -> Signal:
-        """Add a node without weights, which lets a factor pass."""
+    def summed(self, call: Call, node: nir.NIRNode, shape: tuple[int, ...], suffix: str = "") -> WeightedSum:
+        """Add a node without weights, which passes a factor on."""
         signal = self.signals[call.inputs[0]]
         common = signal.terms[0][1]
         return self.node(call, node, shape, 1 / common, suffix).times(common)
 
     def input_shape(self, call: Call) -> tuple[int, ...]:
-        """Return the shape of what a call takes, without steps and batch."""
+        """Return the input shape of a call, without steps and batch."""
         return self.shapes.get(call.inputs[0], self.traced.shape)
 
-    def refuse(self, call: Call, reason: str) -> Signal:
-        """Note that a call has no NIR form, and go on to find others."""
+    def refuse(self, call: Call, reason: str) -> WeightedSum:
+        """Record that a call has no NIR form, and continue to find others."""
         self.plan.findings.append(f"'{call.name}' ({type(call.layer).__name__}): {reason}")
         return self.signals[call.inputs[0]]
 
-    def _finish(self, signal: Signal, shape: tuple[int, ...]) -> None:
+    def _finish(self, signal: WeightedSum, shape: tuple[int, ...]) -> None:
         source = signal.terms[0][0]
         ends = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.I)
         if not (signal.terms == ((source, 1.0),) and isinstance(self.plan.nodes[source], ends)):
@@ -109,14 +109,14 @@ class Writer:
         self.plan.connect(source, OUTPUT)
 
 
-def _linear(writer: Writer, call: Call, layer: Any) -> Signal:
+def _linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
-        return writer.refuse(call, "its input has height and width; put a Flatten before it")
+        return writer.refuse(call, "its input has height and width; add a Flatten before it")
     node = nir.Affine(weight=_array(layer.weight), bias=_bias(layer, layer.out_features))
     return writer.node(call, node, call.shape)
 
 
-def _conv(writer: Writer, call: Call, layer: Any) -> Signal:
+def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if layer.padding_mode != "zeros":
         return writer.refuse(call, f"padding_mode '{layer.padding_mode}' has no NIR form; use 'zeros'")
     kernel, dilation = layer.kernel_size, layer.dilation
@@ -131,13 +131,15 @@ def _conv(writer: Writer, call: Call, layer: Any) -> Signal:
     if isinstance(padding, str):
         reach = dilation[0] * (kernel[0] - 1)
         if padding == "same" and reach % 2:
-            return writer.refuse(call, f"padding 'same' of an even kernel ({kernel[0]}) differs from side to side")
+            return writer.refuse(
+                call, f"padding 'same' of an even kernel ({kernel[0]}) is asymmetric; use an odd kernel"
+            )
         padding = (reach // 2,) * 2 if padding == "same" else (0, 0)
     weight = _without_groups(_array(layer.weight), layer.groups)
     bias = _bias(layer, layer.out_channels)
     node = convolution(weight, bias, writer.input_shape(call)[1:], layer.stride, padding, dilation)
     if layer.groups > 1:
-        node.metadata = {"groups": layer.groups}  # so that from_nir can make the groups again
+        node.metadata = {"groups": layer.groups}  # so that from_nir can restore the groups
     return writer.node(call, node, call.shape)
 
 
@@ -151,14 +153,14 @@ def _without_groups(weight: NDArray[np.float32], groups: int) -> NDArray[np.floa
     return whole.reshape(fan_out, groups * fan_in, *kernel)
 
 
-def _batch_norm(writer: Writer, call: Call, layer: Any) -> Signal:
+def _batch_norm(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     """Fold ``gamma (x - mean) / sqrt(var + eps) + beta`` into the connection before it."""
     signal = writer.signals[call.inputs[0]]
     name, factor = signal.terms[0]
     node: Any = writer.plan.nodes[name]
     alone = len(signal.terms) == 1 and writer.traced.users(call.inputs[0]) == 1 and writer.traced.users(name) == 1
     if not (alone and factor == 1 and isinstance(node, WEIGHTED)):
-        return writer.refuse(call, "can only be folded into a convolution before it that feeds nothing else")
+        return writer.refuse(call, "can only be folded into a preceding convolution that feeds nothing else")
     if layer.running_mean is None:
         return writer.refuse(call, "has no running statistics; train with track_running_stats=True")
     gamma, beta = (1.0, 0.0) if layer.weight is None else (_double(layer.weight), _double(layer.bias))
@@ -168,7 +170,7 @@ def _batch_norm(writer: Writer, call: Call, layer: Any) -> Signal:
     return signal
 
 
-def _pool(writer: Writer, call: Call, layer: Any) -> Signal:
+def _pool(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
     stride = _pair(layer.stride if layer.stride is not None else layer.kernel_size)
     channels, *sides = writer.input_shape(call)
@@ -176,13 +178,13 @@ def _pool(writer: Writer, call: Call, layer: Any) -> Signal:
     if (channels, *size) != call.shape:
         return writer.refuse(call, "ceil_mode has no NIR form here; pad the signal instead")
     if any(padding) and not layer.count_include_pad:
-        return writer.refuse(call, "count_include_pad=False divides by another number at the border; use True")
+        return writer.refuse(call, "count_include_pad=False has another divisor at the border; use True")
     divisor = layer.divisor_override or math.prod(kernel)
     node = nir.SumPool2d(np.array(kernel), np.array(stride), np.array(padding))
     return writer.summed(call, node, call.shape).times(1 / divisor)
 
 
-def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     channels, *sides = writer.input_shape(call)
     pooled = writer.summed(
         call, nir.SumPool2d(np.array(sides), np.array(sides), np.zeros(2, np.int64)), (channels, 1, 1)
@@ -190,16 +192,16 @@ def _global_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
     flat = f"{call.name}_flatten"
     writer.plan.add(flat, _flatten_node((channels, 1, 1)), (channels,))
     writer.plan.connect(call.name, flat)
-    return Signal(((flat, pooled.terms[0][1] / math.prod(sides)),))
+    return WeightedSum(((flat, pooled.terms[0][1] / math.prod(sides)),))
 
 
-def _max_pool(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+def _max_pool(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     return writer.refuse(
         call, "NIR has no maximum pooling; train with average pooling (AP2) or a strided convolution (64C3S2)"
     )
 
 
-def _flatten(writer: Writer, call: Call, layer: Any) -> Signal:
+def _flatten(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (2, -1):
         return writer.refuse(call, "must keep steps and batch: use start_dim=2, end_dim=-1")
     shape = writer.input_shape(call)
@@ -212,21 +214,21 @@ def _flatten(writer: Writer, call: Call, layer: Any) -> Signal:
 
 
 def _flatten_node(shape: tuple[int, ...]) -> nir.Flatten:
-    # Dimensions from behind: some readers count the batch, some do not.
+    # Negative dimensions: some readers count the batch, some do not.
     return nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
 
 
-def _vote(writer: Writer, call: Call, layer: Any) -> Signal:
+def _vote(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     (classes,) = call.shape
     mean = np.kron(np.eye(classes), np.full((1, layer.group), 1 / layer.group)).astype(np.float32)
     return writer.node(call, nir.Affine(weight=mean, bias=np.zeros(classes, np.float32)), call.shape)
 
 
-def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> Signal:
+def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     return writer.signals[call.inputs[0]]
 
 
-def _lif(writer: Writer, call: Call, layer: Any) -> Signal:
+def _lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     leak = 1 - _decays(layer.tau, call.shape)
     threshold, scale = _thresholds(writer, call, layer)
     parameters = {"v_threshold": threshold, "v_reset": np.zeros(call.shape)}
@@ -237,17 +239,17 @@ def _lif(writer: Writer, call: Call, layer: Any) -> Signal:
     return writer.node(call, node, call.shape, scale / leak)  # r = 1, because some readers ignore it
 
 
-def _cuba_lif(writer: Writer, call: Call, layer: Any) -> Signal:
+def _cuba_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     return _behind_synapses(writer, call, layer, layer.synapses.tau_syn)
 
 
-def _behind_synapses(writer: Writer, call: Call, layer: Any, tau_syn: float | Tensor) -> Signal:
+def _behind_synapses(writer: Writer, call: Call, layer: Any, tau_syn: float | Tensor) -> WeightedSum:
     threshold, scale = _thresholds(writer, call, layer)
     node = cuba_lif_node(_decays(tau_syn, call.shape), _decays(layer.tau, call.shape), threshold, writer.dt_s)
     return writer.node(call, node, call.shape, scale)
 
 
-def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> Signal:
+def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     behind_synapses = _decays(layer.tau_syn, call.shape).any()
     signal = _behind_synapses(writer, call, layer, layer.tau_syn) if behind_synapses else _lif(writer, call, layer)
     source, own = writer.signals[call.inputs[0]].terms[0]
@@ -260,7 +262,7 @@ def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> Signal:
     return signal
 
 
-def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> Signal:
+def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     leak = 1 - _decays(layer.tau_syn, call.shape)
     if not leak.any():
         return writer.node(call, nir.I(r=np.full(call.shape, 1 / writer.dt_s)), call.shape)
@@ -270,7 +272,7 @@ def _synaptic_filter(writer: Writer, call: Call, layer: Any) -> Signal:
 
 
 def _thresholds(writer: Writer, call: Call, layer: LIF) -> tuple[NDArray[np.float32], Floats]:
-    """Return thresholds as they stand in the node, and the factor for the input."""
+    """Return the thresholds of the node, and the factor for its input."""
     threshold = np.broadcast_to(_array(layer.threshold), call.shape)
     if writer.thresholds == "native":
         return np.array(threshold), np.ones(())
@@ -280,7 +282,7 @@ def _thresholds(writer: Writer, call: Call, layer: LIF) -> tuple[NDArray[np.floa
 
 
 def _decays(tau: float | Tensor, shape: tuple[int, ...]) -> Floats:
-    # float64: the ratio dt / tau must give back the decay
+    # float64: the ratio dt / tau must reproduce the decay
     return np.broadcast_to(_double(tau) if isinstance(tau, Tensor) else np.float64(tau), shape)
 
 
@@ -301,7 +303,7 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 PASSED_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
-WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], Signal]] = {
+WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     nn.Linear: _linear,
     layers.Linear: _linear,
     layers.Conv2d: _conv,

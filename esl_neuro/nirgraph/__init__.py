@@ -1,4 +1,4 @@
-"""NIR graphs, read once for all: files, structure, discrete time, and what a graph does in floating point."""
+"""NIR graphs for all rooms: files, structure, discrete time and floating-point simulation."""
 
 from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.nirgraph.findings import Finding

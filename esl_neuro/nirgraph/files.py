@@ -1,4 +1,4 @@
-"""NIR files, for today's readers and for older ones."""
+"""Read and write NIR files, for current and older readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.nirgraph.nesting import unpack
 
 COMPATIBILITY = ("current", "1.0.4")
-"""``1.0.4`` is the last version before ``v_reset`` and notes on nodes, at which sinabs and Rockpool fail."""
+"""``1.0.4`` is the last version without ``v_reset`` and node metadata, on which sinabs and Rockpool fail."""
 
 
 def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "current") -> None:
@@ -25,17 +25,16 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
     graph : nir.NIRGraph
         The network.
     compatibility : {"current", "1.0.4"}
-        ``1.0.4`` leaves away ``v_reset``, which is zero in every network of this project, and notes on nodes. Such a
-        file can be opened by sinabs 3.1 and Rockpool 3.1; that they integrate and reset in ways of their own it does
-        not change.
+        ``1.0.4`` omits ``v_reset``, which is zero in every network of this project, and node metadata. sinabs 3.1 and
+        Rockpool 3.1 can open such a file; they still integrate and reset in their own ways.
 
     Raises
     ------
     BadInput
-        If there is no such level, or a neuron resets to anything but zero, which the older format cannot say.
+        If there is no such level, or a neuron resets to a non-zero potential, which the older format cannot express.
     """
     if compatibility not in COMPATIBILITY:
-        raise BadInput(f"compatibility '{compatibility}'; {did_you_mean(compatibility, COMPATIBILITY)}")
+        raise BadInput(f"compatibility '{compatibility}' is unknown; {did_you_mean(compatibility, COMPATIBILITY)}")
     if compatibility != "current":
         lost = [
             f"'{name}'"
@@ -44,7 +43,7 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
             if node.v_reset.any()
         ]
         if lost:
-            raise BadInput(f"nodes {', '.join(lost)} reset to another potential than 0, which NIR 1.0.4 cannot say")
+            raise BadInput(f"nodes {', '.join(lost)} have a v_reset other than 0, which NIR 1.0.4 does not have")
     nir.write(path, graph)
     if compatibility != "current":
         with h5py.File(path, "r+") as file:
@@ -65,18 +64,18 @@ def _remove_later_fields(graph: h5py.Group) -> None:
 def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a graph.
 
-    Shapes are not checked: NIR derives the shape behind a convolution from one side of its kernel and one group, which
-    is wrong for oblong kernels and groups. :func:`~esl_neuro.nirgraph.shapes.read_nodes` infers them itself, and names
-    what contradicts itself.
+    Shapes are not checked: NIR derives the output shape of a convolution from one side of its kernel and one group,
+    which is wrong for non-square kernels and groups. :func:`~esl_neuro.nirgraph.shapes.read_nodes` infers shapes itself
+    and reports contradictions.
 
     Raises
     ------
     BadInput
-        If there is no such file, or it is no NIR file.
+        If there is no such file, or it is not a NIR file.
     """
     path = Path(path)
     if not path.is_file():
-        raise BadInput(f"{path}: {'is no file' if path.exists() else 'no such file'}")
+        raise BadInput(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         return _unchecked(path)
     except Exception as error:  # the reader raises whatever HDF5 or a node constructor raises

@@ -1,4 +1,4 @@
-"""What is wrong with a network: named, complete, all at once."""
+"""Problems of a network, all reported at once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason why a network cannot be compiled or does not fit, or something its author should know.
+    """One reason why a network does not compile or does not fit, or a warning to its author.
 
     Attributes
     ----------
     kind : str
-        Short name of what is wrong, as in ``"no-time-step"``; the same for every case of it.
+        Short name of the kind of problem, as in ``"no-time-step"``.
     place : str
         Node, layer or resource.
     message : str
-        What is there, what is allowed, and the smallest change that mends it.
+        What was found, what is allowed, and the smallest change that fixes it.
     severity : str
-        ``"error"``, or ``"warning"`` where the network is compiled all the same.
+        ``"error"``, or ``"warning"`` if the network compiles anyway.
     """
 
     kind: str
@@ -41,7 +41,7 @@ def errors(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def refuse(findings: Sequence[Finding], problem: str) -> None:
-    """Raise :class:`BadInput` with a problem and all errors, if there are any."""
+    """Raise :class:`BadInput` with the problem and all errors, if there are any."""
     if errors(findings):
         raise BadInput(f"{problem}: " + "; ".join(map(str, errors(findings))))
 

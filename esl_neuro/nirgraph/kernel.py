@@ -1,4 +1,4 @@
-"""Convolution weights that all positions of an image share, and the synapses that they stand for."""
+"""Convolution weights that all positions of an image share, and the synapses that they represent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Kernel:
     Attributes
     ----------
     weights : array, shape (out channels, in channels / groups, height, width)
-        Of a program: int32, even, in [-254, 254]; before quantisation: float64.
+        In a program int32, even, in [-254, 254]; before quantisation float64.
     input_shape : tuple of int
         (channels, rows, columns) of the source.
     stride, padding, dilation : tuple of int
         (rows, columns).
     groups : int
-        Blocks of channels that do not see each other.
+        Groups of the convolution, as in PyTorch.
     """
 
     weights: NDArray[Any]
@@ -50,16 +50,16 @@ class Kernel:
 
     @property
     def nnz(self) -> int:
-        """Synapses that are not zero, once for each position; taps that fall into the padding are none."""
+        """Non-zero synapses, counted at every position; taps in the padding do not count."""
         rows, columns = (self._positions(axis)[1] for axis in (0, 1))
         positions = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None, :]
         return int((np.count_nonzero(self.weights, axis=(0, 1)) * positions).sum())
 
     def fan_out(self) -> NDArray[np.int64]:
-        """Count the synapses of each source that are not zero, shape (sources,).
+        """Count the non-zero synapses of each source, shape (sources,).
 
-        ``fan[c, y, x] = sum over taps (i, j) of nonzero[c, i, j] rows[y, i] columns[x, j]``, where ``rows[y, i]`` says
-        whether tap ``i`` of some output row lies on input row ``y``.
+        ``fan[c, y, x] = sum over taps (i, j) of nonzero[c, i, j] rows[y, i] columns[x, j]``, where ``rows[y, i]`` tells
+        whether tap ``i`` of an output row lies on input row ``y``.
         """
         nonzero = (self.weights != 0).reshape(self.groups, -1, *self.weights.shape[1:]).sum(axis=1)
         rows, columns = (self._reached(axis) for axis in (0, 1))
@@ -74,13 +74,13 @@ class Kernel:
         return reached
 
     def fan_in(self) -> NDArray[np.int64]:
-        """Count the synapses of each target, shape (targets,); taps that fall into the padding are none."""
+        """Count the synapses of each target, shape (targets,); taps in the padding do not count."""
         there = np.count_nonzero(self.weights, axis=1)  # (out channels, height, width)
         (_, rows), (_, columns) = self._positions(0), self._positions(1)
         return np.asarray(np.einsum("oab,ya,xb->oyx", there, rows, columns, dtype=np.int64, optimize=True).ravel())
 
     def matrix(self) -> sp.csr_matrix:
-        """Return the synapses one by one, shape (targets, sources), zeros left out."""
+        """Return the non-zero synapses as a sparse matrix, shape (targets, sources)."""
         (rows, row_inside), (columns, column_inside) = self._positions(0), self._positions(1)
         out, per_group, tap_rows, tap_columns = np.nonzero(self.weights)
         channel = out // (self.weights.shape[0] // self.groups) * self.weights.shape[1] + per_group

@@ -1,7 +1,7 @@
 """Linear maps between signals: composed, added and scaled without rounding.
 
-A map is a sparse float64 matrix, a :class:`~esl_neuro.nirgraph.kernel.Kernel` as long as every position of an image has
-the same weights, or None for the identity. Signals are vectors in row-major order, so flattening is the identity.
+A map is a sparse float64 matrix, a :class:`~esl_neuro.nirgraph.kernel.Kernel` if every position of an image has the
+same weights, or None for the identity. Signals are vectors in row-major order, so flattening is the identity.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def as_matrix(linear: Map, size: int) -> Matrix:
 
 
 def compose(second: Map, first: Map, size: int) -> Map:
-    """Return ``second(first(x))`` for ``x`` of length ``size``; two kernels stay one kernel where that is exact."""
+    """Return ``second(first(x))`` for ``x`` of length ``size``; two kernels become one kernel if that is exact."""
     if first is None or second is None:
         return second if first is None else first
     if isinstance(first, Kernel) and isinstance(second, Kernel) and _joins(second, first):
@@ -38,14 +38,14 @@ def compose(second: Map, first: Map, size: int) -> Map:
 
 
 def add(one: Map, other: Map, size: int) -> Map:
-    """Return the sum of two maps of the same input; kernels of the same geometry stay one kernel."""
+    """Return the sum of two maps of the same input; kernels of the same geometry become one kernel."""
     if isinstance(one, Kernel) and isinstance(other, Kernel) and _same_geometry(one, other):
         return replace(one, weights=one.weights + other.weights)
     return sp.csr_matrix(as_matrix(one, size) + as_matrix(other, size))
 
 
 def scale_outputs(linear: Map, gain: Floats, size: int) -> Map:
-    """Multiply each output by its own gain; a kernel stays one where all positions of a channel share the gain."""
+    """Multiply each output by its own gain; a kernel stays a kernel if all positions of a channel share the gain."""
     if np.all(gain == 1):
         return linear
     if isinstance(linear, Kernel):
@@ -56,7 +56,7 @@ def scale_outputs(linear: Map, gain: Floats, size: int) -> Map:
 
 
 def apply(linear: Map, signal: Floats) -> Floats:
-    """Map signals, shape (inputs, columns), to shape (outputs, columns), without expanding a kernel."""
+    """Map signals of shape (inputs, columns) to shape (outputs, columns) without expanding a kernel."""
     if linear is None:
         return signal
     if not isinstance(linear, Kernel):
@@ -85,9 +85,9 @@ def _same_geometry(one: Kernel, other: Kernel) -> bool:
 
 
 def _joins(second: Kernel, first: Kernel) -> bool:
-    """Tell whether the padding of the second kernel reads only what the first one would give from padding: zeros.
+    """Tell whether the second kernel's padding coincides with zeros that the first kernel would compute from padding.
 
-    A flattening between them may have made another image of what the first one gives.
+    A flattening in between may have changed the shape of the first kernel's output.
     """
     return first.output_shape == second.input_shape and all(_joins_along(second, first, axis) for axis in (0, 1))
 
@@ -104,7 +104,7 @@ def _joins_along(second: Kernel, first: Kernel, axis: int) -> bool:
 
 
 def _join(second: Kernel, first: Kernel) -> Kernel:
-    """Write two kernels as one: strides multiply, taps are placed where the second one finds the first one's."""
+    """Compose two kernels to one: strides multiply, and each tap of the second kernel places the taps of the first."""
     inner = _dense_taps(first)
     taps = [
         (second.weights.shape[2 + axis] - 1) * second.dilation[axis] * first.stride[axis] + inner.shape[2 + axis]
@@ -135,7 +135,7 @@ def _join(second: Kernel, first: Kernel) -> Kernel:
 
 
 def _dense_taps(kernel: Kernel) -> Floats:
-    """Write a dilated kernel with its zeros, so that its dilation is 1."""
+    """Expand a dilated kernel with zeros to dilation 1."""
     rows, columns = (
         (size - 1) * step + 1 for size, step in zip(kernel.weights.shape[2:], kernel.dilation, strict=True)
     )
@@ -152,7 +152,7 @@ def _channels_of(kernel: Kernel) -> NDArray[np.int64]:
 
 
 def _without_groups(kernel: Kernel, weights: Floats | None = None) -> Floats:
-    """Write grouped weights with the zeros between the groups, shape (out channels, in channels, height, width)."""
+    """Expand grouped weights with zeros between the groups, shape (out channels, in channels, height, width)."""
     grouped = kernel.weights if weights is None else weights
     full = np.zeros((grouped.shape[0], kernel.input_shape[0], *grouped.shape[2:]))
     full[np.arange(grouped.shape[0])[:, None], _channels_of(kernel)] = grouped

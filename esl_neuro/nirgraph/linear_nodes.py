@@ -1,4 +1,4 @@
-"""NIR nodes without state as linear maps with a bias."""
+"""Read NIR nodes without state as linear maps with a bias."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST_SIGNAL = 10**8  # elements; a hundred times the neurons of the largest c
 
 
 class Unsupported(Exception):
-    """A node that contradicts itself, or what arrives.
+    """A node that contradicts itself or its input.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class LinearNode:
-    """What a node does to its input ``x``: ``y = weights x + bias``, then each output is late by its delay.
+    """A linear node with input ``x``: ``y = weights x + bias``, then each output is delayed.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def floats(node: Any, name: str) -> Floats:
     Raises
     ------
     Unsupported
-        If it is missing, no numbers, or not finite.
+        If it is missing, not numeric, or not finite.
     """
     try:
         value = np.asarray(getattr(node, name))
@@ -69,14 +69,14 @@ def floats(node: Any, name: str) -> Floats:
             raise TypeError("complex numbers")
         value = value.astype(np.float64)
     except (AttributeError, TypeError, ValueError) as error:
-        raise Unsupported("malformed", f"{name} is {getattr(node, name, None)!r:.60}; numbers are needed") from error
+        raise Unsupported("malformed", f"{name} is {getattr(node, name, None)!r:.60}; expected numbers") from error
     if not np.isfinite(value).all():
-        raise Unsupported("not-finite", f"{name} has values that are not finite")
+        raise Unsupported("not-finite", f"{name} contains values that are not finite")
     return value
 
 
 def whole_numbers(node: Any, name: str, count: int, least: int) -> tuple[int, ...]:
-    """Return a parameter as so many integers; one alone counts for all.
+    """Return a parameter as a number of integers; a single value is repeated.
 
     Raises
     ------
@@ -87,12 +87,15 @@ def whole_numbers(node: Any, name: str, count: int, least: int) -> tuple[int, ..
     if value.size == 1:
         value = np.repeat(value, count)
     if value.size != count or np.any(value != np.rint(value)) or np.any(value < least) or np.any(value > 2**31):
-        raise Unsupported("malformed", f"{name} is {value.tolist()}; {count} whole numbers from {least} on are needed")
+        raise Unsupported(
+            "malformed",
+            f"{name} is {value.tolist()}; expected {count} whole number{'s' * (count > 1)}, at least {least}",
+        )
     return tuple(int(number) for number in value)
 
 
 def spread(values: Floats, shape: Shape, name: str) -> Floats:
-    """Give each element of a signal its parameter, as a flat array; one value counts for all.
+    """Return a flat array with the parameter of each element of a signal; a single value is repeated.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def spread(values: Floats, shape: Shape, name: str) -> Floats:
         return np.array(np.broadcast_to(values, shape).ravel())
     raise Unsupported(
         "shape-mismatch",
-        f"{name} has shape {values.shape}, what arrives has shape {shape}; give one value, or one for each element",
+        f"{name} has shape {values.shape}, the input has shape {shape}; give one value, or one per element",
     )
 
 
@@ -129,12 +132,15 @@ def _identity(_node: Any, shape: Shape, _dt_s: float) -> LinearNode:
 def _matrix(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
     weight = floats(node, "weight")
     if weight.ndim != 2:
-        raise Unsupported("shape-mismatch", f"weight has {weight.ndim} dimensions; (outputs, inputs) are needed")
+        raise Unsupported(
+            "shape-mismatch",
+            f"weight has {weight.ndim} dimension{'s' * (weight.ndim != 1)}; expected 2: (outputs, inputs)",
+        )
     outputs, inputs = weight.shape
     if inputs != math.prod(shape):
         raise Unsupported(
             "shape-mismatch",
-            f"weight has shape {weight.shape}, what arrives has shape {shape} ({math.prod(shape)} elements)",
+            f"weight has shape {weight.shape}, the input has shape {shape} ({math.prod(shape)} elements)",
         )
     bias = _bias(node, outputs) if isinstance(node, nir.Affine) else None
     return LinearNode(sp.csr_matrix(weight), (outputs,), bias)
@@ -143,7 +149,9 @@ def _matrix(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
 def _bias(node: Any, channels: int) -> Floats:
     bias = floats(node, "bias")
     if bias.size not in (1, channels):
-        raise Unsupported("shape-mismatch", f"bias has shape {bias.shape}; {channels} values are needed")
+        raise Unsupported(
+            "shape-mismatch", f"bias has shape {bias.shape}; expected {channels} value{'s' * (channels != 1)}"
+        )
     return np.full(channels, bias.item()) if bias.size == 1 else bias.ravel().copy()
 
 
@@ -156,12 +164,12 @@ def _delay(node: Any, shape: Shape, dt_s: float) -> LinearNode:
     steps = np.rint(seconds / dt_s)
     wrong = np.abs(seconds / dt_s - steps) > 1e-3
     if np.any(seconds < 0):
-        raise Unsupported("delay", f"delay has {seconds.min():g} s; it must not be negative")
+        raise Unsupported("delay", f"delay is {seconds.min():g} s; it must not be negative")
     if wrong.any():
         example = float(seconds[wrong][0])
         raise Unsupported(
             "delay",
-            f"delay has {example:g} s, which is {example / dt_s:g} steps of {dt_s:g} s; whole steps are possible, "
+            f"delay is {example:g} s, which is {example / dt_s:g} steps of {dt_s:g} s; use a whole number of steps, "
             f"nearest: {np.floor(example / dt_s) * dt_s:g} and {np.ceil(example / dt_s) * dt_s:g} s",
         )
     return LinearNode(None, shape, delay=steps.astype(np.int64))
@@ -172,7 +180,7 @@ def _flatten(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
     (start,), (end,) = (whole_numbers(node, name, 1, -count) for name in ("start_dim", "end_dim"))
     first, last = (dim + count if dim < 0 else dim for dim in (start, end))
     if not 0 <= first <= last < count:
-        raise Unsupported("shape-mismatch", f"flattens dimensions {start} to {end}, what arrives has shape {shape}")
+        raise Unsupported("shape-mismatch", f"flattens dimensions {start} to {end}, the input has shape {shape}")
     return LinearNode(None, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
@@ -180,16 +188,18 @@ def _convolution(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
     axes = 1 if isinstance(node, nir.Conv1d) else 2
     weight = floats(node, "weight")
     if weight.ndim != 2 + axes or 0 in weight.shape:
-        raise Unsupported("shape-mismatch", f"weight has shape {weight.shape}; {2 + axes} dimensions are needed")
+        raise Unsupported("shape-mismatch", f"weight has shape {weight.shape}; expected {2 + axes} dimensions")
     if len(shape) != 1 + axes:
-        raise Unsupported("shape-mismatch", f"needs {1 + axes} dimensions (channels first), {shape} arrives")
+        raise Unsupported(
+            "shape-mismatch", f"needs an input of {1 + axes} dimensions (channels first), the input has shape {shape}"
+        )
     _check_input_shape(node, shape, axes)
     (groups,) = whole_numbers(node, "groups", 1, 1)
     if weight.shape[1] * groups != shape[0] or weight.shape[0] % groups:
         raise Unsupported(
             "shape-mismatch",
-            f"weight has shape {weight.shape} in {groups} groups, which makes {weight.shape[1] * groups} input "
-            f"channels; {shape[0]} arrive (the output channels must divide by the groups)",
+            f"weight has shape {weight.shape} in {groups} groups, which needs {weight.shape[1] * groups} input "
+            f"channels; the input has {shape[0]} (the number of groups must divide the output channels)",
         )
     stride, dilation = (whole_numbers(node, name, axes, 1) for name in ("stride", "dilation"))
     if axes == 1:  # an image of one row
@@ -206,13 +216,13 @@ def _check_input_shape(node: Any, shape: Shape, axes: int) -> None:
         return
     declared = tuple(int(size) for size in floats(node, "input_shape").ravel())
     if declared != shape[-axes:]:
-        raise Unsupported("shape-mismatch", f"input_shape is {declared}, {shape[-axes:]} arrives")
+        raise Unsupported("shape-mismatch", f"input_shape is {declared}, the input has shape {shape[-axes:]}")
 
 
 def _padded(
     node: Any, weight: Floats, stride: Shape, dilation: Shape, axes: int
 ) -> tuple[Floats, tuple[int, ...], tuple[int, ...]]:
-    """Return weight, padding and dilation; ``"same"`` with an odd sum gets a row or column of zeros in front."""
+    """Return weight, padding and dilation; ``"same"`` with an odd total adds zero weights in front."""
     padding = getattr(node, "padding", None)
     padding = padding.decode() if isinstance(padding, bytes) else padding
     if not isinstance(padding, str):
@@ -225,12 +235,11 @@ def _padded(
     if max(stride) > 1:
         raise Unsupported(
             "padding",
-            f"padding 'same' with stride {stride[-axes:]} is read differently by different programs; "
-            "give the padding in numbers",
+            f"padding 'same' with stride {stride[-axes:]} is ambiguous between programs; give the padding as numbers",
         )
     sums = [step * (taps - 1) for step, taps in zip(dilation, weight.shape[2:], strict=True)]
     for axis, total in enumerate(sums):
-        if total % 2:  # PyTorch pads one more behind: pad both sides with that, and let the first tap see nothing
+        if total % 2:  # PyTorch pads one more at the end: pad both sides by that, with a zero first tap
             taps = weight.shape[2 + axis]
             spaced = np.zeros((*weight.shape[: 2 + axis], total + 2, *weight.shape[3 + axis :]))
             np.moveaxis(spaced, 2 + axis, 0)[1 :: dilation[axis]][:taps] = np.moveaxis(weight, 2 + axis, 0)
@@ -241,11 +250,13 @@ def _padded(
 
 def _pooling(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
     if len(shape) != 3:
-        raise Unsupported("shape-mismatch", f"needs 3 dimensions (channels, rows, columns), {shape} arrives")
+        raise Unsupported(
+            "shape-mismatch", f"needs an input of 3 dimensions (channels, rows, columns), the input has shape {shape}"
+        )
     window, stride = (whole_numbers(node, name, 2, 1) for name in ("kernel_size", "stride"))
     padding = whole_numbers(node, "padding", 2, 0)
     if math.prod(window) > LARGEST_SIGNAL:
-        raise Unsupported("too-large", f"kernel_size is {window}")
+        raise Unsupported("too-large", f"kernel_size is {window}; at most {LARGEST_SIGNAL:,} elements are supported")
     factor = 1 / math.prod(window) if isinstance(node, nir.AvgPool2d) else 1.0
     kernel = _kernel(np.full((shape[0], 1, *window), factor), shape, stride, padding, (1, 1), shape[0])
     return LinearNode(kernel, kernel.output_shape)
@@ -256,9 +267,11 @@ def _kernel(weight: Floats, shape: Shape, stride: Shape, padding: Shape, dilatio
     kernel = Kernel(weight, (shape[0], shape[1], shape[2]), steps, pads, gaps, groups)
     output = kernel.output_shape
     if min(output) < 1:
-        raise Unsupported("shape-mismatch", f"window {weight.shape[2:]} is larger than what arrives, {shape} (padded)")
+        raise Unsupported("shape-mismatch", f"window {weight.shape[2:]} is larger than the padded input {shape}")
     if math.prod(output) > LARGEST_SIGNAL:
-        raise Unsupported("too-large", f"gives {math.prod(output):,} elements; at most {LARGEST_SIGNAL:,} are possible")
+        raise Unsupported(
+            "too-large", f"has {math.prod(output):,} output elements; at most {LARGEST_SIGNAL:,} are supported"
+        )
     return kernel
 
 

@@ -1,4 +1,4 @@
-"""Graphs in graphs unpacked: nesting is notation, and a nested graph means what it means written flat."""
+"""Unpack nested graphs; a nested graph has the same meaning as its flat form."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Door:
 
 
 def unpack(graph: nir.NIRGraph, prefix: str = "") -> tuple[dict[str, Any], list[Edge], list[Finding]]:
-    """Return the nodes of a graph and of those in it, named ``"graph.node"``, their edges, and what is wrong with them.
+    """Return the nodes of a graph and of its nested graphs, named ``"graph.node"``, their edges, and the findings.
 
-    Nested graphs are entered at their input and left at their output, which remain among the nodes.
+    Signals enter nested graphs at their input and leave at their output, which remain among the nodes.
     """
     nodes: dict[str, Any] = {}
     entries: dict[str, str] = {}
@@ -52,7 +52,7 @@ def unpack(graph: nir.NIRGraph, prefix: str = "") -> tuple[dict[str, Any], list[
             for kind, ends in ((nir.Input, entries), (nir.Output, exits)):
                 ends.update((full, f"{full}.{end}") for end in of_type(node, kind)[:1])
         findings += [
-            Finding("duplicate-name", f"node '{double}'", "is duplicated once nested graphs are unpacked; rename one")
+            Finding("duplicate-name", f"node '{double}'", "is duplicated after nested graphs are unpacked; rename one")
             for double in inner_nodes.keys() & nodes.keys()
         ]
         nodes |= inner_nodes
@@ -63,19 +63,19 @@ def unpack(graph: nir.NIRGraph, prefix: str = "") -> tuple[dict[str, Any], list[
 
 
 def of_type(graph: nir.NIRGraph, kind: type) -> list[str]:
-    """Return the names of the nodes of a type, without those of nested graphs."""
+    """Return the names of the nodes of a type, excluding nested graphs."""
     return [str(name) for name, node in graph.nodes.items() if isinstance(node, kind)]
 
 
 def remove_doors(
     nodes: Mapping[str, Any], edges: Sequence[Edge], keep: Collection[str]
 ) -> tuple[dict[str, Any], list[Edge], tuple[Door, ...]]:
-    """Connect what feeds the inputs and outputs of nested graphs with what receives from them.
+    """Replace the inputs and outputs of nested graphs by direct edges.
 
     Parameters
     ----------
     nodes, edges : mapping of str to NIR node, sequence of (str, str)
-        As :func:`unpack` returns them; no loop consists of doors alone.
+        As :func:`unpack` returns them; no loop consists of doors only.
     keep : collection of str
         Input and output of the whole graph.
 
@@ -83,7 +83,7 @@ def remove_doors(
     -------
     nodes : dict of str to NIR node
     edges : list of (str, str)
-        An edge is there twice where its source reaches its target by two ways: both count.
+        An edge occurs twice if its source reaches its target by two ways; both count.
     doors : tuple of Door
     """
     markers = [name for name, node in nodes.items() if isinstance(node, nir.Input | nir.Output) and name not in keep]
@@ -101,7 +101,7 @@ def remove_doors(
 
 
 def _sources(door: str, edges: Sequence[Edge], markers: set[str]) -> tuple[str, ...]:
-    """Follow a door back to the nodes whose signals pass it."""
+    """Return the nodes whose signals pass through a door."""
     before = [source for source, target in edges if target == door]
     return tuple(
         end for source in before for end in (_sources(source, edges, markers) if source in markers else (source,))
@@ -111,7 +111,7 @@ def _sources(door: str, edges: Sequence[Edge], markers: set[str]) -> tuple[str, 
 def _edges(graph: nir.NIRGraph, prefix: str) -> tuple[list[Edge], list[Finding]]:
     pairs = [edge for edge in graph.edges if isinstance(edge, tuple | list) and len(edge) == 2]
     findings = [
-        Finding("malformed", "graph", f"edge {edge!r:.60} is no pair of node names")
+        Finding("malformed", "graph", f"edge {edge!r:.60} is not a pair of node names")
         for edge in graph.edges
         if edge not in pairs
     ]

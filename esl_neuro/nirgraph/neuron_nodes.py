@@ -1,4 +1,4 @@
-"""NIR neuron nodes in discrete time, by forward Euler."""
+"""Discretise NIR neuron nodes by forward Euler."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class NeuronNode:
     """A neuron node after forward Euler.
 
     ``u[t] = (1-du) u[t-1] + gain x[t]``; ``v[t] = (1-dv) v[t-1] + dv leak + u[t]``; spike when ``v > threshold``, then
-    ``v = reset``. It starts at ``u = 0`` and ``v = reset``: NIR leaves that open.
+    ``v = reset``. It starts at ``u = 0`` and ``v = reset``, which NIR leaves open.
 
     Attributes
     ----------
     du, dv, gain, leak, threshold, reset : float64 array, shape (neurons,)
-        A threshold of infinity: the node does not fire, and gives ``v``.
+        An infinite threshold means that the node does not fire and emits ``v``.
     """
 
     du: Floats
@@ -35,7 +35,7 @@ class NeuronNode:
 
     @property
     def fires(self) -> bool:
-        """False for a node that gives its potential."""
+        """False for a node that emits its potential."""
         return bool(np.isfinite(self.threshold).all())
 
 
@@ -49,7 +49,7 @@ def neuron_node(node: Any, shape: Shape, dt_s: float) -> NeuronNode:
     """
     values, reasons = _parameters(node, shape)
     reasons += [
-        ("malformed", f"{name} has {values[name].min():g} s; it must be positive")
+        ("malformed", f"{name} is {values[name].min():g} s; it must be positive")
         for name in TIME_CONSTANTS
         if name in values and np.any(values[name] <= 0)
     ]
@@ -114,7 +114,7 @@ def _current_based(values: dict[str, Floats], dt_s: float) -> NeuronNode:
 
 def _decay(tau_s: Floats, dt_s: float) -> Floats:
     decay = dt_s / tau_s
-    return np.where(np.abs(decay - 1) < 1e-9, 1.0, decay)  # a time constant of one step, but for rounding
+    return np.where(np.abs(decay - 1) < 1e-9, 1.0, decay)  # a time constant of one step, up to rounding
 
 
 def _firing(values: dict[str, Floats]) -> tuple[Floats, Floats]:

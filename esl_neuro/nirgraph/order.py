@@ -1,4 +1,4 @@
-"""In which order the nodes of a graph are computed, and which edges of its loops take a step."""
+"""Order of execution of the nodes of a graph, and its feedback edges."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Edge = tuple[str, str]
 
 
 def reachable(start: str, nodes: Iterable[str], edges: Sequence[Edge]) -> set[str]:
-    """Return the nodes that a node leads to, itself among them."""
+    """Return the nodes reachable from a node, including itself."""
     names = list(nodes)
     found = breadth_first_order(_adjacency(names, edges), names.index(start), return_predecessors=False)
     return {names[index] for index in found}
 
 
 def loops(nodes: Iterable[str], edges: Sequence[Edge]) -> list[set[str]]:
-    """Return the strongly connected parts of a graph that are loops: several nodes, or one that feeds itself."""
+    """Return the strongly connected components that are loops: several nodes, or one that feeds itself."""
     parts: dict[int, set[str]] = {}
     names = list(nodes)
     for name, label in _labels(names, edges).items():
@@ -29,7 +29,7 @@ def loops(nodes: Iterable[str], edges: Sequence[Edge]) -> list[set[str]]:
 
 
 def a_loop(nodes: Collection[str], edges: Sequence[Edge]) -> list[str] | None:
-    """Return some loop through these nodes alone, in the direction of its edges, or None if there is none."""
+    """Return a loop among these nodes, in the direction of its edges, or None if there is none."""
     needs: dict[str, list[str]] = {name: [] for name in nodes}
     for source, target in edges:
         if source in needs and target in needs:
@@ -42,11 +42,11 @@ def a_loop(nodes: Collection[str], edges: Sequence[Edge]) -> list[str] | None:
 
 
 def feedback_edges(start: str, edges: Sequence[Edge], held: Collection[str]) -> frozenset[Edge]:
-    """Return the edges that close a loop in which nothing is held back.
+    """Return the edges that close a loop without a ``held`` node.
 
-    A depth-first walk from the start, in the order of the edges, meets them: they lead back to a node that the walk
-    has come through. What ``held`` nodes feed is walked afterwards, so that a loop is entered where signals enter it.
-    No library walks in the order of the edges, which decides where a loop that is entered at several nodes closes.
+    A depth-first walk from the start, in the order of the edges, finds them: they lead back to a node on the current
+    path. The targets of ``held`` nodes are visited last, so that a loop is entered where signals enter it. The order of
+    the edges determines where a loop with several entries closes; no library walks in this order.
     """
     after: dict[str, list[str]] = {}
     behind_held: dict[str, list[str]] = {}
@@ -55,7 +55,7 @@ def feedback_edges(start: str, edges: Sequence[Edge], held: Collection[str]) -> 
     closing: set[Edge] = set()
     seen: set[str] = set()
     roots = [start]
-    for root in roots:  # which grow on the way
+    for root in roots:  # the loop appends to roots
         path = {} if root in seen else {root: iter(after.get(root, ()))}
         seen.add(root)
         while path:
@@ -75,10 +75,10 @@ def feedback_edges(start: str, edges: Sequence[Edge], held: Collection[str]) -> 
 def execution_order(
     nodes: Iterable[str], edges: Sequence[Edge], feedback: Collection[Edge], held: Collection[str]
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the nodes in the order in which they can be computed; those of a common loop are one component.
+    """Return the nodes in order of execution; the nodes of a common loop are one component.
 
-    Within a component, the order is that of one step: what arrives by a feedback edge, or at a ``held`` node, was
-    computed in an earlier step.
+    Within a component, the order is that of one step: inputs over a feedback edge, or to a ``held`` node, were computed
+    in an earlier step.
     """
     names = list(nodes)
     labels = _labels(names, edges)
@@ -96,12 +96,12 @@ def execution_order(
 
 
 def first_ready(needs: Mapping[str, Collection[str]], last: str) -> list[str] | None:
-    """Order nodes so that each stands behind what it needs, as far as possible in the order given, and one the last.
+    """Order nodes so that each comes after the nodes it needs, otherwise in the given order, with one node last.
 
     Returns
     -------
     list of str or None
-        None if another node needs the one that is to be the last.
+        None if another node needs the last one.
     """
     rank = {name: index for index, name in enumerate(needs)} | {last: len(needs)}
     sorter = TopologicalSorter(needs)
@@ -118,7 +118,7 @@ def first_ready(needs: Mapping[str, Collection[str]], last: str) -> list[str] | 
 
 
 def _labels(names: list[str], edges: Sequence[Edge]) -> dict[str, int]:
-    """Return for each node the number of its strongly connected part."""
+    """Return for each node the number of its strongly connected component."""
     _, labels = connected_components(_adjacency(names, edges), directed=True, connection="strong")
     return dict(zip(names, labels.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""Reading a NIR graph: named passes in order, each of which gives what the next one takes, and findings."""
+"""Read a NIR graph in named passes; each pass returns the input of the next one, and findings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.nirgraph.time_step import time_step
 
 Pass = Callable[[Any, float], tuple[Any, list[Finding]]]
-"""Takes what the pass before gave (the first one a graph) and the time step in seconds."""
+"""Takes the result of the previous pass (the first one takes a graph) and the time step in seconds."""
 
 NO_TIME_STEP = "no-time-step"
 OF_THE_TIME_STEP = ("time-constant", "delay")
@@ -25,14 +25,14 @@ READING: Mapping[str, Pass] = {"structure": read_structure, "nodes": read_nodes}
 def run_passes(
     passes: Mapping[str, Pass], graph: nir.NIRGraph, dt_s: float | None = None
 ) -> tuple[Any | None, list[Finding]]:
-    """Run passes in order, up to the first one that finds an error. Never raises.
+    """Run passes in order, up to the first that finds an error. Never raises.
 
-    Without a time step, which is an error, the passes still run, to find what else is wrong.
+    A missing time step is an error, but the passes still run, to find further errors.
 
     Returns
     -------
     result : object or None
-        Of the last pass; None if any finding is an error.
+        Result of the last pass; None if any finding is an error.
     findings : list of Finding
         Errors and warnings of all passes that ran.
     """
@@ -53,19 +53,19 @@ def run_passes(
 
 
 def discretise(graph: nir.NIRGraph, dt_s: float | None = None) -> DiscreteGraph:
-    """Read a graph in discrete time.
+    """Convert a graph to discrete time.
 
     Parameters
     ----------
     graph : nir.NIRGraph
-        Any, nested or with loops.
+        Any NIR graph, including nested graphs and loops.
     dt_s : float, optional
-        Time step in seconds; without it the graph's own.
+        Time step in seconds. Default: ``dt_s`` of the graph.
 
     Raises
     ------
     BadInput
-        If there is no time step, or the graph is inconsistent; every finding is named.
+        If there is no time step, or the graph is inconsistent; the message lists all findings.
     """
     discrete, findings = run_passes(READING, graph, dt_s)
     refuse(findings, "the NIR graph cannot be read")

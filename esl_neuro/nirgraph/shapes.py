@@ -1,4 +1,4 @@
-"""What each node of a NIR graph does, once the shape of what arrives is known."""
+"""Infer the shape of every signal of a NIR graph, and read every node with the shape of its input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from esl_neuro.nirgraph.structure import Structure
 
 @dataclass(frozen=True)
 class DiscreteGraph:
-    """A NIR graph in discrete time: what every node does in one step.
+    """A NIR graph in discrete time, with the operation of every node in one step.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class DiscreteGraph:
     dt_s : float
         Time step in seconds.
     arriving, shapes : dict of str to tuple of int
-        Shape of what each node gets, and of what it gives.
+        Input shape and output shape of each node.
     linear : dict of str to LinearNode
-        Nodes without state, input and output among them.
+        Nodes without state, including input and output.
     neurons : dict of str to NeuronNode
-        Nodes with state, and thresholds.
+        Nodes with state or a threshold.
     """
 
     structure: Structure
@@ -49,7 +49,7 @@ class DiscreteGraph:
     neurons: dict[str, NeuronNode]
 
     def size(self, name: str) -> int:
-        """Return the number of elements of what a node gives."""
+        """Return the number of output elements of a node."""
         return math.prod(self.shapes[name])
 
     @property
@@ -60,7 +60,7 @@ class DiscreteGraph:
 
 
 def read_nodes(structure: Structure, dt_s: float) -> tuple[DiscreteGraph, list[Finding]]:
-    """Read every node, following the shapes from the input; where something is wrong, what could be read, and why."""
+    """Read every node, following the shapes from the input; on errors return the nodes read so far and the findings."""
     discrete = DiscreteGraph(structure, dt_s, {}, {}, {}, {})
     try:
         discrete.arriving[structure.input] = _declared_shape(structure.nodes[structure.input], "input")
@@ -89,7 +89,7 @@ def _read_node(name: str, discrete: DiscreteGraph) -> list[Finding]:
             return []
         read = linear_node(node, shape, discrete.dt_s)
     except Unsupported as unsupported:
-        if type(node) in LINEAR:  # go on behind it, to find what else is wrong
+        if type(node) in LINEAR:  # continue with its target, to find further errors
             discrete.shapes.update(_declared(node, name, "output"))
         return _findings(name, unsupported)
     if name in discrete.structure.held and read.delay is not None:
@@ -103,7 +103,7 @@ def _findings(name: str, unsupported: Unsupported) -> list[Finding]:
 
 
 def _declared(node: Any, name: str, side: str) -> dict[str, Shape]:
-    """Return the shape that a node declares, by its name; nothing where it declares none."""
+    """Return the shape that a node declares by the name of the node, or an empty dict."""
     try:
         return {name: _declared_shape(node, side)}
     except Unsupported:
@@ -119,13 +119,13 @@ def _declared_shape(node: Any, side: str) -> Shape:
     except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         shape, good = (), False
     if not good or not shape or min(shape) < 1 or math.prod(shape) > LARGEST_SIGNAL:
-        shown = " ".join(repr(declared).split())  # an array has lines
-        raise Unsupported("shape-mismatch", f"declares the shape {shown:.80}; one or more whole numbers are needed")
+        shown = " ".join(repr(declared).split())  # on one line
+        raise Unsupported("shape-mismatch", f"declares the shape {shown:.80}; expected one or more whole numbers")
     return shape
 
 
 def _contradictions(node: Any, name: str, arriving: Shape, leaving: Shape) -> list[Finding]:
-    """Compare the shapes that a node declares with those it has; the markers are taken at their word."""
+    """Compare the declared shapes of a node with its inferred ones; inputs and outputs keep the declared shape."""
     marker = isinstance(node, (nir.Input, nir.Output))
     findings = []
     for side, shape in (("input", arriving),) if marker else (("output", leaving),):
@@ -135,17 +135,17 @@ def _contradictions(node: Any, name: str, arriving: Shape, leaving: Shape) -> li
             continue
         if declared != shape and (marker or not isinstance(node, (nir.Linear, nir.Affine))):
             same = math.prod(declared) == math.prod(shape)
-            what = f"declares the shape {declared}, but {'gets' if marker else 'gives'} {shape}"
+            what = f"declares the shape {declared}, but its {'input' if marker else 'output'} has shape {shape}"
             findings.append(
                 Finding("shape-mismatch", f"node '{name}'", what)
                 if marker and not same
-                else Finding("declared-shape", f"node '{name}'", f"{what}, which is taken", WARNING)
+                else Finding("declared-shape", f"node '{name}'", f"{what}, which is used", WARNING)
             )
     return findings
 
 
 def _check_meeting(discrete: DiscreteGraph) -> list[Finding]:
-    """Compare what nodes give with what their targets take; as many elements in another shape are a warning."""
+    """Compare output shapes with the input shapes of the targets; equal sizes in different shapes are a warning."""
     findings = []
     for source, target in discrete.structure.edges:
         if source not in discrete.shapes or target not in discrete.arriving:
@@ -153,21 +153,23 @@ def _check_meeting(discrete: DiscreteGraph) -> list[Finding]:
         gives, takes = discrete.shapes[source], discrete.arriving[target]
         if gives != takes:
             same = math.prod(gives) == math.prod(takes)
-            message = f"has shape {gives}, another signal that '{target}' gets has {takes}"
+            message = f"has shape {gives}, another input of '{target}' has shape {takes}"
             findings.append(
-                Finding("declared-shape", f"node '{source}'", f"{message}; taken element by element", WARNING)
+                Finding("declared-shape", f"node '{source}'", f"{message}; the elements are matched in order", WARNING)
                 if same
-                else Finding("shape-mismatch", f"node '{source}'", f"{message}; signals that meet must be alike")
+                else Finding(
+                    "shape-mismatch", f"node '{source}'", f"{message}; inputs of one node must have the same size"
+                )
             )
     for name in discrete.linear:
         if type(discrete.structure.nodes[name]) in (nir.Linear, nir.Affine) and len(discrete.arriving[name]) > 1:
-            message = f"gets shape {discrete.arriving[name]}, taken element by element"
+            message = f"receives shape {discrete.arriving[name]}; the elements are matched in order"
             findings.append(Finding("declared-shape", f"node '{name}'", message, WARNING))
     return findings
 
 
 def _check_doors(discrete: DiscreteGraph) -> list[Finding]:
-    """Compare the shapes that inputs and outputs of nested graphs declare with those that pass them."""
+    """Compare the declared shapes of the inputs and outputs of nested graphs with those of their signals."""
     return [
         finding
         for door in discrete.structure.doors

@@ -1,4 +1,4 @@
-"""What a NIR graph does, node by node in double precision: the standard that other programs are compared with."""
+"""Simulate a NIR graph node by node in double precision, as the reference for other programs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from esl_neuro.nirgraph.shapes import DiscreteGraph
 
 @dataclass(frozen=True)
 class Simulation:
-    """What one run shows.
+    """Signals of one run.
 
     Attributes
     ----------
     outputs : float64 array, shape (samples, steps, ...)
-        What arrives at the output: spikes, or potentials of a readout that does not fire.
+        Input of the output node: spikes, or potentials of a readout that does not fire.
     spikes : dict of str to float64 array, shape (samples, steps, ...)
-        Of each node that fires.
+        Spikes of each node that fires.
     potentials : dict of str to float64 array, shape (samples, steps, ...)
-        Of each neuron node, before the reset: what is compared with the threshold.
+        Potential of each neuron node before the reset, as compared with the threshold.
     """
 
     outputs: Floats
@@ -43,30 +43,28 @@ def simulate(graph: nir.NIRGraph | DiscreteGraph, inputs: ArrayLike, dt_s: float
 
     Forward Euler, a spike when the potential is strictly above the threshold, then a hard reset; neurons start at their
     reset potential. A ``Delay`` of ``k`` steps gives ``y[t] = x[t - k]``, in a loop as elsewhere; a loop without one
-    takes one step. Before the first step no input arrives and nothing fires, which has always been so: what comes from
-    before it, through a delay or around a loop, are the biases, which therefore are constant.
+    takes one step. Before the first step there is no input and nothing fires, but biases are present at all times. So
+    biases are constant, also after a delay or in a loop.
 
     Parameters
     ----------
     graph : nir.NIRGraph or DiscreteGraph
-        Any, nested or with loops.
+        Any NIR graph, including nested graphs and loops.
     inputs : array, shape (samples, steps, ...)
-        What the input emits, of the shape that it declares or flat.
+        Input signal, in the declared shape or flat.
     dt_s : float, optional
-        Time step in seconds; without it the graph's own.
+        Time step in seconds. Default: ``dt_s`` of the graph.
 
     Raises
     ------
     BadInput
-        If there is no time step, the graph is inconsistent, or the inputs are not those of its input.
+        If there is no time step, the graph is inconsistent, or the inputs do not have the shape of its input.
     """
     discrete = graph if isinstance(graph, DiscreteGraph) else discretise(graph, dt_s)
     arrays = np.asarray(inputs, dtype=np.float64)
     shape = discrete.shapes[discrete.structure.input]
     if arrays.ndim < 3 or 0 in arrays.shape or math.prod(arrays.shape[2:]) != math.prod(shape):
-        raise BadInput(
-            f"the inputs have shape {arrays.shape}; (samples, steps, {', '.join(map(str, shape))}) is needed"
-        )
+        raise BadInput(f"the inputs have shape {arrays.shape}; expected (samples, steps, {', '.join(map(str, shape))})")
     return _Run(discrete, arrays.reshape(*arrays.shape[:2], -1)).result()
 
 
@@ -74,7 +72,7 @@ NO_LAGS: list[tuple[int, Any]] = [(0, slice(None))]
 
 
 class _Run:
-    """One run. Inside, signals have shape (elements, steps, samples), and begin with the steps before the first one."""
+    """One run. Internally signals have shape (elements, steps, samples) and begin with the steps before the first."""
 
     def __init__(self, discrete: DiscreteGraph, inputs: Floats) -> None:
         self.discrete, self.structure = discrete, discrete.structure
@@ -97,7 +95,7 @@ class _Run:
                 self._advance(component[0], 0, self.steps)
 
     def _rest(self, component: tuple[str, ...]) -> None:
-        """Fill in what nodes give before the first step: linear ones their biases, neurons nothing."""
+        """Fill in the outputs before the first step: biases for linear nodes, zero for neurons."""
         shape = (self.before + self.steps, self.samples)
         for name in component:
             self.signals[name] = np.zeros((self.discrete.size(name), *shape))
@@ -127,7 +125,7 @@ class _Run:
             self.signals[name][:, self.before + step] = given
 
     def _arriving(self, name: str, start: int, stop: int) -> Floats:
-        """Sum what a node gets, each element as late as its delay; a feedback edge brings the step before."""
+        """Sum the inputs of a node with their delays; a feedback edge delivers the previous step."""
         total = np.zeros((math.prod(self.discrete.arriving[name]), stop - start, self.samples))
         for source in self.sources[name]:
             for steps, elements in self.lags.get(name, NO_LAGS):
@@ -150,7 +148,7 @@ class _Run:
 
 
 def _lags(node: LinearNode, steps: int) -> list[tuple[int, Any]]:
-    """Return by how many steps which elements of a node are late; longer than the run is as long as the run."""
+    """Return the distinct delays of a node with their elements; delays are limited to the length of the run."""
     if node.delay is None:
         return NO_LAGS
     late = np.minimum(node.delay, steps)
@@ -158,13 +156,13 @@ def _lags(node: LinearNode, steps: int) -> list[tuple[int, Any]]:
 
 
 def _through(node: LinearNode, signal: Floats) -> Floats:
-    """Apply a linear node to signals of shape (elements, columns); its delay is taken care of where signals arrive."""
+    """Apply a linear node without its delay to signals of shape (elements, columns)."""
     mapped = apply(node.weights, signal)
     return mapped if node.bias is None else mapped + node.bias[:, None]
 
 
 def _step(neurons: NeuronNode, state: tuple[Floats, Floats], arriving: Floats) -> tuple[Floats, Floats]:
-    """Advance ``state`` (u and v) by one step; return the potential before the reset, and what the neurons give."""
+    """Advance ``state`` (u and v) by one step; return the potential before the reset, and the output."""
     du, dv, gain, leak, threshold, reset = (
         parameter[:, None]
         for parameter in (neurons.du, neurons.dv, neurons.gain, neurons.leak, neurons.threshold, neurons.reset)

@@ -1,4 +1,4 @@
-"""The structure of a NIR graph: its nodes and edges without nesting, its loops, and everything that is inconsistent."""
+"""The structure of a NIR graph: nodes and edges without nesting, loops, and all inconsistencies."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Structure:
     nodes : dict of str to NIR node
         Nested nodes are named ``"graph.node"``.
     edges : tuple of (str, str)
-        Twice where a signal passes nested graphs by two ways: both count.
+        An edge occurs twice if a signal takes two ways through nested graphs; both count.
     input, output : str
-        Names of the only ones.
+        Name of the only input and of the only output.
     feedback : frozenset of (str, str)
-        Edges that close a loop without a ``Delay``: they bring what their source gave one step before.
+        Edges that close a loop without a ``Delay``; they deliver the output of the previous step.
     held : frozenset of str
-        ``Delay`` nodes that let nothing pass within a step. In a loop, an element without delay takes one step.
+        ``Delay`` nodes that pass nothing within a step. In a loop, an element without delay takes one step.
     doors : tuple of Door
         Inputs and outputs of nested graphs, which are not among the nodes.
     """
@@ -55,17 +55,17 @@ class Structure:
 
 
 def flat_graph(structure: Structure, dt_s: float, metadata: Mapping[str, Any]) -> nir.NIRGraph:
-    """Write a structure as a NIR graph again, which then is not nested, its time step in the metadata.
+    """Convert a structure to a flat NIR graph with the time step in its metadata.
 
     Raises
     ------
     BadInput
-        If a signal passes nested graphs by two ways, for which NIR without nesting has no edges.
+        If a signal takes two ways through nested graphs, which a flat NIR graph cannot express.
     """
     doubles = sorted({edge for edge in structure.edges if structure.edges.count(edge) > 1})
     if doubles:
         found = ", ".join(f"'{source}' -> '{target}'" for source, target in doubles)
-        raise BadInput(f"edges {found} are duplicated once nested graphs are unpacked; NIR has no such graph")
+        raise BadInput(f"edges {found} are duplicated after nested graphs are unpacked, which NIR does not allow")
     return nir.NIRGraph(structure.nodes, list(structure.edges), {**metadata, "dt_s": dt_s}, type_check=False)
 
 
@@ -75,14 +75,14 @@ def supported() -> str:
 
 
 def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, list[Finding]]:
-    """Unpack a graph; return its structure (None if it has none) and all findings.
+    """Unpack a graph; return its structure (None on errors that leave none) and all findings.
 
     Parameters
     ----------
     graph : nir.NIRGraph
         The network.
     dt_s : float
-        Time step in seconds, which tells the delays that hold a signal back.
+        Time step in seconds, which determines the delays of a whole step or more.
     """
     nodes, edges, findings = unpack(graph)
     findings += _check_edges(nodes, edges)
@@ -99,7 +99,9 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
     (start,), (end,) = ends
     edges = [edge for edge in edges if edge[0] in nodes and edge[1] in nodes]
     findings += _check_ends(edges, start, end)
-    if not any(finding.kind in ("missing-node", "duplicate-name") for finding in findings):  # else ways seem wrong
+    if not any(
+        finding.kind in ("missing-node", "duplicate-name") for finding in findings
+    ):  # else the reachability is meaningless
         findings += _check_reached(nodes, edges, start, end)
         findings += _check_linear_loops(nodes, edges)
     if errors(findings):
@@ -111,7 +113,9 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
 
 def _check_edges(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list[Finding]:
     findings = [
-        Finding("missing-node", f"edge '{source}' -> '{target}'", f"there is no node '{name}'; {_nearest(name, nodes)}")
+        Finding(
+            "missing-node", f"edge '{source}' -> '{target}'", f"node '{name}' does not exist; {_nearest(name, nodes)}"
+        )
         for source, target in edges
         for name in dict.fromkeys((source, target))
         if name not in nodes
@@ -132,12 +136,18 @@ def _nearest(name: str, nodes: Iterable[str]) -> str:
 
 def _check_ends(edges: Sequence[Edge], start: str, end: str) -> list[Finding]:
     into = [
-        Finding("fed-input", f"node '{start}'", f"is the input, yet '{source}' feeds it; feed the node behind it")
+        Finding(
+            "fed-input", f"node '{start}'", f"is the input but is fed by '{source}'; feed the node after it instead"
+        )
         for source, target in edges
         if target == start
     ]
     out = [
-        Finding("feeding-output", f"node '{end}'", f"is the output, yet feeds '{target}'; take what feeds the output")
+        Finding(
+            "feeding-output",
+            f"node '{end}'",
+            f"is the output but feeds '{target}'; connect '{target}' to the source of the output",
+        )
         for source, target in edges
         if source == end
     ]
@@ -148,7 +158,7 @@ def _check_reached(nodes: Mapping[str, Any], edges: Sequence[Edge], start: str, 
     backwards = [(target, source) for source, target in edges]
     way = reachable(start, nodes, edges) & reachable(end, nodes, backwards)
     return [
-        Finding("unreached", f"node '{name}'", "is not on the way from input to output; remove it, or connect it")
+        Finding("unreached", f"node '{name}'", "is not on a path from input to output; remove or connect it")
         for name in sorted(nodes)
         if name not in way
     ]
@@ -158,12 +168,12 @@ def _check_linear_loops(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list
     loop = a_loop([name for name, node in nodes.items() if type(node) in LINEAR], edges)
     if loop is None:
         return []
-    message = f"is part of the loop {' -> '.join(loop)} without a neuron; put a LIF or IF node into it"
+    message = f"is part of the loop {' -> '.join(loop)}, which has no neuron; add a LIF or IF node to it"
     return [Finding("linear-loop", f"node '{loop[0]}'", message)]
 
 
 def _held(nodes: Mapping[str, Any], edges: Sequence[Edge], dt_s: float) -> frozenset[str]:
-    """Return the Delay nodes that let nothing pass within a step: all elements wait, or some do and a loop needs it."""
+    """Return the Delay nodes that pass nothing within a step: all elements wait, or some do and a loop needs it."""
     waits = {name: _waits(node, dt_s) for name, node in nodes.items() if isinstance(node, nir.Delay)}
     held = {name for name, (every, _) in waits.items() if every}
     fast = [edge for edge in edges if edge[0] not in held]
@@ -172,7 +182,7 @@ def _held(nodes: Mapping[str, Any], edges: Sequence[Edge], dt_s: float) -> froze
 
 
 def _waits(node: Any, dt_s: float) -> tuple[bool, bool]:
-    """Tell whether every element of a Delay, and whether some element, waits a step or more."""
+    """Return whether all elements, and whether some elements, of a Delay wait a step or more."""
     try:
         delay = floats(node, "delay")
     except Unsupported:

@@ -1,4 +1,4 @@
-"""The time step of a NIR graph, which NIR itself leaves open."""
+"""The time step of a NIR graph, which NIR itself does not define."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from esl_neuro.errors import BadInput
 
 
 def time_step(graph: Any, dt_s: float | None = None) -> float:
-    """Return the time step in seconds: the given one, else ``dt_s`` of the metadata of a ``nir.NIRGraph``.
+    """Return the time step in seconds: the argument, else ``dt_s`` of the metadata of a ``nir.NIRGraph``.
 
     Raises
     ------

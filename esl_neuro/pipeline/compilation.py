@@ -19,11 +19,12 @@ from esl_neuro.compiler.check import Checked, check_graph
 from esl_neuro.compiler.compile import compile_network, input_payload
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.network import FloatNetwork
-from esl_neuro.compiler.quantise import Payload, Scaling, per_payload, scale_and_exponents
+from esl_neuro.compiler.quantise import Scaling, per_payload, scale_and_exponents
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
+from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.pipeline.bundle import DOCUMENT
@@ -47,7 +48,7 @@ SINGLE_SPIKE_DT_S = 1e-3  # a tenth of the synaptic time constant; 5e-4 is close
 READ_BY_FIRST_SPIKE = "first_spike"
 
 # The scales of some layers, from the network as it was read, the chip's formats, the steps and the payload.
-Scales = Callable[[FloatNetwork, Arithmetic, int, Payload], Mapping[str, Scaling]]
+Scales = Callable[[FloatNetwork, Arithmetic, int, InputFormat], Mapping[str, Scaling]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Source:
     written: nir.NIRGraph
     graph: nir.NIRGraph
     steps: int
-    payload: Payload
+    payload: InputFormat
     scales: Scales
     data: DataSection | None = None
     input_steps: tuple[int, ...] | None = None
@@ -268,7 +269,7 @@ def _by_formula(*_: object) -> Mapping[str, Scaling]:
 def _as_trained(network: QuantisedNetwork) -> Scales:
     """Make the compiler choose the scales and exponents with which a network learned."""
 
-    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: Payload) -> Mapping[str, Scaling]:
+    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Mapping[str, Scaling]:
         scalings = {}
         for stage, group in zip(network.stages, floats.groups, strict=True):
             learned = network.integers(stage)
@@ -285,7 +286,7 @@ def _as_trained(network: QuantisedNetwork) -> Scales:
 def _searched(inputs: NDArray[Any]) -> Scales:
     """Search the scale of each layer on inputs, shape (samples, steps, ...)."""
 
-    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: Payload) -> Mapping[str, Scaling]:
+    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Mapping[str, Scaling]:
         lines = inputs.reshape(*inputs.shape[:2], -1)
         chosen = search_scalings(floats, arithmetic, steps, lines, run_integer, payload)
         return {each.group: each.scaling for each in chosen}
@@ -305,7 +306,7 @@ def _graph_source(name: str, graph: nir.NIRGraph, asked: _Asked) -> _Source:
     if not steps:
         raise BadInput(f"{name}: nothing says how many time steps a sample has; give steps, or inputs")
     told = graph if asked.dt_s is None else _with_metadata(graph, dt_s=asked.dt_s)
-    return _with_inputs(_Source(name, told, told, steps, Payload(), _by_formula), samples, asked)
+    return _with_inputs(_Source(name, told, told, steps, InputFormat(), _by_formula), samples, asked)
 
 
 def _module_source(module: Any, asked: _Asked) -> _Source:
@@ -330,7 +331,7 @@ def _module_source(module: Any, asked: _Asked) -> _Source:
         thresholds=asked.thresholds,
         tie_safe=asked.tie_safe,
     )
-    source = _Source(type(module).__name__, graph, _as_written(graph), steps, Payload(), _by_formula)
+    source = _Source(type(module).__name__, graph, _as_written(graph), steps, InputFormat(), _by_formula)
     return _with_inputs(source, samples, asked)
 
 

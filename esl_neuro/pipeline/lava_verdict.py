@@ -18,13 +18,13 @@ from esl_neuro.backends.trace import Payloads, Trace
 from esl_neuro.compiler.compile import compile_any_size
 from esl_neuro.compiler.program import Program
 from esl_neuro.errors import BadInput
-from esl_neuro.interchange.comparison import Divergence
-from esl_neuro.interchange.readers import MINIMUM, Case, Verdict
+from esl_neuro.interchange.comparison import ReaderDivergence
+from esl_neuro.interchange.readers import MINIMUM, ReaderCase, Verdict
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.pipeline.choices import CHIP, LAVA
 
 
-def ask_lava(case: Case, file: Path) -> Verdict:
+def ask_lava(case: ReaderCase, file: Path) -> Verdict:
     """Run the integers of a file on the inputs of a case, in Lava and in the integer simulator."""
     if not lava_session.lava_installed():
         return Verdict(LAVA, "", "absent", f"install it with: {lava_session.INSTALL}")
@@ -39,7 +39,7 @@ def ask_lava(case: Case, file: Path) -> Verdict:
     return _verdict(release, program, expected, found)
 
 
-def _compile(case: Case, file: Path) -> tuple[Program, Payloads]:
+def _compile(case: ReaderCase, file: Path) -> tuple[Program, Payloads]:
     if not np.isin(case.inputs, (0, 1)).all():
         raise BadInput("graded inputs become payloads only in 'esl-neuro export'")
     samples, steps = case.inputs.shape[:2]
@@ -67,10 +67,10 @@ def _verdict(release: str, program: Program, expected: Trace, found: Trace) -> V
     )
 
 
-def _as_a_reader_says(part: divergence.TraceDivergence, program: Program) -> Divergence:
+def _as_a_reader_says(part: divergence.TraceDivergence, program: Program) -> ReaderDivergence:
     unknown = float("nan")
     vth = next(group.vth for group in program.groups if group.name == part.layer)
-    return Divergence(
+    return ReaderDivergence(
         part.layer,
         part.step,
         part.sample,

@@ -10,7 +10,7 @@ from typing import Any
 
 from esl_neuro.backends.golden import read_trace
 from esl_neuro.errors import CheckFailed, MissingDependency
-from esl_neuro.interchange.readers import READERS, Verdict, ask, default_folder, install, installed, make_case
+from esl_neuro.interchange.readers import READERS, Verdict, ask, default_folder, install, installed, make_reader_case
 from esl_neuro.pipeline.bundle import GOLDEN, read_bundle
 from esl_neuro.pipeline.choices import LAVA
 from esl_neuro.pipeline.lava_verdict import ask_lava
@@ -82,7 +82,7 @@ def verify_nir(
     say : callable
         Told what is being done.
     **options
-        Inputs, samples, steps and time step, see :func:`~esl_neuro.interchange.readers.make_case`.
+        Inputs, samples, steps and time step, see :func:`~esl_neuro.interchange.readers.make_reader_case`.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def verify_nir(
         If some layer hardly fires, so that nothing would be shown.
     """
     path = Path(file)
-    case, chosen = make_case(path, **options), readers or (*READERS, LAVA)
+    case, chosen = make_reader_case(path, **options), readers or (*READERS, LAVA)
     say(f"{path}: asking {', '.join(chosen)}")
     verdicts = ask(case, [name for name in chosen if name != LAVA], folder)
     return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())))

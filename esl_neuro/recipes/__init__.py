@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training run, as one TOML file. No torch here."""
+"""Recipes: all settings of a training run in one TOML file. No torch here."""
 
 from esl_neuro.recipes.recipe import Recipe, load_recipe, parse_recipe, save_recipe
 

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training run, as one TOML file."""
+"""Recipes: all settings of a training run in one TOML file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIXED_STRUCTURE = ("dense", "static")  # learners that never change a connection
 
 
 class Recipe(Section):
-    """A training run, complete."""
+    """All settings of a training run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", description="also the name of the run folders")]
     title: str
@@ -41,7 +41,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _single_spikes_go_together(self) -> Recipe:
-        """Refuse exact spike times without inputs that fire at one of two times, or without their loss."""
+        """Reject exact spike times without inputs that fire at one of two times, or without their loss."""
         single = isinstance(self.network, SingleSpikeSection)
         if single and (self.data.encoding != SINGLE_SPIKE_ENCODING or self.data.steps != 2):
             raise ValueError(
@@ -50,14 +50,14 @@ class Recipe(Section):
             )
         if single != (self.training.loss == SINGLE_SPIKE_LOSS):
             raise ValueError(
-                f"training.loss = '{SINGLE_SPIKE_LOSS}' and network.neuron = 'single_spike' need each other; found "
+                f"training.loss = '{SINGLE_SPIKE_LOSS}' and network.neuron = 'single_spike' require each other; found "
                 f"'{self.training.loss}' and '{self.network.neuron}'"
             )
         return self
 
     @model_validator(mode="after")
     def _structure_learns_by_weights(self) -> Recipe:
-        """Refuse to change the connections of weights that are frozen: a new one would stay zero for ever."""
+        """Reject structure learning with frozen weights, because a new connection would stay zero."""
         frozen = getattr(self.network, "mode", None) == "tl"
         if frozen and self.sparsity.learner not in FIXED_STRUCTURE:
             raise ValueError(
@@ -68,17 +68,17 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _integers_need_whole_numbers(self) -> Recipe:
-        """Refuse the integers of a chip where spike times are exact, or products are rounded."""
+        """Reject integer training with exact spike times or rounded products."""
         if self.training.quantize is None:
             return self
         if isinstance(self.network, SingleSpikeSection):
             raise ValueError(
-                "training.quantize: network.neuron = 'single_spike' has no time steps, so no integer form; "
+                "training.quantize: network.neuron = 'single_spike' has no time steps and so no integer form; "
                 "allowed: lif, cuba_lif, if"
             )
         if self.training.precision != "float32":
             raise ValueError(
-                f"training.quantize needs products that are exact: training.precision = 'float32', not "
+                f"training.quantize needs exact products: training.precision must be 'float32', not "
                 f"'{self.training.precision}'"
             )
         return self
@@ -96,12 +96,13 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     name : str
         A name of ``models/``, or the path of a TOML file, such as the ``config.toml`` of an earlier run.
     overrides : tuple of str
-        Changes of single fields: ``"training.epochs=5"``, the value in TOML notation; or of a whole section.
+        Changes of single fields, such as ``"training.epochs=5"`` with the value in TOML notation, or of a whole
+        section.
 
     Raises
     ------
     BadInput
-        If the file or a field is wrong; the message names file, fields, values and what is allowed.
+        If the file or a field is invalid; the message names file, fields, values and what is allowed.
     """
     path = find_resource("models", name)
     document = read_toml(path)
@@ -136,7 +137,7 @@ def _explain(finding: Any) -> str:
     place = [str(part) for part in finding["loc"]]
     section, kind = (place[0], place[1]) if len(place) > 1 and place[0] in KINDS else ("", "")
     if section:
-        del place[1]  # the kind of the section is no field
+        del place[1]  # the kind of the section is not a field
     if finding["type"] == "union_tag_invalid":
         teller, kinds = KINDS[place[0]]
         given = finding["input"][teller]

@@ -1,4 +1,4 @@
-"""The sections of a recipe: which fields there are, what they may hold, and their defaults. No torch here."""
+"""The sections of a recipe: fields, allowed values and defaults. No torch here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Section(Table):
 
 
 class DataSection(Section):
-    """Which data, and how they become the input of a network."""
+    """The data, and their conversion to the input of a network."""
 
     name: str
     encoding: str
@@ -42,7 +42,7 @@ class DataSection(Section):
 
 
 class SpikingSection(Section):
-    """What all networks over time have in common."""
+    """Common fields of all networks over time."""
 
     notation: str = Field(
         description="papers' notation, such as 784-800-10; an architecture and its outputs, such as VGGSNN-10; "
@@ -52,7 +52,7 @@ class SpikingSection(Section):
     surrogate: str = Field(description="surrogate gradient of the spike")
     surrogate_width: Positive = Field(description="width of the surrogate, in units of potential")
     mode: Literal["stl", "sl", "tl"] = Field(
-        description="what learns: weights and thresholds (stl), weights only (sl), thresholds only (tl)"
+        description="what is trained: weights and thresholds (stl), weights only (sl), thresholds only (tl)"
     )
     thresholds: Literal["channel", "position"] = Field(
         default="channel", description="one threshold per channel of a convolution, or per position; always per neuron"
@@ -71,7 +71,7 @@ class LifSection(SpikingSection):
 
 
 class CubaLifSection(SpikingSection):
-    """LIF neurons behind exponential synapses."""
+    """LIF neurons with exponential synapses."""
 
     neuron: Literal["cuba_lif"]
     tau: Fraction = Field(description="membrane decay factor per step")
@@ -101,13 +101,13 @@ class SingleSpikeSection(Section):
 
 
 class LearnerSection(Section):
-    """What all structure learners have in common."""
+    """Common fields of all structure learners."""
 
     layers: list[str] = Field(min_length=1, description='masked layers by name, or ["all"]')
 
     @property
     def options(self) -> dict[str, Any]:
-        """Everything but the learner's name and the layers."""
+        """All fields except the learner's name and the layers."""
         return self.model_dump(exclude={"learner", "layers"})
 
 
@@ -121,7 +121,9 @@ class EslSection(LearnerSection):
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
     distribution: str = "erdos_renyi"
-    end: Fraction = Field(default=0.75, description="share of all iterations after which the structure stays (T_end)")
+    end: Fraction = Field(
+        default=0.75, description="share of all iterations after which the structure is fixed (T_end)"
+    )
     alpha: Fraction = Field(default=0.3, description="share of connections replaced at the first update (eq. 2)")
     schedule: str = "cosine"
     update_every: Count = Field(default=100, description="iterations between updates (T_iter)")
@@ -134,13 +136,13 @@ class EslSection(LearnerSection):
 
 
 class DenseSection(LearnerSection):
-    """Every connection, for comparison."""
+    """All connections, as a baseline."""
 
     learner: Literal["dense"]
 
 
 class StaticSection(LearnerSection):
-    """A random graph that stays as it was drawn."""
+    """A random graph that never changes."""
 
     learner: Literal["static"]
     density: Density | None = None
@@ -276,14 +278,14 @@ class TrainingSection(Section):
 
 
 class ExpectedSection(Section):
-    """What the recipe is expected to reach here, and who says so."""
+    """The expected result of the recipe, and its source."""
 
     test_accuracy: Fraction
     source: str
 
 
 class PublishedSection(Section):
-    """What a paper reports for this experiment; nothing that was measured here."""
+    """Results that a paper reports for this experiment, not measured here."""
 
     test_accuracy: Fraction
     source: str
@@ -293,7 +295,7 @@ class PublishedSection(Section):
 
 
 def _kind(field: str, default: str) -> Discriminator:
-    """Tell the kind of a section by one of its fields, which may be left away for the default kind."""
+    """Determine the kind of a section from one of its fields, which is optional for the default kind."""
     read: Callable[[Any], Any] = lambda given: (  # noqa: E731
         given.get(field, default) if isinstance(given, dict) else getattr(given, field, default)
     )
@@ -323,7 +325,7 @@ SparsitySection = Annotated[
     _kind("learner", "esl"),
 ]
 
-# The field that tells the kind, and the kinds.
+# The field that determines the kind, and the kinds.
 KINDS: dict[str, tuple[str, dict[str, type[Section]]]] = {
     "network": (
         "neuron",

@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
     stride : int
         Stride of the first convolution.
     neurons : callable
-        Makes the neurons.
+        Factory of the neurons.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ResNet19(nn.Sequential):
     classes : int
         Outputs, not spiking.
     neurons : callable
-        Makes the neurons.
+        Factory of the neurons.
     """
 
     STAGES = ((128, 3, 1), (256, 3, 2), (512, 2, 2))  # channels, blocks, stride of the first block
@@ -84,7 +84,7 @@ class ResNet19(nn.Sequential):
 
 
 def vggsnn(classes: int = 10, *, strided: bool = False, neurons: NeuronFactory | None = None) -> nn.Sequential:
-    """VGGSNN of TET for two-channel 48x48 event frames, with average pooling or with strides in its place."""
+    """VGGSNN of TET for two-channel 48x48 event frames, with average pooling or strided convolutions."""
     notation = (VGGSNN_STRIDED if strided else VGGSNN).removesuffix("-10") + f"-{classes}"
     network = build_layers(notation, (2, 48, 48), neurons or lif_per_channel())
     for layer in network.modules():
@@ -94,6 +94,6 @@ def vggsnn(classes: int = 10, *, strided: bool = False, neurons: NeuronFactory |
 
 
 def stl_mnist(classes: int = 10, neurons: NeuronFactory | None = None) -> nn.Sequential:
-    """Build the MNIST network of STL-SNN: 28x28 images, a threshold per position, ten output neurons a class."""
+    """Build the MNIST network of STL-SNN: 28x28 images, a threshold per position, ten output neurons per class."""
     notation = STL_MNIST.removesuffix("100-V10") + f"{10 * classes}-V10"
     return build_layers(notation, (1, 28, 28), neurons or lif_per_position(), bias=False, spiking_output=True)

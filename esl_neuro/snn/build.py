@@ -1,4 +1,4 @@
-"""From the network section of a recipe to a network: notation, architecture by name, or a function of the user's."""
+"""Build the network of a recipe from its notation, an architecture by name, or a user's function."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from esl_neuro.snn.temporal import TemporalNetwork
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of the papers with a form of its own.
+    """A network of the papers with a fixed architecture.
 
     Attributes
     ----------
     build : callable
         ``(outputs, neurons) -> network``.
     shape : tuple of int
-        The only input that fits.
+        The required input shape.
     readout : str
-        Whether its outputs fire.
+        Readout of its outputs.
     """
 
     build: Callable[[int, NeuronFactory], nn.Module]
@@ -59,14 +59,14 @@ ARCHITECTURES = {
 
 
 def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) -> nn.Module:
-    """Build the network of a recipe for inputs of a shape, with weights that depend on the seed alone.
+    """Build the network of a recipe for an input shape, with weights that depend only on the seed.
 
     Parameters
     ----------
     section : NetworkSection
         ``notation`` is the papers' notation, the name of an architecture and its outputs (``"ResNet19-100"``), or
-        ``"module:function"``: a function ``(shape, neurons) -> nn.Module`` of the user's own, which maps inputs of
-        shape (steps, batch, *shape) to outputs (steps, batch, classes) and makes its neurons by ``neurons(shape)``.
+        ``"module:function"``: a user's function ``(shape, neurons) -> nn.Module``, whose module maps inputs of shape
+        (steps, batch, *shape) to outputs (steps, batch, classes), and which makes its neurons with ``neurons(shape)``.
     shape : tuple of int
         Shape of an input sample at one step.
     seed : int
@@ -80,7 +80,7 @@ def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) ->
     Raises
     ------
     BadInput
-        If the notation does not fit the input or itself, or the function cannot be found.
+        If the notation is inconsistent or does not fit the input, or the function cannot be found.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -93,7 +93,7 @@ def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) ->
 
 
 def neurons_of(section: LifSection | CubaLifSection | IfSection) -> NeuronFactory:
-    """Return what makes the neurons of a layer, as the section asks for them."""
+    """Return a factory of the neurons of a layer for a section."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:
         thresholds = shape if section.thresholds == "position" else (shape[0], *[1] * (len(shape) - 1))
@@ -125,12 +125,12 @@ def _architecture(
     architecture = ARCHITECTURES[name]
     if shape != architecture.shape:
         raise BadInput(
-            f"network.notation: '{section.notation}' takes inputs of shape {architecture.shape}, the data have "
+            f"network.notation: '{section.notation}' needs inputs of shape {architecture.shape}, the data have "
             f"{shape}; set data.shape = {list(architecture.shape)}"
         )
     if section.readout != architecture.readout:
         raise BadInput(
-            f"network.readout: '{section.readout}' is not that of '{section.notation}'; set '{architecture.readout}'"
+            f"network.readout: '{section.readout}' does not fit '{section.notation}'; set '{architecture.readout}'"
         )
     return architecture.build(outputs, neurons)
 
@@ -140,7 +140,7 @@ def _users_own(notation: str, shape: tuple[int, ...], neurons: NeuronFactory) ->
     try:
         with _current_folder_first():
             module = importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError) as error:  # the latter two for names that are none
+    except (ImportError, ValueError, TypeError) as error:  # the latter two for invalid names
         raise BadInput(
             f"network.notation: module '{module_name}' of '{notation}' cannot be imported: {error}"
         ) from error
@@ -162,7 +162,7 @@ def _users_own(notation: str, shape: tuple[int, ...], neurons: NeuronFactory) ->
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Find modules where the user stands, which an installed command does not do by itself."""
+    """Find modules in the current folder, which an installed command does not do by itself."""
     sys.path.insert(0, os.getcwd())
     try:
         yield
@@ -180,5 +180,8 @@ def _single_spike(section: SingleSpikeSection, shape: tuple[int, ...]) -> Tempor
         )
     inputs = int(torch.tensor(shape).prod())
     if sizes[0] != inputs:
-        raise BadInput(f"network.notation: '{section.notation}' begins with {sizes[0]} inputs, the data have {inputs}")
+        raise BadInput(
+            f"network.notation: '{section.notation}' begins with {sizes[0]} inputs, the data have {inputs}; "
+            f"begin with {inputs}"
+        )
     return TemporalNetwork(sizes, threshold=section.threshold, initial_sum=section.initial_sum)

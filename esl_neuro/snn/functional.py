@@ -30,7 +30,7 @@ def arctan(distance: Tensor, width: float) -> Tensor:
     return (distance * (math.pi / width)).square_().add_(1).reciprocal_()
 
 
-# Surrogates that the compiled kernels know.
+# Surrogates that the compiled kernels support.
 FUSED = {triangle: kernels.TRIANGLE, arctan: kernels.ARCTAN}
 
 
@@ -67,8 +67,8 @@ def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) 
 def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
     """Run :func:`lif_step` over time from rest, differentiable through a surrogate slope.
 
-    With ``h = surrogate(u - threshold, width)`` in place of the derivative of the step, the errors run backwards in
-    time (STL-SNN), the reset being part of the gradient::
+    With ``h = surrogate(u - threshold, width)`` as the derivative of the step, the errors propagate backwards in time
+    (STL-SNN), including the gradient of the reset::
 
         e_o[t] = dL/do[t] - u[t] e_v[t]
         e_u[t] = h[t] e_o[t] + (1 - o[t]) e_v[t]
@@ -79,9 +79,9 @@ def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Sur
     currents : Tensor, shape (steps, batch, ...)
         ``I``.
     tau : float or Tensor
-        Membrane decay factor in [0, 1]; one each, as a tensor that broadcasts with a step, where neurons differ.
+        Membrane decay factor in [0, 1]; a tensor that broadcasts with a step if neurons differ.
     threshold : Tensor
-        Positive thresholds, of a shape that broadcasts with that of a step.
+        Positive thresholds; the shape broadcasts with that of a step.
     surrogate : callable
         Slope of the step, one of :data:`SURROGATES`.
     width : float
@@ -112,14 +112,14 @@ def recurrent_lif(
     width: float,
     feedback: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Run LIF neurons step by step, so that they can hear their own spikes of the step before.
+    """Run recurrent LIF neurons, which receive their own spikes of the previous step.
 
     ::
 
         i[t] = tau_syn i[t-1] + I[t] + feedback(o[t-1])
         u[t] = tau v[t-1] + i[t];   o[t] = 1 if u[t] > threshold else 0;   v[t] = u[t] (1 - o[t])
 
-    The gradient is that of :func:`lif`, through the feedback too.
+    The gradient is that of :func:`lif`, including the gradient through the feedback.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def recurrent_lif(
     tau, tau_syn : float or Tensor
         Decay factors of membrane and synaptic current, in [0, 1]; tensors broadcast with a step.
     threshold : Tensor
-        Positive thresholds, of a shape that broadcasts with that of a step.
+        Positive thresholds; the shape broadcasts with that of a step.
     surrogate : callable
         Slope of the step, one of :data:`SURROGATES`.
     width : float
@@ -169,15 +169,15 @@ class _Spike(torch.autograd.Function):
 
 
 class _LIF(torch.autograd.Function):
-    # For other devices, precisions and surrogates than the compiled kernels know. Passes over memory are what this
-    # costs: lif_step is written out here, into memory that is there already.
+    # For devices, precisions and surrogates that the compiled kernels do not support. Memory traffic dominates the
+    # cost, so lif_step is inlined here and writes to existing memory.
 
     @staticmethod
     def forward(
         ctx: Any, currents: Tensor, tau: float, threshold: Tensor, surrogate: Surrogate, width: float
     ) -> Tensor:
         spikes, potential = torch.empty_like(currents), torch.zeros_like(currents[0])
-        # Only a backward pass reads charged potentials again; without one, all steps share the memory of one.
+        # Only a backward pass reads charged potentials; without one, all steps share the memory of one step.
         charged = torch.empty_like(currents) if any(ctx.needs_input_grad) else potential.expand_as(currents)
         for current, fired, level in zip(currents, spikes, charged, strict=True):
             torch.add(current, potential, alpha=tau, out=level)
@@ -197,7 +197,7 @@ class _LIF(torch.autograd.Function):
 def lif_errors(
     charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float
 ) -> tuple[Tensor, Tensor]:
-    """Run the errors of :func:`lif` backwards in time.
+    """Propagate the errors of :func:`lif` backwards in time.
 
     Parameters
     ----------

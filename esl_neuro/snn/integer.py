@@ -1,14 +1,14 @@
-"""The neuron of the chip as a layer that learns: whole numbers forwards, surrogate gradients in float units backwards.
+"""The neuron of the chip as a trainable layer: integers forwards, surrogate gradients in float units backwards.
 
-Forwards it is :class:`esl_neuro.compiler.program.Group`, bit for bit, ``a`` being the weighted sum of arriving spikes,
-``M = 2**23`` and ``trunc0`` rounding toward zero::
+The forward pass is :class:`esl_neuro.compiler.program.Group`, bit for bit, with ``a`` the weighted sum of arriving
+spikes, ``M = 2**23`` and ``trunc0`` rounding toward zero::
 
     u = trunc0(u keep_u / 4096) + 64 a;   wraps once at +-M
     v = trunc0(v keep_v / 4096) + u + bias;   saturates at +-(M - 1)
     spike = v > 64 vth;   v = 0 where it spikes
 
-Backwards it is the float neuron at the potentials ``v / (64 S)``: rounding, wrap and saturation pass errors on as if
-they were not there (straight through).
+The backward pass is that of the float neuron at the potentials ``v / (64 S)``; errors pass rounding, wrap and
+saturation unchanged (straight-through estimator).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POTENTIAL_ONE = float(2**POTENTIAL_SHIFT)
 
 @dataclass(frozen=True)
 class LayerConstants:
-    """Whole numbers that a group of neurons needs.
+    """Integer constants of a group of neurons.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class LayerConstants:
 
     @property
     def unit(self) -> float:
-        """Float units per unit of ``v``: ``1 / (64 S)``, a single-precision number."""
+        """Float units per unit of ``v``: ``1 / (64 S)``, in single precision."""
         return float(np.float32(1 / (POTENTIAL_ONE * self.scale)))
 
 
@@ -66,11 +66,11 @@ def integer_lif(
     Parameters
     ----------
     sums : Tensor, shape (steps, batch, ...)
-        ``a``, whole numbers; as gradient it gets ``e_I / S``, with ``I = a / S`` the current in float units.
+        ``a``, integers; its gradient is ``e_I / S``, with ``I = a / S`` the current in float units.
     threshold, bias : Tensor
-        In float units, for their gradients alone: what counts are the rounded ones of ``constants``.
+        In float units, used for their gradients only; the forward pass uses the rounded ones of ``constants``.
     constants : LayerConstants
-        The whole numbers.
+        The integer constants.
     surrogate : callable
         Slope of the step, one of :data:`~esl_neuro.snn.functional.SURROGATES`.
     width : float
@@ -86,13 +86,12 @@ def integer_lif(
 
 
 def integer_readout(sums: Tensor, bias: Tensor | None, constants: LayerConstants) -> Tensor:
-    """Return by how much each step changes the potentials, in float units; gradients are those of ``I + bias``.
+    """Return the change of the potentials in each step, in float units; gradients are those of ``I + bias``.
 
     Returns
     -------
     float64 Tensor, shape (steps, batch, outputs)
-        Their sum over the steps is exactly the potential times ``constants.unit``: of equal potentials, none wins by
-        rounding.
+        Their sum over the steps is exactly the potential times ``constants.unit``, so rounding cannot break ties.
     """
     changes: Tensor = _Readout.apply(sums, bias, constants)  # type: ignore[no-untyped-call]
     return changes
@@ -165,7 +164,7 @@ class _Readout(torch.autograd.Function):
 
 
 def _through_synapses(error_u: Tensor, kept: float) -> Tensor:
-    """Errors of the currents that ``u[t] = kept u[t-1] + I[t]`` gathers."""
+    """Return the errors of the currents ``I`` of ``u[t] = kept u[t-1] + I[t]``."""
     if kept == 0:
         return error_u
     error_current, later = torch.empty_like(error_u), torch.zeros_like(error_u[0])
@@ -175,18 +174,18 @@ def _through_synapses(error_u: Tensor, kept: float) -> Tensor:
 
 
 def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -> tuple[Tensor, Tensor]:
-    """Run the neurons, compiled where there is a compiled form.
+    """Run the neurons, in compiled form if there is one.
 
     Parameters
     ----------
     sums : float32 or float64 Tensor, shape (steps, batch, ...)
         ``a``; the steps may share their memory.
     constants : LayerConstants
-        The whole numbers.
+        The integer constants.
     unit : float
-        What a unit of ``v`` is worth in ``charged``.
+        Value of a unit of ``v`` in ``charged``.
     steps_kept : int
-        Steps of ``charged``: all of them, or one that all share if nobody reads them.
+        Steps of ``charged``: all, or one that all steps share if they are not needed.
 
     Returns
     -------
@@ -204,7 +203,7 @@ def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -
 
 
 def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
-    """Write spikes and potentials, on any device; double precision is exact here."""
+    """Compute spikes and potentials on any device, exactly in double precision."""
     u = v = torch.zeros(sums.shape[1:], dtype=torch.float64, device=sums.device)
     threshold = constants.vth * POTENTIAL_ONE
     for step, arriving in enumerate(sums.unbind(0)):
@@ -218,7 +217,7 @@ def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: T
 
 
 def run_compiled(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
-    """Write spikes and potentials, on the processor."""
+    """Compute spikes and potentials on the CPU."""
     shape = sums.shape[2:]
     once = sums[:1] if sums.stride(0) == 0 else sums
     bias, threshold = (
@@ -244,7 +243,7 @@ def _run(
     for sample in numba.prange(samples):
         current, potential = np.zeros(neurons), np.zeros(neurons)
         for step in range(steps):
-            # Sums that never change, and charges that nobody reads again, have the memory of one step.
+            # Constant sums, and potentials that are not needed again, have the memory of one step.
             arriving, level = sums[step % len(sums), sample], charged[step % len(charged), sample]
             fired = spikes[step, sample]
             for n in range(neurons):

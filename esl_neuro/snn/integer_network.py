@@ -1,8 +1,8 @@
-"""Networks whose forward pass is the integer program of a chip, and which learn in float units.
+"""Networks whose forward pass is the integer program of a chip, trained in float units.
 
-Weights, thresholds and batch norm stay the float parameters that optimiser and structure learner know, under the same
-names. Every forward pass rounds them by the rules of :mod:`esl_neuro.hardware.rounding`; connections that do not
-exist stay exactly zero, and a connection whose weight rounds to zero can still learn to be more.
+Weights, thresholds and batch norm remain the float parameters of the optimiser and structure learner, under the same
+names. Every forward pass rounds them with :mod:`esl_neuro.hardware.rounding`. Connections that do not exist stay
+exactly zero; a connection whose weight rounds to zero can still grow.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, 
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
 from esl_neuro.snn.neurons import LIF, CubaLIF
 
-EXACT_SUM = 2**24  # whole numbers up to here are exact in single precision, whatever the order of a sum
+EXACT_SUM = 2**24  # integer sums up to this magnitude are exact in single precision, in any order
 
 
 class IntegerLIF(LIF):
@@ -45,7 +45,7 @@ class IntegerLIF(LIF):
     Parameters
     ----------
     neurons : LIF
-        Whose thresholds are shared, not copied.
+        Float neurons; their thresholds are shared, not copied.
     """
 
     def __init__(self, neurons: LIF) -> None:
@@ -56,28 +56,30 @@ class IntegerLIF(LIF):
         self.raw_threshold = neurons.raw_threshold
 
     def forward(self, sums: Tensor, bias: Tensor | None = None, constants: LayerConstants | None = None) -> Tensor:
-        """Return spikes, shape (steps, batch, ...), of weighted sums of whole numbers."""
+        """Return the spikes, shape (steps, batch, ...), for integer weighted sums."""
         if constants is None:
-            raise TypeError("the neurons of a quantised network need the constants of their layer")
+            raise TypeError(
+                "neurons of a quantised network need the constants of their layer; call the network, not the layer"
+            )
         return integer_lif(sums, self.threshold, bias, constants, self.surrogate, self.surrogate_width)
 
 
 @dataclass(frozen=True)
 class Integers:
-    """A layer as it is on the chip.
+    """A layer in the integers of the chip.
 
     Attributes
     ----------
     weights : Tensor
-        Even whole numbers, in the shape of the layer's weight.
+        Even integers, in the shape of the layer's weight.
     weight_exp : int
         Shift of the weighted sums; a negative one shifts right, rounding down.
     factor : float
         Integer weight per unit of the float weight.
     constants : LayerConstants
-        Those of the neurons.
+        Constants of the neurons.
     exact_in_single : bool
-        Whether single precision holds every sum of weights times payloads.
+        Whether every sum of weights times payloads is exact in single precision.
     """
 
     weights: Tensor
@@ -89,7 +91,7 @@ class Integers:
 
 @dataclass(frozen=True)
 class Stage:
-    """One connection of the program and the neurons it feeds, as names of layers.
+    """One connection of the program and its neurons, as names of layers.
 
     Attributes
     ----------
@@ -98,11 +100,11 @@ class Stage:
     connection : str
         Linear layer or convolution.
     norm, neurons : str or None
-        Batch norm, which is folded, and the neurons; None for a readout that does not fire.
+        Batch norm, which is folded, and neurons; None for a readout that does not fire.
     payload : InputFormat
-        What arrives from the source.
+        Format of the signal from the source.
     pooled : int
-        Values that one input of the connection sums.
+        Number of values that one input of the connection sums.
     """
 
     before: tuple[str, ...]
@@ -114,10 +116,10 @@ class Stage:
 
 
 class QuantisedNetwork(nn.Sequential):
-    """A chain of layers that computes what the integer program of its numbers computes, every spike equal.
+    """A chain of layers with exactly the spikes of its integer program.
 
-    Average pools sum, and their divisor goes into the weights that follow, as the compiler does it. Batch norm is
-    folded with its running statistics, which stay as they are. Dropout is left out: the chip has none.
+    Average pools sum, and their divisor is folded into the following weights, as in the compiler. Batch norm is folded
+    with its running statistics, which are not updated. Dropout is omitted, because the chip has none.
 
     Parameters
     ----------
@@ -126,12 +128,12 @@ class QuantisedNetwork(nn.Sequential):
     arithmetic : Arithmetic
         Integer formats of the chip.
     inputs : InputFormat
-        How input becomes payloads.
+        Format of the input.
 
     Raises
     ------
     BadInput
-        If a layer has no integer form; all of them are named.
+        If layers have no integer form; the message lists them all.
     """
 
     def __init__(self, network: nn.Module, arithmetic: Arithmetic, inputs: InputFormat = SPIKES) -> None:
@@ -143,8 +145,8 @@ class QuantisedNetwork(nn.Sequential):
             )
         if arithmetic.potential_bits != POTENTIAL_BITS:
             raise BadInput(
-                f"training.quantize: the chip has currents and potentials of {arithmetic.potential_bits} bits, "
-                f"training computes with {POTENTIAL_BITS}, and they would wrap elsewhere; take a chip with as many"
+                f"training.quantize: the chip has {arithmetic.potential_bits}-bit currents and potentials, "
+                f"training uses {POTENTIAL_BITS} bits and would wrap at other values; use a chip with {POTENTIAL_BITS}"
             )
         for name, layer in network.named_children():
             self.add_module(name, IntegerLIF(layer) if isinstance(layer, LIF) else layer)
@@ -183,7 +185,7 @@ class QuantisedNetwork(nn.Sequential):
         return spikes
 
     def _folded(self, stage: Stage) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias with batch norm folded into them; the bias broadcasts with a step of one sample."""
+        """Return weight and bias with folded batch norm; the bias broadcasts with a step of one sample."""
         connection: Any = self.get_submodule(stage.connection)
         weight: Tensor = connection.weight
         bias: Tensor | None = connection.bias
@@ -197,7 +199,7 @@ class QuantisedNetwork(nn.Sequential):
         return weight, bias
 
     def integers(self, stage: Stage) -> Integers:
-        """Return a stage as it is on the chip now."""
+        """Return the current integers of a stage."""
         return self._integers(stage, *self._folded(stage))
 
     @torch.no_grad()
@@ -216,7 +218,7 @@ class QuantisedNetwork(nn.Sequential):
             mantissa, shift = bias_format(bias.double() * scale * 2**POTENTIAL_SHIFT, arithmetic)
             drive = mantissa * 2**shift
         if not isinstance(neurons, IntegerLIF):
-            # A readout forgets nothing, and fires, if it must, as late as the chip can.
+            # A readout has no leak and the highest threshold of the chip.
             vth = weight.new_full((), 2**arithmetic.threshold_bits - 1, dtype=torch.float64)
             constants = LayerConstants(0.0, float(DECAY_ONE), vth, drive, scale)
         else:
@@ -247,9 +249,9 @@ class QuantisedNetwork(nn.Sequential):
 
     @torch.no_grad()
     def on_grid(self) -> nn.Sequential:
-        """Return the float network of the rounded numbers, batch norm folded: the compiler makes these integers of it.
+        """Return the float network with the rounded numbers and folded batch norm, which compiles to these integers.
 
-        Rounding what is rounded changes nothing, so any reader of the network meets the numbers that learned.
+        Rounding is idempotent, so any reader of the network gets the trained numbers.
         """
         network = nn.Sequential()
         for name, layer in self.named_children():
@@ -268,30 +270,30 @@ class QuantisedNetwork(nn.Sequential):
                 connection.bias = nn.Parameter(rounded.flatten().to(connection.weight.dtype))
             if stage.neurons is not None:
                 neurons: Any = network.get_submodule(stage.neurons)
-                # A threshold that rounds to zero stays as it is, because a threshold of zero has no meaning elsewhere.
+                # A threshold that rounds to zero is kept, because a threshold of zero is invalid elsewhere.
                 levels = torch.where(constants.vth > 0, constants.vth / constants.scale, neurons.threshold.double())
                 neurons.raw_threshold.copy_(levels + torch.log(-torch.expm1(-levels)))
         return network
 
 
 class _Chain:
-    """The stages of a chain, layer by layer; ``findings`` name what has no place where it stands."""
+    """Builds the stages of a chain, layer by layer; ``findings`` lists layers in unsupported positions."""
 
     def __init__(self, network: nn.Sequential, inputs: InputFormat) -> None:
         self.network, self.inputs = network, inputs
         self.stages: list[Stage] = []
-        self.after: list[str] = []  # the layers behind the last stage
+        self.after: list[str] = []  # layers after the last stage
         self.findings: list[str] = []
         self._begin()
 
     def _begin(self) -> None:
         self.before: list[str] = []
         self.pooled = 1
-        self.connection: str | None = None  # one whose neurons have not come yet
+        self.connection: str | None = None  # connection that still has no neurons
         self.norm: str | None = None
 
     def add(self, name: str, layer: nn.Module) -> None:
-        """Take the next layer."""
+        """Add the next layer."""
         waiting = self.connection is not None
         opens = not waiting and not self.after
         if isinstance(layer, IntegerLIF) and waiting:
@@ -310,16 +312,16 @@ class _Chain:
         elif isinstance(layer, BatchNorm2d) and waiting and self.norm is None:
             self.norm = name
         else:
-            self.findings.append(f"'{name}' ({type(layer).__name__}) has no integer form where it stands")
+            self.findings.append(f"'{name}' ({type(layer).__name__}) has no integer form at this position")
 
     def close(self, neurons: str | None) -> None:
-        """End the stage, with these neurons or as a readout."""
+        """Finish the stage, with these neurons or as a readout."""
         if self.connection is not None:
             payload = SPIKES if self.stages else self.inputs
             stage = Stage(tuple(self.before), self.connection, self.norm, neurons, payload, self.pooled)
             self.stages.append(stage)
         else:
-            self.findings += [f"'{name}' has no weighted layer behind it" for name in self.before]
+            self.findings += [f"'{name}' is not followed by a weighted layer" for name in self.before]
         self._begin()
 
     def _refuse_filtered_bias(self, neurons: IntegerLIF) -> None:
@@ -327,12 +329,12 @@ class _Chain:
         biased = self.norm is not None or self.network.get_submodule(self.connection).bias is not None
         if neurons.tau_syn and biased:
             self.findings.append(
-                f"'{self.connection}': a bias into a synaptic filter has no integer form; leave it away"
+                f"'{self.connection}': a bias into a synaptic filter has no integer form; use bias = false"
             )
 
 
 def _stages(network: nn.Sequential, inputs: InputFormat) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
-    """Split a chain into stages and the layers behind the last one; refuse by name what has no place there."""
+    """Split a chain into stages and the layers after the last one; reject unsupported layers."""
     chain = _Chain(network, inputs)
     for name, layer in network.named_children():
         if not isinstance(layer, nn.Dropout):
@@ -341,14 +343,14 @@ def _stages(network: nn.Sequential, inputs: InputFormat) -> tuple[tuple[Stage, .
     findings = chain.findings + ([] if chain.stages else ["there is no weighted layer"])
     if findings:
         raise BadInput(
-            f"training.quantize: {'; '.join(findings)}; allowed: linear layers and convolutions, each with batch norm "
-            "or without, then its neurons; average pools and flattens before them; a vote at the end"
+            f"training.quantize: {'; '.join(findings)}; allowed: linear layers and convolutions, with batch norm "
+            "optional and followed by neurons; average pools and flattens before them; a vote at the end"
         )
     return tuple(chain.stages), tuple(chain.after)
 
 
 def _once(signal: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function of steps to a signal, once if it is the same at every step."""
+    """Apply a function to the steps of a signal, only once if all steps are equal."""
     if len(signal) < 2 or signal.stride(0) != 0:
         return function(signal)
     once = function(signal[:1])
@@ -368,15 +370,17 @@ def _weighted_sums(connection: nn.Module, weights: Tensor, signal: Tensor) -> Te
         connection.dilation,
         connection.groups,
     )
-    # Some devices convolve by transforms, which leave whole numbers by far less than one half.
+    # Some devices convolve by transforms, with errors far below one half.
     whole = straight_through(merged, merged.detach().round(), 1.0)
     return whole.reshape(*signal.shape[:2], *whole.shape[1:])
 
 
 def _largest_sum(weight: Tensor, factor: float, room: float, arithmetic: Arithmetic) -> float:
-    """Largest sum of integer weights of one sign into a neuron; if there is room for it anyhow, a bound will do."""
+    """Return the largest sum of integer weights of one sign into a neuron, or a bound if that is within the room."""
     rows = weight.flatten(1)
-    bound = float((rows.abs().sum(1) + rows.sum(1).abs()).max()) / 2 * factor + rows.shape[1]  # each rounded by up to 1
+    bound = (
+        float((rows.abs().sum(1) + rows.sum(1).abs()).max()) / 2 * factor + rows.shape[1]
+    )  # rounding errors of up to 1 each
     if bound < room:
         return bound
     rows = round_weights(rows, factor, arithmetic)
@@ -398,7 +402,7 @@ def _kept(neurons: IntegerLIF, arithmetic: Arithmetic) -> tuple[float, float]:
 
 
 def _float_neurons(layer: IntegerLIF, arithmetic: Arithmetic) -> LIF:
-    """Float neurons with the rounded decays and the same thresholds."""
+    """Return float neurons with the rounded decays and the same thresholds."""
     keep_u, keep_v = (kept / DECAY_ONE for kept in _kept(layer, arithmetic))
     shape, name = tuple(layer.raw_threshold.shape), layer.surrogate.__name__
     learned = layer.raw_threshold.requires_grad

@@ -1,7 +1,7 @@
-"""The LIF over time in one pass over memory, compiled for the processor.
+"""The LIF over time in one pass over memory, compiled for the CPU.
 
-Written as torch operations (:func:`esl_neuro.snn.functional.lif`) the neuron reads and writes its signals a dozen
-times; here each value is touched once forwards and once backwards.
+As torch operations (:func:`esl_neuro.snn.functional.lif`), the neuron reads and writes its signals a dozen times; here
+each value is accessed once per pass.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _forward(
     for sample in numba.prange(samples):
         potential = np.zeros(neurons, spikes.dtype)
         for step in range(steps):
-            # Currents that never change, and charges that nobody reads again, have the memory of one step.
+            # Constant currents, and potentials that are not needed again, have the memory of one step.
             current, level = currents[step % len(currents), sample], charged[step % len(charged), sample]
             fired = spikes[step, sample]
             for n in range(neurons):
@@ -72,7 +72,7 @@ def _backward(
 
 
 class FusedLIF(torch.autograd.Function):
-    """Forward and backward pass of :func:`esl_neuro.snn.functional.lif`, on the processor.
+    """Forward and backward pass of :func:`esl_neuro.snn.functional.lif` on the CPU.
 
     Arguments are currents, tau, threshold, surrogate (``TRIANGLE`` or ``ARCTAN``) and width.
     """
@@ -114,7 +114,7 @@ def lif_errors(
 
 
 def fits(currents: Tensor) -> bool:
-    """Whether the compiled kernels can take a signal."""
+    """Return whether the compiled kernels support a signal."""
     return currents.device.type == "cpu" and currents.dtype in (torch.float32, torch.float64)
 
 

@@ -1,8 +1,7 @@
 """Layers over time: every signal has the shape (steps, batch, ...).
 
-Layers without memory treat the steps as more samples, so that all steps go through one call. A signal that is the same
-at every step, and is known to be because its steps share their memory (``samples.expand(steps, ...)``), goes through
-them once.
+Layers without state treat steps as samples, so that one call processes all steps. A constant signal, recognised by
+steps that share memory (``samples.expand(steps, ...)``), is processed once.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 
 
 class StepInvariant:
-    """Mix-in before a layer that does the same at every step: apply it once to a signal that never changes."""
+    """Mix-in for a layer without state: process a constant signal only once."""
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Return the layer's output, shape (steps, batch, ...), which never changes either."""
+        """Return the layer's output, shape (steps, batch, ...), which is constant too."""
         if len(signal) < 2 or signal.stride(0) != 0:
             return super().forward(signal)  # type: ignore[misc,no-any-return]
         output: Tensor = super().forward(signal[:1])  # type: ignore[misc]
@@ -23,7 +22,7 @@ class StepInvariant:
 
 
 class OverTime:
-    """Mix-in before a torch layer without memory: merge steps and batch, apply the layer, take them apart."""
+    """Mix-in for a torch layer without state: merge steps and batch, apply the layer, and split them again."""
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the layer's output, shape (steps, batch, ...)."""
@@ -32,7 +31,7 @@ class OverTime:
 
 
 class Linear(StepInvariant, nn.Linear):
-    """Linear layer at every step; torch's own takes any number of leading dimensions."""
+    """Linear layer at every step; torch's layer accepts any number of leading dimensions."""
 
 
 class Conv2d(StepInvariant, OverTime, nn.Conv2d):
@@ -60,15 +59,15 @@ class GlobalAvgPool2d(nn.Module):
 
 
 class Flatten(nn.Module):
-    """Features of a step in one row: (steps, batch, ...) to (steps, batch, features)."""
+    """Flatten the features of a step: (steps, batch, ...) to (steps, batch, features)."""
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Return the rows."""
+        """Return the flattened signal."""
         return signal.flatten(2)
 
 
 class Vote(nn.Module):
-    """Mean over groups of neighbouring output neurons, one group a class (STL-SNN).
+    """Mean over groups of neighbouring output neurons, one group per class (STL-SNN).
 
     Parameters
     ----------
@@ -93,7 +92,7 @@ class SynapticFilter(nn.Module):
     Parameters
     ----------
     tau_syn : float or Tensor
-        Factor by which the synaptic current decays per step, in [0, 1); a tensor, which broadcasts with a step, where
+        Factor by which the synaptic current decays per step, in [0, 1); a tensor that broadcasts with a step if
         synapses differ.
     """
 
@@ -115,7 +114,7 @@ class SynapticFilter(nn.Module):
 
 
 def keep_decay(module: nn.Module, name: str, decay: float | Tensor) -> None:
-    """Keep decays of single neurons with the module's state, one for all as the plain number that it is."""
+    """Register decays per neuron as a buffer of the module, and a common decay as a plain number."""
     if isinstance(decay, Tensor):
         module.register_buffer(name, decay)
     else:

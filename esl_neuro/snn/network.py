@@ -1,4 +1,4 @@
-"""Networks from the papers' notation, and what a forward pass shows."""
+"""Build networks from the papers' notation, and observe their spikes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
 
 @dataclass(frozen=True)
-class Activity:
-    """What one forward pass shows.
+class NetworkActivity:
+    """Outputs and spikes of one forward pass.
 
     Attributes
     ----------
     outputs : Tensor, shape (steps, batch, classes)
         Outputs of each step: spikes, or the plain sums of an output layer that does not fire.
     spikes : dict of str to Tensor, shape (steps, batch, ...)
-        Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in the order in which they fired; of a
-        network of exact spike times, which neurons fire at all, as one step.
+        Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in order of execution; for a network of exact
+        spike times, the neurons that fire, as one step.
     """
 
     outputs: Tensor
@@ -35,22 +35,22 @@ class Activity:
     def predictions(self) -> Tensor:
         """Class of each sample: the largest output, summed over the steps without decay (ESL-SNNs eq. 10).
 
-        With spiking outputs this is the neuron with the most spikes. The lowest index wins among equals.
+        With spiking outputs this is the neuron with the most spikes. Ties go to the lowest index.
         """
         return torch.argmax(self.outputs.sum(0), dim=1)
 
 
-def observe(network: nn.Module, inputs: Tensor) -> Activity:
+def observe(network: nn.Module, inputs: Tensor) -> NetworkActivity:
     """Run any network that maps (steps, batch, ...) to (steps, batch, classes) and record the spikes of its LIFs.
 
-    Modules of the user's own are welcome, as long as their neurons are :class:`~esl_neuro.snn.neurons.LIF` layers.
-    A network of exact spike times takes the spikes of the first step as its early inputs, all others being late; its
-    outputs are ``-z`` as one step, so that the first neuron to fire has the largest.
+    Custom modules are supported if their neurons are :class:`~esl_neuro.snn.neurons.LIF` layers. A network of exact
+    spike times uses the spikes of the first step as its early inputs, all others are late; its output is ``-z`` as one
+    step, so that the first neuron to fire has the largest output.
     """
     if isinstance(network, TemporalNetwork):
         activity = network(inputs[0].flatten(1))
         fired = {name: (z < NO_SPIKE)[None] for name, z in activity.z.items()}
-        return Activity(-activity.output_z[None], fired)
+        return NetworkActivity(-activity.output_z[None], fired)
     spikes: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -61,14 +61,14 @@ def observe(network: nn.Module, inputs: Tensor) -> Activity:
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in neuron_layers(network).items()]
     try:
-        return Activity(network(inputs), spikes)
+        return NetworkActivity(network(inputs), spikes)
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def probe(network: nn.Module, shape: tuple[int, ...]) -> Activity:
-    """Run one silent step of one sample, to see the shapes of a network without changing it."""
+def probe(network: nn.Module, shape: tuple[int, ...]) -> NetworkActivity:
+    """Run one silent step of one sample to get the shapes of a network without changing it."""
     training = network.training
     network.eval()
     try:
@@ -80,12 +80,12 @@ def probe(network: nn.Module, shape: tuple[int, ...]) -> Activity:
 
 
 def neuron_layers(network: nn.Module) -> dict[str, LIF]:
-    """All LIF layers of a network, by name."""
+    """Return all LIF layers of a network, by name."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, LIF)}
 
 
 def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """All linear layers and convolutions of a network, by name."""
+    """Return all linear layers and convolutions of a network, by name."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 
@@ -101,11 +101,11 @@ def build_layers(
     shape : tuple of int
         Shape of an input sample: (features,) or (channels, height, width).
     neurons : callable
-        Makes the neurons behind each weighted layer.
+        Factory of the neurons after each weighted layer.
     bias : bool
         Whether convolutions and linear layers have a bias.
     spiking_output : bool
-        Whether the last layer fires; if not, its outputs are the plain sums of each step, to be accumulated without
+        Whether the last layer fires. If not, its outputs are the weighted sums of each step, to be accumulated without
         decay (ESL-SNNs eq. 10).
 
     Returns
@@ -117,7 +117,7 @@ def build_layers(
     Raises
     ------
     BadInput
-        If the notation does not fit the input or itself.
+        If the notation is inconsistent or does not fit the input.
     """
     parsed = list(tokens.parse_layers(notation))
     builder = _Builder(notation, shape, neurons, bias)
@@ -125,7 +125,8 @@ def build_layers(
         inputs = math.prod(shape)
         if parsed[0].neurons != inputs:
             raise BadInput(
-                f"network.notation: '{notation}' begins with {parsed[0].neurons} inputs, the data have {inputs}"
+                f"network.notation: '{notation}' begins with {parsed[0].neurons} inputs, the data have {inputs}; "
+                f"begin with {inputs}"
             )
         builder.flatten()
         parsed = parsed[1:]
@@ -141,7 +142,7 @@ def build_layers(
 
 
 class _Builder:
-    """Adds layer after layer, keeping track of the shape of the signal."""
+    """Adds layers one by one, and tracks the shape of the signal."""
 
     def __init__(self, notation: str, shape: tuple[int, ...], neurons: NeuronFactory, bias: bool) -> None:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
@@ -162,7 +163,7 @@ class _Builder:
         else:
             if self.shape[-1] % token.group:
                 raise self._misfit(
-                    token, f"the layer before has {self.shape[-1]} neurons, no multiple of {token.group}"
+                    token, f"the previous layer has {self.shape[-1]} neurons, which is not a multiple of {token.group}"
                 )
             self.network.append(Vote(token.group))
             self.shape = (self.shape[0] // token.group,)
@@ -194,14 +195,14 @@ class _Builder:
     def _pool(self, token: tokens.AvgPool | tokens.MaxPool) -> None:
         channels, height, width = self._image(token)
         if min(height, width) < token.size:
-            raise self._misfit(token, f"the signal is only {height}x{width} here")
+            raise self._misfit(token, f"the signal is only {height}x{width} at this layer")
         pool = AvgPool2d if isinstance(token, tokens.AvgPool) else MaxPool2d
         self._append("pool", pool(token.size))
         self.shape = (channels, height // token.size, width // token.size)
 
     def _image(self, token: tokens.Token) -> tuple[int, int, int]:
         if len(self.shape) != 3:
-            raise self._misfit(token, f"the signal has no height and width here, its shape is {self.shape}")
+            raise self._misfit(token, f"the signal has no height and width at this layer, its shape is {self.shape}")
         channels, height, width = self.shape
         return channels, height, width
 

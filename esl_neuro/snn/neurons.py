@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from esl_neuro.snn.functional import SURROGATES, lif, recurrent_lif
 from esl_neuro.snn.layers import SynapticFilter, keep_decay
 
-# Makes the neurons of a layer whose signals have the given shape: (neurons,) or (channels, height, width).
+# Makes the neurons of a layer with signals of a shape: (neurons,) or (channels, height, width).
 NeuronFactory = Callable[[tuple[int, ...]], nn.Module]
 
 
 class LIF(nn.Module):
     """Leaky integrate-and-fire neurons with one positive threshold each (STL-SNN).
 
-    The threshold is ``softplus(raw_threshold)``: positive whatever the optimiser does, because a threshold of zero
-    or less has no meaning on the chip.
+    The threshold is ``softplus(raw_threshold)`` and so always positive, because the chip needs positive thresholds.
 
     The defaults are those of the recipe ``mlp-digits``: decay and threshold of TET, surrogate gradient and learned
     thresholds of STL-SNN.
@@ -27,10 +26,10 @@ class LIF(nn.Module):
     Parameters
     ----------
     neurons : int or tuple of int
-        Shape of the thresholds: the number of neurons, or a shape that the signal's broadcasts with, such as
-        (channels, 1, 1) for one threshold per channel of a convolution.
+        Shape of the thresholds: the number of neurons, or a shape that broadcasts with the signal, such as (channels,
+        1, 1) for one threshold per channel of a convolution.
     tau : float or Tensor
-        Membrane decay factor (the papers' tau), in [0, 1]; a tensor of the thresholds' shape where neurons differ.
+        Membrane decay factor (the papers' tau), in [0, 1]; a tensor of the thresholds' shape if neurons differ.
     threshold : float
         Initial threshold, positive.
     surrogate : str
@@ -66,20 +65,20 @@ class LIF(nn.Module):
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes, shape (steps, batch, ...), starting from rest."""
         if currents.dtype in (torch.float16, torch.bfloat16):
-            currents = currents.float()  # potentials add up over the steps: mixed precision ends here
+            currents = currents.float()  # potentials accumulate over the steps, so mixed precision ends here
         return lif(currents, self.tau, self.threshold, self.surrogate, self.surrogate_width)
 
 
 class CubaLIF(LIF):
-    """LIF neurons behind exponential synapses (current-based LIF).
+    """LIF neurons with exponential synapses (current-based LIF).
 
     ``u[t] = tau_syn u[t-1] + I[t]`` is the current of the LIF; the other parameters are those of :class:`LIF`.
 
     Parameters
     ----------
     tau_syn : float or Tensor
-        Factor by which the synaptic current decays per step, in [0, 1); a tensor where neurons differ. The default is
-        the decay of the membrane.
+        Factor by which the synaptic current decays per step, in [0, 1); a tensor if neurons differ. Default: the decay
+        of the membrane.
     """
 
     def __init__(
@@ -101,10 +100,11 @@ class CubaLIF(LIF):
 
 
 class RecurrentLIF(LIF):
-    """LIF neurons that hear all neurons of their layer one step later, through weights of their own.
+    """LIF neurons with recurrent connections to all neurons of their layer, with a delay of one step.
 
     ``i[t] = tau_syn i[t-1] + I[t] + W_rec o[t-1]`` is the current of the LIF; the other parameters are those of
-    :class:`LIF`. The weights are a linear layer named ``recurrent``, which structure learning can mask like any other.
+    :class:`LIF`. The weights are a linear layer named ``recurrent``, which structure learning can mask like any other
+    layer.
 
     Parameters
     ----------
@@ -149,10 +149,10 @@ def lif_per_channel(
     surrogate_width: float = 1.0,
     learn_threshold: bool = False,
 ) -> NeuronFactory:
-    """LIF neurons with one threshold per neuron of a linear layer and per channel of a convolution.
+    """Return a factory of LIF neurons with one threshold per neuron of a linear layer and per channel of a convolution.
 
     A threshold per channel can be folded into the shared weights of a convolution, one per position cannot. The
-    default values are TET's.
+    defaults are those of TET.
     """
 
     def make(shape: tuple[int, ...]) -> nn.Module:
@@ -169,7 +169,7 @@ def lif_per_position(
     surrogate_width: float = 1.0,
     learn_threshold: bool = True,
 ) -> NeuronFactory:
-    """LIF neurons with one threshold each, at every position of a convolution too; the default values are STL-SNN's."""
+    """Return a factory of LIF neurons with one threshold per neuron, also in convolutions; defaults of STL-SNN."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:
         return LIF(shape, tau, threshold, surrogate, surrogate_width, learn_threshold)

@@ -10,7 +10,7 @@ from esl_neuro.errors import BadInput
 
 @dataclass(frozen=True)
 class Dense:
-    """``800``: a fully connected layer of that many neurons (or the inputs, where it stands first)."""
+    """``800``: a fully connected layer with this many neurons (or inputs, if it comes first)."""
 
     neurons: int
 
@@ -26,7 +26,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """``BN``: batch normalisation of the convolution before it, ahead of its neurons."""
+    """``BN``: batch normalisation of the previous convolution, before its neurons."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class Dropout:
-    """``DP``, ``DP0.3``: dropout, a new mask each step; one half if nothing is said."""
+    """``DP``, ``DP0.3``: dropout with a new mask in each step; the default rate is one half."""
 
     share: float
 
 
 @dataclass(frozen=True)
 class Voting:
-    """``V10``: mean over ten neighbouring output neurons, one group a class."""
+    """``V10``: mean over ten neighbouring output neurons, one group per class."""
 
     group: int
 
@@ -68,7 +68,7 @@ _PATTERNS: tuple[tuple[str, type[Token]], ...] = (
     (r"DP(0?\.\d+)?", Dropout),
     (r"V(\d+)", Voting),
 )
-_ALLOWED = "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and x2 behind one to repeat it"
+_ALLOWED = "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and a suffix x2 to repeat one"
 
 
 def parse_layers(notation: str) -> tuple[Token, ...]:
@@ -84,7 +84,7 @@ def parse_layers(notation: str) -> tuple[Token, ...]:
     Raises
     ------
     BadInput
-        If a part cannot be read; the message quotes it and says what is allowed.
+        If a part cannot be read; the message quotes it and lists what is allowed.
     """
     tokens: list[Token] = []
     for part in notation.split("-"):

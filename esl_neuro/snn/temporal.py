@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from esl_neuro.errors import BadInput
 
 NO_SPIKE = 1e5
-"""``z`` of a neuron that does not fire; a spike later than ``ln 1e5 = 11.5`` time constants counts as none."""
+"""``z`` of a neuron that does not fire; a spike later than ``ln 1e5 = 11.5`` time constants does not count."""
 
 Z_BRIGHT = 1.0
-"""``z`` of a bright pixel: it fires at ``t = 0``. Which polarity the papers use is not known; this one is ours."""
+"""``z`` of a bright pixel: it fires at ``t = 0``. The papers do not state the polarity; this is our choice."""
 
 Z_DARK = 6.0
 """``z`` of a dark pixel: it fires at ``t = ln 6 = 1.79``, the constant of Mostafa's MNIST experiment."""
@@ -41,13 +41,13 @@ BRIGHT_ABOVE = 0.5
 INITIAL_SUM = 4.0
 """Sum of the weights into each neuron at the start, in units of the threshold."""
 
-_CHUNK_BYTES = 2**20  # of each array that holds one number per (output, sample, input): a few of them fit the cache
+_CHUNK_BYTES = 2**20  # size of each (output, sample, input) array: a few of them fit the cache
 
 
 def first_spike(z_inputs: Tensor, weights: Tensor, threshold: float = 1.0) -> Tensor:
-    """Return when each neuron first reaches its threshold, differentiably (eqs. 3-5).
+    """Return the time at which each neuron first reaches its threshold, differentiable (eqs. 3-5).
 
-    With the inputs in order of time, the causal set is the shortest prefix whose eq. 5 lies no later than the next
+    With the inputs in order of time, the causal set is the shortest prefix whose eq. 5 is not later than the next
     input. The gradient is that of eq. 5 (zero for inputs outside ``C_j`` and for neurons that do not fire)::
 
         dz_j/dw_ij = (z_i - z_j) / (sum_{C_j} w - V_th);   dz_j/dz_i = w_ij / (sum_{C_j} w - V_th)
@@ -79,19 +79,19 @@ def first_spike(z_inputs: Tensor, weights: Tensor, threshold: float = 1.0) -> Te
 def first_spike_binary(
     early: Tensor, weights: Tensor, z_early: float = Z_BRIGHT, z_late: float = Z_DARK, threshold: float = 1.0
 ) -> Tensor:
-    """Return :func:`first_spike` for inputs that fire at one of two times, by one matrix product and no sorting.
+    """Return :func:`first_spike` for inputs with two possible times, with one matrix product and without sorting.
 
     With ``S_1`` the sum of the weights of the early inputs and ``S`` that of all, eq. 5 is one of::
 
         z_j = z_early S_1 / (S_1 - V_th)                                if S_1 > V_th and that is <= z_late
         z_j = (z_early S_1 + z_late (S - S_1)) / (S - V_th)             otherwise, if S > V_th
 
-    The gradient with respect to the weights is that of :func:`first_spike`, again by one matrix product.
+    The gradient with respect to the weights is that of :func:`first_spike`, again with one matrix product.
 
     Parameters
     ----------
     early : bool Tensor, shape (batch, inputs)
-        True where the input fires at ``z_early``, False where at ``z_late``.
+        True if the input fires at ``z_early``, False if at ``z_late``.
     weights : Tensor, shape (outputs, inputs)
         ``w``, of any sign.
     z_early, z_late : float
@@ -157,7 +157,7 @@ class _FirstSpike(torch.autograd.Function):
 
 
 def _rows(z_inputs: Tensor) -> int:
-    """Return how many output neurons to treat at once; working memory does not grow with their number."""
+    """Return the number of output neurons per chunk, which limits the working memory."""
     return max(1, _CHUNK_BYTES // (z_inputs.numel() * z_inputs.element_size() + 1))
 
 
@@ -167,13 +167,14 @@ def _fire(
     """Find the causal sets of a few neurons, from inputs sorted by time.
 
     Between two inputs ``z (V - V_th)`` is linear in ``z`` (eq. 3), with slope ``sum w - V_th`` over the inputs so far.
-    It starts at ``-V_th z_1`` and the neuron fires where it reaches zero, which is eq. 5 without its cancellations:
-    the first segment at whose end it is no longer negative is one in which it rises.
+    It starts at ``-V_th z_1``, and the neuron fires where it reaches zero, which is eq. 5 without cancellation. The
+    first segment at whose end it is not negative is one in which it rises.
 
     Returns
     -------
     z_outputs, excess, last : Tensor, shape (outputs, batch)
-        ``z_j``; ``sum w - V_th`` over the causal set, 1 without a spike; the place of its last input, -1 without.
+        ``z_j``; ``sum w - V_th`` over the causal set, 1 without a spike; the index of its last input, -1 without a
+        spike.
     """
     excess = weights.index_select(1, order.flatten()).view(-1, *order.shape).cumsum(2).sub_(threshold)
     level = threshold * z_sorted[:, :1]
@@ -213,7 +214,7 @@ class _FirstSpikeBinary(torch.autograd.Function):
 
 
 def spike_times(z: Tensor) -> Tensor:
-    """Return ``t = ln z`` in synaptic time constants, infinite where there is no spike."""
+    """Return ``t = ln z`` in synaptic time constants, infinite without a spike."""
     return z.log().masked_fill(z >= NO_SPIKE, math.inf)
 
 
@@ -234,7 +235,7 @@ def temporal_loss(z_outputs: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TemporalActivity:
-    """What one forward pass shows.
+    """Spike times of one forward pass.
 
     Attributes
     ----------
@@ -250,7 +251,7 @@ class TemporalActivity:
         return next(reversed(self.z.values()))
 
     def predictions(self) -> Tensor:
-        """Class of each sample: the output neuron that fires first, the lowest index among equals or if none fires."""
+        """Class of each sample: the output neuron that fires first, the lowest index if several or none do."""
         return self.output_z.argmin(1)
 
 
@@ -264,8 +265,8 @@ class TemporalNetwork(nn.Module):
     threshold : float
         ``V_th`` of every neuron, positive.
     initial_sum : float
-        Sum of the weights into each neuron at the start, in units of the threshold. It must be above 1, because
-        only a neuron whose weights sum to more than its threshold is sure to fire.
+        Sum of the weights into each neuron at the start, in units of the threshold. It must be above 1, because only a
+        neuron whose weights sum to more than its threshold certainly fires.
 
     Raises
     ------
@@ -295,10 +296,9 @@ class TemporalNetwork(nn.Module):
     def rescale_rows(self) -> None:
         """Scale the weights into each neuron so that they sum to ``initial_sum * threshold``.
 
-        To be called again once masks have zeroed some of the initial weights. The rescaling by ``1/sqrt(density)``
-        that a mask brings keeps the variance of zero-mean weights; these weights are positive, so a neuron fires at
-        the same time as before if their sum is kept instead, whatever the scale was and however many are left.
-        Neurons whose weights do not sum to a positive number stay as they are.
+        Call it again after masks have removed initial weights. The rescaling of a mask by ``1/sqrt(density)`` preserves
+        the variance of zero-mean weights. These weights are positive, so their sum must be preserved instead for a
+        neuron to fire at the same time. Neurons whose weights do not sum to a positive number are not changed.
         """
         with torch.no_grad():
             for weight in self.weights().values():
@@ -306,7 +306,7 @@ class TemporalNetwork(nn.Module):
                 weight.mul_(torch.where(sums > 0, self.initial_sum * self.threshold / sums, 1))
 
     def forward(self, inputs: Tensor) -> TemporalActivity:
-        """Run intensities in [0, 1] of shape (batch, inputs), each one spike: bright at once, dark at ``ln 6``."""
+        """Run intensities in [0, 1] of shape (batch, inputs), one spike per input: bright at 0, dark at ``ln 6``."""
         first, *others = self.weights().items()
         bright = inputs > BRIGHT_ABOVE
         z = {first[0]: first_spike_binary(bright, first[1], Z_BRIGHT, Z_DARK, self.threshold)}
@@ -322,17 +322,17 @@ def weight_sum_cost(
 
     ``K sum_layers sum_j max(0, V_th - sum_{i active} w_ij)``
 
-    A sum over the neurons, so that the pull on a neuron does not depend on the width of its layer.
+    The cost is a sum over neurons, so that the gradient of a neuron does not depend on the width of its layer.
 
     Parameters
     ----------
     network : TemporalNetwork
-        Supplies ``w`` and ``V_th``.
+        Network with ``w`` and ``V_th``.
     strength : float
         ``K``.
     masks : mapping of str to bool Tensor, optional
-        Active connections by name of the layer, shape of its weights; the non-zero weights where none is given.
-        Weights that are not active are zero.
+        Active connections by name of the layer, shape of its weights. Default: the non-zero weights. Inactive weights
+        are zero.
 
     Returns
     -------
@@ -341,7 +341,7 @@ def weight_sum_cost(
     """
     costs = []
     for name, weight in network.weights().items():
-        short = weight.detach().sum(1) < network.threshold  # usually few neurons, which keeps this cheap
+        short = weight.detach().sum(1) < network.threshold  # usually few neurons
         active = masks[name][short] if masks and name in masks else weight[short] != 0
         costs.append((network.threshold - (weight[short] * active).sum(1)).sum())
     return strength * torch.stack(costs).sum()

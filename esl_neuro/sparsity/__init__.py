@@ -1,9 +1,9 @@
-"""Which connections exist, and how they change while the network trains (evolutionary structure learning).
+"""Structure learning: the connections of a network, and their changes during training.
 
-:class:`Rewirer` is the project's own learner, with every rule open; :data:`LEARNERS` has the others under their names.
+:class:`Rewirer` is the project's own learner with configurable rules; :data:`LEARNERS` contains all learners by name.
 """
 
-from esl_neuro.sparsity import admm, deep_r, grad_r, presets, stds  # noqa: F401 (each adds its learners)
+from esl_neuro.sparsity import admm, deep_r, grad_r, presets, stds  # noqa: F401 (each registers its learners)
 from esl_neuro.sparsity.learner import LEARNERS, Learner, make_learner
 from esl_neuro.sparsity.masked_adam import MaskedAdam, MaskedAdamW
 from esl_neuro.sparsity.rewirer import Rewirer

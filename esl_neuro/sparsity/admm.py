@@ -1,4 +1,4 @@
-"""ADMM pruning with fine-tuning (Deng et al. 2021): pull a dense network towards a sparse one, cut, train on."""
+"""ADMM pruning with fine-tuning (Deng et al. 2021): train towards a sparse network, prune, fine-tune."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def largest(values: Tensor, count: int) -> Tensor:
 
 
 class Admm:
-    """Minimises the loss with at most K weights per layer, by the alternating direction method of multipliers.
+    """Minimises the loss with at most K weights per layer with the alternating direction method of multipliers.
 
-    Until ``end``: the loss has ``rho / 2 sum ||W - Z + U||^2`` added, and every ``dual_every`` iterations
-    ``Z = P(W + U)``, ``U += W - Z``, where P keeps the K largest absolute values. At ``end`` the K largest ``|W|`` of
-    each layer stay and all else is cut; from then on the connections are fixed and the weights are fine-tuned.
+    Until ``end``, ``rho / 2 sum ||W - Z + U||^2`` is added to the loss, and every ``dual_every`` iterations ``Z = P(W +
+    U)``, ``U += W - Z``, where P keeps the K largest absolute values. At ``end`` all but the K largest ``|W|`` of each
+    layer are pruned; then the connections are fixed and the weights are fine-tuned.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Admm:
     dual_every : int
         Iterations between updates of Z and U.
     end : int
-        Iteration of the cut.
+        Iteration of pruning.
     """
 
     def __init__(self, layers: list[SparseLayer], counts: list[int], *, rho: float, dual_every: int, end: int) -> None:
@@ -56,7 +56,7 @@ class Admm:
         return torch.where(largest(values, self.counts[layer.name]), values, 0.0)
 
     def penalty(self) -> Tensor | float:
-        """Return ``rho / 2 sum ||W - Z + U||^2`` before the cut, 0 after it."""
+        """Return ``rho / 2 sum ||W - Z + U||^2`` before pruning, 0 after it."""
         if self.iteration >= self.end:
             return 0.0
         distances = [(layer.weight - self.z[layer.name] + self.u[layer.name]).square().sum() for layer in self.layers]
@@ -69,7 +69,7 @@ class Admm:
         Returns
         -------
         list of RewiringUpdate
-            One entry for each layer at the cut, else empty.
+            One entry per layer at the pruning iteration, else empty.
         """
         self.iteration += 1
         if self.iteration < self.end:
@@ -95,15 +95,15 @@ class Admm:
 
     @property
     def density(self) -> float:
-        """Connections of all layers as a share of all that are possible there: 1 until the cut."""
+        """Density over all layers: 1 before pruning."""
         return overall_density(self.layers)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Masks, both auxiliary variables and iteration as tensors, for a checkpoint."""
+        """Return masks, auxiliary variables and iteration as tensors, for a checkpoint."""
         return {"iteration": torch.tensor(self.iteration), **self._memory()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state of a learner of the same layers and settings."""
+        """Restore the state of a learner with the same layers and settings."""
         self.iteration = int(state["iteration"])
         for name, tensor in self._memory().items():
             tensor.copy_(state[name])
@@ -133,8 +133,8 @@ def admm(
 ) -> Admm:
     """ADMM pruning; see :class:`Admm`. ``end`` is a share of the iterations.
 
-    Published: density 0.1 on CIFAR-10. No program of the authors is public; ``rho``, the intervals and the share of
-    fine-tuning are ours, and weight quantisation and activity penalty, the paper's other parts, are left out.
+    Published: density 0.1 on CIFAR-10. The authors' code is not public; ``rho``, the intervals and the share of
+    fine-tuning are our choice. The paper's weight quantisation and activity penalty are not implemented.
     """
     weights = named_weights(model, layers)
     shapes = [tuple(weight.shape) for weight in weights.values()]

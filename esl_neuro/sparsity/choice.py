@@ -1,6 +1,6 @@
-"""Choosing places of a weight: those with the largest scores, or some at random.
+"""Choose positions of a weight: those with the largest scores, or random ones.
 
-A layer has far more places than change hands, so nothing here sorts or shuffles all of them.
+A layer has far more positions than an update changes, so these functions never sort or shuffle all of them.
 """
 
 from __future__ import annotations
@@ -16,55 +16,57 @@ SAMPLE_EVERY = 64
 
 
 def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
-    """Return the places with the largest scores.
+    """Return the positions with the largest scores.
 
-    A sample of the scores gives a bound that a few more than ``count`` of them reach, and only these are compared with
-    each other. The result does not depend on the sample, ties apart.
+    A sample of the scores gives a bound that slightly more than ``count`` scores reach, and only these are sorted. The
+    result does not depend on the sample, except for ties.
 
     Parameters
     ----------
     scores : Tensor
         Finite, any shape.
     places : bool Tensor, shape of the scores
-        Where to choose, at least ``count`` places.
+        Candidates, at least ``count``.
     count : int
-        How many.
+        Number of positions.
 
     Returns
     -------
     int64 Tensor, shape (count,)
-        Different flat indices; which ones of equal scores is not said.
+        Distinct flat indices; ties are in no particular order.
 
     Raises
     ------
     CheckFailed
-        If scores are infinite, so that fewer places than ``count`` can be told from the others.
+        If scores are infinite, so that fewer than ``count`` positions can be ranked.
     """
     eligible = torch.where(places, scores, -torch.inf).flatten()
     sample = eligible[::SAMPLE_EVERY]
-    reached = count // SAMPLE_EVERY + int(count**0.5) // 4 + 1  # about four standard deviations more than needed
+    reached = count // SAMPLE_EVERY + int(count**0.5) // 4 + 1  # about four standard deviations above the need
     if reached < sample.numel():
         bound = torch.topk(sample, reached, sorted=False).values.min()
         few = places_of_true(eligible >= bound)
         if few.numel() >= count:
             return few[torch.topk(eligible[few], count, sorted=False).indices]
     chosen = torch.topk(eligible, count, sorted=False).indices
-    if not places.flatten()[chosen].all():  # scores of minus infinity lose to places where nothing may be chosen
-        raise CheckFailed("connections cannot be ranked: weights are infinite, training has diverged; learn slower")
+    if not places.flatten()[chosen].all():  # scores of minus infinity rank with positions that are no candidates
+        raise CheckFailed(
+            "connections cannot be ranked: weights are infinite, training has diverged; lower training.learning_rate"
+        )
     return chosen
 
 
 def draw(places: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """Draw different places, all sets of them equally likely.
+    """Draw distinct positions, all sets with equal probability.
 
     Parameters
     ----------
     places : bool Tensor
-        Where to draw, at least ``count`` places.
+        Candidates, at least ``count``.
     count : int
-        How many.
+        Number of positions.
     rng : numpy.random.Generator
-        Source of the draw.
+        Random generator.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Deep rewiring (Bellec et al. 2018): a random walk over sparse networks, with exact or with soft budget.
+"""Deep rewiring (Bellec et al. 2018): a random walk over sparse networks with an exact or a soft budget.
 
-Both train ``w = s theta`` where ``theta > 0``, with random fixed signs ``s``. Active connections follow
-``theta += -eta dE/dtheta - eta l1 + eta noise N(0, 1)``, the first term being the optimiser's own step and ``eta``
-its learning rate. ``eta noise`` is the paper's ``sqrt(2 eta T)`` with ``T = eta noise^2 / 2``.
+Both train ``w = s theta`` where ``theta > 0``, with random fixed signs ``s``. Active connections follow ``theta += -eta
+dE/dtheta - eta l1 + eta noise N(0, 1)``, where the first term is the optimiser's step and ``eta`` its learning rate.
+``eta noise`` is the paper's ``sqrt(2 eta T)`` with ``T = eta noise^2 / 2``.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from esl_neuro.sparsity.moments import forget_moments, group_of
 from esl_neuro.sparsity.reparametrised import FixedSign, random_signs
 from esl_neuro.sparsity.selection import LayerNames
 
-# Value of a connection that has just been reactivated, as in the authors' program.
+# Value of a newly reactivated connection, as in the authors' code.
 REBORN = 1e-12
 
 
 class DeepR(FixedSign):
-    """Keeps exactly K connections per layer: what crosses zero dies, and random dormant ones take its place.
+    """Keeps exactly K connections per layer: connections that cross zero become dormant, random ones replace them.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
         Trains the weights; its learning rate also scales the L1 term and the noise.
     layers : list of SparseLayer
-        The layers with their initial connections, whose numbers stay.
+        The layers with their initial connections, whose number is constant.
     l1 : float
-        Pull of every active connection towards zero.
+        L1 penalty of every active connection.
     noise : float
         Standard deviation of the random walk of active connections, relative to the learning rate.
     seed : int
@@ -45,12 +45,12 @@ class DeepR(FixedSign):
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], *, l1: float, noise: float, seed: int) -> None:
         self.l1, self.noise, self.seed = l1, noise, seed
         self.budgets = {layer.name: layer.connections for layer in layers}
-        # An initial weight of zero would be dormant; it starts like a reborn one.
+        # An initial weight of zero would be dormant; it starts like a reactivated one.
         theta = [layer.weight.detach().abs().clamp(min=REBORN) * layer.mask for layer in layers]
         super().__init__(optimizer, layers, theta, [random_signs(layer, seed) for layer in layers])
 
     def advance(self, layer: SparseLayer, move: Tensor) -> None:
-        """Walk, let what fell to zero sleep, and wake as many at random."""
+        """Move the active connections, deactivate those at zero, and reactivate as many at random."""
         self._walk(layer, move)
         forget_moments(self.optimizer, layer.weight, self._wake(layer))
 
@@ -76,9 +76,9 @@ class DeepR(FixedSign):
 
 
 class SoftDeepR(FixedSign):
-    """Lets the number of connections float around a share ``p``: dormant ones walk at random until they cross zero.
+    """Lets the number of connections fluctuate around a share ``p``: dormant ones walk at random until they cross zero.
 
-    Dormant connections feel noise only, and no ``theta`` falls below ``-T (1 - p) / (l1 p)``, so that they come back.
+    Dormant connections receive noise only, and no ``theta`` falls below ``-T (1 - p) / (l1 p)``, so that they return.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class SoftDeepR(FixedSign):
     layers : list of SparseLayer
         The layers with their initial connections, which set ``p`` of each.
     l1 : float
-        Pull of every active connection towards zero.
+        L1 penalty of every active connection.
     noise : float
         Standard deviation of the random walk of all connections, relative to the learning rate.
     seed : int
@@ -96,7 +96,9 @@ class SoftDeepR(FixedSign):
 
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], *, l1: float, noise: float, seed: int) -> None:
         if l1 <= 0:
-            raise BadInput(f"sparsity.l1: {l1} leaves the floor of dormant connections open; allowed: above 0")
+            raise BadInput(
+                f"sparsity.l1: {l1} is out of range; allowed: above 0, because it sets the floor of dormant connections"
+            )
         self.l1, self.noise, self.seed = l1, noise, seed
         self.shares = {layer.name: layer.density for layer in layers}
         theta = []
@@ -112,7 +114,7 @@ class SoftDeepR(FixedSign):
         return -temperature * (1 - share) / (self.l1 * share)
 
     def advance(self, layer: SparseLayer, move: Tensor) -> None:
-        """Let active connections learn and all of them walk, down to the floor."""
+        """Apply the gradient to active connections and noise to all, down to the floor."""
         theta, active, rate = self.theta(layer), layer.mask.clone(), float(group_of(self.optimizer, layer)["lr"])
         change = self.sign(layer) * move - rate * self.l1
         theta.add_(torch.where(active, change, 0.0))
@@ -140,8 +142,8 @@ def deep_r(
 ) -> DeepR:
     """Deep R with exact budget; see :class:`DeepR`.
 
-    Published (MNIST, 784-300-100-10): ``densities`` 0.01, 0.03 and 0.3 of the three layers, of which the first is
-    the default for all; ``l1`` and ``noise`` 1e-5, SGD with rate 0.5 that falls to 0.8 of itself each epoch, batch 10.
+    Published (MNIST, 784-300-100-10): ``densities`` 0.01, 0.03 and 0.3 of the three layers, of which the first is the
+    default for all; ``l1`` and ``noise`` 1e-5, SGD with rate 0.5 and a decay of 0.8 per epoch, batch 10.
     """
     if density is None and epsilon is None and densities is None:
         density = 0.01

@@ -1,4 +1,4 @@
-"""Gradient rewiring (Chen et al., IJCAI 2021): dead connections keep learning and may come back."""
+"""Gradient rewiring (Chen et al., IJCAI 2021): inactive connections keep learning and may return."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class GradR(FixedSign):
     """``w = s ReLU(theta)``; every ``theta``, active or not, follows the gradient of its weight and a Laplace prior.
 
     ``theta += s d - eta_t alpha sign(theta - mu)`` with ``mu = ln(2 (1 - p)) / alpha``, ``d`` the optimiser's step and
-    ``p`` the target sparsity. ``eta_t`` is the learning rate, for Adam ``eta / (1 - beta1^t)``. Training starts dense,
-    the signs being those of the initial weights. Moments belong to ``theta``, so births and deaths leave them alone.
+    ``p`` the target sparsity. ``eta_t`` is the learning rate, for Adam ``eta / (1 - beta1^t)``. Training starts dense
+    with the signs of the initial weights. Moments belong to ``theta``, so births and deaths do not change them.
 
     Parameters
     ----------
@@ -31,14 +31,14 @@ class GradR(FixedSign):
     layers : list of SparseLayer
         The layers, dense.
     density : float
-        ``1 - p``, in (0, 0.5]: the prior's share of connections.
+        ``1 - p``, in (0, 0.5]: share of connections of the prior.
     penalty : float
         ``alpha``, the strength of the prior.
     """
 
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], *, density: float, penalty: float) -> None:
         if not 0 < density <= 0.5:
-            raise BadInput(f"sparsity.density: {density} is not allowed for 'grad_r': above 0 up to 0.5")
+            raise BadInput(f"sparsity.density: {density} is out of range for 'grad_r'; allowed: above 0 up to 0.5")
         self.alpha = penalty
         self.centre = math.log(2 * density) / penalty
         weights = [layer.weight.detach() for layer in layers]
@@ -46,7 +46,7 @@ class GradR(FixedSign):
         super().__init__(optimizer, layers, [weight.abs() for weight in weights], signs)
 
     def advance(self, layer: SparseLayer, move: Tensor) -> None:
-        """Follow the gradient and the prior."""
+        """Apply the gradient and the prior."""
         theta, group = self.theta(layer), group_of(self.optimizer, layer)
         rate = float(group["lr"])
         if "betas" in group:

@@ -1,6 +1,6 @@
-"""Growth rules: which connections are born.
+"""Growth rules: which connections are created.
 
-``rule(layer, candidates, count, optimizer, rng)`` returns flat indices of ``count`` different candidates.
+``rule(layer, candidates, count, optimizer, rng)`` returns the flat indices of ``count`` distinct candidates.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def gradient(
 ) -> Tensor:
     """Activate the candidates with the largest ``|dL/dw|`` of the current mini-batch (RigL).
 
-    The gradient is the one of the optimiser step that has just been made.
+    The gradient is that of the last optimiser step.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def gradient(
     """
     if layer.weight.grad is None:
         raise BadInput(
-            f"growth rule 'gradient': layer '{layer.name}' has no gradient; clear gradients after the rewirer's step, "
+            f"growth rule 'gradient': layer '{layer.name}' has no gradient; clear gradients after rewirer.step(), "
             "not before it"
         )
     return largest(layer.weight.grad.abs(), candidates, count)
@@ -80,7 +80,7 @@ def random_unfired(
     optimizer: Optimizer,  # noqa: ARG001 (shared signature)
     rng: np.random.Generator,
 ) -> Tensor:
-    """Activate candidates at random among those never active before; once these run out, among the others."""
+    """Activate random candidates that were never active before; when none is left, the others."""
     fresh = candidates & ~layer.ever_active
     first = min(count, count_true(fresh))
     chosen = draw(fresh, first, rng)
@@ -95,19 +95,19 @@ def grow(
     optimizer: Optimizer,
     rng: np.random.Generator,
 ) -> Tensor:
-    """Let several rules share one birth quota, each choosing among what the ones before it left.
+    """Divide the births between several rules; each chooses from the candidates that the previous rules left.
 
     Parameters
     ----------
     shares : mapping of rule name to weight
-        Relative quota of each rule; the quotas always add up to ``count``.
+        Relative quota of each rule; the quotas add up to ``count``.
     candidates : bool Tensor, shape of the weight
-        Where a connection may be born.
+        Positions where a connection may be created.
 
     Returns
     -------
     int64 Tensor, shape (count,)
-        Different flat indices, all of them candidates.
+        Distinct flat indices of candidates.
     """
     bounds = np.rint(np.cumsum(list(shares.values())) / sum(shares.values()) * count).astype(int)
     left = candidates.clone()

@@ -1,7 +1,7 @@
-"""How a budget of connections is spread over the layers, and the sparse layers that follow from it.
+"""Distribute a budget of connections over the layers, and create the sparse layers.
 
-``distribution(shapes, density)`` returns the density of each layer. Every layer then draws its connections at random,
-so each is an Erdos-Renyi graph; the distributions differ in how many connections a layer gets.
+``distribution(shapes, density)`` returns the density of each layer. The connections of each layer are then drawn at
+random, so each layer is an Erdos-Renyi graph; the distributions differ in the number of connections per layer.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def erdos_renyi(shapes: Sequence[Shape], density: float) -> list[float]:
 
 @DISTRIBUTIONS.register
 def uniform(shapes: Sequence[Shape], density: float) -> list[float]:
-    """Give each layer the overall density, the first and last layers too (ITOP's uniform)."""
+    """Give each layer the overall density, including the first and last layers (ITOP's uniform)."""
     return [density for _ in shapes]
 
 
 @DISTRIBUTIONS.register
 def erk(shapes: Sequence[Shape], density: float) -> list[float]:
-    """Spread the overall density as Erdos-Renyi-Kernel (RigL, Evci et al. 2020).
+    """Distribute the overall density as Erdos-Renyi-Kernel (RigL, Evci et al. 2020).
 
-    ``density_l = epsilon * sum(shape_l) / prod(shape_l)``, with the ``epsilon`` that meets the overall density. Layers
-    above 1 are dense and ``epsilon`` is solved again for the others. For linear layers this is eq. 1 by total budget.
+    ``density_l = epsilon * sum(shape_l) / prod(shape_l)``, with the ``epsilon`` that gives the overall density. Layers
+    above 1 are dense, and ``epsilon`` is recomputed for the others. For linear layers this is eq. 1 by total budget.
     """
     sizes = [math.prod(shape) for shape in shapes]
     scores = [sum(shape) / size for shape, size in zip(shapes, sizes, strict=True)]
@@ -78,14 +78,16 @@ def layer_densities(
     Raises
     ------
     BadInput
-        If not exactly one of density and epsilon is given, or one is out of range.
+        Unless exactly one of density and epsilon is given, in range.
     """
     spread = DISTRIBUTIONS[distribution]
     if epsilon is not None:
         if density is not None:
-            raise BadInput(f"sparsity: density {density} and epsilon {epsilon} exclude each other; give one of them")
+            raise BadInput(
+                f"sparsity: density {density} and epsilon {epsilon} are mutually exclusive; give one of them"
+            )
         if distribution != "erdos_renyi":
-            raise BadInput(f"sparsity.epsilon: not used by '{distribution}'; give a density or take 'erdos_renyi'")
+            raise BadInput(f"sparsity.epsilon: not used by '{distribution}'; give a density or use 'erdos_renyi'")
         if not 0 < epsilon < math.inf:
             raise BadInput(f"sparsity.epsilon: {epsilon} leaves no connection; allowed: above 0")
         return [erdos_renyi_probability(shape[1], shape[0], epsilon) for shape in shapes]
@@ -111,12 +113,12 @@ def sparse_layers(
     Parameters
     ----------
     densities : mapping of str to float, optional
-        Density of each layer by its name, instead of the other parameters.
+        Density of each layer by name, instead of the other parameters.
 
     Raises
     ------
     BadInput
-        If a parameter is out of range, or the densities are not exactly one for each layer.
+        If a parameter is out of range, or there is not exactly one density per layer.
     """
     weights = named_weights(model, layers)
     if densities is None:
@@ -124,7 +126,9 @@ def sparse_layers(
         shares = layer_densities(shapes, density=density, epsilon=epsilon, distribution=distribution)
     else:
         if density is not None or epsilon is not None or distribution != "erdos_renyi":
-            raise BadInput("sparsity.densities: exclude density, epsilon and distribution; give one of them")
+            raise BadInput(
+                "sparsity.densities: mutually exclusive with density, epsilon and distribution; give one of them"
+            )
         shares = _one_each(densities, list(weights))
     return [
         sparse_layer(name, weight, share, stream(seed, f"mask {name}"))
@@ -135,9 +139,11 @@ def sparse_layers(
 def _one_each(densities: Mapping[str, float], layers: list[str]) -> list[float]:
     """Return the densities in the order of the layers."""
     findings = [
-        f"'{name}' is no masked layer; {did_you_mean(name, layers)}" for name in densities if name not in layers
+        f"'{name}' is not a masked layer; {did_you_mean(name, layers)}" for name in densities if name not in layers
     ]
-    findings += [f"none for '{name}'; give one for every masked layer" for name in layers if name not in densities]
+    findings += [
+        f"no density for '{name}'; give one for every masked layer" for name in layers if name not in densities
+    ]
     findings += [
         f"{share} for '{name}' is out of range; allowed: above 0 up to 1"
         for name, share in densities.items()

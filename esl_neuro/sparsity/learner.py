@@ -1,4 +1,4 @@
-"""What every structure learner offers, and how a recipe makes one."""
+"""The interface of structure learners, and their creation from a recipe."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class Learner(Protocol):
 
     @property
     def density(self) -> float:
-        """Connections of all masked layers as a share of all that are possible there."""
+        """Density over all masked layers."""
         ...
 
     def step(self) -> list[RewiringUpdate]:
-        """Take note of an optimiser step and change the structure where it is due."""
+        """Process an optimiser step, and change the structure if it is due."""
         ...
 
     def penalty(self) -> Tensor | float:
-        """Term to add to the loss, 0 for most learners."""
+        """Return a term to add to the loss, 0 for most learners."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything a resumed run needs, as tensors."""
+        """Return the state for a resumed run, as tensors."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state of a learner of the same layers and settings."""
+        """Restore the state of a learner with the same layers and settings."""
         ...
 
 
-# ``factory(model, optimizer, *, layers, iterations, seed, **options)``; options and their defaults, the published
-# setting where there is one, are the fields of the learner's section.
+# ``factory(model, optimizer, *, layers, iterations, seed, **options)``; the options and their defaults (published
+# settings if there are any) are the fields of the learner's section.
 LearnerFactory = Callable[..., Learner]
 
 LEARNERS: Registry[LearnerFactory] = Registry("learner")
@@ -55,25 +55,25 @@ LEARNERS: Registry[LearnerFactory] = Registry("learner")
 def make_learner(
     section: SparsitySection, model: nn.Module, optimizer: Optimizer, *, iterations: int, seed: int
 ) -> Learner:
-    """Make the learner that a recipe asks for.
+    """Make the learner of a recipe.
 
     Parameters
     ----------
     section : SparsitySection
-        Names learner and layers, and holds the learner's options.
+        Section with the learner, its layers and its options.
     model : nn.Module
-        Holds the layers.
+        Model with the layers.
     optimizer : torch.optim.Optimizer
-        Updates the weights.
+        Optimiser of the weights.
     iterations : int
         Optimiser steps of the whole run.
     seed : int
-        Seed of everything random about the structure.
+        Seed of the random parts of the structure.
 
     Raises
     ------
     BadInput
-        If a layer or a rule does not exist, or values do not go together.
+        If a layer or a rule does not exist, or values are inconsistent.
     """
     layers = "all" if section.layers == ["all"] else section.layers
     return LEARNERS[section.learner](

@@ -1,7 +1,7 @@
-"""Adam and AdamW that write the zeros of missing connections in the pass that updates the weights.
+"""Adam and AdamW that apply connection masks in the same pass that updates the weights.
 
-An update of Adam touches every weight once and takes little more than the reading and writing, so that a mask of its
-own costs a good part of it again. Here the processor's caches see weight, gradient, moments and mask once.
+An update of Adam is limited by memory traffic, so a separate pass for masks adds a large part of its cost again. Here
+weight, gradient, moments and mask are loaded into the cache once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from esl_neuro.compiled import compiled, use_threads
 from esl_neuro.errors import BadInput
 from esl_neuro.sparsity.masks import SparseLayer
 
-# Places that one thread updates at a time: all that belongs to them stays in the innermost cache.
+# Positions that one thread updates at a time: all their data fit the L1 cache.
 CHUNK = 1024
 NO_MASK = np.empty(0, np.bool_)
 
 
 class _Masked(Optimizer):
-    """Mix-in before an Adam of torch: the same equations and the same state, in one compiled pass.
+    """Mix-in for torch's Adam: the same equations and state, in one compiled pass.
 
-    On other devices, types and memory layouts than the pass can take, torch's own step is made and the mask follows.
+    On devices, types and memory layouts that the pass does not support, torch's own step runs and the mask is applied
+    after it.
     """
 
     decoupled: bool
@@ -44,11 +45,11 @@ class _Masked(Optimizer):
         self._refuse_variants(self.param_groups)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything that a copy needs, the layers among it."""
+        """Return the state of a copy, including the layers."""
         return {**super().__getstate__(), "sparse_layers": self.sparse_layers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state, unless it is of a variant that this is not."""
+        """Restore a state, unless it belongs to an unsupported variant."""
         self._refuse_variants(state["param_groups"])
         super().__setstate__(state)
 
@@ -57,28 +58,27 @@ class _Masked(Optimizer):
         if variants:
             name = type(self).__name__
             raise BadInput(
-                f"{name} has no {', '.join(sorted(variants))}; use torch.optim.{name.removeprefix('Masked')}"
+                f"{name} does not support {', '.join(sorted(variants))}; use torch.optim.{name.removeprefix('Masked')}"
             )
 
     def keep_sparse(self, layer: SparseLayer) -> bool:
-        """Write zeros at every step where the layer has no connection then.
+        """Write zeros at every step where the layer has no connection.
 
         Returns
         -------
         bool
-            Whether this will be done. It will not if the optimiser does not train the layer, or if it keeps the weight
-            to another mask already.
+            False if the optimiser does not train the layer, or already applies another mask to the weight.
         """
         trained = any(layer.weight is parameter for group in self.param_groups for parameter in group["params"])
         return trained and self.sparse_layers.setdefault(layer.weight, layer) is layer
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the weights that have a gradient and write the zeros of all sparse layers.
+        """Update the weights with a gradient, and write the zeros of all sparse layers.
 
         Parameters
         ----------
         closure : callable, optional
-            Evaluates the model anew and returns the loss, which is returned.
+            Re-evaluates the model and returns the loss, which this method returns.
         """
         loss = None
         if closure is not None:
@@ -108,7 +108,7 @@ class _Masked(Optimizer):
             weight, slope, momentum, square = (tensor.detach().view(-1).numpy() for tensor in tensors)
             factors = _factors(int(state["step"]), group, self.decoupled, weight.dtype.type)
             _adam(weight, slope, momentum, square, mask, *factors)
-            # A backward pass that still needs the old weight is refused, as after any change in place.
+            # As after any in-place change, a backward pass that needs the old weight raises an error.
             increment_version(parameter)
         else:
             lists = [[tensor] for tensor in tensors]
@@ -129,19 +129,19 @@ class MaskedAdam(_Masked, torch.optim.Adam):
         w = w - lr m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps);   w = 0 where there is no connection
 
     Gradients and moments are dense and never masked. State and results are those of :class:`torch.optim.Adam`, up to
-    rounding. Learners give it their layers; without any it is Adam.
+    rounding. Learners register their layers; without layers it is Adam.
 
     Parameters
     ----------
     params : iterable
         Parameters, or parameter groups.
     lr, betas, eps, weight_decay
-        As torch has them, with its default values.
+        As in torch, with its defaults.
 
     Raises
     ------
     BadInput
-        If ``amsgrad``, ``maximize`` or ``differentiable`` is asked for.
+        If ``amsgrad``, ``maximize`` or ``differentiable`` is requested.
     """
 
     decoupled = False
@@ -153,7 +153,7 @@ class MaskedAdamW(_Masked, torch.optim.AdamW):
 
     :class:`MaskedAdam` with ``g = dL/dw``, and ``w`` multiplied by ``1 - lr weight_decay`` before the step.
 
-    Parameters, default values and errors are those of :class:`torch.optim.AdamW` and :class:`MaskedAdam`.
+    Parameters, defaults and errors are those of :class:`torch.optim.AdamW` and :class:`MaskedAdam`.
     """
 
     decoupled = True
@@ -161,12 +161,12 @@ class MaskedAdamW(_Masked, torch.optim.AdamW):
 
 
 def keep_sparse(optimizer: Optimizer, layers: list[SparseLayer]) -> list[SparseLayer]:
-    """Hand layers over to an optimiser that masks them itself; return those that it does not take."""
+    """Register layers with an optimiser that applies masks; return the layers that it does not support."""
     return [layer for layer in layers if not (isinstance(optimizer, _Masked) and optimizer.keep_sparse(layer))]
 
 
 def _fits(tensor: Tensor, parameter: nn.Parameter) -> bool:
-    """Whether the compiled pass can take a tensor of a parameter."""
+    """Return whether the compiled pass supports a tensor of a parameter."""
     return (
         tensor.device.type == "cpu"
         and tensor.dtype == parameter.dtype
@@ -177,7 +177,7 @@ def _fits(tensor: Tensor, parameter: nn.Parameter) -> bool:
 
 
 def _factors(step: int, group: dict[str, Any], decoupled: bool, number: type[Any]) -> list[Any]:
-    """Return what the compiled pass multiplies and adds at a step, in the precision of the weights."""
+    """Return the factors of the compiled pass at a step, in the precision of the weights."""
     (beta1, beta2), rate, decay = group["betas"], float(group["lr"]), group["weight_decay"]
     kept, coupled = (1 - rate * decay, 0.0) if decoupled else (1.0, decay)
     scale = 1 / math.sqrt(1 - beta2**step)

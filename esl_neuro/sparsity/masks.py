@@ -1,4 +1,4 @@
-"""Connection masks: how many connections there are, where they start, and the layer that carries one."""
+"""Connection masks: their size, their initial connections, and layers with a mask."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from esl_neuro.errors import BadInput
 
 @dataclass
 class SparseLayer:
-    """A weight with the set of its connections.
+    """A weight with its connections.
 
     Attributes
     ----------
     name : str
         Name of the layer in the model.
     weight : nn.Parameter, shape (outputs, inputs) or (outputs, inputs, kernel ...)
-        Exactly zero wherever there is no connection.
+        Exactly zero where there is no connection.
     mask : bool Tensor, shape of the weight
         True where there is a connection.
     ever_active : bool Tensor, shape of the weight
@@ -53,7 +53,7 @@ class SparseLayer:
         return count_true(self.ever_active) / self.mask.numel()
 
     def apply_mask(self) -> None:
-        """Write zeros where there is no connection, whatever stood there: infinities and NaN too."""
+        """Write zeros where there is no connection, also over infinities and NaN."""
         weight, mask = self.weight.detach(), self.mask
         if weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64) and weight.is_contiguous():
             use_threads(torch.get_num_threads())
@@ -64,26 +64,26 @@ class SparseLayer:
 
 @compiled
 def _clear(weight: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-    """Write zeros where the mask is False; several times as fast as what torch has for it."""
+    """Write zeros where the mask is False, several times as fast as torch."""
     for row in numba.prange(len(weight)):
         for column in range(weight.shape[1]):
             weight[row, column] = weight[row, column] if mask[row, column] else 0
 
 
 def count_true(mask: Tensor) -> int:
-    """Count the True entries; on the processor numpy does so in a tenth of torch's time."""
+    """Count the True entries; on the CPU, numpy is ten times as fast as torch."""
     return int(np.count_nonzero(mask.numpy())) if mask.device.type == "cpu" else int(mask.sum())
 
 
 def places_of_true(mask: Tensor) -> Tensor:
-    """Return the flat indices of the True entries, in order; on the processor numpy takes half of torch's time."""
+    """Return the flat indices of the True entries, in order; on the CPU, numpy is twice as fast as torch."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return torch.nonzero(mask.flatten()).squeeze(1)
 
 
 def overall_density(layers: list[SparseLayer]) -> float:
-    """Return the connections of all layers as a share of all that are possible there."""
+    """Return the density over all layers."""
     return sum(layer.connections for layer in layers) / sum(layer.mask.numel() for layer in layers)
 
 
@@ -126,7 +126,7 @@ def erdos_renyi_mask(shape: tuple[int, ...], density: float, rng: np.random.Gene
 
 
 def sparse_layer(name: str, weight: nn.Parameter, density: float, rng: np.random.Generator) -> SparseLayer:
-    """Give a weight an Erdos-Renyi mask and values scaled to the connections that are left.
+    """Give a weight an Erdos-Renyi mask, and rescale the remaining values.
 
     The weights are rescaled by ``1 / sqrt(density)``, because each output now sums that share of them.
     """
@@ -139,6 +139,6 @@ def sparse_layer(name: str, weight: nn.Parameter, density: float, rng: np.random
 
 
 def dense_layer(name: str, weight: nn.Parameter) -> SparseLayer:
-    """Take a weight with every connection in place and its values as they are."""
+    """Return a layer with all connections and unchanged values."""
     mask = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
     return SparseLayer(name, weight, mask, mask.clone())

@@ -1,8 +1,8 @@
-"""What an optimiser remembers about a weight, and what becomes of it when connections are born or die.
+"""The moments of an optimiser, and their reset when connections are created.
 
-Gradients and moments are dense and never masked. A dead connection keeps gathering moments, by which it may be grown;
-a newborn one starts with moments of zero, so that what it did before it died does not push it. Adam's step count
-belongs to the whole weight and stays, so the first steps of a newborn are not bias-corrected.
+Gradients and moments are dense and never masked. An inactive connection keeps accumulating moments, which growth rules
+use; a new connection starts with zero moments, so that its earlier history does not influence it. Adam's step count
+belongs to the whole weight and is kept, so the first steps of a new connection are not bias-corrected.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from esl_neuro.sparsity.masks import SparseLayer
 
 
 def forget_moments(optimizer: Optimizer, weight: nn.Parameter, places: Tensor) -> None:
-    """Set every moment of the weight to zero at the newborn connections.
+    """Set all moments of a weight to zero at new connections.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Any; a moment is whatever it keeps with the shape of the weight.
+        Any optimiser; a moment is any state tensor with the shape of the weight.
     weight : nn.Parameter
         The weight.
     places : int64 Tensor
-        Flat indices of the newborn connections.
+        Flat indices of the new connections.
     """
     for moment in optimizer.state.get(weight, {}).values():
         if isinstance(moment, Tensor) and moment.shape == weight.shape:
@@ -35,10 +35,10 @@ def forget_moments(optimizer: Optimizer, weight: nn.Parameter, places: Tensor) -
 
 
 def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:
-    """Size of the optimiser's momentum at every possible connection, active or not.
+    """Return the magnitude of the optimiser's momentum at every possible connection, active or not.
 
     Adam and AdamW: ``|m| / (sqrt(v) + 1e-8)``. SGD: the momentum buffer. Gradients are dense and never masked, so
-    connections that do not exist gather momentum too.
+    inactive connections have momentum too.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def normalised_momentum(optimizer: Optimizer, layer: SparseLayer) -> Tensor:
 
 
 def require_momentum(optimizer: Optimizer, layers: Sequence[SparseLayer]) -> None:
-    """Refuse, before anything is trained, to read the momentum of an optimiser that will not keep any.
+    """Reject an optimiser without momentum before training starts.
 
     Raises
     ------
     BadInput
-        If it does not train one of the layers, or trains it by plain gradient descent.
+        If the optimiser does not train a layer, or trains it with plain gradient descent.
     """
     for layer in layers:
         if without_momentum(group_of(optimizer, layer)):
@@ -69,7 +69,7 @@ def require_momentum(optimizer: Optimizer, layers: Sequence[SparseLayer]) -> Non
 
 
 def without_momentum(group: Mapping[str, Any]) -> bool:
-    """Whether a parameter group is trained by plain gradient descent, which remembers nothing."""
+    """Return whether a parameter group is trained with plain gradient descent, which has no state."""
     return group.get("momentum") == 0 and "betas" not in group
 
 

@@ -1,4 +1,4 @@
-"""Structure learners that are settings of the rewirer, each as published."""
+"""Structure learners that are published settings of the rewirer."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def esl(
     growth: Mapping[str, Positive] | None = None,
     redistribution: str | None = None,
 ) -> Rewirer:
-    """Evolutionary structure learning with every choice open (Shen et al. 2023, Algorithm 1).
+    """Evolutionary structure learning with all options (Shen et al. 2023, Algorithm 1).
 
-    Published: ``epsilon`` 60 on the 784-800-10 network. The paper does not tell its interval, end and share; the
-    defaults here are ours. ``end`` is a share of the iterations; the others are those of :class:`Rewirer`.
+    Published: ``epsilon`` 60 on the 784-800-10 network. The paper does not state its interval, end and share; the
+    defaults are our choice. ``end`` is a share of the iterations; the others are those of :class:`Rewirer`.
     """
     if density is None and epsilon is None and densities is None and distribution == "erdos_renyi":
         epsilon = 60.0
@@ -71,7 +71,7 @@ def dense(
     iterations: int,  # noqa: ARG001 (shared signature)
     seed: int = 0,
 ) -> Rewirer:
-    """Keep every connection, for comparison."""
+    """Keep all connections, as a baseline."""
     return Rewirer(model, optimizer, layers=layers, end=0, seed=seed, density=1.0)
 
 
@@ -88,9 +88,9 @@ def static(
     densities: dict[str, Density] | None = None,
     distribution: str = "erdos_renyi",
 ) -> Rewirer:
-    """Draw the connections once and keep them, for comparison (static Erdos-Renyi graph of eq. 1).
+    """Draw the connections once and keep them, as a baseline (static Erdos-Renyi graph of eq. 1).
 
-    Neither density nor epsilon nor densities given: ``epsilon`` 60, the network of ESL-SNNs Table 1.
+    Without density, epsilon and densities: ``epsilon`` 60, the network of ESL-SNNs Table 1.
     """
     if density is None and epsilon is None and densities is None and distribution == "erdos_renyi":
         epsilon = 60.0
@@ -107,7 +107,7 @@ def static(
     )
 
 
-# Named after its learner in the registry; nothing in this module needs the builtin.
+# The name is that of the learner in the registry; this module does not use the builtin.
 @LEARNERS.register
 def set(
     model: nn.Module,
@@ -125,8 +125,8 @@ def set(
     """Sparse evolutionary training (Mocanu et al. 2018).
 
     Published: ``epsilon`` 20 (CIFAR-10; the default unless a density is given) or 13, ``zeta`` 0.3, an update after
-    every epoch to the end of training: give the batches of an epoch as ``update_every``; 500 is that of CIFAR-10 with
-    batch 100. SGD with rate 0.01 to 0.05 and momentum 0.9. New weights are zero, as in its mask version.
+    every epoch until the end of training: set ``update_every`` to the batches per epoch; 500 is for CIFAR-10 with batch
+    100. SGD with rate 0.01 to 0.05 and momentum 0.9. New weights are zero, as in its mask version.
     """
     if density is None and epsilon is None:
         epsilon = 20.0
@@ -163,8 +163,8 @@ def rigl(
     """Rigged lottery (Evci et al. 2020): prune by magnitude, grow by gradient, cosine annealing.
 
     Published: ERK, ``alpha`` 0.3, an update every 100 iterations until 75 % of training; densities 0.1 and 0.2. Two
-    details differ: RigL skips the weight update of an updating iteration, and lets a connection that was just dropped
-    return with its weight.
+    details differ: RigL skips the weight update of an updating iteration, and allows a dropped connection to return
+    with its weight.
     """
     return Rewirer(
         model,
@@ -197,9 +197,9 @@ def sparse_momentum(
 ) -> Rewirer:
     """Sparse momentum (Dettmers & Zettlemoyer 2019): grow by momentum, layers exchange connections by momentum.
 
-    Published: density 0.05, half of the connections at first with cosine annealing to 0.005 (``"cosine_floor"``; the
-    default goes to 0), an update after every epoch (600 iterations: MNIST with batch 100), SGD with rate 0.1,
-    momentum 0.9, weight decay 5e-4.
+    Published: density 0.05, initially half of the connections with cosine annealing to 0.005 (``"cosine_floor"``; the
+    default goes to 0), an update after every epoch (600 iterations: MNIST with batch 100), SGD with rate 0.1, momentum
+    0.9, weight decay 5e-4.
     """
     return Rewirer(
         model,

@@ -1,4 +1,4 @@
-"""Prune rules: which connections die.
+"""Prune rules: which connections are removed.
 
 ``rule(layer, count, threshold)`` returns the flat indices of ``count`` connections, or of fewer.
 """
@@ -14,12 +14,12 @@ from esl_neuro.registry import Registry
 from esl_neuro.sparsity.choice import largest
 from esl_neuro.sparsity.masks import SparseLayer, count_true
 
-# Ours; no paper of this family names a value.
+# Our choice; no paper of this family states a value.
 DEFAULT_THRESHOLD = 1e-3
 
 
 class PruneRule(Protocol):
-    """Signature that all rules share; ``threshold`` is read by the threshold rule only."""
+    """Signature of all rules; only the threshold rule uses ``threshold``."""
 
     def __call__(self, layer: SparseLayer, count: int, threshold: float = ...) -> Tensor:
         """Return flat indices of the connections to remove."""
@@ -39,15 +39,16 @@ def magnitude(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHO
 def per_sign(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the positive weights and the negative weights closest to zero (SET, Mocanu et al. 2018).
 
-    SET removes the same fraction of either sign. Here the total is exactly ``count``: connections of weight zero go
-    first, and the signs share the rest in proportion to their numbers, to within half a connection.
+    SET removes the same fraction of either sign. Here the total is exactly ``count``: connections of weight zero are
+    removed first, and the rest is divided between the signs in proportion to their numbers, to within half a
+    connection.
     """
     weight = layer.weight.detach()
     positive, negative = layer.mask & (weight > 0), layer.mask & (weight < 0)
     positives, negatives = count_true(positive), count_true(negative)
     zeros = min(count, layer.connections - positives - negatives)
     rest = count - zeros
-    # Rounded half up in integers, so that neither sign can be asked for more than it has.
+    # Rounded half up in integers, so that no sign has to remove more than it has.
     share = (2 * rest * positives + positives + negatives) // (2 * (positives + negatives)) if rest else 0
     return torch.cat(
         [

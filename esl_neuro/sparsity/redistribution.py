@@ -1,7 +1,7 @@
-"""How many connections each layer gets back, when layers may exchange them.
+"""Number of new connections of each layer, when layers may exchange connections.
 
-``rule(layers, deaths, room, optimizer)`` returns the births of each layer: together as many as the deaths, and no
-more than the room.
+``rule(layers, deaths, room, optimizer)`` returns the births of each layer: in total as many as the deaths, and at most
+the room of each layer.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MAX_FILL = 0.99
 def momentum(
     layers: Sequence[SparseLayer], deaths: Sequence[int], room: Sequence[int], optimizer: Optimizer
 ) -> list[int]:
-    """Share all births by the mean momentum of each layer's connections (Dettmers & Zettlemoyer 2019).
+    """Distribute all births by the mean momentum of each layer's connections (Dettmers & Zettlemoyer 2019).
 
-    What a full layer cannot take goes to the others in the same proportions.
+    The excess of a full layer goes to the others in the same proportions.
 
     Raises
     ------
@@ -43,16 +43,16 @@ def momentum(
         weights.append(float(sizes.mean()) if sizes.numel() else 0.0)
         if not math.isfinite(weights[-1]):
             raise CheckFailed(
-                f"layer '{layer.name}': mean momentum is {weights[-1]}, training has diverged; learn slower"
+                f"layer '{layer.name}': mean momentum is {weights[-1]}: diverged; lower training.learning_rate"
             )
     return apportion(weights, sum(deaths), room)
 
 
 def exchange_quotas(layers: Sequence[SparseLayer], fraction: float) -> tuple[list[int], list[int]]:
-    """Return how many connections of each layer may die, and how many may be born there.
+    """Return how many connections of each layer may be removed, and how many may be created.
 
-    A layer keeps at least one connection and is filled to 99 % of its free places at most. If not everything that
-    would die could be born again, less dies.
+    A layer keeps at least one connection, and at most 99 % of its free positions are filled. If there is not enough
+    room for all births, fewer connections are removed.
     """
     room = [math.floor(MAX_FILL * (layer.mask.numel() - layer.connections)) for layer in layers]
     deaths = [min(math.ceil(fraction * layer.connections), max(layer.connections - 1, 0)) for layer in layers]
@@ -60,12 +60,12 @@ def exchange_quotas(layers: Sequence[SparseLayer], fraction: float) -> tuple[lis
 
 
 def apportion(weights: Sequence[float], total: int, caps: Sequence[int]) -> list[int]:
-    """Split a total in proportion to weights, exactly and within caps (largest remainders).
+    """Divide a total in proportion to weights, exactly and within caps (largest remainders).
 
     Parameters
     ----------
     weights : sequence of float
-        Not negative; if those that still have room are all zero, they share equally.
+        Not negative; parts with room but zero weights are equal.
     total : int
         At most the sum of the caps.
     caps : sequence of int

@@ -1,8 +1,8 @@
-"""Learners that train a latent value behind every weight: ``w = f(theta)``, with the gradient of ``w`` for ``theta``.
+"""Learners that train a latent value of every weight: ``w = f(theta)``, with the gradient of ``w`` for ``theta``.
 
-The user's loop and optimiser stay as they are. The optimiser moves the weight from ``f(theta)`` to ``f(theta) + d``;
-the learner gives that move to ``theta`` and writes the weight anew. So ``d`` may come from any optimiser, with its
-momentum and its preconditioning; weight decay acts on the weight, not on ``theta``.
+The user's loop and optimiser do not change. The optimiser moves the weight from ``f(theta)`` to ``f(theta) + d``; the
+learner applies that move to ``theta`` and rewrites the weight. So ``d`` may come from any optimiser, with its momentum
+and preconditioning; weight decay acts on the weight, not on ``theta``.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from esl_neuro.sparsity.masks import SparseLayer, overall_density
 from esl_neuro.sparsity.moments import group_of
 from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
 
-# Describing a layer costs more than changing it, and these learners change it at every iteration.
+# Reporting a layer costs more than changing it, and these learners change it at every iteration.
 REPORT_EVERY = 100
 
 
 class Reparametrised(ABC):
-    """Common part: latent values, the move from weight to latent value, reports and state.
+    """Base class: latent values, the move from weight to latent value, reports and state.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
         Trains the weights of all layers.
     layers : list of SparseLayer
-        The layers, their weights as they are to start.
+        The layers with their initial weights.
     theta : list of Tensor
         Latent values of each layer, shape of its weight.
 
     Attributes
     ----------
     memory : dict of str to Tensor
-        Everything about a layer that a resumed run needs, named ``<layer>/<what>``.
+        State of each layer for a resumed run, named ``<layer>/<quantity>``.
     """
 
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], theta: list[Tensor]) -> None:
@@ -58,10 +58,10 @@ class Reparametrised(ABC):
 
     @abstractmethod
     def advance(self, layer: SparseLayer, move: Tensor) -> None:
-        """Change ``theta`` in place, given what the optimiser added to the weight."""
+        """Update ``theta`` in place, given the optimiser's change of the weight."""
 
     def theta(self, layer: SparseLayer) -> Tensor:
-        """Latent values of a layer, shape of its weight."""
+        """Return the latent values of a layer, shape of its weight."""
         return self.memory[f"{layer.name}/theta"]
 
     @torch.no_grad()
@@ -71,7 +71,7 @@ class Reparametrised(ABC):
         Returns
         -------
         list of RewiringUpdate
-            Every 100 iterations one entry for each layer, about all changes since the last one; else empty.
+            Every 100 iterations one entry per layer, with all changes since the last one; else empty.
         """
         moves = [layer.weight - self.weight(layer) for layer in self.layers]
         self.iteration += 1
@@ -82,17 +82,17 @@ class Reparametrised(ABC):
         return [self._report(layer) for layer in self.layers] if self.iteration % REPORT_EVERY == 0 else []
 
     def penalty(self) -> float:
-        """Nothing to add to the loss: what the method adds acts on ``theta``."""
+        """Return 0: penalties of these methods act on ``theta``."""
         return 0.0
 
     @property
     def density(self) -> float:
-        """Connections of all layers as a share of all that are possible there."""
+        """Density over all layers."""
         return overall_density(self.layers)
 
     @torch.no_grad()
     def write(self, layer: SparseLayer) -> None:
-        """Write the weight of this iteration, and the mask that follows from it."""
+        """Write the weight of this iteration and its mask."""
         layer.weight.copy_(self.weight(layer))
         torch.ne(layer.weight, 0, out=layer.mask)
 
@@ -103,11 +103,11 @@ class Reparametrised(ABC):
         return describe_update(layer, self.iteration, births, deaths)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Latent values, history and iteration as tensors, for a checkpoint."""
+        """Return latent values, history and iteration as tensors, for a checkpoint."""
         return {"iteration": torch.tensor(self.iteration), **self.memory}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state of a learner of the same layers and settings, and write its weights."""
+        """Restore the state of a learner with the same layers and settings, and write its weights."""
         self.iteration = int(state["iteration"])
         for name, tensor in self.memory.items():
             tensor.copy_(state[name])
@@ -116,12 +116,12 @@ class Reparametrised(ABC):
 
 
 class FixedSign(Reparametrised):
-    """``w = s ReLU(theta)``: a connection never changes its sign ``s``, and dies where ``theta <= 0``.
+    """``w = s ReLU(theta)``: a connection never changes its sign ``s``, and is inactive where ``theta <= 0``.
 
     Parameters
     ----------
     signs : list of Tensor
-        +1 or -1 for every place of each layer; the others are those of :class:`Reparametrised`.
+        +1 or -1 for every position of each layer; the other parameters are those of :class:`Reparametrised`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class FixedSign(Reparametrised):
             self.write(layer)
 
     def sign(self, layer: SparseLayer) -> Tensor:
-        """Signs of a layer, shape of its weight."""
+        """Return the signs of a layer, shape of its weight."""
         return self.memory[f"{layer.name}/sign"]
 
     def weight(self, layer: SparseLayer) -> Tensor:
@@ -143,6 +143,6 @@ class FixedSign(Reparametrised):
 
 
 def random_signs(layer: SparseLayer, seed: int) -> Tensor:
-    """Draw +1 or -1 for every place of a layer, with equal chances."""
+    """Draw +1 or -1 for every position of a layer, with equal probability."""
     bits = stream(seed, f"sign {layer.name}").integers(0, 2, tuple(layer.weight.shape))
     return torch.from_numpy(2 * bits - 1).to(layer.weight)

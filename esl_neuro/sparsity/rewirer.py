@@ -26,41 +26,41 @@ from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
 class Rewirer:
     """Keeps masked layers sparse and replaces part of their connections every ``update_every`` iterations.
 
-    Algorithm 1 of ESL-SNNs, the number of connections exactly constant. Use it in three lines::
+    Algorithm 1 of ESL-SNNs, with an exactly constant number of connections. Use it in three lines::
 
         rewirer = Rewirer(model, optimizer, density=0.15, layers=["fc1"], end=1000)
         ...
         optimizer.step()
         rewirer.step()
 
-    Gradients and optimiser moments stay dense, so connections that do not exist gather the momentum by which they
-    may be grown. A new connection starts with weight zero and with zero moments; what was just pruned is not a
-    candidate in the same update. The optimiser's step of an updating iteration has already been made and is kept
-    (RigL skips it): the prune rule sees the weights after that step.
+    Gradients and optimiser moments are dense, so inactive connections accumulate the momentum that growth rules use. A
+    new connection starts with zero weight and zero moments; a connection pruned in an update is not a candidate in the
+    same update. The optimiser's step of an updating iteration is kept (RigL skips it): the prune rule uses the weights
+    after that step.
 
     Parameters
     ----------
     model : nn.Module
         Holds the layers.
     optimizer : torch.optim.Optimizer
-        Updates the weights; read by momentum growth. :class:`~esl_neuro.sparsity.MaskedAdam` and ``MaskedAdamW`` write
-        the zeros of missing connections themselves, after any other this is done here.
+        Optimiser of the weights; momentum growth reads its state. :class:`~esl_neuro.sparsity.MaskedAdam` and
+        ``MaskedAdamW`` apply the masks themselves; with any other optimiser the rewirer does.
     density : float, optional
-        Share of connections in every masked layer, in (0, 1]; with ``"erk"``, in all of them together.
+        Density of every masked layer, in (0, 1]; with ``"erk"``, of all of them together.
     epsilon : float, optional
         Parameter of eq. 1, instead of the density.
     densities : mapping of str to float, optional
-        Share of connections of each masked layer by its name, instead of one density for all.
+        Density of each masked layer by name, instead of one density for all.
     distribution : str
-        How the connections are spread over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
+        Distribution of the connections over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
     layers : sequence of str, or "all"
         Names, or last parts of names, of the linear layers and convolutions to mask.
     end : int
-        Iteration from which the structure stays as it is (``T_end``).
+        Iteration from which the structure is fixed (``T_end``).
     alpha : float
         Share of the connections replaced at the start (eq. 2), in [0, 1].
     schedule : str
-        How the share falls until the end: ``"cosine"`` (eq. 2), ``"cosine_floor"``, ``"constant"`` or ``"linear"``.
+        Decrease of the share until the end: ``"cosine"`` (eq. 2), ``"cosine_floor"``, ``"constant"`` or ``"linear"``.
     update_every : int
         Iterations between updates (``T_iter``).
     prune : str
@@ -68,22 +68,23 @@ class Rewirer:
     threshold : float
         Size below which the ``"threshold"`` rule prunes.
     growth : mapping of str to float
-        Growth rules and the share of births that each decides.
+        Growth rules and their shares of the births.
     redistribution : str, optional
-        ``"momentum"`` lets layers exchange connections, the total exactly constant; else every layer keeps its own.
+        ``"momentum"`` lets layers exchange connections with an exactly constant total; else the number of each layer is
+        constant.
     seed : int
         Seed of the initial masks and of random growth.
 
     Attributes
     ----------
     unmasked : list of SparseLayer
-        The layers that the optimiser does not mask.
+        Layers that the optimiser does not mask.
 
     Raises
     ------
     BadInput
-        If a layer or a rule does not exist, a value is out of range, the density leaves no connection, or a rule reads
-        momentum and the optimiser keeps none.
+        If a layer or a rule does not exist, a value is out of range, the density leaves no connection, or a rule needs
+        momentum that the optimiser does not have.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Rewirer:
         Returns
         -------
         list of RewiringUpdate
-            One entry for each layer if this iteration changed the structure, else empty.
+            One entry per layer if this iteration changed the structure, else empty.
         """
         self.iteration += 1
         for layer in self.unmasked:
@@ -146,7 +147,7 @@ class Rewirer:
         if fraction == 0 or self.iteration % self.update_every:
             return []
         if self.redistribution is None:
-            # A layer that is nearly full can only replace as much as there is room for.
+            # A nearly full layer can only replace as many connections as it has room for.
             quotas = [
                 min(math.ceil(fraction * layer.connections), layer.mask.numel() - layer.connections)
                 for layer in self.layers
@@ -160,7 +161,7 @@ class Rewirer:
         return [self._replace(*change) for change in zip(self.layers, dead, births, strict=True)]
 
     def penalty(self) -> float:
-        """Nothing to add to the loss."""
+        """Return 0: there is no penalty."""
         return 0.0
 
     def _dying(self, quotas: list[int]) -> list[Tensor]:
@@ -182,7 +183,7 @@ class Rewirer:
         return overall_density(self.layers)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Masks, history and iteration as tensors, for a checkpoint."""
+        """Return masks, history and iteration as tensors, for a checkpoint."""
         state = {"iteration": torch.tensor(self.iteration)}
         for layer in self.layers:
             state[f"{layer.name}/mask"] = layer.mask
@@ -190,7 +191,7 @@ class Rewirer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the state of a rewirer of the same layers."""
+        """Restore the state of a rewirer with the same layers."""
         self.iteration = int(state["iteration"])
         for layer in self.layers:
             layer.mask.copy_(state[f"{layer.name}/mask"])

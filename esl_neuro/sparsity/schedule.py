@@ -1,4 +1,4 @@
-"""How large a share of the connections is replaced, over the course of training.
+"""Schedules of the share of connections replaced during training.
 
 ``schedule(iteration, alpha, end)`` returns the share; every schedule is 0 from ``end`` on.
 """
@@ -14,13 +14,13 @@ Schedule = Callable[[int, float, int], float]
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
-# What the cosine of sparse momentum (Dettmers & Zettlemoyer 2019) falls to.
+# Final value of the cosine of sparse momentum (Dettmers & Zettlemoyer 2019).
 FLOOR = 0.005
 
 
 @SCHEDULES.register
 def cosine(iteration: int, alpha: float, end: int) -> float:
-    """Share of connections to replace at an iteration (ESL-SNNs eq. 2).
+    """Return the share of connections to replace at an iteration (ESL-SNNs eq. 2).
 
     ``f(t) = alpha / 2 (1 + cos(pi t / T_end))`` before ``T_end``, 0 from then on.
 
@@ -31,21 +31,21 @@ def cosine(iteration: int, alpha: float, end: int) -> float:
     alpha : float
         Share at ``t = 0``.
     end : int
-        ``T_end``, the iteration from which the structure stays as it is.
+        ``T_end``, the iteration from which the structure is fixed.
     """
     if iteration >= end:
         return 0.0
     return alpha / 2 * (1 + math.cos(math.pi * iteration / end))
 
 
-cosine_fraction = cosine  # the longer name reads better where the module's name is not in sight
+cosine_fraction = cosine  # a descriptive name for imports without the module's name
 
 
 @SCHEDULES.register
 def cosine_floor(iteration: int, alpha: float, end: int) -> float:
-    """Replace :data:`FLOOR` of the connections at least: ``f(t) = F + (alpha - F) / 2 (1 + cos(pi t / T_end))``.
+    """Replace at least :data:`FLOOR` of the connections: ``f(t) = F + (alpha - F) / 2 (1 + cos(pi t / T_end))``.
 
-    As in sparse momentum and in ITOP; 0 from ``T_end`` on, and ``alpha`` all along where it is below the floor.
+    As in sparse momentum and in ITOP; 0 from ``T_end`` on, and constant ``alpha`` if it is below the floor.
     """
     if iteration >= end:
         return 0.0
@@ -61,5 +61,5 @@ def constant(iteration: int, alpha: float, end: int) -> float:
 
 @SCHEDULES.register
 def linear(iteration: int, alpha: float, end: int) -> float:
-    """Replace a share that falls evenly: ``f(t) = alpha (1 - t / T_end)`` before ``T_end``, 0 from then on."""
+    """Replace a linearly decreasing share: ``f(t) = alpha (1 - t / T_end)`` before ``T_end``, 0 from then on."""
     return alpha * (1 - iteration / end) if iteration < end else 0.0

@@ -1,4 +1,4 @@
-"""Which weights of a model may lose connections: those of its linear layers and convolutions."""
+"""Select the weights of a model that can be masked: those of linear layers and convolutions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from esl_neuro.errors import BadInput, did_you_mean
 
 LayerNames = Sequence[str] | Literal["all"]
 
-# Transposed convolutions stay out: their weight has the inputs first.
+# Transposed convolutions are excluded, because their weight has the inputs first.
 MASKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def named_weights(model: nn.Module, layers: LayerNames) -> dict[str, nn.Parameter]:
-    """Find the weights to mask, shape (outputs, inputs, ...); biases, norms and thresholds are never among them.
+    """Find the weights to mask, shape (outputs, inputs, ...), without biases, norms and thresholds.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ def named_weights(model: nn.Module, layers: LayerNames) -> dict[str, nn.Paramete
     Returns
     -------
     dict of str to nn.Parameter
-        By the names given, or by the full names.
+        Weights by the given names, or by their full names for ``"all"``.
 
     Raises
     ------
     BadInput
-        If a name fits no layer or several, or two names share a weight.
+        If a name matches no layer or several, or two names share a weight.
     """
     weights: dict[str, nn.Parameter] = {
         name: module.weight
@@ -48,22 +48,22 @@ def named_weights(model: nn.Module, layers: LayerNames) -> dict[str, nn.Paramete
     first: dict[int, str] = {}
     for name, weight in weights.items():
         if id(weight) in first:
-            raise BadInput(f"sparsity.layers: '{name}' and '{first[id(weight)]}' have one weight; name it once")
+            raise BadInput(f"sparsity.layers: '{name}' and '{first[id(weight)]}' share one weight; name it once")
         first[id(weight)] = name
     return weights
 
 
 def _full_name(name: str, weights: Mapping[str, nn.Parameter]) -> str:
-    """Find the one layer with this name, or with this last part of its name."""
+    """Find the only layer with this name, or with this last part of its name."""
     if name in weights:
         return name
     found = [full for full in weights if name == full.rsplit(".", 1)[-1]]
     if not found:
         last_parts = {full.rsplit(".", 1)[-1] for full in weights}
         raise BadInput(
-            f"sparsity.layers: '{name}' is no linear layer of the model and no convolution; "
+            f"sparsity.layers: '{name}' is not a linear layer or convolution of the model; "
             f"{did_you_mean(name, last_parts)}"
         )
     if len(found) > 1:
-        raise BadInput(f"sparsity.layers: '{name}' may be {' or '.join(found)}; give the full name")
+        raise BadInput(f"sparsity.layers: '{name}' is ambiguous, it matches {' and '.join(found)}; give the full name")
     return found[0]

@@ -1,4 +1,4 @@
-"""State transition of dendritic spines (Chen et al., ICML 2022): a soft threshold that grows while training."""
+"""State transition of dendritic spines (Chen et al., ICML 2022): a soft threshold that grows during training."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ RISES: Registry[Rise] = Registry("rise of the threshold")
 
 @RISES.register
 def sine(progress: float) -> float:
-    """Rise slowly at both ends: ``(1 + sin(pi (n / N - 1/2))) / 2``."""
+    """Sinusoidal rise: ``(1 + sin(pi (n / N - 1/2))) / 2``."""
     return (1 + math.sin(math.pi * (progress - 0.5))) / 2
 
 
 @RISES.register
 def linear(progress: float) -> float:
-    """Rise evenly: ``n / N``."""
+    """Linear rise: ``n / N``."""
     return progress
 
 
 class Stds(Reparametrised):
-    """``w = sign(theta) ReLU(|theta| - d)`` with ``d`` rising from 0 to ``D``; ``theta`` takes the gradient of ``w``.
+    """``w = sign(theta) ReLU(|theta| - d)`` with ``d`` rising from 0 to ``D``; ``theta`` gets the gradient of ``w``.
 
-    Connections may die, come back and change their sign. The density is what comes out; no budget is set. Moments
-    belong to ``theta``, so births and deaths leave them alone.
+    Connections may disappear, return and change their sign. There is no budget; the density results from training.
+    Moments belong to ``theta``, so births and deaths do not change them.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Stds(Reparametrised):
     rise : str
         ``"sine"`` or ``"linear"``.
     end : int
-        ``N``, the iteration at which ``d`` arrives at ``D``; it stays there.
+        ``N``, the iteration at which ``d`` reaches ``D`` and stays constant.
     """
 
     def __init__(self, optimizer: Optimizer, layers: list[SparseLayer], *, width: float, rise: str, end: int) -> None:
@@ -64,11 +64,11 @@ class Stds(Reparametrised):
         return self.width * self.rise(self.iteration / self.end) if self.iteration < self.end else self.width
 
     def weight(self, layer: SparseLayer) -> Tensor:
-        """Return ``theta`` moved towards zero by ``d``, else 0."""
+        """Return ``theta`` shrunk towards zero by ``d``, or 0."""
         return nn.functional.softshrink(self.theta(layer), self.width_now)
 
     def advance(self, layer: SparseLayer, move: Tensor) -> None:
-        """Take the optimiser's step of the weight as a step of ``theta``."""
+        """Apply the optimiser's step of the weight to ``theta``."""
         self.theta(layer).add_(move)
 
 
@@ -87,7 +87,7 @@ def stds(
     """STDS; see :class:`Stds`. ``end`` is a share of the iterations.
 
     Published: CIFAR-10 ``width`` 1 to 5, sine, Adam 1e-4, batch 16, 2048 epochs; ImageNet ``width`` 0.1 to 5, SGD with
-    rate 0.1, 320 epochs. These go with as many iterations: a short run needs a smaller width.
+    rate 0.1, 320 epochs. These widths are for long training: a short run needs a smaller width.
     """
     masked = [dense_layer(name, weight) for name, weight in named_weights(model, layers).items()]
     return Stds(optimizer, masked, width=width, rise=rise, end=int(end * iterations))

@@ -1,4 +1,4 @@
-"""What an update did to a layer, in numbers."""
+"""Statistics of an update of a layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esl_neuro.sparsity.masks import SparseLayer, count_true
 
 @dataclass(frozen=True)
 class Degrees:
-    """Connections per neuron or channel: smallest, mean, largest number and standard deviation."""
+    """Connections per neuron or channel: minimum, mean, maximum and standard deviation."""
 
     min: int
     mean: float
@@ -23,16 +23,16 @@ class Degrees:
 
 @dataclass(frozen=True)
 class RewiringUpdate:
-    """What one update did to one layer.
+    """Statistics of one update of one layer.
 
     Attributes
     ----------
     layer : str
         Name of the layer.
     iteration : int
-        When, counted from 1.
+        Iteration, counted from 1.
     births, deaths : int
-        Connections that are there now and were not before, and the other way round.
+        Created and removed connections.
     connections : int
         Connections after the update.
     density : float
@@ -42,11 +42,11 @@ class RewiringUpdate:
     explored : float
         Share of the possible connections that were ever active (R_s of ITOP).
     positive_share : float
-        Share of positive weights among those that are not zero; 0.5 if there are none.
+        Share of positive weights among the non-zero ones; 0.5 if there are none.
     fan_in : Degrees
         Connections that reach an output neuron or channel.
     fan_out : Degrees
-        Connections that leave an input neuron or channel (of a grouped convolution: an input place of the groups).
+        Connections that leave an input neuron or channel (for a grouped convolution: an input position of the groups).
     """
 
     layer: str
@@ -63,7 +63,7 @@ class RewiringUpdate:
 
     @property
     def replaced(self) -> int:
-        """Connections born; as many died, unless layers exchange connections."""
+        """Created connections; as many were removed, unless layers exchange connections."""
         return self.births
 
     def to_dict(self) -> dict[str, Any]:

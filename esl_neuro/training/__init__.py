@@ -1,4 +1,4 @@
-"""The training loop, its loss, its checkpoints and the folder it leaves behind."""
+"""The training loop, losses, checkpoints and run folders."""
 
 from typing import TYPE_CHECKING
 

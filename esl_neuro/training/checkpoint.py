@@ -26,21 +26,21 @@ class Checkpoint:
     Attributes
     ----------
     tensors : dict of str to Tensor
-        Names are ``<part>/<name>``, the part being ``network``, ``optimizer`` or ``learner``.
+        Tensors by ``<part>/<name>``, where the part is ``network``, ``optimizer`` or ``learner``.
     progress : dict
-        Epoch, batch and running sums; whatever JSON holds exactly.
+        Epoch, batch and running sums; values that JSON represents exactly.
     """
 
     tensors: dict[str, Tensor]
     progress: dict[str, Any]
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """Tensors of one part, by their own names."""
+        """Return the tensors of one part, by name."""
         prefix = name + "/"
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
     def save(self, folder: Path, name: str) -> None:
-        """Write ``<name>.safetensors`` and ``<name>.json``; an interrupted write leaves the old pair in place."""
+        """Write ``<name>.safetensors`` and ``<name>.json``; an interrupted write keeps the old pair."""
         temporary = folder / f"{name}.safetensors.tmp"
         contiguous = {key: value.detach().contiguous() for key, value in self.tensors.items()}
         save_file(contiguous, str(temporary), metadata={"progress": json.dumps(self.progress)})
@@ -62,7 +62,7 @@ class Checkpoint:
         if not path.is_file():
             raise BadInput(f"{path}: no such checkpoint; train first with 'esl-neuro train'")
         try:
-            # The copy inside the tensor file is read, because the two files cannot be replaced in one step.
+            # Read the copy inside the tensor file, because the two files cannot be replaced atomically.
             with safe_open(str(path), framework="pt") as file:
                 progress = json.loads(file.metadata()["progress"])
             return cls(load_file(str(path)), progress)
@@ -71,7 +71,7 @@ class Checkpoint:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts of an optimiser, named ``<parameter number>/<moment>``."""
+    """Return moments and step counts of an optimiser, named ``<parameter number>/<moment>``."""
     return {
         f"{index}/{key}": value
         for index, state in optimizer.state_dict()["state"].items()
@@ -81,12 +81,12 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimiser the moments that :func:`optimizer_tensors` returned.
+    """Load the moments from :func:`optimizer_tensors` into an optimiser.
 
     Raises
     ------
     ValueError
-        If there are none for one of its parameters. Plain gradient descent needs none.
+        If a parameter has none. Plain gradient descent needs none.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -95,5 +95,5 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> 
     parameters = sum(len(group["params"]) for group in optimizer.param_groups)
     nothing_kept = not state and all(without_momentum(group) for group in optimizer.param_groups)
     if len(state) != parameters and not nothing_kept:
-        raise ValueError(f"optimiser state of {len(state)} parameters, {parameters} expected")
+        raise ValueError(f"the optimiser state has {len(state)} parameters, expected {parameters}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,4 +1,4 @@
-"""What a recipe says about training on the integers of a chip."""
+"""Training on the integers of a chip, as set in a recipe."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from esl_neuro.snn.layers import BatchNorm2d
 
 
 def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> QuantisedNetwork:
-    """Let a network compute with the integers of the recipe's target; its parameters are shared.
+    """Return a network that computes with the integers of the recipe's target and shares its parameters.
 
     Raises
     ------
     BadInput
-        If target, network or input have no integer form, or batch norm would have to begin with no statistics.
+        If the target, network or input has no integer form, or batch norm has no statistics yet.
     """
     assert recipe.training.quantize is not None
     if recipe.training.start_from is None and any(isinstance(layer, BatchNorm2d) for layer in network.modules()):
         raise BadInput(
-            "training.quantize: batch norm is folded with the statistics of a finished run; train without quantize "
+            "training.quantize: batch norm needs the statistics of a finished run; train without quantize "
             "first, then: esl-neuro train --from RUN --quantize TARGET"
         )
     return QuantisedNetwork(network, formats_of(recipe.training.quantize), input_format(recipe, dataset))
@@ -46,7 +46,7 @@ def formats_of(name: str) -> Arithmetic:
 
 
 def input_format(recipe: Recipe, dataset: Dataset) -> InputFormat:
-    """Return how the input becomes payloads: intensities use all bits, counts of events are payloads already.
+    """Return the input format: intensities use all bits, event counts are payloads already.
 
     Raises
     ------
@@ -59,6 +59,6 @@ def input_format(recipe: Recipe, dataset: Dataset) -> InputFormat:
     if dataset.normalisation is not None:
         raise BadInput(
             f"training.quantize: graded input of data set '{dataset.name}' is normalised and has negative values, "
-            "which no payload holds; use an encoding of spikes, such as data.encoding = 'even_rate'"
+            "which payloads cannot represent; use a spike encoding, such as data.encoding = 'even_rate'"
         )
     return InputFormat(bits, 1.0 if encoding.timed else 2.0**bits - 1)

@@ -38,7 +38,7 @@ def _fastest(
     parameters: list[nn.Parameter],
     section: TrainingSection,
 ) -> Optimizer:
-    """Make our form of an optimiser for the processor, torch's fused form for other devices."""
+    """Make our compiled optimiser on the CPU, and torch's fused one on other devices."""
     rates = {"lr": section.learning_rate, "weight_decay": section.weight_decay}
     if all(parameter.device.type == "cpu" for parameter in parameters):
         return on_processor(parameters, **rates)
@@ -55,7 +55,7 @@ def sgd(parameters: Iterable[nn.Parameter], section: TrainingSection) -> Optimiz
 
 @RATE_SCHEDULES.register
 def cosine(done: float, final: float) -> float:
-    """Fall from 1 to ``final`` along half a cosine; ``done`` is the share of the run that is over."""
+    """Fall from 1 to ``final`` along half a cosine; ``done`` is the finished share of the run."""
     return final + (1 - final) / 2 * (1 + math.cos(math.pi * done))
 
 

@@ -1,7 +1,7 @@
-"""The folder of a training run: what is in it, and where the next one goes. No torch here.
+"""The folder of a training run: its files and its name. No torch here.
 
-``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line an epoch),
-``structure.jsonl`` (a line for each layer and change of its connections), ``last.*`` and ``best.*`` (checkpoints),
+``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line per epoch),
+``structure.jsonl`` (a line per layer and update of its connections), ``last.*`` and ``best.*`` (checkpoints),
 ``result.json`` (written when the run is complete).
 """
 
@@ -36,12 +36,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, one line an epoch."""
+        """One JSON object per line, one line per epoch."""
         return self.path / "metrics.jsonl"
 
     @property
     def structure(self) -> Path:
-        """One JSON object a line: what an update of the structure did to a layer."""
+        """One JSON object per line: the update of a layer's structure."""
         return self.path / "structure.jsonl"
 
     @property
@@ -55,10 +55,10 @@ class RunFolder:
         Raises
         ------
         BadInput
-            If this is not the folder of a run.
+            If the folder is not a run.
         """
         if not self.config.is_file():
-            raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); make one with 'esl-neuro train'")
+            raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); create one with 'esl-neuro train'")
         return load_recipe(str(self.config))
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
@@ -70,11 +70,11 @@ class RunFolder:
         _append(self.structure, entry)
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop what was logged after the given number of epochs, before these are run again."""
+        """Delete the log after the given number of epochs, before these are repeated."""
         _keep(self.metrics, "epoch", epochs)
 
     def keep_structure(self, iterations: int) -> None:
-        """Drop what was logged after the given number of iterations, before these are run again."""
+        """Delete the log after the given number of iterations, before these are repeated."""
         _keep(self.structure, "iteration", iterations)
 
 
@@ -90,7 +90,7 @@ def _keep(path: Path, counter: str, last: int) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:  # the run was killed while it wrote this, its last line
+        except json.JSONDecodeError:  # the run was killed while it wrote its last line
             break
         if entry[counter] <= last:
             kept.append(line + "\n")
@@ -98,7 +98,7 @@ def _keep(path: Path, counter: str, last: int) -> None:
 
 
 def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
-    """Make the next free ``<root>/<recipe name>-NNN`` and write config and environment into it."""
+    """Create the next free ``<root>/<recipe name>-NNN``, and write config and environment to it."""
     root.mkdir(parents=True, exist_ok=True)
     number = 1 + max((_number(path.name, recipe.name) for path in root.iterdir()), default=0)
     while True:
@@ -106,7 +106,7 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
         try:
             folder.path.mkdir()
             break
-        except FileExistsError:  # another process was quicker
+        except FileExistsError:  # created by another process
             number += 1
     save_recipe(recipe, folder.config)
     (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
@@ -114,7 +114,7 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
 
 
 def environment() -> dict[str, Any]:
-    """Versions of everything that can change a result, and the command that was run."""
+    """Return the versions of everything that can change a result, and the command line."""
     return {
         "esl_neuro": __version__,
         "python": platform.python_version(),
@@ -126,7 +126,7 @@ def environment() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, never sees half of it."""
+    """Replace a file atomically, so that a reader or a crash never finds a partial file."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What training a network of exact spike times needs besides the loss, so that its neurons go on firing."""
+"""Regularisation of networks of exact spike times, which keeps their neurons firing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from esl_neuro.sparsity.masks import SparseLayer
 
 
 class Stabiliser(Protocol):
-    """Adds to the loss before the backward pass, and changes gradients behind it."""
+    """Adds a cost to the loss before the backward pass, and limits gradients after it."""
 
     def cost(self) -> Tensor | float:
-        """Term to add to the loss."""
+        """Return a term to add to the loss."""
         ...
 
     def limit_gradients(self) -> None:
@@ -26,14 +26,14 @@ class Stabiliser(Protocol):
 
 
 class NoStabiliser:
-    """Networks over time need none."""
+    """No stabiliser, for networks over time."""
 
     def cost(self) -> float:
-        """Nothing to add."""
+        """Return 0."""
         return 0.0
 
     def limit_gradients(self) -> None:
-        """Leave the gradients as they are."""
+        """Do not change the gradients."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SingleSpikeStabiliser:
     Attributes
     ----------
     network : TemporalNetwork
-        In training.
+        The trained network.
     masks : dict of str to bool Tensor
         Active connections of the sparse layers, by the network's names.
     strength, limit : float
@@ -56,7 +56,7 @@ class SingleSpikeStabiliser:
     limit: float
 
     def cost(self) -> Tensor:
-        """Cost of the neurons whose weights are too small to fire."""
+        """Return the cost of neurons whose weights are too small to fire."""
         return weight_sum_cost(self.network, self.strength, self.masks)
 
     def limit_gradients(self) -> None:
@@ -65,7 +65,7 @@ class SingleSpikeStabiliser:
 
 
 def make_stabiliser(section: NetworkSection, network: nn.Module, layers: Sequence[SparseLayer]) -> Stabiliser:
-    """Return what a network needs; one of exact spike times gets its weight sums back, which masks have lowered."""
+    """Return the stabiliser of a network; also restore the weight sums that masks lowered, for exact spike times."""
     if not isinstance(section, SingleSpikeSection) or not isinstance(network, TemporalNetwork):
         return NoStabiliser()
     network.rescale_rows()

@@ -1,8 +1,8 @@
-"""Sweeps: one TOML file that plans a family of runs, and one table of what came out. No torch here.
+"""Sweeps: one TOML file that defines a family of runs, and one table of their results. No torch here.
 
 Every combination of a case and of one value from each axis is trained once for each seed, in the folder
-``<runs>/<sweep>/<slug>-seed<k>``. A field of a recipe has a dot in it, so its name is quoted in TOML; without quotes
-the dot would begin a table, which is a whole section.
+``<runs>/<sweep>/<slug>-seed<k>``. The field names of a recipe contain a dot and must be quoted in TOML; without quotes
+the dot would start a table, which is a whole section.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from esl_neuro.training.run_folder import RunFolder, environment, write_atomical
 SEED = "training.seed"
 FIELD = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SLUG_LENGTH = 80
-NOT_COMPARED = ("title", "expected", "published")  # they decide nothing that is trained
-SHOWN = 3  # findings of one kind, so that the line stays readable
+NOT_COMPARED = ("title", "expected", "published")  # they do not affect training
+SHOWN = 3  # findings of one kind per line
 FIGURES = ("validation_accuracy", "density", "connections", "spikes_per_neuron", "seconds")
 
 DONE, STARTED, TO_DO, DIFFERS = "done", "started", "to do", "another recipe"
 
 
 class CaseTable(Section):
-    """One entry of an irregular list."""
+    """One entry of an explicit list of cases."""
 
     label: Annotated[str, Field(min_length=1)]
-    recipe: str | None = Field(default=None, description="another recipe than the sweep's")
+    recipe: str | None = Field(default=None, description="recipe, if not the sweep's")
     changes: dict[str, Any] = Field(default={}, alias="set", description="fields and their values")
 
 
 class Sweep(Section):
-    """A sweep as its file has it."""
+    """A sweep as in its file."""
 
     title: str
     recipe: str
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    noise: list[str] = Field(default=[], description="each finished run is tested with each of these, name=level")
+    noise: list[str] = Field(default=[], description="noises to test each finished run with, name=level")
     plot_x: str | None = Field(default=None, description="axis on the x axis of the plot")
     fixed: dict[str, Any] = Field(default={}, description="fields changed in every run")
     cases: list[CaseTable] = Field(default=[])
@@ -60,18 +60,18 @@ class Sweep(Section):
 
 @dataclass(frozen=True)
 class SweepCase:
-    """One row of the table: what is changed, trained once for each seed.
+    """One row of the table: a set of changes, trained once for each seed.
 
     Attributes
     ----------
     recipe : str
         Name or path of the recipe.
     parts : dict of str to str
-        Heading and text of each column that says which case this is.
+        Heading and text of each column that identifies the case.
     fixed : dict of str to Any
-        Fields that are the same in every case, and their values.
+        Fields that are equal in all cases, and their values.
     varied : dict of str to Any
-        Fields that make this case, and their values, in the order in which they are changed.
+        Fields that differ between cases, and their values, in the order in which they are applied.
     """
 
     recipe: str
@@ -81,7 +81,7 @@ class SweepCase:
 
     @property
     def label(self) -> str:
-        """The case in words: ``dense density 0.1``."""
+        """Description of the case: ``dense density 0.1``."""
         return label(self.parts)
 
 
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The run in words: ``dense density 0.1 seed 0``."""
+        """Description of the run: ``dense density 0.1 seed 0``."""
         return f"{self.case.label} seed {self.seed}"
 
     @property
@@ -107,11 +107,11 @@ class Run:
 
     @property
     def started(self) -> bool:
-        """Whether there is something to keep."""
+        """Whether the run has saved anything."""
         return self.folder.result.exists() or (self.folder.path / "last.safetensors").exists()
 
     def state(self) -> str:
-        """Say how far the run is: done, started, to do, or of another recipe."""
+        """Return the state of the run: done, started, to do, or of another recipe."""
         if not self.started:
             return TO_DO
         if self.differences():
@@ -119,7 +119,7 @@ class Run:
         return DONE if self.folder.result.exists() and not self.missing_noises() else STARTED
 
     def differences(self) -> list[str]:
-        """Say in which fields the recipe in the folder is not the one asked for."""
+        """Return the fields in which the recipe in the folder differs from the requested one."""
         if not self.started:
             return []
         try:
@@ -128,20 +128,20 @@ class Run:
             return [f"its recipe cannot be read: {error}"]
 
     def missing_noises(self) -> list[str]:
-        """Noises that the finished run was not tested with so far."""
+        """Return the noises that the finished run has not been tested with."""
         known = self.noise_accuracies()
         return [noise for noise in self.noises if noise not in known]
 
     def noise_accuracies(self) -> dict[str, float]:
-        """Test accuracy by noise, as far as it is known."""
+        """Return the known test accuracies by noise."""
         return _read_json(self.noise_file) if self.noise_file.exists() else {}
 
     def add_noise_accuracies(self, accuracies: Mapping[str, float]) -> None:
-        """Keep what the run was tested with."""
+        """Store test accuracies by noise."""
         write_atomically(self.noise_file, json.dumps({**self.noise_accuracies(), **accuracies}, indent=2) + "\n")
 
     def make_folder(self) -> RunFolder:
-        """Make the folder, or empty the one of a run that ended before it had saved anything."""
+        """Create the folder, or empty the folder of a run that ended before it saved anything."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         for history in (self.folder.metrics, self.folder.structure):
             history.unlink(missing_ok=True)
@@ -152,7 +152,7 @@ class Run:
 
     def train(self, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> None:
         """Start or continue the run, unless it is complete; see :meth:`Trainer.run`."""
-        from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: only for what will run
+        from esl_neuro.training.trainer import Trainer  # torch takes seconds to load, so only if a run starts
 
         if self.folder.result.exists():
             return
@@ -160,7 +160,7 @@ class Run:
         trainer.run(on_batch, on_epoch)
 
     def outcome(self) -> dict[str, Any]:
-        """Return the figures of the finished run, with the noises that the sweep asks for."""
+        """Return the results of the finished run, including the noises of the sweep."""
         accuracies = self.noise_accuracies()
         return {
             "folder": str(self.folder.path),
@@ -171,7 +171,7 @@ class Run:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Everything that a sweep will run.
+    """All runs of a sweep.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class SweepPlan:
     cases : list of SweepCase
         Rows of the table.
     runs : list of Run
-        Every case with every seed, in the order of the table.
+        All cases with all seeds, in the order of the table.
     """
 
     name: str
@@ -200,7 +200,7 @@ class SweepPlan:
         return self.folder / "summary.json"
 
     def refuse_other_recipes(self) -> None:
-        """Refuse folders that hold runs of other recipes.
+        """Reject folders that contain runs of other recipes.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class SweepPlan:
         """
         findings = [f"{run.folder.path}: {_some(changed, '; ')}" for run in self.runs if (changed := run.differences())]
         if findings:
-            fix = "give another folder with --runs, or delete what is no longer wanted"
+            fix = "use another folder with --runs, or delete the old runs"
             raise BadInput(f"{_some(findings, '; ', 'folder')}; {fix}")
 
 
@@ -231,7 +231,7 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> SweepPlan
     Raises
     ------
     BadInput
-        If the file, a field or the recipe of any run is wrong; the message has all findings.
+        If the file, a field or the recipe of any run is invalid; the message lists all findings.
     """
     path = find_resource("sweeps", name)
     sweep = parse_sweep(read_toml(path), str(path))
@@ -262,12 +262,12 @@ def _refuse(origin: str, findings: Sequence[str]) -> None:
 
 
 def _misplaced(document: dict[str, Any]) -> Iterator[str]:
-    """Keys that TOML takes for members of a table, because they stand below its heading."""
+    """Find keys that TOML assigns to a table because they follow its heading."""
     for table in ("fixed", "axes"):
         content = document.get(table)
         if isinstance(content, dict):
             for key in {"seeds", "noise", "plot_x"} & set(content):
-                yield f"{table}.{key}: '{key}' belongs to no table; write it above the first [heading]"
+                yield f"{table}.{key}: '{key}' is a top-level key; write it above the first [heading]"
 
 
 def _explain(finding: Any) -> str:
@@ -283,23 +283,23 @@ def _unquoted(finding: Any) -> bool:
 
 
 def _findings(sweep: Sweep) -> Iterator[str]:
-    """Whatever is wrong beyond the types of the fields."""
+    """Find errors other than the types of the fields."""
     for place, fields in _fields(sweep):
         for field in fields:
             if not FIELD.fullmatch(field):
-                yield f"{place}: {field!r} is no field; write section.field, such as training.epochs"
+                yield f"{place}: {field!r} is not a field; write section.field, such as training.epochs"
             elif field == SEED:
                 yield f"{place}: {SEED} is set from seeds; change that list"
     for index, case in enumerate(sweep.cases):
         for field in set(case.changes) & set(sweep.axes):
-            yield f"cases.{index}.set: '{field}' is an axis as well; leave one of them away"
+            yield f"cases.{index}.set: '{field}' is also an axis; remove one of them"
     yield from _repeated("seeds", map(str, sweep.seeds))
     yield from _repeated("noise", sweep.noise)
     yield from _repeated("cases: label", (case.label for case in sweep.cases))
     for field, values in sweep.axes.items():
         yield from _repeated(f"axes.{field}", map(to_toml, values))
     if sweep.plot_x is not None and sweep.plot_x not in sweep.axes:
-        yield f"plot_x: '{sweep.plot_x}' is no axis; {did_you_mean(sweep.plot_x, sweep.axes)}"
+        yield f"plot_x: '{sweep.plot_x}' is not an axis; {did_you_mean(sweep.plot_x, sweep.axes)}"
     for noise in sweep.noise:
         yield from _noise_findings(noise)
 
@@ -314,11 +314,11 @@ def _fields(sweep: Sweep) -> Iterator[tuple[str, Iterable[str]]]:
 def _repeated(place: str, values: Iterable[str]) -> Iterator[str]:
     for value, times in Counter(values).items():
         if times > 1:
-            yield f"{place}: {value} is there {times} times; once is enough"
+            yield f"{place}: {value} is listed {times} times; list it once"
 
 
 def _noise_findings(text: str) -> Iterator[str]:
-    """Try a noise on next to nothing, so that a wrong one is found before hours of training."""
+    """Try a noise on a small array, so that an invalid one is found before training."""
     import numpy as np
 
     from esl_neuro.data.noise import NOISES
@@ -349,20 +349,20 @@ def _case(sweep: Sweep, case: CaseTable | None, values: dict[str, Any]) -> Sweep
     parts = {"case": case.label} if case is not None else {}
     parts |= {heading: describe(values[field]) for field, heading in headings(sweep).items()}
     varied = {**(case.changes if case is not None else {}), **values}
-    # What a case says of a field, or of its whole section, goes before what is fixed.
+    # The field or whole section of a case has priority over the fixed fields.
     fixed = {field: value for field, value in sweep.fixed.items() if not any(_covers(name, field) for name in varied)}
     return SweepCase(recipe, parts or {"recipe": Path(recipe).stem}, fixed, varied)
 
 
 def headings(sweep: Sweep) -> dict[str, str]:
-    """Last part of the field of each axis, as words; the whole field where two would read the same."""
+    """Return the last part of the field of each axis as words, or the whole field if two would be equal."""
     short = {field: field.rpartition(".")[2].replace("_", " ") for field in sweep.axes}
     taken = Counter([*short.values(), "case", "recipe", "seed", "seeds"])
     return {field: name if taken[name] == 1 else field for field, name in short.items()}
 
 
 def label(parts: Mapping[str, str], separator: str = " ") -> str:
-    """Put the columns that say which case this is into words.
+    """Return a description of the columns that identify a case.
 
     Examples
     --------
@@ -373,7 +373,7 @@ def label(parts: Mapping[str, str], separator: str = " ") -> str:
 
 
 def describe(value: Any) -> str:
-    """Return a value of a field in a few words.
+    """Return a short description of a field's value.
 
     Examples
     --------
@@ -392,7 +392,7 @@ def describe(value: Any) -> str:
 
 
 def slugs(cases: Sequence[SweepCase]) -> list[str]:
-    """Return a folder name for each case: readable and its own, even where capitals make no difference."""
+    """Return a readable, unique folder name for each case, also on case-insensitive file systems."""
     plain = [re.sub(r"[^A-Za-z0-9.]+", "-", case.label).strip("-.") for case in cases]
     times = Counter(map(str.lower, plain))
     return [
@@ -422,16 +422,16 @@ def _quote(text: str) -> str:
 
 
 def _overridden_changes(cases: Sequence[SweepCase], overrides: Sequence[str]) -> list[str]:
-    """Find changes that a later one undoes, so that the table would tell of runs that never were."""
+    """Find changes that a later one overrides, so that the table would describe runs that did not happen."""
     found: dict[str, None] = {}
     for case in cases:
         for earlier, later in combinations(case.varied, 2):
             if _covers(later, earlier):
-                found[f"'{later}' replaces the whole section, and with it '{earlier}'; leave one of them away"] = None
+                found[f"'{later}' replaces the whole section, including '{earlier}'; remove one of them"] = None
         for override in overrides:
             field = override.partition("=")[0].strip()
             if any(_covers(field, varied) for varied in (SEED, *case.varied)):
-                found[f"--set {override}: the sweep itself varies this; change its file"] = None
+                found[f"--set {override}: this field is varied by the sweep; change the sweep file"] = None
     return list(found)
 
 
@@ -458,7 +458,7 @@ def _load_recipes(
 
 
 def by_message(failed: Iterable[tuple[str, str]]) -> list[str]:
-    """Put runs (label, message) that failed in the same way into one finding.
+    """Group failed runs (label, message) with the same message into one finding.
 
     Examples
     --------
@@ -475,17 +475,17 @@ def by_message(failed: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def differences(stored: Recipe, asked: Recipe) -> list[str]:
-    """Say in which fields two recipes differ, those apart that train nothing.
+    """Return the fields in which two recipes differ, except those that do not affect training.
 
     Examples
     --------
     >>> stored = load_recipe("mlp-digits")
     >>> differences(stored, load_recipe("mlp-digits", ("training.epochs=5",)))
-    ['training.epochs is 40 there, 5 is asked for']
+    ['training.epochs is 40 there, 5 is requested']
     """
     there, here = (dict(_flat(recipe.to_document())) for recipe in (stored, asked))
     return [
-        f"{field} is {_shown(there, field)} there, {_shown(here, field)} is asked for"
+        f"{field} is {_shown(there, field)} there, {_shown(here, field)} is requested"
         for field in {**here, **there}
         if field.split(".")[0] not in NOT_COMPARED and _shown(there, field) != _shown(here, field)
     ]
@@ -504,7 +504,7 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _some(findings: Sequence[str], separator: str, what: str = "field", shown: int = SHOWN) -> str:
-    """Return the first findings, and how many more there are."""
+    """Return the first findings and the number of further ones."""
     more = len(findings) - shown
     rest = f" (and {more} more {what}{'s' * (more > 1)})" if more > 0 else ""
     return separator.join(findings[:shown]) + rest
@@ -514,7 +514,7 @@ def _some(findings: Sequence[str], separator: str, what: str = "field", shown: i
 
 
 def summarise(plan: SweepPlan) -> dict[str, Any]:
-    """Mean and spread of every case, and the figures of every run.
+    """Return the mean and spread of every case, and the results of every run.
 
     Raises
     ------
@@ -538,7 +538,7 @@ def summarise(plan: SweepPlan) -> dict[str, Any]:
 
 
 def summarise_case(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over the seeds of one case; the spread is the sample standard deviation, none with one seed."""
+    """Return the mean over the seeds of one case; the spread is the sample standard deviation, None for one seed."""
     return {
         "test_accuracy": _mean_and_spread([outcome["test_accuracy"] for outcome in outcomes]),
         "noise": {

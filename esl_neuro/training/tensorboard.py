@@ -1,4 +1,4 @@
-"""The metrics of a run as TensorBoard shows them."""
+"""Write the metrics of a run for TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TensorBoard:
     Parameters
     ----------
     folder : Path
-        Where the event files go; ``tensorboard --logdir`` takes it, or the folder of all runs.
+        Folder of the event files; use it, or the folder of all runs, for ``tensorboard --logdir``.
 
     Raises
     ------

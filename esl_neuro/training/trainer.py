@@ -1,4 +1,4 @@
-"""The training loop: a structure learner, learned thresholds, checkpoints and metrics."""
+"""The training loop, with structure learning, learned thresholds, checkpoints and metrics."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EpochSums:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch showed.
+    """Metrics of one epoch.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Final figures of a run; the test part is used here, once, with the best epoch on validation."""
+    """Final results of a run; the test part is used only here, with the best epoch on validation."""
 
     recipe: str
     seed: int
@@ -104,7 +104,7 @@ OnEpoch = Callable[[EpochMetrics], None]
 
 @dataclass
 class Trainer:
-    """A run in progress. Make one with :meth:`start` or :meth:`resume`, then call :meth:`run`."""
+    """A run in progress. Create it with :meth:`start` or :meth:`resume`, then call :meth:`run`."""
 
     recipe: Recipe
     folder: RunFolder
@@ -124,9 +124,9 @@ class Trainer:
 
     @classmethod
     def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False) -> Trainer:
-        """Begin a run, from another one where the recipe says so.
+        """Start a run, from a finished one if the recipe says so.
 
-        Its folder is made once the recipe has proved to be possible.
+        The folder is created after the recipe has been checked.
         """
         return cls._begin(recipe, make_folder, source_of(recipe), download=download)
 
@@ -135,7 +135,7 @@ class Trainer:
         cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool = False
     ) -> Trainer:
         training, device = recipe.training, _device(recipe.training)
-        _check_names(recipe)  # before data are loaded
+        _check_names(recipe)  # before the data are loaded
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
         network = _network(recipe, dataset).to(device)
@@ -151,17 +151,17 @@ class Trainer:
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
-        """Continue an interrupted run; on the CPU it ends bit for bit as if it had never stopped."""
+        """Continue an interrupted run; on the CPU the result is bit for bit that of an uninterrupted run."""
         trainer = cls._begin(folder.recipe(), lambda: folder, source=None)
         if folder.result.exists():
-            raise BadInput(f"{folder.path}: the run is complete, there is nothing to resume")
+            raise BadInput(f"{folder.path}: the run is complete and cannot be resumed")
         checkpoint = Checkpoint.load(folder.path, "last")
         try:
             trainer._restore(checkpoint)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(
-                f"{folder.path}: the last checkpoint is not of this recipe ({reason}); train again"
+                f"{folder.path}: the last checkpoint does not fit the recipe ({reason}); train again"
             ) from error
         folder.keep_metrics(trainer.epoch)
         folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
@@ -179,17 +179,17 @@ class Trainer:
 
     @property
     def batches(self) -> int:
-        """Batches per epoch; the last one may be smaller."""
+        """Number of batches per epoch; the last one may be smaller."""
         return _batches(len(self.dataset.train), self.recipe.training.batch)
 
     @property
     def neurons(self) -> int:
-        """Neurons that can fire, input lines not counted; at least 1, so that means can be taken."""
+        """Number of neurons that can fire, without input lines; at least 1, as a divisor."""
         return max(1, sum(fired.numel() for fired in probe(self.network, self.dataset.shape).spikes.values()))
 
     @property
     def iterations(self) -> int:
-        """Iterations of the whole run."""
+        """Number of iterations of the whole run."""
         return self.recipe.training.epochs * self.batches
 
     def run(self, on_batch: OnBatch, on_epoch: OnEpoch) -> TrainingResult:
@@ -205,7 +205,7 @@ class Trainer:
         Raises
         ------
         KeyboardInterrupt
-            On Ctrl-C, after the state was saved; :meth:`resume` continues from there.
+            On Ctrl-C, after the state is saved; :meth:`resume` continues from there.
         CheckFailed
             If the loss is not finite.
         """
@@ -240,14 +240,14 @@ class Trainer:
             group["lr"] = self._learning_rate()
         self.network.train()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Dropout draws from torch's own generator, which a resumed run would find in another state.
+            # Dropout uses torch's own generator, whose state differs in a resumed run.
             torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
             with _autocast(self.recipe.training):
                 activity = observe(self.network, inputs)
         loss = self.loss(activity.outputs.float(), labels)
-        self.network.zero_grad(set_to_none=True)  # the optimiser's own also tells the profiler, which takes longer
+        self.network.zero_grad(set_to_none=True)  # faster than the optimiser's own, which also calls the profiler
         self.scaler.scale(loss + self.learner.penalty() + self.stabiliser.cost()).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)  # growth rules and limits see the true gradients
+        self.scaler.unscale_(self.optimizer)  # growth rules and limits need the true gradients
         self.stabiliser.limit_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -350,7 +350,7 @@ class Trainer:
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Refuse names of rules and targets that do not exist."""
+    """Reject names of rules and targets that do not exist."""
     for registry, name in ((ENCODINGS, recipe.data.encoding), (RATE_SCHEDULES, recipe.training.rate_schedule)):
         registry[name]
     make_loss(recipe.training)
@@ -363,25 +363,25 @@ def _refuse_empty_parts(dataset: Dataset) -> None:
     empty = [name for name, part in parts.items() if not len(part)]
     if empty:
         raise BadInput(
-            f"data set '{dataset.name}' has no {' and no '.join(empty)} samples; it needs ten or more of each class to "
+            f"data set '{dataset.name}' has no {' and no '.join(empty)} samples; at least ten per class are needed to "
             "split off a validation part"
         )
 
 
 def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
-    """Build the network of a recipe, which must have as many outputs as the data have classes."""
+    """Build the network of a recipe; it must have one output per class of the data."""
     network = build_network(recipe.network, dataset.shape, recipe.training.seed)
     outputs = probe(network, dataset.shape).outputs.shape[-1]
     if outputs != dataset.classes:
         raise BadInput(
-            f"network.notation: '{recipe.network.notation}' has {outputs} outputs; data set '{dataset.name}' has "
+            f"network.notation: '{recipe.network.notation}' has {outputs} outputs, data set '{dataset.name}' has "
             f"{dataset.classes} classes"
         )
     return network if recipe.training.quantize is None else quantised(network, recipe, dataset)
 
 
 def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
-    """Load the network of a run at its best epoch on validation, on the CPU."""
+    """Load the network of a run at its best validation epoch, on the CPU."""
     recipe = folder.recipe()
     network = _network(recipe, dataset)
     network.load_state_dict(Checkpoint.load(folder.path, "best").part("network"))
@@ -391,14 +391,14 @@ def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
 def accuracy(
     network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
 ) -> float:
-    """Share of correctly classified samples, encoded as every evaluation encodes them, disturbed on request."""
+    """Return the share of correctly classified samples, with the encoding of all evaluations and optional noise."""
     return _evaluate(network, dataset, split, data, disturbance)[1]
 
 
 def _evaluate(
     network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
 ) -> tuple[int, float]:
-    """Total spikes of all layers, and accuracy."""
+    """Return the total spikes of all layers and the accuracy."""
     inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
     labels, device = torch.from_numpy(split.labels), _device_of(network)
     spikes, correct = 0, 0
@@ -413,12 +413,12 @@ def _evaluate(
 
 
 def _count(spikes: dict[str, Tensor]) -> int:
-    # Float sums are fast, and exact below 2**24: per sample and step here, then in double precision.
+    # Float sums are fast, and exact below 2**24: use them per sample and step, then double precision.
     return sum(int(fired.detach().flatten(2).sum(2).sum(dtype=torch.float64)) for fired in spikes.values())
 
 
 def _time_first(encoded: NDArray[Any], device: torch.device) -> Tensor:
-    """Input of shape (steps, batch, ...), float32; one that is the same at every step stays an expanded view."""
+    """Return input of shape (steps, batch, ...), float32; a constant input remains an expanded view."""
     if encoded.shape[1] > 1 and encoded.strides[1] == 0:
         once = torch.from_numpy(encoded[:, 0].astype(np.float32)).to(device)
         return once.expand(encoded.shape[1], *once.shape)
@@ -427,7 +427,7 @@ def _time_first(encoded: NDArray[Any], device: torch.device) -> Tensor:
 
 def _device(training: TrainingSection) -> torch.device:
     if training.device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("training.device: 'cuda' needs a GPU and a torch built for it, found none; use 'cpu'")
+        raise BadInput("training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'")
     if training.device == "cpu" and training.precision == "float16":
         raise BadInput("training.precision: 'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'")
     return torch.device(training.device)
@@ -457,7 +457,7 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _interrupt_after_batch() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that no batch is left half applied; a second one acts at once."""
+    """Convert the first Ctrl-C to a flag, so that the current batch completes; a second one interrupts at once."""
     pressed = False
 
     def remember(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal handler)
@@ -467,7 +467,7 @@ def _interrupt_after_batch() -> Iterator[Callable[[], bool]]:
 
     try:
         previous = signal.signal(signal.SIGINT, remember)
-    except ValueError:  # not the main thread: Ctrl-C does not arrive here anyway
+    except ValueError:  # not the main thread, which does not receive Ctrl-C
         yield lambda: False
         return
     try:

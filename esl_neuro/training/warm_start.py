@@ -1,4 +1,4 @@
-"""Start a run from a finished one: its best weights, thresholds and connections."""
+"""Start a run from the best weights, thresholds and connections of a finished one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def source_of(recipe: Recipe) -> RunFolder | None:
     Raises
     ------
     BadInput
-        If it is no finished run, or had another seed, which decides what the validation part is.
+        If the run is not finished, or had another seed, which determines the validation part.
     """
     if recipe.training.start_from is None:
         return None
@@ -27,18 +27,18 @@ def source_of(recipe: Recipe) -> RunFolder | None:
     seed, before = recipe.training.seed, source.recipe().training.seed
     if not source.result.exists():
         raise BadInput(
-            f"training.start_from: the run {source.path} is not finished; esl-neuro train --resume {source.path}"
+            f"training.start_from: the run {source.path} is not finished; finish it with: esl-neuro train --resume {source.path}"
         )
     if seed != before:
         raise BadInput(
             f"training.start_from: the seed of {source.path} is {before}, this one is {seed}; another seed would "
-            f"validate on samples that were trained on, use training.seed = {before}"
+            f"validate on training samples; use training.seed = {before}"
         )
     return source
 
 
 def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: Learner) -> None:
-    """Give network and learner what the best epoch of a run had.
+    """Load the state of the best epoch of a run into network and learner.
 
     A learner that prunes and regrows begins its schedule anew, from the connections of that run; one with latent
     values of its own goes on where it stood.
@@ -64,7 +64,7 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
         network.load_state_dict(checkpoint.part("network"))
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n", 2)[1:2]).strip() or str(error)
-        raise BadInput(f"training.start_from: the network of {source.path} is another one: {reason}") from error
+        raise BadInput(f"training.start_from: the network of {source.path} has another architecture: {reason}") from error
     left, before = checkpoint.part("learner"), source.recipe().sparsity.learner
     if isinstance(learner, Rewirer):
         for layer in learner.layers:
@@ -74,12 +74,12 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
         return
     if recipe.sparsity.learner != before:
         raise BadInput(
-            f"training.start_from: learner '{recipe.sparsity.learner}' cannot go on from what '{before}' left in "
+            f"training.start_from: learner '{recipe.sparsity.learner}' cannot continue from the state of '{before}' in "
             f"{source.path}; use sparsity.learner = '{before}', or 'static' to keep the connections"
         )
     try:
         learner.load_state_dict(left)
     except (KeyError, RuntimeError) as error:
         raise BadInput(
-            f"training.start_from: the masked layers of {source.path} are others; use its sparsity.layers"
+            f"training.start_from: the masked layers of {source.path} differ; use its sparsity.layers"
         ) from error

@@ -58,5 +58,5 @@ def test_files_that_are_no_trace_are_refused(trace, tmp_path):
         read_trace(tmp_path / "noise.h5")
     only_input = nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": nir.TimeGriddedData(trace.input_spikes, 1.0)})})
     nir.write_data(tmp_path / "half.h5", only_input)
-    with pytest.raises(BadInput, match="no spikes of any group"):
+    with pytest.raises(BadInput, match="the file has no spikes of any group"):
         read_trace(tmp_path / "half.h5")

@@ -134,5 +134,5 @@ def test_a_path_that_lava_cannot_hold_back_is_refused(tmp_path):
     ends = [(INPUT, "first", 0), ("first", "last", 0), (INPUT, "last", 63)]
     connections = tuple(Connection(s, t, sp.csr_matrix([[2]]), 0, 1, delay=delay) for s, t, delay in ends)
     program = Program("loihi2", 1, 70, 1e-3, connections, groups)
-    with pytest.raises(BadInput, match=r"input -> last: spikes are held back for 64 steps.*--backend lava"):
+    with pytest.raises(BadInput, match=r"input -> last: spikes are delayed by 64 steps.*--backend lava"):
         write_lava_script(program, tmp_path / "network.py")

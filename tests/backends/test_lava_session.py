@@ -58,4 +58,4 @@ def test_start_method_chosen_before():
     fork = run_python(f"import multiprocessing as m; m.set_start_method('fork'); {enter}")
     assert fork.stdout.strip() == "entered", fork.stderr
     spawn = run_python(f"import multiprocessing as m; m.set_start_method('spawn'); {enter}")
-    assert "'spawn' has been chosen" in spawn.stderr
+    assert "it is set to 'spawn'" in spawn.stderr

@@ -121,7 +121,7 @@ def test_duplicate_synapses(program):
     indptr = np.full(rows + 1, 2)
     indptr[0] = 0
     doubled = sp.csr_matrix((np.array([2, 4]), np.array([0, 0]), indptr), shape=connection.weights.shape)
-    assert_refused(with_connection(program, weights=doubled), "store a synapse twice")
+    assert_refused(with_connection(program, weights=doubled), "contain a duplicate synapse")
 
 
 def test_graph(program):
@@ -134,7 +134,7 @@ def test_graph(program):
     )
     assert_refused(with_connection(program, target="input"), "there is no group 'input'")
     assert_refused(replace(program, connections=(second, first)), "in the order of the groups that they feed")
-    assert_refused(with_group(program, name="layer 2"), "each needs its own name")
+    assert_refused(with_group(program, name="layer 2"), "names must be unique")
     assert_refused(with_group(program, name="input"), "other than 'input'")
     assert_refused(replace(program, steps=0), "steps is 0; it must be at least 1")
     assert_refused(replace(program, readout="spike"), "readout is 'spike'; did you mean 'spikes'?")

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from compiler.integer_oracle import run
 from esl_neuro.compiler.calibrate import (
     CANDIDATES,
-    blame,
+    accuracy_loss_by_layer,
     check_activity,
     group_error,
-    payloads,
     rounded_network,
     search_scalings,
 )
@@ -26,16 +25,16 @@ from esl_neuro.compiler.compile import compile_any_size, input_payload, quantise
 from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Connection, Group, Program
-from esl_neuro.compiler.quantise import Payload
 from esl_neuro.hardware import load_target
 from random_graphs import DT, random_graph
+from esl_neuro.hardware.rounding import InputFormat
 
 LOIHI2 = load_target("loihi2")
 ARITHMETIC = LOIHI2.arithmetic
 STEPS = 8
 
 
-def compiled(graph, payload=Payload(), scalings=None):  # noqa: B008 (frozen)
+def compiled(graph, payload=InputFormat(), scalings=None):  # noqa: B008 (frozen)
     network = read_network(graph)
     program, errors = quantise_network(network, "loihi2", ARITHMETIC, STEPS, payload, scalings)
     return network, program, errors
@@ -87,7 +86,7 @@ def test_search_is_never_worse_than_the_formula_and_mends_a_coarse_layer(readout
     assert all(each.error <= each.error_by_formula for each in found)
     assert found[0].error < 0.7 * found[0].error_by_formula  # the large weight made the others coarse
     scalings = {each.group: each.scaling for each in found}
-    program, _ = quantise_network(network, "loihi2", ARITHMETIC, STEPS, Payload(), scalings)
+    program, _ = quantise_network(network, "loihi2", ARITHMETIC, STEPS, InputFormat(), scalings)
     wanted, got = run_groups(network, inputs), run(program, inputs)
     for each in found:
         assert group_error(wanted, got, program, each.group) == each.error
@@ -108,7 +107,7 @@ def test_graded_input_carries_its_payload(bits):
     network, program, _ = compiled(layered(rng), payload)
     assert (program.input_bits, program.input_scale) == (bits, 2**bits - 1)
     inputs = rng.random((30, STEPS, 20)) if bits > 1 else (rng.random((30, STEPS, 20)) < 0.5)
-    fed = payloads(inputs, payload)
+    fed = payload.payloads(inputs).astype(np.int32)
     assert fed.max() <= 2**bits - 1
     assert fed.min() >= 0
     wanted, got = run_groups(network, fed / payload.scale), run(program, fed)
@@ -155,7 +154,7 @@ def test_no_current_wraps_in_a_network_with_headroom(seed):
 
 def test_blame_of_each_layer_alone_and_of_all_others():
     costs = {"a": 0.05, "b": 0.01, "c": 0.0}
-    found = blame(costs, lambda layers: 0.9 - sum(costs[name] for name in layers))
+    found = accuracy_loss_by_layer(costs, lambda layers: 0.9 - sum(costs[name] for name in layers))
     for name, cost in costs.items():
         assert found[name] == (pytest.approx(cost), pytest.approx(cost))
 

@@ -189,7 +189,7 @@ def test_exit_codes_and_documents(tmp_path, capsys):
 
     code, out = command(good, "--dt", "1e-3", "--target", tiny)
     assert code == 4
-    assert "needs 2 of 1" in out
+    assert "needs 2, the limit is 1" in out
 
 
 def test_time_and_memory_of_a_compilation_are_told(tmp_path, capsys):

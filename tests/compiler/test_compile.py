@@ -145,8 +145,11 @@ def test_too_large_network_is_refused_with_need_limit_source_and_change():
         compile_graph(graph, limited(neurons_per_chip=64, synapses_per_chip=1000), 6)
     message = str(caught.value)
     assert caught.value.exit_code == 4
-    assert "neurons_per_chip: needs 70 of 64 (a data sheet); take away 6" in message
-    assert f"synapses_per_chip: needs {synapses:,} of 1,000 (a data sheet); take away {synapses - 1000:,}" in message
+    assert "neurons_per_chip: needs 70, the limit is 64 (a data sheet); remove 6" in message
+    assert (
+        f"synapses_per_chip: needs {synapses:,}, the limit is 1,000 (a data sheet); remove {synapses - 1000:,}"
+        in message
+    )
 
 
 def test_too_large_network_is_compiled_all_the_same_for_simulation():

@@ -240,7 +240,7 @@ def test_reset_potential_is_where_the_potential_is_counted_from():
     (layer,) = discretise(chain(affine(), lif(v_reset=0.25, v_leak=0.75, v_threshold=1)))
     np.testing.assert_allclose([layer.threshold, layer.bias], [[0.75, 0.75], [0.25, 0.25]])
     message = refusal(chain(affine(), lif(v_reset=1.5)))
-    assert "node 'n2': v_threshold has -0.5 above v_reset; every threshold must be positive above v_reset" in message
+    assert "node 'n2': v_threshold is -0.5 above v_reset; every threshold must be positive above v_reset" in message
 
 
 def test_soft_reset_is_refused_where_the_metadata_tell_of_it():
@@ -255,7 +255,7 @@ def test_soft_reset_is_refused_where_the_metadata_tell_of_it():
 def test_threshold_must_be_positive(threshold):
     node = lif()
     node.v_threshold[1] = threshold
-    assert f"node 'n2': v_threshold has {threshold}; every threshold must be positive" in refusal(chain(affine(), node))
+    assert f"node 'n2': v_threshold is {threshold}; every threshold must be positive" in refusal(chain(affine(), node))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_threshold_must_be_positive(threshold):
 )
 def test_time_constant_below_the_time_step_is_refused(node, name):
     message = refusal(chain(nir.Linear(np.ones((2, 3))), node))
-    assert f"node 'n2': {name} has 0.0005 s, less than the time step 0.001 s" in message
+    assert f"node 'n2': {name} is 0.0005 s, less than the time step 0.001 s" in message
 
 
 def test_bias_into_a_synaptic_filter_comes_from_a_neuron_that_always_fires():
@@ -280,15 +280,15 @@ def test_bias_into_a_synaptic_filter_comes_from_a_neuron_that_always_fires():
 
 
 def test_weight_must_fit_what_arrives():
-    assert "node 'n2': tau has shape (2,), what arrives has shape (3,)" in refusal(chain(affine(3, 3), lif(2)))
+    assert "node 'n2': tau has shape (2,), the input has shape (3,)" in refusal(chain(affine(3, 3), lif(2)))
     message = refusal(chain(affine(2, 3), lif(2), affine(4, 5), lif(4)))
-    assert "node 'n3': weight has shape (4, 5), what arrives has shape (2,) (2 elements)" in message
+    assert "node 'n3': weight has shape (4, 5), the input has shape (2,) (2 elements)" in message
 
 
 def test_dead_end_and_island_are_named():
     message = refusal(chain(affine(), lif(), nodes={"n9": lif(), "island": lif()}, edges=[("n1", "n9")]))
-    assert "node 'n9': is not on the way from input to output" in message
-    assert "node 'island': is not on the way from input to output" in message
+    assert "node 'n9': is not on a path from input to output" in message
+    assert "node 'island': is not on a path from input to output" in message
 
 
 def test_loop_takes_the_spikes_of_the_step_before():
@@ -314,7 +314,7 @@ def test_loop_of_two_groups_needs_two_steps():
     for graph in (two_in_a_loop(), two_in_a_loop(1)):
         message = refusal(graph)
         assert "groups 'n2', 'n4': form a loop of 2 connections" in message.replace("'n4', 'n2'", "'n2', 'n4'")
-        assert "put a Delay node of 2 steps (0.002 s) into the loop" in message
+        assert "add a Delay node of 2 steps (0.002 s) to the loop" in message
     network = read_network(two_in_a_loop(2))
     assert [each.delay for each in network.connections if each.source == "n4"] == [2]
 
@@ -329,7 +329,7 @@ def test_every_fast_loop_is_named():
 def test_loop_without_a_neuron_is_refused():
     graph = chain(affine(), nir.Scale(full(2, 0.5)), lif(), edges=[("n2", "n2")])
     assert kinds(graph) == [("linear-loop", "node 'n2'")]
-    assert "put a LIF or IF node into it" in refusal(graph)
+    assert "add a LIF or IF node to it" in refusal(graph)
 
 
 def test_output_that_feeds_what_feeds_it_back_is_refused():
@@ -452,17 +452,17 @@ def test_padding_that_is_missing_is_named():
 def test_time_constant_may_be_written_as_text():
     node = lif()
     node.tau = np.array(["0.0005", "0.002"])
-    assert "tau has 0.0005 s, less than the time step" in refusal(chain(affine(), node))
+    assert "tau is 0.0005 s, less than the time step" in refusal(chain(affine(), node))
 
 
 @pytest.mark.parametrize("tau", [0, -1e-3])
 def test_time_constant_must_be_positive(tau):
-    assert f"tau has {tau:g} s; it must be positive" in refusal(chain(affine(), lif(tau=tau)))
+    assert f"tau is {tau:g} s; it must be positive" in refusal(chain(affine(), lif(tau=tau)))
 
 
 def test_delay_between_steps_names_the_nearest():
     message = refusal(chain(affine(), nir.Delay(full(2, 1.5 * DT)), lif()))
-    assert "which is 1.5 steps of 0.001 s; whole steps are possible, nearest: 0.001 and 0.002 s" in message
+    assert "which is 1.5 steps of 0.001 s; use a whole number of steps, nearest: 0.001 and 0.002 s" in message
 
 
 def test_signals_that_meet_must_be_alike():
@@ -475,7 +475,9 @@ def test_declared_shape_that_is_wrong_is_a_warning():
     assert graph.nodes["n1"].output_type["output"].tolist() == [3, 4, 2]  # the library takes the height for both
     network, findings = analyse(graph)
     assert {(finding.kind, finding.severity) for finding in findings} == {("declared-shape", "warning")}
-    assert "node 'n1': declares the shape (3, 4, 2), but gives (3, 4, 4), which is taken" in map(str, findings)
+    assert "node 'n1': declares the shape (3, 4, 2), but its output has shape (3, 4, 4), which is used" in map(
+        str, findings
+    )
     assert network.groups[0].neurons == 48
 
 
@@ -603,4 +605,4 @@ def test_a_layer_named_input_is_refused():
     names = {"input": "start", "n2": "input"}
     graph.edges = [(names.get(source, source), names.get(target, target)) for source, target in graph.edges]
     del graph.nodes["n2"]
-    assert "node 'input': 'input' stands for the input lines" in refusal(graph)
+    assert "node 'input': 'input' is reserved for the input lines" in refusal(graph)

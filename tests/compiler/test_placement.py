@@ -266,7 +266,10 @@ def test_single_neuron_that_is_too_much_is_named_with_need_limit_and_change():
     chip = target(input_axons_per_core=40)
     (finding,) = check_limits(net, place(net, chip), chip)
     assert (finding.kind, finding.place) == ("too-large", "layer 'a'")
-    assert "a core with 1 of its neurons needs 50 of them of 40 (loihi2 input_axons_per_core)" in finding.message
+    assert (
+        "a core with 1 of its neurons needs 50 of them, the limit is 40 (loihi2 input_axons_per_core)"
+        in finding.message
+    )
     assert "reduce the sources that feed one neuron by 10" in finding.message
 
 
@@ -278,12 +281,12 @@ def test_everything_too_large_comes_at_once():
     chip = target(neurons_per_core=4, cores_per_chip=3, neurons_per_chip=20, synapses_per_chip=100, delay_steps=8)
     messages = {finding.place: finding.message for finding in check_limits(net, place(net, chip), chip)}
     assert (
-        "needs 7 of 3 (a data sheet); take away 4 (about 15 neurons), or use 3 chips"
+        "needs 7, the limit is 3 (a data sheet); remove 4 (about 15 neurons), or use 3 chips"
         in messages["loihi2 cores_per_chip"]
     )
-    assert "needs 25 of 20 (a data sheet); take away 5" in messages["loihi2 neurons_per_chip"]
-    assert "a density of" in messages["loihi2 synapses_per_chip"]
-    assert "needs 9 of 8" in messages["loihi2 delay_steps"]
+    assert "needs 25, the limit is 20 (a data sheet); remove 5" in messages["loihi2 neurons_per_chip"]
+    assert "multiply the density by" in messages["loihi2 synapses_per_chip"]
+    assert "needs 9, the limit is 8" in messages["loihi2 delay_steps"]
 
 
 def test_unknown_limits_are_shown_as_unknown():

@@ -67,7 +67,7 @@ def test_network_whose_edges_name_another_node_is_refused_with_that_reason(files
     assert not checked.compiles
     assert {finding.kind for finding in checked.findings} == {"missing-node"}
     for edge in ("input' -> 'lif1.lif", "lif' -> 'lif1.lin", "lin' -> 'lif1.lif", "lif' -> 'lif1.output"):
-        reason = f"edge 'lif1.{edge}': there is no node 'lif1.lif'; did you mean 'lif1.lif1'?"
+        reason = f"edge 'lif1.{edge}': node 'lif1.lif' does not exist; did you mean 'lif1.lif1'?"
         assert reason in map(str, checked.findings)
 
 

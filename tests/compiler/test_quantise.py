@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.network import FloatConnection, FloatGroup
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import Payload, Scaling
+from esl_neuro.compiler.quantise import Scaling
 from esl_neuro.compiler.quantise import quantise as quantise_group
 from esl_neuro.hardware import load_target
-from esl_neuro.hardware.rounding import bias_format
+from esl_neuro.hardware.rounding import InputFormat, bias_format
 from esl_neuro.nirgraph.kernel import Kernel
 
 ARITHMETIC = load_target("loihi2").arithmetic
@@ -326,7 +326,7 @@ def test_kernel_is_rounded_as_its_matrix():
 @pytest.mark.parametrize("bits", [4, 8, 12])
 def test_graded_input_never_leaves_the_range_and_weights_stay_fine(bits):
     rng = np.random.default_rng(bits)
-    payload = Payload(bits, 2**bits - 1)
+    payload = InputFormat(bits, 2**bits - 1)
     original = layer(rng.normal(0, 0.5, (6, 20)), du=0.5)
     connection, group, error = quantise(original, "input", ARITHMETIC, steps=8, payload=payload)
     assert error.headroom <= 1
@@ -365,7 +365,7 @@ def test_a_bias_beside_graded_input_is_not_clipped():
     one = np.ones(1)
     group = FloatGroup("lif1", bias=0.9 * one, du=one, dv=0.5 * one, threshold=one)
     incoming = [FloatConnection("input", "lif1", weights, 2)]
-    _, rounded, error = quantise_group(group, incoming, ARITHMETIC, 4, Payload(8, 255.0))
+    _, rounded, error = quantise_group(group, incoming, ARITHMETIC, 4, InputFormat(8, 255.0))
     assert error.bias_error < 0.01
     assert error.weight_error < 0.02
     assert (rounded.bias_mant << rounded.bias_exp)[0] / 64 / rounded.scale == pytest.approx(0.9, abs=0.01)

@@ -74,8 +74,8 @@ def test_noise_on_intensities_comes_before_the_encoding():
 
 def test_noise_that_does_not_fit_the_encoding_is_refused():
     digits = load_dataset("digits")
-    with pytest.raises(BadInput, match="'jitter' is for spikes, and encoding 'direct' gives graded values"):
+    with pytest.raises(BadInput, match="'jitter' applies to spikes, but encoding 'direct' gives graded values"):
         evaluation_inputs(digits, digits.test, "direct", 4, Disturbance("jitter", 1.0))
     events = dataclasses.replace(digits, steps=4)
-    with pytest.raises(BadInput, match="'gaussian' is for intensities, and encoding 'events' takes event frames"):
+    with pytest.raises(BadInput, match="'gaussian' applies to intensities, but encoding 'events' takes event frames"):
         evaluation_inputs(events, events.test, "events", 4, Disturbance("gaussian", 1.0))

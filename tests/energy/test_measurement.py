@@ -67,7 +67,7 @@ def test_a_window_takes_the_load_and_leaves_the_rest(log):
     assert measure(*inside, 1, "loihi", "log").energy_j_per_sample == pytest.approx(0.055)
     # A load that begins and ends between readings keeps their mean power for as long as it takes.
     assert measure(*inside, 1, "loihi", "log", duration_s=0.6).energy_j_per_sample == pytest.approx(0.066)
-    with pytest.raises(BadInput, match="1 readings of power lie in the window"):
+    with pytest.raises(BadInput, match="the window contains 1 power reading"):
         window(times, watts, clock("2019-03-25_00:22:34.000"), None)
 
 
@@ -84,7 +84,7 @@ def test_a_measurement_survives_its_file(tmp_path):
     path.write_text(json.dumps(result.to_dict()))
     assert Measurement.load(path) == result
     path.write_text("{}")
-    with pytest.raises(BadInput, match="no measurement"):
+    with pytest.raises(BadInput, match="not a measurement"):
         Measurement.load(path)
 
 

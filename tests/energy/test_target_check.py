@@ -25,7 +25,7 @@ def test_all_findings_come_at_once(tmp_path):
     found = " | ".join(findings(str(path)))
     assert "'marginl' is unknown; did you mean 'marginal'" in found
     assert "price model 'table2': hardware target 'odin': constant" in found
-    assert "'frenkel2018' is no entry of sources.bib; did you mean 'frenkel2019'" in found
+    assert "'frenkel2018' is not an entry of sources.bib; did you mean 'frenkel2019'" in found
     assert "target.name is 'odin', the file 'mine'" in found
 
 

@@ -201,7 +201,7 @@ SYNOP = r"constants\.e_synop"
         ("value = 5.0\n", "", SYNOP + r": no number; give 'value'"),
         ("value = 5.0", "value = 5.0\nunpublished = true", SYNOP + r": unpublished = true, but a number"),
         ('scope = "per_term"\n', "", SYNOP + r": scope is missing"),
-        ('source = "paper"\n', "", SYNOP + r"\.source: missing"),
+        ('source = "paper"\n', "", SYNOP + r"\.source: is missing"),
         ('quantity = "energy', 'id = "x"\nquantity = "energy', SYNOP + r"\.id: unknown field"),
         ("value = 100", "value = 100\nunknown = true", r"limits\.neurons_per_core: give either"),
         ("[limits.neurons", "[limit.neurons", r"limit: unknown field; did you mean 'limits'\?"),

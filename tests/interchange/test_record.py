@@ -202,13 +202,13 @@ def test_what_is_no_spike_is_refused_until_it_is_declared():
     with pytest.raises(BadInput, match=r"spikes of 'input' contain 0\.5"):
         count_recording(record(net, signal))
     assert count_recording(record(net, signal, signals={"0": "graded"})).total("macs_effective") == 2 * 3 * 24
-    with pytest.raises(BadInput, match=r"signals name \['fc'\]"):
+    with pytest.raises(BadInput, match=r"signals: \['fc'\] are not weighted layers"):
         record(net, signal, signals={"fc": "graded"})
 
 
 def test_a_layer_used_twice_is_refused():
     layer = nn.Linear(6, 6)
-    with pytest.raises(BadInput, match="layer '0' saw 12 rows"):
+    with pytest.raises(BadInput, match="layer '0' received 12 rows"):
         record(nn.Sequential(layer, layer), torch.ones(2, 3, 6))
 
 

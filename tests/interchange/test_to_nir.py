@@ -183,7 +183,7 @@ class Odd(nn.Module):
 def test_everything_without_a_nir_form_is_refused_at_once_by_name():
     with pytest.raises(BadInput) as caught:
         to_nir(Odd(), steps=4)
-    for part in ("'own' (Unknown) cannot be followed", "'relu' (ReLU)", "operation 'sigmoid'", "CubaLIF", "Linear"):
+    for part in ("'own' (Unknown) cannot be traced", "'relu' (ReLU)", "operation 'sigmoid'", "CubaLIF", "Linear"):
         assert part in str(caught.value)
 
 
@@ -191,7 +191,7 @@ def test_layers_that_nir_has_no_form_for_are_refused_with_the_nearest_alternativ
     layers = [MaxPool2d(2), BatchNorm2d(2), Conv2d(2, 2, (1, 3)), Flatten(), Linear(8, 3)]
     with pytest.raises(BadInput) as caught:
         to_nir(nn.Sequential(*layers), steps=4, shape=(2, 4, 8))
-    for part in ("MaxPool2d", "AP2", "BatchNorm2d", "convolution before it", "1x3", "3x3"):
+    for part in ("MaxPool2d", "AP2", "BatchNorm2d", "preceding convolution", "1x3", "3x3"):
         assert part in str(caught.value)
 
 
@@ -199,7 +199,7 @@ def test_an_image_needs_its_shape():
     network = build_layers("8C3-10", (1, 6, 6), lif_per_channel())
     with pytest.raises(BadInput, match="shape="):
         to_nir(network, steps=4)
-    with pytest.raises(BadInput, match="does not take inputs of shape"):
+    with pytest.raises(BadInput, match="does not accept inputs of shape"):
         to_nir(network, steps=4, shape=(2, 6, 6))
 
 

@@ -17,7 +17,7 @@ from random_graphs import random_graph
 def test_file_that_is_missing_or_no_nir_file_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no such file"):
         read_nir(tmp_path / "network.nir")
-    with pytest.raises(BadInput, match="is no file"):
+    with pytest.raises(BadInput, match="not a file"):
         read_nir(tmp_path)
     (tmp_path / "network.nir").write_text("not HDF5")
     with pytest.raises(BadInput, match="not a readable NIR file"):

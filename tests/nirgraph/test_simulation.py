@@ -93,7 +93,7 @@ def test_samples_come_before_steps_and_do_not_meet():
         run = alone(node, inputs[sample : sample + 1])
         assert np.array_equal(run.outputs[0], together.outputs[sample])
     graph = nir.NIRGraph({**ends(2), "node": node}, [("input", "node"), ("node", "output")], {"dt_s": DT_S})
-    with pytest.raises(BadInput, match=r"shape \(5, 7, 3\); \(samples, steps, 2\) is needed"):
+    with pytest.raises(BadInput, match=r"shape \(5, 7, 3\); expected \(samples, steps, 2\)"):
         simulate(graph, np.ones((5, 7, 3)))
 
 
@@ -172,9 +172,9 @@ def test_joins_wait_for_both_branches():
 def test_graphs_that_are_inconsistent_are_refused():
     nodes = {**ends(2), "a": nir.Scale(np.ones(2)), "lost": nir.Scale(np.ones(2))}
     graph = nir.NIRGraph(nodes, [("input", "a"), ("a", "output")], {"dt_s": DT_S}, type_check=False)
-    with pytest.raises(BadInput, match="'lost': is not on the way from input to output"):
+    with pytest.raises(BadInput, match="'lost': is not on a path from input to output"):
         simulate(graph, np.ones((1, 1, 2)))
-    with pytest.raises(BadInput, match="there is no node 'gone'"):
+    with pytest.raises(BadInput, match="node 'gone' does not exist"):
         simulate(nir.NIRGraph(nodes, [("input", "gone")], {"dt_s": DT_S}, type_check=False), np.ones((1, 1, 2)))
     del graph.nodes["output"]
     with pytest.raises(BadInput, match="0 outputs"):

@@ -64,7 +64,7 @@ def test_a_signal_that_passes_a_nested_graph_by_two_ways_counts_twice():
         [("input", "a"), ("a", "empty"), ("empty", "b"), ("a", "b"), ("b", "output")],
     )
     assert outputs(beside) == [[6, 6]]
-    with pytest.raises(BadInput, match="'a' -> 'b' are duplicated once nested graphs are unpacked"):
+    with pytest.raises(BadInput, match="'a' -> 'b' are duplicated after nested graphs are unpacked"):
         flat_graph(structure(beside), DT_S, {})
 
 

@@ -68,7 +68,7 @@ def test_missing_field_is_named(field):
     for name in sections:
         section = section[name]
     del section[key]
-    assert f"{field}: missing" in refusal(document)
+    assert f"{field}: is missing" in refusal(document)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_single_spikes_with_other_inputs_are_refused(encoding, steps):
     ids=["their neurons without their loss", "their loss without their neurons"],
 )
 def test_single_spikes_and_their_loss_need_each_other(document):
-    assert "training.loss = 'first_spike' and network.neuron = 'single_spike' need each other" in refusal(document)
+    assert "training.loss = 'first_spike' and network.neuron = 'single_spike' require each other" in refusal(document)
 
 
 @pytest.mark.parametrize("learner", sorted(KINDS["sparsity"][1]))

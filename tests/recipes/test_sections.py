@@ -178,7 +178,7 @@ def test_neuron_takes_its_own_constants_and_no_others():
     network = changed("network.neuron", "if")["network"]
     assert "network.tau: unknown field of neuron 'if'" in refusal(changed("network", network))
     assert "network.tau_syn: unknown field of neuron 'lif'" in refusal(changed("network.tau_syn", 0.5))
-    assert "network.tau_syn: missing" in refusal(changed("network.neuron", "cuba_lif"))
+    assert "network.tau_syn: is missing" in refusal(changed("network.neuron", "cuba_lif"))
     del network["tau"]
     parse_recipe(changed("network", network), "here")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.snn import LIF, Activity, build_layers, neuron_layers, observe, weighted_layers
+from esl_neuro.snn import LIF, NetworkActivity, build_layers, neuron_layers, observe, weighted_layers
 from esl_neuro.snn.architectures import (
     ResNet19,
     stl_mnist,
@@ -171,4 +171,4 @@ def test_spikes_of_a_users_own_module_are_recorded():
 
 def test_accumulated_outputs_decide_without_decay():
     outputs = torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]], [[0.0, 2.0]]])
-    assert Activity(outputs, {}).predictions().tolist() == [1]
+    assert NetworkActivity(outputs, {}).predictions().tolist() == [1]

@@ -198,7 +198,7 @@ def test_architecture_for_another_input_is_refused_with_the_fix(notation, readou
     with pytest.raises(BadInput) as caught:
         build_network(section(notation=notation, readout=readout), shape, seed=0)
     message = str(caught.value)
-    assert message.startswith(f"network.notation: '{notation}' takes inputs of shape {tuple(fits)}")
+    assert message.startswith(f"network.notation: '{notation}' needs inputs of shape {tuple(fits)}")
     assert message.endswith(f"the data have {shape}; set data.shape = {fits}")
 
 
@@ -209,7 +209,7 @@ def test_architecture_for_another_input_is_refused_with_the_fix(notation, readou
 def test_architecture_with_another_readout_is_refused_with_the_fix(notation, shape, wrong, right):
     with pytest.raises(BadInput) as caught:
         build_network(section(notation=notation, readout=wrong), shape, seed=0)
-    assert str(caught.value) == f"network.readout: '{wrong}' is not that of '{notation}'; set '{right}'"
+    assert str(caught.value) == f"network.readout: '{wrong}' does not fit '{notation}'; set '{right}'"
 
 
 @pytest.mark.parametrize("notation", ["VGGSNN", "VGGSN-10", "ResNet19-ten", "resnet19-10"])

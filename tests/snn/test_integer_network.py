@@ -252,7 +252,7 @@ def test_a_network_learns_with_the_registers_that_its_chip_has(registers, seed):
 
 
 def test_potentials_of_another_width_are_refused():
-    with pytest.raises(BadInput, match=r"potentials of 20 bits, training computes with 24"):
+    with pytest.raises(BadInput, match=r"20-bit currents and potentials, training uses 24 bits"):
         network("9-7-4", (9,), chip=other_chip(potential_bits=20))
 
 
@@ -332,5 +332,5 @@ def test_what_has_no_integer_form_is_refused_by_name():
 @pytest.mark.parametrize("last", [AvgPool2d(2), Flatten()])
 def test_a_layer_without_weights_behind_it_is_refused(last):
     layers = nn.Sequential(OrderedDict(conv1=Conv2d(1, 4, 3), lif1=neurons()((4, 6, 6)), last=last))
-    with pytest.raises(BadInput, match="'last' has no weighted layer behind it"):
+    with pytest.raises(BadInput, match="'last' is not followed by a weighted layer"):
         QuantisedNetwork(layers, ARITHMETIC)

@@ -8,7 +8,7 @@ import torch
 from chains import chain_network
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes.sections import LifSection
-from esl_neuro.snn import LIF, Activity, build_network, neuron_layers, observe, probe, weighted_layers
+from esl_neuro.snn import LIF, NetworkActivity, build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork, spike_times, temporal_loss
 from esl_neuro.training.losses import first_spike
 
@@ -123,7 +123,7 @@ def test_prediction_is_the_most_active_output_the_lowest_among_equals():
     spikes = torch.zeros(4, 3, 3)
     spikes[:2, 0, 2] = 1  # sample 0: neuron 2 twice
     spikes[0, 1, 1] = spikes[3, 1, 2] = 1  # sample 1: neurons 1 and 2 once each
-    activity = Activity(spikes, {"lif1": torch.ones(4, 3, 9), "lif2": spikes})
+    activity = NetworkActivity(spikes, {"lif1": torch.ones(4, 3, 9), "lif2": spikes})
     assert activity.predictions().tolist() == [2, 1, 0]
 
 

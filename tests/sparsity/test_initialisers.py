@@ -105,9 +105,9 @@ def test_each_layer_may_have_a_density_of_its_own():
         ({"densities": {"0": 0.1}}, "none for '1'; give one for every masked layer"),
         ({"densities": {"0": 0.1, "1": 0.1, "fc1": 0.1}}, "'fc1' is no masked layer"),
         ({"densities": {"0": 0.1, "1": 1.5}}, r"1\.5 for '1' is out of range; allowed: above 0 up to 1"),
-        ({"density": 0.1}, "exclude density, epsilon and distribution"),
-        ({"epsilon": 2.0}, "exclude density, epsilon and distribution"),
-        ({"distribution": "erk"}, "exclude density, epsilon and distribution"),
+        ({"density": 0.1}, "mutually exclusive with density, epsilon and distribution"),
+        ({"epsilon": 2.0}, "mutually exclusive with density, epsilon and distribution"),
+        ({"distribution": "erk"}, "mutually exclusive with density, epsilon and distribution"),
     ],
 )
 def test_densities_that_do_not_fit_the_layers_are_refused(change, message):
@@ -120,7 +120,7 @@ def test_densities_that_do_not_fit_the_layers_are_refused(change, message):
     ("density", "epsilon", "distribution", "message"),
     [
         (None, None, "uniform", "neither density nor epsilon"),
-        (0.1, 20, "erdos_renyi", "exclude each other"),
+        (0.1, 20, "erdos_renyi", "are mutually exclusive"),
         (None, 20, "erk", "not used by 'erk'"),
         (None, 0, "erdos_renyi", "epsilon: 0 leaves no connection"),
         (1.01, None, "erk", r"density: 1\.01 is out of range"),

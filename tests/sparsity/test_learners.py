@@ -203,7 +203,7 @@ def test_end_is_a_share_of_the_iterations(name, share, iterations, end):
         ("rigl", {"distribution": "erks"}, r"did you mean 'erk'\?"),
         ("grad_r", {"density": 0.6}, r"density.* 0\.6 is not allowed for 'grad_r': above 0 up to 0\.5"),
         ("stds", {"rise": "sin"}, r"rise of the threshold 'sin' is unknown; did you mean 'sine'\?"),
-        ("deep_r", {"density": 0.1, "epsilon": 2.0}, "exclude each other"),
+        ("deep_r", {"density": 0.1, "epsilon": 2.0}, "are mutually exclusive"),
         ("deep_r", {"density": 1e-9}, "leaves no connection"),
     ],
 )

@@ -479,7 +479,7 @@ def test_only_weights_of_named_layers_are_touched():
         ({"growth": {"random": 0.0}}, r"growth\.random: share 0\.0 is out of range"),
         ({"schedule": "cosin"}, r"schedule 'cosin' is unknown; did you mean 'cosine'\?"),
         ({"distribution": "erdos"}, r"distribution 'erdos' is unknown; did you mean 'erdos_renyi'\?"),
-        ({"epsilon": 3}, "exclude each other"),
+        ({"epsilon": 3}, "are mutually exclusive"),
     ],
 )
 def test_setting_out_of_range_is_refused(change, message):

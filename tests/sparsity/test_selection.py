@@ -32,7 +32,7 @@ def test_one_name_may_stand_alone():
 
 @pytest.mark.parametrize("name", ["1", "up"])
 def test_norms_and_transposed_convolutions_are_refused(name):
-    with pytest.raises(BadInput, match=f"'{name}' is no linear layer of the model and no convolution"):
+    with pytest.raises(BadInput, match=f"'{name}' is not a linear layer or convolution of the model"):
         named_weights(model(), [name])
 
 
@@ -44,9 +44,9 @@ def test_nothing_to_mask_is_refused(network, layers):
 
 def test_one_weight_under_two_names_is_refused():
     network = model()
-    with pytest.raises(BadInput, match=r"'0' and 'body.0' have one weight"):
+    with pytest.raises(BadInput, match=r"'0' and 'body.0' share one weight"):
         named_weights(network, ["body.0", "0"])
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
-    with pytest.raises(BadInput, match="have one weight"):
+    with pytest.raises(BadInput, match="share one weight"):
         named_weights(tied, "all")

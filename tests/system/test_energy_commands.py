@@ -126,7 +126,7 @@ def test_lava_is_the_default_and_counts_the_same(run):
         ("{nir} --spikes flat.npy", ["shape (3,)", "(samples, steps, lines)"]),
         ("{export} --samples 2 --explain loihi:silcon", ["did you mean 'loihi:silicon'"]),
         ("{export} --samples 2 --preset hu2017", ["did you mean 'hu2018'"]),
-        ("{export} --samples 2 --placement two.npy", ["no readable .npz file of core numbers"]),
+        ("{export} --samples 2 --placement two.npy", ["not a readable .npz file of core numbers"]),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(run, options, words):
@@ -223,7 +223,7 @@ def test_targets_are_listed_shown_and_checked(run):
     (run.folder / "mine.toml").write_text('[target]\nname = "other"\n')
     done = run("esl-neuro targets validate ./mine.toml")
     assert done.returncode == 2
-    assert done.stderr.count("missing, add it") > 2
+    assert done.stderr.count("is missing; add it") > 2
     assert "did you mean 'loihi2'" in run("esl-neuro targets show lohi2").stderr
 
 

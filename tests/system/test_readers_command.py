@@ -13,7 +13,7 @@ import pytest
 from esl_neuro.cli.readers import render
 from esl_neuro.errors import CheckFailed, MissingDependency
 from esl_neuro.interchange import readers
-from esl_neuro.interchange.comparison import Divergence
+from esl_neuro.interchange.comparison import ReaderDivergence
 from esl_neuro.interchange.readers import Verdict
 from esl_neuro.pipeline.choices import READERS
 from esl_neuro.pipeline.readers import ReaderReport, verify_nir
@@ -119,7 +119,7 @@ def verdict(status, **more):
     return Verdict("norse", "1.1.0", status, **{"compared": 1000, "spikes": 200} | more)
 
 
-DIVERGENCE = Divergence(
+DIVERGENCE = ReaderDivergence(
     layer="lif1",
     step=3,
     sample=0,

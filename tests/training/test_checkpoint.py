@@ -131,5 +131,5 @@ def test_optimiser_goes_on_bit_for_bit(make, tmp_path):
 def test_moments_that_are_missing_are_refused():
     model = nn.Linear(4, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    with pytest.raises(ValueError, match="optimiser state of 0 parameters, 2 expected"):
+    with pytest.raises(ValueError, match="the optimiser state has 0 parameters, expected 2"):
         load_optimizer_tensors(optimizer, {})

@@ -189,13 +189,13 @@ def test_recipes_without_integer_form_are_refused():
     )
     with pytest.raises(BadInput, match="'single_spike' has no time steps"):
         load_recipe("mlp-digits", (QUANTIZE, *single))
-    with pytest.raises(BadInput, match=r"training\.precision = 'float32', not 'bfloat16'"):
+    with pytest.raises(BadInput, match=r"training\.precision must be 'float32', not 'bfloat16'"):
         load_recipe("mlp-digits", (QUANTIZE, "training.precision=bfloat16"))
 
 
 def test_batch_norm_needs_a_run_to_start_from():
     network = build_layers("4C3-BN-10", (1, 8, 8), lif_per_channel(), spiking_output=True)
-    with pytest.raises(BadInput, match="batch norm is folded with the statistics of a finished run"):
+    with pytest.raises(BadInput, match="batch norm needs the statistics of a finished run"):
         quantised(network, load_recipe("mlp-digits", (QUANTIZE,)), load_dataset("digits"))
     recipe = load_recipe("mlp-digits", (QUANTIZE, "training.start_from=runs/1"))
     assert isinstance(quantised(network, recipe, load_dataset("digits")), QuantisedNetwork)
@@ -212,7 +212,7 @@ def test_input_becomes_payloads_as_its_encoding_says():
     assert found(digits, "data.encoding=direct") == InputFormat(8, 255.0)
     assert found(digits, "data.encoding=direct", "training.input_bits=4") == InputFormat(4, 15.0)
     assert found(digits, "data.encoding=event_counts") == InputFormat(8, 1.0)
-    with pytest.raises(BadInput, match="negative values, which no payload holds"):
+    with pytest.raises(BadInput, match="negative values, which payloads cannot represent"):
         found(coloured, "data.encoding=direct")
 
 

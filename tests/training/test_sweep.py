@@ -202,7 +202,7 @@ def test_planning_loads_no_torch():
         ({"fixed": {"training epochs": 1}}, ["fixed: 'training epochs' is no field"]),
         ({"fixed": {"training.seed": 1}}, ["fixed: training.seed is set from seeds"]),
         ({"cases": [{"label": "a"}, {"label": "a"}]}, ["cases: label: a is there 2 times"]),
-        ({"cases": [{"set": {}, "lable": "a"}]}, ["cases.0.label: missing", "did you mean 'label'?"]),
+        ({"cases": [{"set": {}, "lable": "a"}]}, ["cases.0.label: is missing", "did you mean 'label'?"]),
         ({"cases": [{"label": "a", "sets": {}}]}, ["cases.0.sets: unknown field; did you mean 'set'?"]),
         ({"cases": [{"label": "a", "set": {"sparsity.density": 0.5}}]}, ["cases.0.set: 'sparsity.density' is an axis"]),
         ({"plot_x": "sparsity.densty"}, ["plot_x: 'sparsity.densty' is no axis; did you mean 'sparsity.density'?"]),
@@ -237,7 +237,7 @@ def test_wrong_recipes_are_found_before_anything_runs_each_finding_once(tmp_path
 
 @pytest.mark.parametrize("override", ["sparsity.density=0.5", "sparsity={}", "training.seed=3"])
 def test_what_the_sweep_varies_cannot_be_set_from_outside(tmp_path, override):
-    with pytest.raises(BadInput, match="the sweep itself varies this"):
+    with pytest.raises(BadInput, match="this field is varied by the sweep"):
         load_plan(str(write(tmp_path)), tmp_path, (override,))
 
 
@@ -278,7 +278,7 @@ def test_folders_of_other_recipes_are_refused_with_field_and_fix(tmp_path):
     line = str(caught.value)
     first = plan.runs[0].folder.path
     assert line.startswith(f"{first}: training.epochs is 2 there, 7 is asked for; ")
-    assert "(and 5 more folders); give another folder with --runs, or delete" in line
+    assert "(and 5 more folders); use another folder with --runs, or delete" in line
     load_plan(str(path), tmp_path).refuse_other_recipes()
 
 

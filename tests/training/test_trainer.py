@@ -346,7 +346,7 @@ def test_full_precision_means_no_mixed_precision(tmp_path):
     ("override", "message"),
     [
         ("training.precision=float16", "'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'"),
-        ("training.device=cuda", "training.device: 'cuda' needs a GPU and a torch built for it, found none; use 'cpu'"),
+        ("training.device=cuda", "training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'"),
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_with_the_fix(tmp_path, monkeypatch, override, message):
@@ -522,7 +522,7 @@ def test_run_leaves_the_number_of_threads_alone(tmp_path):
 
 
 def test_finished_run_has_nothing_to_resume(whole):
-    with pytest.raises(BadInput, match="the run is complete, there is nothing to resume"):
+    with pytest.raises(BadInput, match="the run is complete and cannot be resumed"):
         Trainer.resume(whole[0].folder)
 
 
@@ -629,6 +629,6 @@ def test_data_without_a_part_are_refused_before_a_folder_is_made(tmp_path, monke
     monkeypatch.setattr(
         training_loop, "prepare", lambda *_, **__: replace(digits, validation=digits.validation.select(np.arange(0)))
     )
-    with pytest.raises(BadInput, match="'digits' has no validation samples; it needs ten or more of each class"):
+    with pytest.raises(BadInput, match="'digits' has no validation samples; at least ten per class are needed"):
         start(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Synapses and neurons for many samples at once, as processes of Lava.
+"""Lava processes of synapses and neurons that compute many samples at once.
 
-Lava executes every Python file that stands beside the file of a process: only processes may live in this folder.
+Lava executes every Python file in the folder of a process, so this folder contains processes only.
 """

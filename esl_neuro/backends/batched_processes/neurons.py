@@ -1,4 +1,4 @@
-"""CUBA-LIF neurons of Lava for many samples at once, every parameter per neuron."""
+"""Lava's CUBA-LIF neurons for many samples at once, with every parameter per neuron."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esl_neuro.backends.batched_kernels import BatchConstants, advance
 
 
 class BatchedNeurons(AbstractProcess):
-    """Lava's ``LIFReset`` for a batch, which is silent in the gap after each sample, and writes down what it does.
+    """Lava's ``LIFReset`` for a batch; it is silent in the gap after each sample, and records its spikes and state.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class BatchedNeurons(AbstractProcess):
     latency_steps : int
         Time steps before the first step of the first sample.
     steps, period : int
-        Steps of a sample, and from the start of a sample to the start of the next.
+        Steps of a sample, and steps between the starts of two samples.
     spikes : uint8 array, shape (time steps, batch, neurons)
         Shared memory that receives the spikes, without the latency.
     u, v : int32 array, shape (time steps, batch, neurons), optional

@@ -1,4 +1,4 @@
-"""A connection of Lava that carries the spikes of many samples at once."""
+"""A Lava connection that transmits the spikes of many samples at once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class BatchedSynapses(AbstractProcess):
     Parameters
     ----------
     synapses : Synapses
-        What adds up the weights, and how many lines there are.
+        Sums the weights; also gives the number of lines.
     batch : int
-        Samples at once.
+        Number of samples.
     weight_exp : int
-        The sum is shifted left by so many bits; a negative one shifts right, rounding down.
+        The sum is shifted left by this many bits; a negative exponent shifts right, rounding down.
     hold_steps : int
-        Steps besides the one that every connection takes.
+        Delay in steps beyond the one step that every connection takes.
     """
 
     def __init__(self, *, synapses: Synapses, batch: int, weight_exp: int, hold_steps: int, name: str) -> None:
@@ -57,7 +57,7 @@ class PyBatchedSynapses(PyLoihiProcessModel):
         self.held = deque(nothing.copy() for _ in range(1 + proc_params["hold_steps"]))
 
     def run_spk(self) -> None:
-        """Send before receiving, so that a loop of connections does not wait for itself."""
+        """Send before receiving, so that a loop of connections does not deadlock."""
         sums = self.held.popleft()
         self.a_out.send(sums)
         self.synapses.add_up(self.s_in.recv(), sums)

@@ -1,4 +1,4 @@
-"""The processes that feed and record a Lava network through memory.
+"""Processes that feed and record a Lava network through shared memory.
 
-Lava executes every Python file that stands beside the file of a process: only processes may live in this folder.
+Lava executes every Python file in the folder of a process, so this folder contains processes only.
 """

@@ -1,4 +1,4 @@
-"""A process that shifts sums to the right, which Lava's ``Conv`` does not do."""
+"""A process that shifts sums to the right, which Lava's ``Conv`` cannot do."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class RightShift(AbstractProcess):
-    """Passes on ``a >> bits`` in the step in which ``a`` arrives.
+    """Sends ``a >> bits`` in the step in which ``a`` arrives.
 
     Parameters
     ----------
     size : int
         Number of sums.
     bits : int
-        Positions to shift; what falls out is rounded down.
+        Number of bits to shift, rounding down.
     """
 
     def __init__(self, *, size: int, bits: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A process that lets spikes pass only while a sample lasts, at once or some steps later."""
+"""A process that passes spikes only during a sample, immediately or some steps later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class SpikeGate(AbstractProcess):
-    """Passes the spikes of the steps of each sample, and silence in the gap between samples and before the first.
+    """Passes the spikes during each sample, and silence between samples and before the first.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ class SpikeGate(AbstractProcess):
     latency_steps : int
         Time steps before the first step of the first sample.
     steps, period : int
-        Steps of a sample, and from the start of a sample to the start of the next.
+        Steps of a sample, and steps between the starts of two samples.
     hold_steps : int
-        Spikes leave so many steps after they have arrived; with 0 in the same step.
+        Delay of the spikes in steps; 0 sends them in the same step.
     """
 
     def __init__(self, *, size: int, latency_steps: int, steps: int, period: int, hold_steps: int, name: str) -> None:
@@ -56,7 +56,7 @@ class PySpikeGate(PyLoihiProcessModel):
         self.held = deque([self.silence] * proc_params["hold_steps"])
 
     def run_spk(self) -> None:
-        """Receive, hold back, send (Lava counts steps from 1)."""
+        """Receive, delay, send (Lava counts steps from 1)."""
         step = self.time_step - 1 - self.latency_steps
         spikes = self.s_in.recv()
         self.held.append(spikes if step >= 0 and step % self.period < self.steps else self.silence)

@@ -1,4 +1,4 @@
-"""A process that writes the spikes it receives into memory that the parent shares."""
+"""A process that writes received spikes to memory shared with the parent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 
 class SpikeSink(AbstractProcess):
-    """Records what several ports send, one row per time step, after the steps that the signal needs to get there.
+    """Records the output of several ports, one row per time step, without the latency of each signal.
 
     Parameters
     ----------
     ports : sequence of output ports
-        What is recorded; each sends a vector.
+        Ports to record; each sends a vector.
     records : sequence of uint8 arrays, each of shape (time steps, neurons)
         Shared memory to write into, one for each port.
     latency_steps : sequence of int
@@ -50,9 +50,9 @@ class SpikeSink(AbstractProcess):
 
 
 class _Placed(AbstractVirtualPort):
-    """What a port sends, as a part of a longer vector of zeros; a port that adds up such parts has all side by side.
+    """Places the output of a port in a longer vector of zeros; the sum of such vectors is their concatenation.
 
-    Lava's own ``ConcatPort`` does that, but cannot run on a CPU.
+    Lava's ``ConcatPort`` does the same but does not run on a CPU.
     """
 
     def __init__(self, port: AbstractPort, start: int, size: int) -> None:

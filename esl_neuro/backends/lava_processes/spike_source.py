@@ -1,4 +1,4 @@
-"""A process that sends spikes from memory, binary ones as one byte each (Lava's own source keeps four)."""
+"""A process that sends spikes from memory, with one byte per binary spike (Lava's own source uses four)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that writes a Var of another process into memory that the parent shares."""
+"""A process that writes a Var of another process to memory shared with the parent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PyStateSink(PyLoihiProcessModel):
         self.latency_steps = proc_params["latency_steps"]
 
     def post_guard(self) -> bool:
-        """Ask for the phase after the spikes of each time step, in which Vars can be read."""
+        """Request the phase after the spikes of each time step, in which Vars can be read."""
         return True
 
     def run_post_mgmt(self) -> None:

@@ -1,4 +1,4 @@
-"""Run a network that a reader has made of a NIR file and write down what fired. Needs nothing of esl-neuro.
+"""Run the network that a reader made from a NIR file, and record its spikes. Does not depend on esl-neuro.
 
 Called as ``python run_<reader>.py JOB``, where JOB is a folder with ``graph.nir``, ``inputs.npy`` of shape (steps,
 batch, ...) and ``job.json`` (time step, names of the nodes that fire). Writes ``result.json`` and ``result.npz``.
@@ -15,14 +15,14 @@ import torch
 
 
 class Refused(Exception):
-    """The reader cannot hold this graph, and its own importer would not say so."""
+    """The reader does not support this graph, but its importer does not report that."""
 
 
 def run(version, load, potential):
     """Read the job, run it step by step, write the result.
 
-    ``load(graph, dt_s)`` makes the network, a module that maps (input, state) to (output, state);
-    ``potential(module, output)`` says what the potential of a neuron module is after a step, None if it does not tell.
+    ``load(graph, dt_s)`` makes the network, a module that maps (input, state) to (output, state). ``potential(module,
+    output)`` returns the potential of a neuron module after a step, or None if it is not accessible.
     """
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

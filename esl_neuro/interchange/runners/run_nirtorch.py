@@ -1,6 +1,6 @@
-"""Run a NIR file in nirtorch, which wires graphs but has no neurons: those here are NIR's equations in torch.
+"""Run a NIR file in nirtorch, which connects graphs but has no neurons; these are NIR's equations in torch.
 
-Its own map of Affine loses the bias (2.6), so that one is not used.
+Its own conversion of Affine loses the bias (2.6) and is not used.
 """
 
 from importlib.metadata import version
@@ -23,7 +23,7 @@ def affine(node):
 
 
 class Neuron(torch.nn.Module):
-    """Forward Euler of IF, LIF and CubaLIF, strict threshold, hard reset to v_reset, where they also start."""
+    """Forward Euler of IF, LIF and CubaLIF: strict threshold, hard reset to v_reset, initial potential v_reset."""
 
     def __init__(self, node, dt_s):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Run a NIR file in Norse, through its own importer."""
+"""Run a NIR file in Norse with its own importer."""
 
 from importlib.metadata import version
 
@@ -12,7 +12,7 @@ def load(graph, dt_s):
 
 def potential(_module, output):
     state = output[1]
-    while not hasattr(state, "v"):  # a current-based neuron has the states of synapse and membrane
+    while not hasattr(state, "v"):  # the state of a current-based neuron contains those of synapse and membrane
         state = state[-1]
     return state.v
 

@@ -1,7 +1,7 @@
-"""Run a NIR file in sinabs, through its own importer.
+"""Run a NIR file in sinabs with its own importer.
 
-The importer (3.1.3) drops nodes that it does not know without a word, and makes neurons that subtract the threshold at
-a spike, whatever the file says. Both would be another network, so both are refused.
+The importer (3.1.3) silently drops unknown nodes, and makes neurons that subtract the threshold at a spike, whatever
+the file contains. Both change the network, so both are rejected.
 """
 
 from importlib.metadata import version
@@ -18,7 +18,7 @@ TAKEN = (nir.Input, nir.Output, nir.Affine, nir.Conv2d, nir.SumPool2d, nir.Flatt
 def load(graph, _dt_s):
     dropped = sorted({type(node).__name__ for node in graph.nodes.values() if not isinstance(node, TAKEN)})
     if dropped:
-        raise Refused(f"its importer drops {', '.join(dropped)} nodes without a word")
+        raise Refused(f"its importer silently drops {', '.join(dropped)} nodes")
     network = sinabs.nir.from_nir(graph, batch_size=1)
     for module in network.modules():
         if isinstance(getattr(module, "reset_fn", None), sinabs.activation.MembraneSubtract):

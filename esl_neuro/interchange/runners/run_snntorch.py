@@ -1,4 +1,4 @@
-"""Run a NIR file in snnTorch, through its own importer."""
+"""Run a NIR file in snnTorch with its own importer."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ DT_S = 1e-4
 
 def load(graph, dt_s):
     if abs(dt_s - DT_S) > 1e-9 * DT_S:
-        raise Refused(f"its importer takes every time step for {DT_S:g} s, this one is {dt_s:g} s")
+        raise Refused(f"its importer assumes a time step of {DT_S:g} s, this graph has {dt_s:g} s")
     with contextlib.redirect_stdout(io.StringIO()):
         return import_from_nir(graph)
 

@@ -1,4 +1,4 @@
-"""Run a NIR file in SpikingJelly, through its own importer."""
+"""Run a NIR file in SpikingJelly with its own importer."""
 
 from importlib.metadata import version
 
