@@ -78,7 +78,7 @@ class ExampleGroup(_Examples, click.Group):
         return super().resolve_command(ctx, args)
 
 
-def talk(message: str) -> None:
+def print_status(message: str) -> None:
     """Tell the person at the terminal something that is not a result."""
     click.echo(message, err=True)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, talk
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, print_status
 from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
@@ -132,12 +132,12 @@ def report(
         from esl_neuro.report.energy_csv import write_energy_csv
 
         for written in write_energy_csv(result, csv_file):
-            talk(f"written: {written}")
+            print_status(f"written: {written}")
     if plots is not None:
         from esl_neuro.report.energy_plots import draw_energy
 
         for written in draw_energy(result, plots, plot_format):
-            talk(f"written: {written}")
+            print_status(f"written: {written}")
     emit({"export": str(folder), **result.to_dict()}, _text(result, explain, cite), as_json)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, talk
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
 
 
 @click.command(
@@ -54,5 +54,5 @@ def import_log(
     result = measure(times, watts, samples, target, log.name, idle_w, duration)
     path = out or Path(f"{target}-measured.json")
     path.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    talk(f"written: {path}")
+    print_status(f"written: {path}")
     emit(result.to_dict(), render_measurement(result), as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, talk
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
 
 
 @click.command(
@@ -45,5 +45,5 @@ def measure(command: tuple[str, ...], samples: int, gpu: int, idle_w: float, out
         raise CheckFailed(f"'{' '.join(command)}' ended with exit code {done.returncode}; nothing was measured")
     result = integrate(*meter.readings(), samples, meter.name, f"NVML, GPU {gpu}", idle_w)
     out.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    talk(f"written: {out}")
+    print_status(f"written: {out}")
     emit(result.to_dict(), render_measurement(result), as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esl_neuro.cli.commands import data_option, runs_option, samples_option, talk
+from esl_neuro.cli.commands import data_option, print_status, runs_option, samples_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import BACKENDS
 
@@ -77,4 +77,4 @@ def run_watched(path: Path, activity: Activity) -> RunResult:
     from esl_neuro.pipeline.activity import run_network
 
     with lava_bar(activity.backend) as progress:
-        return run_network(path, activity, say=talk, progress=progress)
+        return run_network(path, activity, on_status=print_status, progress=progress)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from esl_neuro.cli.commands import percent, talk
+from esl_neuro.cli.commands import percent, print_status
 
 if TYPE_CHECKING:
     from esl_neuro.training.trainer import EpochMetrics
@@ -103,4 +103,6 @@ class _PlainView:
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         if metrics.epoch % self.every == 0 or metrics.epoch == self.epochs:
-            talk(f"{self.title}: epoch {metrics.epoch}/{self.epochs}  loss {metrics.loss:.3f}  {describe(metrics)}")
+            print_status(
+                f"{self.title}: epoch {metrics.epoch}/{self.epochs}  loss {metrics.loss:.3f}  {describe(metrics)}"
+            )

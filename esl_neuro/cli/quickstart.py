@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from esl_neuro.cli import energy, export, run, train
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status, runs_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import CHIP, RECIPE
 
@@ -31,18 +31,18 @@ def quickstart(runs: Path, as_json: bool) -> None:
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
-        talk(f"Lava is not installed, so nothing is compared with it here; install it with: {INSTALL}")
+        print_status(f"Lava is not installed, so nothing is compared with it here; install it with: {INSTALL}")
     started = time.perf_counter()
-    talk("1/4 train: sparse from the first step, thresholds learned")
+    print_status("1/4 train: sparse from the first step, thresholds learned")
     (trained,) = train.train_recipe(RECIPE, (), (), runs)
-    talk(f"2/4 export: NIR graph and integer program for {CHIP}")
+    print_status(f"2/4 export: NIR graph and integer program for {CHIP}")
     exported = export_run(trained["folder"])
     folder = exported.folder
-    talk(f"3/4 run: {backend}")
+    print_status(f"3/4 run: {backend}")
     with lava_bar(backend) as progress:
         result = run_export(folder, backend, progress=progress)
     ran = {"export": str(folder), **result.to_dict()}
-    talk("4/4 energy report")
+    print_status("4/4 energy report")
     priced = energy.report_network(folder, Activity(backend))
     document = {
         "train": trained,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, print_status, runs_option
 from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError
 
 if TYPE_CHECKING:
@@ -122,17 +122,17 @@ def train_all(plan: SweepPlan, jobs: int) -> None:
     total, done = len(plan.runs), len(plan.runs) - len(todo)
     failures: list[tuple[Run, EslNeuroError]] = []
     if todo and done:
-        talk(f"{plan.folder}: {done} of {total} runs are done already")
+        print_status(f"{plan.folder}: {done} of {total} runs are done already")
 
     def on_done(run: Run) -> None:
         nonlocal done
         done += 1
         outcome = run.outcome()
-        talk(f"{done}/{total} {run.label}: {percent(outcome['test_accuracy'])}, {outcome['seconds']:.0f} s")
+        print_status(f"{done}/{total} {run.label}: {percent(outcome['test_accuracy'])}, {outcome['seconds']:.0f} s")
 
     def on_error(run: Run, error: EslNeuroError) -> None:
         known = any(str(error) == str(other) for _, other in failures)
-        talk(f"{run.label}: failed, {'for the same reason' if known else error}")
+        print_status(f"{run.label}: failed, {'for the same reason' if known else error}")
         failures.append((run, error))
 
     try:
@@ -141,7 +141,9 @@ def train_all(plan: SweepPlan, jobs: int) -> None:
         else:
             _train_serial(todo, on_done, on_error)
     except KeyboardInterrupt:
-        talk(f"{done} of {total} runs are done, what was begun is saved in {plan.folder}; continue: same command again")
+        print_status(
+            f"{done} of {total} runs are done, what was begun is saved in {plan.folder}; continue: same command again"
+        )
         raise
     _refuse_failures(failures, total)
 

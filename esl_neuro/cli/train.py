@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, print_status, runs_option
 from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
 
@@ -126,9 +126,9 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
             listeners.append(view)
             run = finish(trainer, view.on_batch, on_epoch)
     except KeyboardInterrupt:
-        talk(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
+        print_status(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
-    talk(f"{title}: done, {folder}")
+    print_status(f"{title}: done, {folder}")
     return {"folder": str(folder), **run.figures}
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, runs_option, samples_option, talk
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    data_option,
+    emit,
+    json_option,
+    print_status,
+    runs_option,
+    samples_option,
+)
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.readers import render as render_readers
 from esl_neuro.cli.workspace import latest_export
@@ -63,22 +71,22 @@ def verify(
     graph say, entry by entry. A NIR file runs in these readers on random spikes, and its integers in Lava. Exit code 1
     if anything differs.
     """
-    from esl_neuro.pipeline.readers import install_readers, verify_bundle_graph, verify_nir
+    from esl_neuro.pipeline.readers import install_readers, verify_export_graph, verify_nir
     from esl_neuro.pipeline.verification import prove
 
     if installing:
-        install_readers(talk)
+        install_readers(print_status)
         if what is None:
             return
     if what is not None and (what.is_file() or what.suffix == ".nir"):
-        confirmed = verify_nir(what, readers, say=talk, samples=samples or 8, steps=steps, dt_s=dt_s)
+        confirmed = verify_nir(what, readers, on_status=print_status, samples=samples or 8, steps=steps, dt_s=dt_s)
         emit(confirmed.to_dict(), render_readers(confirmed.to_dict()), as_json)
         confirmed.refuse_difference()
         return
     folder = what or latest_export(runs)
     with lava_bar() as progress:
         proof = prove(folder, golden=golden, with_lava=not without_lava, samples=samples, progress=progress)
-    confirmed = verify_bundle_graph(folder, readers, say=talk)
+    confirmed = verify_export_graph(folder, readers, on_status=print_status)
     document = {**proof.to_dict(), "readers": confirmed.to_dict()}
     emit(document, render(document), as_json)
     proof.refuse_difference()
