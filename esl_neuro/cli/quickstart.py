@@ -15,15 +15,15 @@ from esl_neuro.pipeline.choices import CHIP, RECIPE
 
 @click.command(
     cls=ExampleCommand,
-    short_help="All steps once, end to end, on real digits.",
+    short_help="Run all steps end to end on real digits.",
     examples=(("esl-neuro quickstart", "a minute or two on two cores"),),
 )
 @runs_option
 @json_option
 def quickstart(runs: Path, as_json: bool) -> None:
-    """Train on real digits, export to Loihi 2, run in both simulators, count and price, end to end.
+    """Train on real digits, export for Loihi 2, run in both simulators, count and price, end to end.
 
-    Without Lava the integer simulator runs alone, and the command says so.
+    Without Lava, only the integer simulator runs, and the command says so.
     """
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
     from esl_neuro.pipeline.activity import Activity
@@ -31,9 +31,11 @@ def quickstart(runs: Path, as_json: bool) -> None:
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
-        print_status(f"Lava is not installed, so nothing is compared with it here; install it with: {INSTALL}")
+        print_status(
+            f"Lava is not installed, so the integer simulator is not compared with it; install Lava with: {INSTALL}"
+        )
     started = time.perf_counter()
-    print_status("1/4 train: sparse from the first step, thresholds learned")
+    print_status("1/4 train: sparse from the first step, with learned thresholds")
     (trained,) = train.train_recipe(RECIPE, (), (), runs)
     print_status(f"2/4 export: NIR graph and integer program for {CHIP}")
     exported = export_run(trained["folder"])
