@@ -18,5 +18,5 @@ ENERGY_TARGETS = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie")
 ALL_TARGETS = "all"
 
 LAVA = "lava"
-READERS = ("norse", "snntorch", "spikingjelly", "nirtorch", LAVA)
+READERS = ("norse", "snntorch", "spikingjelly", "nirtorch", "sinabs", LAVA)
 """Programs that can run a NIR file."""
