@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_neuro.cli.commands import talk
+from esl_neuro.cli.commands import print_status
 from esl_neuro.interchange import to_nir, write_nir
 from esl_neuro.interchange.single_spikes import input_spikes, steps_needed
 from esl_neuro.pipeline.choices import READERS
@@ -116,11 +116,13 @@ def judge(name: str, file: Path, readers: tuple[str, ...]) -> list[dict[str, Any
         steps, intensities = steps_needed(SINGLE_SPIKE_DT_S), np.random.default_rng(0).random((SAMPLES, 64))
         write_nir(file, to_nir(TemporalNetwork((64, 100, 10)), steps, SINGLE_SPIKE_DT_S))
         inputs = input_spikes(intensities.astype(np.float32), SINGLE_SPIKE_DT_S, steps)
-        verdicts: list[dict[str, Any]] = verify_nir(file, readers, say=talk, inputs=inputs).to_dict()["readers"]
+        verdicts: list[dict[str, Any]] = verify_nir(file, readers, on_status=print_status, inputs=inputs).to_dict()[
+            "readers"
+        ]
         return verdicts
     build, shape, thresholds = KINDS[name]
     write_nir(file, to_nir(randomise(build()), STEPS, shape=shape, thresholds=thresholds))  # type: ignore[arg-type]
-    verdicts = verify_nir(file, readers, say=talk, samples=SAMPLES).to_dict()["readers"]
+    verdicts = verify_nir(file, readers, on_status=print_status, samples=SAMPLES).to_dict()["readers"]
     return verdicts
 
 

@@ -1,1 +1,1 @@
-"""The command line: one thin file per command, heavy imports only inside the commands."""
+"""The command line: one thin file per command. Heavy imports are inside the commands."""

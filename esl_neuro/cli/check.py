@@ -18,9 +18,9 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
     cls=ExampleCommand,
     short_help="Report what prevents a NIR file from being compiled for a chip.",
     examples=(
-        ("esl-neuro check model.nir --target loihi2", "any NIR file, of any program"),
-        ("esl-neuro check model.nir --target loihi2 --dt 1e-4", "one without a time step in its metadata"),
-        ("esl-neuro check model.nir --target loihi --json", "for a program to read"),
+        ("esl-neuro check model.nir --target loihi2", "any NIR file, whichever program wrote it"),
+        ("esl-neuro check model.nir --target loihi2 --dt 1e-4", "a file without a time step in its metadata"),
+        ("esl-neuro check model.nir --target loihi --json", "as JSON, for a program to read"),
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -29,15 +29,15 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="Time steps per sample, which a readout collects.  [default: 'steps' of the file's metadata, or 100]",
+    help="Time steps per sample, over which a readout accumulates.  [default: 'steps' of the file's metadata, or 100]",
 )
 @json_option
 def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_json: bool) -> None:
-    """Check whether FILE can be compiled for a chip and fits on it, and how much of the chip it needs.
+    """Check whether FILE compiles for a chip and fits on it, and how much of the chip it needs.
 
-    Also prints how long that took, from the file to the places on the chip, and the peak memory of the process.
+    Also prints the time from reading the file to placing the network on the cores, and the peak memory of the process.
 
-    Exit codes: 0 it does, 1 something in it has no integer form, 2 FILE cannot be read, 4 it does not fit.
+    Exit codes: 0 FILE compiles and fits, 1 it does not compile, 2 it cannot be read, 4 it does not fit.
     """
     document = check_file(file, target, dt_s, steps)
     emit(document, render(document), as_json)
@@ -50,12 +50,12 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_jso
 
 
 def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -> dict[str, Any]:
-    """Return the findings, what the check cost and, if the file compiles, what it uses of the chip.
+    """Return the findings, the time and memory of the check and, if the file compiles, the utilisation of the chip.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, or the target compiles nothing.
+        If the file cannot be read, or the target has no arithmetic to compile for.
     """
     from esl_neuro.hardware import load_target
     from esl_neuro.pipeline.compilation import check as check_network
@@ -67,7 +67,7 @@ def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -
 
 
 def peak_memory_gib() -> float | None:
-    """Return the most memory that this process has held, in GiB; None where the system does not say."""
+    """Return the peak memory of this process in GiB; None if the system does not report it."""
     if sys.platform == "win32":
         return None
     from resource import RUSAGE_SELF, getrusage
@@ -86,22 +86,22 @@ def render(document: dict[str, Any]) -> str:
             (finding["severity"], finding["kind"], finding["place"], finding["message"])
             for finding in document["findings"]
         ]
-        parts.append(table(("severity", "kind", "where", "what"), rows, left=4))
+        parts.append(table(("severity", "kind", "place", "finding"), rows, left=4))
     if document["compiles"]:
         uses = [
             (row["resource"], f"{row['used']:,}", f"{row['mean']:,.1f}", _limit(row), _share(row), row["unit"])
             for row in document["utilisation"]
         ]
         parts.append(
-            f"Of one {document['target']} (per core: the fullest one)\n"
+            f"Of one {document['target']} (per core: the fullest core)\n"
             + table(("resource", "used", "mean", "limit", "share", "unit"), uses)
         )
         memory = document["peak_memory_gib"]
         held = "" if memory is None else f", peak memory {memory:.2f} GiB"
         parts.append(f"Compiled in {document['seconds']:.2f} s{held}")
-    verdict = "compiles" if document["compiles"] else "cannot be compiled"
+    outcome = "compiles" if document["compiles"] else "does not compile"
     fits = " and fits" if document["fits"] else " but does not fit" if document["compiles"] else ""
-    return "\n\n".join([f"{document['file']} {verdict}{fits} ({document['target']})", *parts])
+    return "\n\n".join([f"{document['file']} {outcome}{fits} ({document['target']})", *parts])
 
 
 def _limit(row: dict[str, Any]) -> str:

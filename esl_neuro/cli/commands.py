@@ -1,4 +1,4 @@
-"""What all commands share: examples first in the help, results on stdout, talk on stderr."""
+"""Shared by all commands: help that starts with examples, results on stdout, status messages on stderr."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def samples_option(function: Function) -> Function:
     """Add ``--samples`` to a command."""
-    return click.option(
-        "--samples", type=click.IntRange(min=1), help="First samples of the test set.  [default: all of them]"
-    )(function)
+    return click.option("--samples", type=click.IntRange(min=1), help="Number of test samples.  [default: all]")(
+        function
+    )
 
 
 class _Examples:
-    """Mix-in that writes examples before everything else in the help of a command."""
+    """Mix-in that writes examples at the start of the help of a command."""
 
     def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, then what click writes."""
+        """Write the examples, then the help of click."""
         if self.examples:
             with formatter.section("Examples"):
                 formatter.write_dl(list(self.examples))
@@ -67,27 +67,27 @@ class ExampleCommand(_Examples, click.Command):
 
 
 class ExampleGroup(_Examples, click.Group):
-    """A group with examples, which names the nearest spelling of an unknown command."""
+    """A group with examples, which suggests the nearest spelling for an unknown command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or fail with the nearest spelling."""
+        """Return the command, or raise an error with the nearest spelling."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(f"command '{args[0]}' is unknown; {did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
 
-def talk(message: str) -> None:
-    """Tell the person at the terminal something that is not a result."""
+def print_status(message: str) -> None:
+    """Print a status message, which is not part of the result."""
     click.echo(message, err=True)
 
 
 def emit(document: Any, text: str, as_json: bool) -> None:
-    """Print a result: as JSON, or as text for a person."""
+    """Print a result, as JSON or as text."""
     click.echo(json.dumps(document, indent=2) if as_json else text)
 
 
-def percent(share: float) -> str:
-    """Format a share as a percentage with two decimals."""
-    return f"{100 * share:.2f} %"
+def percent(fraction: float) -> str:
+    """Format a fraction as a percentage with two decimals."""
+    return f"{100 * fraction:.2f} %"

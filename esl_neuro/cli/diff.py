@@ -20,27 +20,25 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Find the first step where two runs part, and why.",
+    short_help="Find the first step where two runs diverge, and the likely cause.",
     examples=(
         ("esl-neuro diff integer lava", "the latest export in two simulators"),
-        ("esl-neuro diff golden.h5 lava --samples 4", "a recorded trace against a simulator"),
+        ("esl-neuro diff golden.h5 lava --samples 4", "a recorded trace and a simulator"),
         ("esl-neuro diff a.h5 b.h5", "two recorded traces"),
     ),
 )
 @click.argument("first")
 @click.argument("second")
-@click.option("--export", type=click.Path(path_type=Path), help="Export that ran.  [default: the latest]")
-@click.option(
-    "--samples", type=click.IntRange(min=1), default=8, show_default=True, help="First test samples to simulate."
-)
+@click.option("--export", type=click.Path(path_type=Path), help="Export to run.  [default: the latest one]")
+@click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Number of test samples.")
 @data_option
 @runs_option
 @json_option
 def diff(first: str, second: str, export: Path | None, samples: int, runs: Path, as_json: bool) -> None:
     """Compare FIRST and SECOND, each a simulator or a trace file, spike by spike and potential by potential.
 
-    A trace file is what 'esl-neuro run --trace FILE' writes. Prints the first step where the two part, the neuron's
-    current, potential and input in both, and the likely cause. Exit code 1 if they part.
+    'esl-neuro run --trace FILE' writes a trace file. Prints the first step where the two diverge, the current,
+    potential and input of the neuron in both, and the likely cause. Exit code 1 if they diverge.
     """
     from esl_neuro.pipeline.verification import compare_runs, is_trace_file
 
@@ -50,11 +48,11 @@ def diff(first: str, second: str, export: Path | None, samples: int, runs: Path,
     document, found = asdict(compared), compared.divergence
     emit(document, render(document, found), as_json)
     if found is not None:
-        raise CheckFailed(f"{first} and {second} part in layer '{found.layer}', step {found.step}")
+        raise CheckFailed(f"{first} and {second} diverge in layer '{found.layer}', step {found.step}")
 
 
 def _network(export: Path | None, runs: Path, needed: bool) -> CompiledNetwork | None:
-    """Open the export; two trace files can be compared without one."""
+    """Load the export; two trace files can be compared without one."""
     from esl_neuro.pipeline.compiled_network import load_compiled
 
     if export is not None or needed:
@@ -66,7 +64,7 @@ def _network(export: Path | None, runs: Path, needed: bool) -> CompiledNetwork |
 
 
 def render(document: dict[str, Any], found: TraceDivergence | None) -> str:
-    """Say where the runs part, or that they do not."""
+    """Write where the runs diverge, or that all values are equal."""
     from esl_neuro.report.tables import table
 
     what = f"{document['spikes_compared']:,} spike values and {document['potentials_compared']:,} potentials"
@@ -77,7 +75,7 @@ def render(document: dict[str, Any], found: TraceDivergence | None) -> str:
         _row(document["second"], found.second),
     ]
     place = f"layer '{found.layer}', neuron {found.neuron}, step {found.step} of sample {found.sample}"
-    head = ("run", "arriving", "u before", "v before", "u", "v", "spike")
+    head = ("run", "input", "u before", "v before", "u", "v", "spike")
     return f"first difference ({found.quantity}): {place}\n{table(head, rows)}\nlikely cause: {found.cause}"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, talk
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, print_status
 from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.pricing import EnergyReport
 
-ALL = "all"  # rows to explain
+ALL = "all"  # the rows to explain
 
 
 @click.group(
     cls=ExampleGroup,
-    short_help="Count operations exactly, price them with published constants.",
+    short_help="Count operations exactly and price them with published constants.",
     examples=(
         ("esl-neuro energy report", "count and price the latest export"),
         ("esl-neuro energy compare runs/dense runs/sparse", "two networks on every target"),
@@ -43,16 +43,16 @@ for command in (compare, import_log, measure, validate):
 
 @energy.command(
     cls=ExampleCommand,
-    short_help="Run an export or a NIR file, count its operations, price them.",
+    short_help="Run an export or a NIR file, count its operations and price them.",
     examples=(
-        ("esl-neuro energy report", "run the latest export in Lava, count, price"),
+        ("esl-neuro energy report", "the latest export, run in Lava"),
         ("esl-neuro energy report --backend integer", "the same counts without Lava"),
-        ("esl-neuro energy report net.nir --spikes spikes.npz", "anybody's network on given spikes"),
-        ("esl-neuro energy report net.nir --rate 0.05", "or on random ones of a stated rate"),
+        ("esl-neuro energy report net.nir --spikes spikes.npz", "any network, on given spikes"),
+        ("esl-neuro energy report net.nir --rate 0.05", "any network, on random spikes of a given rate"),
         ("esl-neuro energy report --explain 4", "the arithmetic and the sources of row 4"),
-        ("esl-neuro energy report --target all", "every target, or --target ./my-chip.toml"),
+        ("esl-neuro energy report --target all", "every target; or one of your own: --target ./my-chip.toml"),
         ("esl-neuro energy report --plots figures", "charts of the intervals, the layers, the break-even"),
-        ("esl-neuro energy report --cite", "BibTeX of exactly the constants used, and a caption"),
+        ("esl-neuro energy report --cite", "BibTeX of the constants used, and a caption"),
         ("esl-neuro energy report --preset esl2023", "Table 1 of ESL-SNNs, recomputed"),
     ),
 )
@@ -70,26 +70,30 @@ for command in (compare, import_log, measure, validate):
     type=click.FloatRange(min=0, min_open=True),
     default=1e-3,
     show_default=True,
-    help="Seconds per time step on a chip, for static power.",
+    help="Duration of a time step on a chip, in seconds, for static power.",
 )
 @click.option(
     "--explain",
     is_flag=False,
     flag_value=ALL,
     metavar="[ROW]",
-    help="Print constants, sources and arithmetic: of all rows, of one number, or of target:model.",
+    help="Print constants, sources and arithmetic of all rows, of one row number, or of target:model.",
 )
-@click.option("--cite", is_flag=True, help="Print BibTeX of exactly the constants used, and a caption, instead.")
+@click.option("--cite", is_flag=True, help="Print BibTeX of the constants used, and a caption, instead.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all rows as CSV.")
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Also draw charts into this folder.")
 @click.option(
-    "--plot-format", type=click.Choice(("png", "pdf", "svg")), default="png", show_default=True, help="Of the charts."
+    "--plot-format",
+    type=click.Choice(("png", "pdf", "svg")),
+    default="png",
+    show_default=True,
+    help="Format of the charts.",
 )
 @click.option(
     "--measured",
     multiple=True,
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
-    help="Measurement of 'energy import' or 'energy measure' to show as a row.",
+    help="Measurement from 'energy import' or 'energy measure', shown as a row.",
 )
 @placement_option
 @click.option(
@@ -113,10 +117,10 @@ def report(
     runs: Path,
     as_json: bool,
 ) -> None:
-    """Run NETWORK, an export, a run or a .nir file (the latest export if not given), count its operations, price them.
+    """Run NETWORK (the latest export if not given), count its operations and price them.
 
-    An export runs on its test set, a run is exported first if it has no export; for a .nir file give --spikes or
-    --rate.
+    NETWORK is an export, a run or a .nir file. An export runs on its test set. A run without an export is exported
+    first. A .nir file needs --spikes or --rate.
     """
     if preset is not None:
         document, text = recompute(preset, network, activity, runs)
@@ -132,12 +136,12 @@ def report(
         from esl_neuro.report.energy_csv import write_energy_csv
 
         for written in write_energy_csv(result, csv_file):
-            talk(f"written: {written}")
+            print_status(f"written: {written}")
     if plots is not None:
         from esl_neuro.report.energy_plots import draw_energy
 
         for written in draw_energy(result, plots, plot_format):
-            talk(f"written: {written}")
+            print_status(f"written: {written}")
     emit({"export": str(folder), **result.to_dict()}, _text(result, explain, cite), as_json)
 
 
@@ -149,7 +153,7 @@ def report_network(
     measured: tuple[Path, ...] = (),
     placement: str | None = None,
 ) -> EnergyReport:
-    """Run, count and price a network; what is wrong with the options is found before anything runs."""
+    """Run, count and price a network; invalid options are reported before anything runs."""
     from esl_neuro.energy.measurement import Measurement
     from esl_neuro.pipeline.pricing import energy_report, placing, target_names
 
@@ -174,7 +178,7 @@ def _text(result: EnergyReport, explain: str | None, cite: bool) -> str:
 
 
 def recompute(preset: str, network: Path | None, activity: Activity, runs: Path) -> tuple[dict[str, Any], str]:
-    """Recompute a published comparison; return it as a document and as text."""
+    """Recompute a published comparison, and return it as a document and as text."""
     from esl_neuro.energy.literature import LITERATURE, literature
     from esl_neuro.energy.presets import PRESETS
     from esl_neuro.errors import BadInput, did_you_mean

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Two networks on every target: ratios, and how sure they are.",
+    short_help="Compare two networks on every target: ratios and their uncertainty.",
     examples=(
         ("esl-neuro energy compare runs/dense runs/sparse", "dense against sparse, chip against GPU"),
-        ("esl-neuro energy compare a.nir b.nir --rate 0.05 --backend integer", "anybody's networks"),
+        ("esl-neuro energy compare a.nir b.nir --rate 0.05 --backend integer", "any two NIR files"),
     ),
 )
 @click.argument("first", type=click.Path(exists=True, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--target", "targets", multiple=True, help="Target, path of a TOML file, or 'all'.  [default: as energy report]"
+    "--target", "targets", multiple=True, help="Target, path of a TOML file, or 'all'.  [default: as in energy report]"
 )
 @click.option(
     "--tick-s",
     type=click.FloatRange(min=0, min_open=True),
     default=1e-3,
     show_default=True,
-    help="Seconds per time step on a chip, for static power.",
+    help="Duration of a time step on a chip, in seconds, for static power.",
 )
 @placement_option
 @activity_options
@@ -45,13 +45,14 @@ def compare(
     tick_s: float,
     placement: str | None,
     activity: Activity,
-    runs: Path,  # noqa: ARG001 (an option that all commands on networks share)
+    runs: Path,  # noqa: ARG001 (an option of all commands on networks)
     as_json: bool,
 ) -> None:
-    """Run FIRST and SECOND (runs, exports or .nir files) and compare their energies by each price model.
+    """Run FIRST and SECOND (runs, exports or .nir files) and compare their energies with each price model.
 
-    The constants are drawn once for both, so that what both share cancels in the ratio. Then the table of ESL-SNNs with
-    counted operations: FIRST, the dense one, on each processor over SECOND on each chip.
+    Both networks use the same draws of the constants, so that shared constants cancel in the ratio. A second table
+    corresponds to that of ESL-SNNs, with counted operations: FIRST, the dense network, on each processor over SECOND on
+    each chip.
     """
     from esl_neuro.pipeline.pricing import compare_energy, placing, target_names
     from esl_neuro.report.comparison_text import render_comparison

@@ -7,26 +7,35 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, talk
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
 
 
 @click.command(
     "import",
     cls=ExampleCommand,
-    short_help="Turn a measured power log into a measurement.",
+    short_help="Import a power log as a measurement.",
     examples=(
-        ("esl-neuro energy import power.csv --samples 5000 --target loihi2", "a log of Lava's profiler"),
-        ("esl-neuro energy import gpu.csv --samples 100000 --idle-w 25 --target v100-pcie", "of nvidia-smi, dynamic"),
-        ("esl-neuro energy report --measured loihi2-measured.json", "beside the estimates"),
+        ("esl-neuro energy import power.csv --samples 5000 --target loihi2", "a log from Lava's profiler"),
+        (
+            "esl-neuro energy import gpu.csv --samples 100000 --idle-w 25 --target v100-pcie",
+            "a log from nvidia-smi, without idle power",
+        ),
+        ("esl-neuro energy report --measured loihi2-measured.json", "show it beside the estimates"),
     ),
 )
 @click.argument("log", type=click.Path(dir_okay=False, exists=True, path_type=Path))
 @click.option("--samples", type=click.IntRange(min=1), required=True, help="Inferences that the log covers.")
-@click.option("--target", required=True, help="What was measured.")
-@click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to take away, in W.")
-@click.option("--from", "start", help="Begin of the load: seconds, or the time as in the log.  [default: all]")
-@click.option("--to", "end", help="End of the load.  [default: all]")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: TARGET-measured.json]")
+@click.option("--target", required=True, help="Name of the chip or processor that was measured.")
+@click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to subtract, in W.")
+@click.option(
+    "--from",
+    "start",
+    help="Start of the load, in seconds or in the time format of the log.  [default: start of the log]",
+)
+@click.option("--to", "end", help="End of the load.  [default: end of the log]")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: TARGET-measured.json]"
+)
 @json_option
 def import_log(
     log: Path,
@@ -38,7 +47,7 @@ def import_log(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Integrate LOG, a CSV file with a column of time and one of power, over the inferences that it covers."""
+    """Integrate the power in LOG, a CSV file with columns for time and power, and divide it by the inferences."""
     from esl_neuro.energy.measurement import clock, measure, read_power_log, window
     from esl_neuro.errors import BadInput
     from esl_neuro.report.comparison_text import render_measurement
@@ -47,12 +56,12 @@ def import_log(
     try:
         bounds = [None if text is None else clock(text) for text in (start, end)]
     except ValueError as error:
-        raise BadInput(f"--from, --to: {error}; write it as in the log") from error
+        raise BadInput(f"--from, --to: {error}; use seconds or the time format of the log") from error
     begin, finish = bounds
     times, watts = window(times, watts, begin, finish)
     duration = None if begin is None or finish is None else finish - begin
     result = measure(times, watts, samples, target, log.name, idle_w, duration)
     path = out or Path(f"{target}-measured.json")
     path.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    talk(f"written: {path}")
+    print_status(f"written: {path}")
     emit(result.to_dict(), render_measurement(result), as_json)

@@ -8,32 +8,34 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, talk
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
 
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Measure the GPU through NVML while a command runs.",
+    short_help="Measure the energy of a GPU through NVML while a command runs.",
     context_settings={"ignore_unknown_options": True},
     examples=(
-        ("esl-neuro energy measure --samples 100000 -- python infer.py", "energy per inference of a script"),
-        ("esl-neuro energy report --measured gpu-measured.json", "beside the estimates"),
+        ("esl-neuro energy measure --samples 100000 -- python infer.py", "the energy per inference of a script"),
+        ("esl-neuro energy report --measured gpu-measured.json", "show it beside the estimates"),
     ),
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--samples", type=click.IntRange(min=1), required=True, help="Inferences that the command does.")
-@click.option("--gpu", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the GPU.")
-@click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to take away, in W.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), required=True, help="Number of inferences that the command runs."
+)
+@click.option("--gpu", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the GPU.")
+@click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to subtract, in W.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("gpu-measured.json"),
     show_default=True,
-    help="Where the measurement goes.",
+    help="File to write.",
 )
 @json_option
 def measure(command: tuple[str, ...], samples: int, gpu: int, idle_w: float, out: Path, as_json: bool) -> None:
-    """Run COMMAND and measure the power of a GPU for as long as it takes. Needs nvidia-ml-py and a driver."""
+    """Run COMMAND and measure the power of a GPU until it ends. Needs nvidia-ml-py and a driver."""
     from esl_neuro.energy.measurement import measure as integrate
     from esl_neuro.energy.nvml import GpuMeter
     from esl_neuro.errors import CheckFailed
@@ -42,8 +44,8 @@ def measure(command: tuple[str, ...], samples: int, gpu: int, idle_w: float, out
     with GpuMeter(gpu) as meter:
         done = subprocess.run(command, check=False)
     if done.returncode:
-        raise CheckFailed(f"'{' '.join(command)}' ended with exit code {done.returncode}; nothing was measured")
+        raise CheckFailed(f"'{' '.join(command)}' ended with exit code {done.returncode}; no measurement was saved")
     result = integrate(*meter.readings(), samples, meter.name, f"NVML, GPU {gpu}", idle_w)
     out.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    talk(f"written: {out}")
+    print_status(f"written: {out}")
     emit(result.to_dict(), render_measurement(result), as_json)

@@ -9,12 +9,12 @@ from esl_neuro.cli.commands import ExampleCommand, emit, json_option
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Predictions beside published measurements, residuals and all.",
+    short_help="Compare predictions with published measurements.",
     examples=(("esl-neuro energy validate", "TrueNorth, Loihi and Loihi 2"),),
 )
 @json_option
 def validate(as_json: bool) -> None:
-    """Predict published measurements by the price models of this tool, and print the residuals, whatever they are."""
+    """Predict published measurements with the price models, and print all residuals."""
     from esl_neuro.energy.validation import validation
     from esl_neuro.report.comparison_text import render_validation
 

@@ -14,15 +14,21 @@ from esl_neuro.cli.workspace import latest_run
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Test a trained network, with noise on request.",
+    short_help="Test a trained network, optionally with noise.",
     examples=(
         ("esl-neuro evaluate", "the latest run on its test set"),
         ("esl-neuro evaluate --noise salt_and_pepper=0.1", "with a tenth of the pixels black or white"),
-        ("esl-neuro evaluate --noise spike_drop=0.2 --noise jitter=1", "several kinds, one after the other"),
+        ("esl-neuro evaluate --noise spike_drop=0.2 --noise jitter=1", "several kinds of noise, each alone"),
     ),
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--noise", "noises", multiple=True, metavar="NAME=LEVEL", help="Disturb the test set; may be repeated.")
+@click.option(
+    "--noise",
+    "noises",
+    multiple=True,
+    metavar="NAME=LEVEL",
+    help="Add noise to the test set; may be repeated, each noise is tested alone.",
+)
 @click.option("--noise-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
 @data_option
 @runs_option
@@ -30,7 +36,7 @@ from esl_neuro.cli.workspace import latest_run
 def evaluate(run: Path | None, noises: tuple[str, ...], noise_seed: int, runs: Path, as_json: bool) -> None:
     """Test the network of RUN (the latest one if not given) at its best epoch.
 
-    The kinds of noise are definitions of this project; no paper's protocol is reproduced.
+    The kinds of noise are defined by this project; they do not reproduce the protocol of any paper.
     """
     from esl_neuro.pipeline.training import evaluate as evaluate_run
 
@@ -40,7 +46,7 @@ def evaluate(run: Path | None, noises: tuple[str, ...], noise_seed: int, runs: P
 
 
 def render(document: dict[str, Any]) -> str:
-    """Accuracies as a table."""
+    """Write the accuracies as a table."""
     from esl_neuro.report.tables import table
 
     clean = document["accuracy"]

@@ -14,14 +14,14 @@ from esl_neuro.pipeline.choices import FORMATS
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Write a run as NIR graph and integer program.",
+    short_help="Write a run as a NIR graph and an integer program.",
     examples=(
         ("esl-neuro export", "the latest run, for Loihi 2"),
-        ("esl-neuro export runs/mlp-digits-001 --target loihi2", "a certain run"),
+        ("esl-neuro export runs/mlp-digits-001 --target loihi2", "a given run"),
         ("esl-neuro export --out somewhere", "into another folder"),
-        ("esl-neuro export --format netx --format lava-script", "also for lava-dl, and as a script for Lava"),
+        ("esl-neuro export --format netx --format lava-script", "also for lava-dl, and as a Lava script"),
         ("esl-neuro export --calibrate 64", "search each layer's scale on 64 training samples"),
-        ("esl-neuro export --thresholds folded", "a NIR graph for readers that know one threshold per layer"),
+        ("esl-neuro export --thresholds folded", "a NIR graph for readers that support one threshold per layer"),
     ),
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
@@ -32,7 +32,7 @@ from esl_neuro.pipeline.choices import FORMATS
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Points of test accuracy that quantisation may cost before the export fails.",
+    help="Largest accuracy loss by quantisation, in points; the command fails above it.",
 )
 @click.option(
     "--format",
@@ -46,16 +46,18 @@ from esl_neuro.pipeline.choices import FORMATS
     type=click.Choice(["native", "folded"]),
     default="native",
     show_default=True,
-    help="Thresholds as they are, or divided out of the weights, for readers that know one per layer.",
+    help="Thresholds unchanged, or folded into the weights, for readers that support one per layer.",
 )
-@click.option("--tie-safe", is_flag=True, help="Keep thresholds off the grid of weights: '>' and '>=' then agree.")
+@click.option(
+    "--tie-safe", is_flag=True, help="Move thresholds off the grid of the weights, so that '>' and '>=' agree."
+)
 @click.option(
     "--nir",
     "nir_version",
     type=click.Choice(["current", "1.0.4"]),
     default="current",
     show_default=True,
-    help="Form of model.nir; 1.0.4 can be opened by sinabs and Rockpool.",
+    help="Version of model.nir; sinabs and Rockpool need 1.0.4.",
 )
 @click.option(
     "--dt",
@@ -66,15 +68,17 @@ from esl_neuro.pipeline.choices import FORMATS
 @click.option(
     "--input-bits",
     type=click.IntRange(1, 16),
-    help="Payload of graded input, in bits.  [default: training.input_bits of the recipe, 8]",
+    help="Payload of graded input, in bits.  [default: training.input_bits of the recipe]",
 )
 @click.option(
     "--calibrate",
     type=click.IntRange(min=1),
     metavar="SAMPLES",
-    help="Search the scale of each layer on so many training samples.",
+    help="Search the scale of each layer on this number of training samples.",
 )
-@click.option("--any-size", is_flag=True, help="Compile for the simulators although it does not fit on one chip.")
+@click.option(
+    "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
+)
 @data_option
 @runs_option
 @json_option
@@ -94,7 +98,7 @@ def export(
 
 
 def render(document: dict[str, Any]) -> str:
-    """Quantisation errors and accuracies as text."""
+    """Write quantisation errors and accuracies as text."""
     from esl_neuro.report.tables import table
 
     rows = [
@@ -125,8 +129,8 @@ def render(document: dict[str, Any]) -> str:
     accuracy = document["accuracy"]
     loss = 100 * (accuracy["float"] - accuracy["integer"])
     ties = (
-        f"\nIn {percent(accuracy['ties'])} of the samples several outputs fire first, in one step, and the lowest "
-        "counts; a smaller --dt has fewer of them"
+        f"\nIn {percent(accuracy['ties'])} of the samples several outputs fire first in the same step, and the first "
+        "of them is taken; a smaller --dt gives fewer of these ties"
         if document["readout"] == "first_spike" and accuracy["ties"]
         else ""
     )

@@ -1,4 +1,4 @@
-"""``esl-neuro``: the group of commands, and what becomes of every error."""
+"""``esl-neuro``: the group of commands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ INTERRUPTED = 130
 )
 @click.version_option(__version__, prog_name="esl-neuro", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Train sparse spiking networks, compile them to Loihi 2, prove the integers, count the energy.
+    """Train sparse spiking networks, compile them to Loihi 2, verify the integers and estimate the energy.
 
-    Results go to standard output, everything else to standard error. Exit codes: 0 ok, 1 a check failed, 2 wrong
-    usage or input, 3 an optional dependency is missing, 4 a hardware limit is exceeded, 130 interrupted.
+    Results are printed to standard output, everything else to standard error. Exit codes: 0 ok, 1 a check failed,
+    2 invalid usage or input, 3 an optional dependency is missing, 4 a hardware limit is exceeded, 130 interrupted.
     """
 
 
@@ -54,7 +54,7 @@ for command in (train, sweep, evaluate, export, check, run, verify, diff, energy
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # A terminated parent would leave the simulator's processes behind; SystemExit unwinds and ends them.
+    # Without a handler, a terminated parent would leave the simulator's processes behind; SystemExit ends them.
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("esl-neuro: interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone; what is still buffered has nowhere to go.
+        # The reader of the output is gone, so the rest of the buffer is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a folder that cannot be written, a disk that is full

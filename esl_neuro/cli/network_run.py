@@ -1,4 +1,4 @@
-"""Options that say what a network is run on for counting, shared by the commands on energy."""
+"""Options for the simulator and the inputs of a network, shared by the energy commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esl_neuro.cli.commands import data_option, runs_option, samples_option, talk
+from esl_neuro.cli.commands import data_option, print_status, runs_option, samples_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import BACKENDS
 
@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def activity_options(function: Function) -> Function:
-    """Add the options that say what a network runs on; the command gets one :class:`Activity`."""
+    """Add the options for simulator and inputs; the command gets one :class:`Activity`."""
 
     @functools.wraps(function)
     def command(
@@ -38,23 +38,23 @@ def activity_options(function: Function) -> Function:
         return function(activity=Activity(backend, samples, spikes, rate, steps, dt_s), **others)
 
     options = (
-        click.option(
-            "--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Where it runs."
-        ),
+        click.option("--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Simulator."),
         samples_option,
         click.option(
             "--spikes",
             type=click.Path(dir_okay=False, exists=True, path_type=Path),
-            help="Input: .npz ('input') or .npy, (samples, steps, lines): 0 and 1, or graded values (8 bits are kept).",
+            help="Input file, .npz ('input') or .npy, (samples, steps, lines): 0 and 1, or graded values (8 bits).",
         ),
         click.option(
-            "--rate", type=click.FloatRange(0, 1), help="Draw input spikes: probability for each line and step."
+            "--rate", type=click.FloatRange(0, 1), help="Random input spikes: probability for each line and step."
         ),
-        click.option("--steps", type=click.IntRange(min=1), help="Time steps of drawn spikes.  [default: the file's]"),
+        click.option(
+            "--steps", type=click.IntRange(min=1), help="Time steps of random spikes.  [default: those of the file]"
+        ),
         click.option(
             "--dt-s",
             type=click.FloatRange(min=0, min_open=True),
-            help="Time step of a NIR file without one, in seconds.",
+            help="Time step in seconds, for a NIR file without one.",
         ),
         data_option,
         runs_option,
@@ -68,13 +68,13 @@ def activity_options(function: Function) -> Function:
 placement_option = click.option(
     "--placement",
     metavar="[FILE|compiler]",
-    help="Cores: 'compiler', or .npz with the core of each neuron by layer; adds messages and hops.",
+    help="Cores of the neurons: 'compiler', or an .npz file by layer. Adds messages and hops to the counts.",
 )
 
 
 def run_watched(path: Path, activity: Activity) -> RunResult:
-    """Run a network, saying what is done and showing how far it is."""
+    """Run a network, with status messages and a progress bar."""
     from esl_neuro.pipeline.activity import run_network
 
     with lava_bar(activity.backend) as progress:
-        return run_network(path, activity, say=talk, progress=progress)
+        return run_network(path, activity, on_status=print_status, progress=progress)

@@ -1,4 +1,4 @@
-"""Live progress on standard error: bars on a terminal, a few plain lines elsewhere."""
+"""Progress on standard error: bars on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from esl_neuro.cli.commands import percent, talk
+from esl_neuro.cli.commands import percent, print_status
 
 if TYPE_CHECKING:
     from esl_neuro.training.trainer import EpochMetrics
@@ -16,7 +16,7 @@ PLAIN_LINES = 8
 
 
 class TrainingView(Protocol):
-    """Something that shows a training run."""
+    """A display of a training run."""
 
     def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
         """Show a batch."""
@@ -26,7 +26,7 @@ class TrainingView(Protocol):
 
 
 def describe(metrics: EpochMetrics) -> str:
-    """One line about an epoch."""
+    """Write the metrics of an epoch as one line."""
     return (
         f"validation {percent(metrics.validation_accuracy)}  density {metrics.density:.3f}  "
         f"spikes/neuron {metrics.spikes_per_neuron:.2f}"
@@ -35,7 +35,7 @@ def describe(metrics: EpochMetrics) -> str:
 
 @contextmanager
 def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
-    """Show a training run for as long as the block lasts."""
+    """Show a training run during a ``with`` block."""
     if not sys.stderr.isatty():
         yield _PlainView(title, epochs)
         return
@@ -43,7 +43,7 @@ def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
     from rich.live import Live
     from rich.text import Text
 
-    # The figures have a line of their own, so that nothing is cut off on a terminal of 80 columns.
+    # The figures are on a separate line, so that they fit on a terminal of 80 columns.
     bar, figures = _bar(), Text()
     with Live(Group(bar, figures), console=Console(stderr=True), refresh_per_second=8):
         yield _BarView(bar, bar.add_task(title, total=None), figures)
@@ -51,7 +51,7 @@ def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
 
 @contextmanager
 def lava_bar(backend: str = "lava") -> Iterator[Any]:
-    """Yield a callable ``(done, total)`` that shows how many samples Lava has done; the others are quick."""
+    """Yield a callable ``(done, total)`` that shows the progress of Lava; other simulators are fast and show none."""
     if backend == "integer" or not sys.stderr.isatty():
         yield None
         return
@@ -99,8 +99,10 @@ class _PlainView:
         self.title, self.every, self.epochs = title, max(1, epochs // PLAIN_LINES), epochs
 
     def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
-        """Say nothing: only epochs are worth a line."""
+        """Print nothing: a line per epoch is enough."""
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         if metrics.epoch % self.every == 0 or metrics.epoch == self.epochs:
-            talk(f"{self.title}: epoch {metrics.epoch}/{self.epochs}  loss {metrics.loss:.3f}  {describe(metrics)}")
+            print_status(
+                f"{self.title}: epoch {metrics.epoch}/{self.epochs}  loss {metrics.loss:.3f}  {describe(metrics)}"
+            )

@@ -8,22 +8,22 @@ from pathlib import Path
 import click
 
 from esl_neuro.cli import energy, export, run, train
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status, runs_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import CHIP, RECIPE
 
 
 @click.command(
     cls=ExampleCommand,
-    short_help="All steps once, end to end, on real digits.",
+    short_help="Run all steps end to end on real digits.",
     examples=(("esl-neuro quickstart", "a minute or two on two cores"),),
 )
 @runs_option
 @json_option
 def quickstart(runs: Path, as_json: bool) -> None:
-    """Train on real digits, export to Loihi 2, run in both simulators, count and price, end to end.
+    """Train on real digits, export for Loihi 2, run in both simulators, count and price, end to end.
 
-    Without Lava the integer simulator runs alone, and the command says so.
+    Without Lava, only the integer simulator runs, and the command says so.
     """
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
     from esl_neuro.pipeline.activity import Activity
@@ -31,18 +31,20 @@ def quickstart(runs: Path, as_json: bool) -> None:
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
-        talk(f"Lava is not installed, so nothing is compared with it here; install it with: {INSTALL}")
+        print_status(
+            f"Lava is not installed, so the integer simulator is not compared with it; install Lava with: {INSTALL}"
+        )
     started = time.perf_counter()
-    talk("1/4 train: sparse from the first step, thresholds learned")
+    print_status("1/4 train: sparse from the first step, with learned thresholds")
     (trained,) = train.train_recipe(RECIPE, (), (), runs)
-    talk(f"2/4 export: NIR graph and integer program for {CHIP}")
+    print_status(f"2/4 export: NIR graph and integer program for {CHIP}")
     exported = export_run(trained["folder"])
     folder = exported.folder
-    talk(f"3/4 run: {backend}")
+    print_status(f"3/4 run: {backend}")
     with lava_bar(backend) as progress:
         result = run_export(folder, backend, progress=progress)
     ran = {"export": str(folder), **result.to_dict()}
-    talk("4/4 energy report")
+    print_status("4/4 energy report")
     priced = energy.report_network(folder, Activity(backend))
     document = {
         "train": trained,

@@ -1,4 +1,4 @@
-"""Text on readers of a NIR file, a part of ``esl-neuro verify``."""
+"""The verdicts of NIR readers as text, for ``esl-neuro verify``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ INSTALL = "esl-neuro verify --install-readers"
 
 
 def render(document: dict[str, Any]) -> str:
-    """Verdicts as a table, then the first divergence of each reader that differs."""
+    """Write the verdicts as a table, then the first divergence of each reader that differs."""
     from esl_neuro.report.tables import table
 
     if not document["readers"]:
-        return f"no independent reader of NIR is installed; install them once: {INSTALL}"
+        return f"No independent NIR reader is installed; run {INSTALL}"
     rows, more = [], []
     for verdict in document["readers"]:
         ran = verdict["status"] in ("equal", "different")
@@ -23,9 +23,11 @@ def render(document: dict[str, Any]) -> str:
         if verdict["reason"]:
             more.append(f"{verdict['reader']} {verdict['status']}: {verdict['reason']}")
         if verdict["divergence"]:
-            more.append(f"{verdict['reader']} differs first at {_place(verdict['divergence'])}")
+            more.append(f"{verdict['reader']} diverges at {_place(verdict['divergence'])}")
     if any(verdict["reader"] == LAVA and verdict["compared"] for verdict in document["readers"]):
-        more.append(f"lava runs the integers for {CHIP}, compared with the integer simulator, the others the equations")
+        more.append(
+            f"lava runs the program for {CHIP}, compared with the integer simulator; the others, with the equations"
+        )
     headers = ("reader", "version", "result", "entries", "spikes", "differing")
     return "\n".join([document["file"], "", table(headers, rows, left=3), *([""] if more else []), *more])
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Run an export on its test set, in our simulator or in Lava.",
+    short_help="Run an export on its test set, in the integer simulator or in Lava.",
     examples=(
         ("esl-neuro run", "the latest export in the integer simulator"),
-        ("esl-neuro run --backend lava", "in Lava, every spike compared with the integer simulator"),
-        ("esl-neuro run --backend lava-batched", "in Lava with batched processes, many times faster"),
-        ("esl-neuro run --samples 200 --spikes spikes.npz", "keep the spikes"),
-        ("esl-neuro run --samples 8 --trace golden.h5", "keep spikes and potentials as NIRData, for 'esl-neuro diff'"),
+        ("esl-neuro run --backend lava", "in Lava, with every spike compared with the integer simulator"),
+        ("esl-neuro run --backend lava-batched", "in Lava with batched processes, much faster"),
+        ("esl-neuro run --samples 200 --spikes spikes.npz", "save the spikes"),
+        ("esl-neuro run --samples 8 --trace golden.h5", "save spikes and potentials as NIRData, for 'esl-neuro diff'"),
     ),
 )
 @click.argument("export", required=False, type=click.Path(path_type=Path))
@@ -51,9 +51,9 @@ def run(
 ) -> None:
     """Run EXPORT (the latest one if not given) on its test set.
 
-    With --backend lava (Lava's own synapses and neurons) and lava-batched (ours, for many samples at once) every spike
-    of every layer is compared with the integer simulator; a difference ends with exit code 1 and names layer, neuron
-    and step.
+    --backend lava uses the synapses and neurons of Lava, lava-batched those of this project, for many samples at once.
+    Both compare every spike of every layer with the integer simulator. A difference is reported with layer, neuron and
+    step, and exit code 1.
     """
     from esl_neuro.pipeline.exports import run_export
 
@@ -81,7 +81,7 @@ def save_spikes(trace: Trace, path: Path) -> None:
 
 
 def render(document: dict[str, Any]) -> str:
-    """Say what ran, how well, and whether the simulators agree."""
+    """Write the simulator, the accuracy, and whether the simulators agree."""
     rate = document["samples"] / document["seconds"]
     lines = [
         f"{document['export']}: {document['samples']} test samples x {document['steps']} steps, {document['backend']}",
@@ -90,6 +90,6 @@ def render(document: dict[str, Any]) -> str:
     ]
     if "parity" in document:
         parity = document["parity"]
-        verdict = "all equal" if parity["equal"] else f"DIFFERENT: {parity['first_difference']}"
-        lines.append(f"compared with the integer simulator: {parity['values_compared']:,} spike values, {verdict}")
+        outcome = "all equal" if parity["equal"] else f"DIFFERENT: {parity['first_difference']}"
+        lines.append(f"compared with the integer simulator: {parity['values_compared']:,} spike values, {outcome}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, print_status, runs_option
 from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError
 
 if TYPE_CHECKING:
@@ -29,20 +29,24 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Train a family of recipes, compare them in one table.",
+    short_help="Train a family of runs and compare them in one table.",
     examples=(
-        ("esl-neuro sweep digits-density", "every run that is not done yet, then the table"),
-        ("esl-neuro sweep digits-density --list", "what would be run, and what is done"),
+        ("esl-neuro sweep digits-density", "every run that is not finished, then the table"),
+        ("esl-neuro sweep digits-density --list", "the runs and the progress of each"),
         ("esl-neuro sweep digits-density --jobs 2", "two runs at a time"),
-        ("esl-neuro sweep digits-density --plot density.svg", "draw it as well"),
-        ("esl-neuro sweep ./mine.toml --set training.epochs=1", "your own, changed in every run"),
+        ("esl-neuro sweep digits-density --plot density.svg", "also draw the results"),
+        ("esl-neuro sweep ./mine.toml --set training.epochs=1", "a sweep of your own, with a change to every run"),
     ),
 )
 @click.argument("name", metavar="SWEEP")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field in every run.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw into this .svg, .png or .pdf.")
-@click.option("--list", "listing", is_flag=True, help="Print the runs and how far they are; train nothing.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the results into this .svg, .png or .pdf file.",
+)
+@click.option("--list", "listing", is_flag=True, help="Print the runs and the progress of each, without training.")
 @data_option
 @runs_option
 @json_option
@@ -51,8 +55,8 @@ def sweep(
 ) -> None:
     """Train every run of SWEEP: a name, or the path of a TOML file.
 
-    Runs that are done are not run again and an interrupted one goes on where it was: the same command continues an
-    interrupted sweep. The result is a table with mean and spread over the seeds, kept in summary.json.
+    Finished runs are kept and interrupted ones are resumed, so the same command continues an interrupted sweep. The
+    result is a table with mean and spread over the seeds, saved in summary.json.
     """
     from esl_neuro.training.sweep import load_plan
 
@@ -73,7 +77,7 @@ def sweep(
 
 
 def list_runs(plan: SweepPlan) -> dict[str, Any]:
-    """Every run of a sweep, and how far it is."""
+    """Return every run of a sweep with its progress."""
     entries = [
         {"folder": str(run.folder.path), "case": run.case.parts, "seed": run.seed, "state": run.state()}
         for run in plan.runs
@@ -82,19 +86,19 @@ def list_runs(plan: SweepPlan) -> dict[str, Any]:
 
 
 def run_sweep(plan: SweepPlan, jobs: int) -> dict[str, Any]:
-    """Train what is not done yet; return the summary, which is also kept in the folder of the sweep.
+    """Train every run that is not finished; return the summary, which is also saved in the folder of the sweep.
 
     Raises
     ------
     EslNeuroError
-        If runs failed, after all others were trained.
+        If runs failed; raised after all other runs are trained.
     """
     import json
 
     from esl_neuro.training.run_folder import write_atomically
     from esl_neuro.training.sweep import summarise
 
-    with _folder_to_itself(plan.folder):
+    with _locked(plan.folder):
         train_all(plan, jobs)
         summary = summarise(plan)
         write_atomically(plan.summary, json.dumps(summary, indent=2) + "\n")
@@ -102,8 +106,8 @@ def run_sweep(plan: SweepPlan, jobs: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _folder_to_itself(folder: Path) -> Iterator[None]:
-    """Let one sweep at a time write into a folder; the lock goes with the process, however that ends."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Let only one sweep at a time write into a folder; the system releases the lock when the process ends."""
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,28 +115,30 @@ def _folder_to_itself(folder: Path) -> Iterator[None]:
         with FileLock(folder / "lock", timeout=0):
             yield
     except Timeout as error:
-        raise BadInput(f"{folder}: another sweep is at work here; wait for it, or give another --runs") from error
+        raise BadInput(
+            f"{folder}: another sweep is running in this folder; wait for it, or give another --runs"
+        ) from error
 
 
 def train_all(plan: SweepPlan, jobs: int) -> None:
-    """Train what is not done yet, ``jobs`` runs at a time."""
+    """Train every run that is not finished, ``jobs`` at a time."""
     from esl_neuro.training.sweep import DONE
 
     todo = [run for run in plan.runs if run.state() != DONE]
     total, done = len(plan.runs), len(plan.runs) - len(todo)
     failures: list[tuple[Run, EslNeuroError]] = []
     if todo and done:
-        talk(f"{plan.folder}: {done} of {total} runs are done already")
+        print_status(f"{plan.folder}: {done} of {total} runs are already done")
 
     def on_done(run: Run) -> None:
         nonlocal done
         done += 1
         outcome = run.outcome()
-        talk(f"{done}/{total} {run.label}: {percent(outcome['test_accuracy'])}, {outcome['seconds']:.0f} s")
+        print_status(f"{done}/{total} {run.label}: {percent(outcome['test_accuracy'])}, {outcome['seconds']:.0f} s")
 
     def on_error(run: Run, error: EslNeuroError) -> None:
         known = any(str(error) == str(other) for _, other in failures)
-        talk(f"{run.label}: failed, {'for the same reason' if known else error}")
+        print_status(f"{run.label}: failed, {'for the same reason' if known else error}")
         failures.append((run, error))
 
     try:
@@ -141,7 +147,9 @@ def train_all(plan: SweepPlan, jobs: int) -> None:
         else:
             _train_serial(todo, on_done, on_error)
     except KeyboardInterrupt:
-        talk(f"{done} of {total} runs are done, what was begun is saved in {plan.folder}; continue: same command again")
+        print_status(
+            f"{done} of {total} runs are done, the others are saved in {plan.folder}; continue with the same command"
+        )
         raise
     _refuse_failures(failures, total)
 
@@ -179,7 +187,7 @@ def _attempt(
 
 
 def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> None:
-    """Bring a run to its end: trained, and tested with every noise."""
+    """Train a run to its end and test it with every noise."""
     import torch
 
     from esl_neuro.pipeline.training import evaluate
@@ -197,7 +205,7 @@ def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None
 
 @dataclass
 class _Worker:
-    """A process that trains one run after the other, as they come through its pipe."""
+    """A process that trains the runs it receives through its pipe, one after the other."""
 
     process: Any
     pipe: pipes.Connection
@@ -205,7 +213,7 @@ class _Worker:
 
     def give(self, run: Run) -> None:
         self.run = run
-        with suppress(BrokenPipeError):  # it has ended, which is found out when its answer is taken
+        with suppress(BrokenPipeError):  # the process has ended; take() reports it
             self.pipe.send(run)
 
     def take(self) -> EslNeuroError | None:
@@ -215,13 +223,13 @@ class _Worker:
         except EOFError:
             self.process.join()
             code = self.process.exitcode
-            hint = "; the machine may be out of memory: fewer --jobs need less" if code == -signal.SIGKILL else ""
+            hint = "; the machine may be out of memory: use fewer --jobs" if code == -signal.SIGKILL else ""
             return CheckFailed(f"its process ended with exit code {code}{hint}")
         return answer
 
 
 def _train_parallel(runs: Sequence[Run], jobs: int, on_done: OnDone, on_error: OnError) -> None:
-    """Train in processes of their own; on the way out, whatever the reason, each saves what it has begun."""
+    """Train in separate processes; on any exit, each one saves the state of its run."""
     waiting = deque(runs)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -260,11 +268,11 @@ def _start_worker(context: Any, stop: Event, run: Run) -> _Worker:
 
 @contextmanager
 def _interrupt_held_back() -> Iterator[None]:
-    """Let a process start with Ctrl-C blocked; one that comes meanwhile reaches this process afterwards."""
-    # Starting the resource tracker ends with the signal unblocked, so it must not happen inside.
+    """Start a process with Ctrl-C blocked; a Ctrl-C in the meantime is raised in this process afterwards."""
+    # Starting the resource tracker unblocks the signal, so it is started before.
     resource_tracker.ensure_running()
     held: list[int] = []
-    # The mask is for the child, which inherits it; here other threads than this one would still take the signal.
+    # The child inherits the mask. In this process other threads would still receive the signal, so a handler holds it.
     handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -277,7 +285,7 @@ def _interrupt_held_back() -> Iterator[None]:
 
 
 def _work(pipe: pipes.Connection, stop: Event) -> None:
-    """Train what comes through the pipe; Ctrl-C is the business of the parent, which sets ``stop``."""
+    """Train the runs that arrive through the pipe; the parent handles Ctrl-C and sets ``stop``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
@@ -293,7 +301,7 @@ def _work(pipe: pipes.Connection, stop: Event) -> None:
         return
 
 
-# Results for people.
+# Results as text.
 
 
 def render_list(document: dict[str, Any]) -> str:
@@ -313,12 +321,12 @@ def render_list(document: dict[str, Any]) -> str:
 
 
 def render(summary: dict[str, Any]) -> str:
-    """One row a case: means over the seeds, and the spread of the accuracy."""
+    """Write one row per case: means over the seeds, and the spread of the accuracy."""
     from esl_neuro.report.tables import table
 
     cases = summary["cases"]
     headings, noises = list(cases[0]["case"]), list(cases[0]["noise"])
-    density = "density" if "density" not in headings else "real density"
+    density = "density" if "density" not in headings else "actual density"
     columns = [
         *headings,
         "test accuracy",
@@ -363,11 +371,11 @@ def _seeds(summary: dict[str, Any]) -> str:
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
 
 
-# Pictures.
+# Charts.
 
 
 def draw(plan: SweepPlan, summary: dict[str, Any], path: Path) -> None:
-    """Draw the test accuracy: lines over the axis ``plot_x``, or a bar a case."""
+    """Draw the test accuracy: lines over the axis ``plot_x``, or one bar per case."""
     from esl_neuro.report.plots import draw_bars, draw_lines
     from esl_neuro.training.sweep import label
 
@@ -383,7 +391,7 @@ def draw(plan: SweepPlan, summary: dict[str, Any], path: Path) -> None:
 
 
 def _lines(plan: SweepPlan, summary: dict[str, Any], heading: str) -> dict[str, list[Any]]:
-    """Points of each line, by what the line stands for."""
+    """Return the points of each line, by the label of the line."""
     from esl_neuro.training.sweep import label
 
     lines: dict[str, list[Any]] = {}

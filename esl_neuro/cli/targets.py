@@ -9,7 +9,7 @@ from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_opti
 
 @click.group(
     cls=ExampleGroup,
-    short_help="The chips and processors that energy and export know.",
+    short_help="Chips and processors, for energy and export.",
     examples=(
         ("esl-neuro targets list", "all of them"),
         ("esl-neuro targets show loihi", "every constant with its source"),
@@ -17,18 +17,18 @@ from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_opti
     ),
 )
 def targets() -> None:
-    """List, show and check the files of chips and processors."""
+    """List, show and check the target files of chips and processors."""
 
 
 @targets.command(
     "list",
     cls=ExampleCommand,
-    short_help="All targets.",
-    examples=(("esl-neuro targets list", "names, price models, how many constants are published"),),
+    short_help="List all targets.",
+    examples=(("esl-neuro targets list", "names, price models and the number of published constants"),),
 )
 @json_option
 def list_targets(as_json: bool) -> None:
-    """List every target that travels with the package."""
+    """List every target of the package."""
     from esl_neuro.hardware import KIND, load_target
     from esl_neuro.report.target_text import list_rows, render_target_list
     from esl_neuro.resources import resource_names
@@ -39,7 +39,7 @@ def list_targets(as_json: bool) -> None:
 
 @targets.command(
     cls=ExampleCommand,
-    short_help="Limits and constants of a target.",
+    short_help="Show the limits and constants of a target.",
     examples=(("esl-neuro targets show truenorth", "with ranges, scopes, grades and sources"),),
 )
 @click.argument("target")
@@ -55,16 +55,16 @@ def show(target: str, as_json: bool) -> None:
 
 @targets.command(
     cls=ExampleCommand,
-    short_help="Check files of targets; all findings at once.",
+    short_help="Check target files, and report all findings at once.",
     examples=(
         ("esl-neuro targets validate ./my-chip.toml", "a file of your own"),
-        ("esl-neuro targets validate", "those that travel with the package"),
+        ("esl-neuro targets validate", "all files of the package"),
     ),
 )
 @click.argument("targets", nargs=-1)
 @json_option
 def validate(targets: tuple[str, ...], as_json: bool) -> None:
-    """Check TARGETS (all that travel with the package if none is given). Exit code 2 if anything is wrong."""
+    """Check TARGETS (all of the package if none is given). Exit code 2 if there are findings."""
     from esl_neuro.energy.target_check import findings
     from esl_neuro.errors import BadInput
     from esl_neuro.hardware import KIND

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, talk
+from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, print_status, runs_option
 from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Train a recipe: sparse from the first step, thresholds learned.",
+    short_help="Train a recipe: sparse from the first step, with learned thresholds.",
     examples=(
         ("esl-neuro train", "the recipe mlp-digits"),
-        ("esl-neuro train --seed 0 --seed 1", "two seeds, mean and spread"),
+        ("esl-neuro train --seed 0 --seed 1", "two seeds, with mean and spread"),
         ("esl-neuro train --set sparsity.density=0.05", "another density"),
         ('esl-neuro train --set \'sparsity={learner="rigl", layers=["fc1"]}\'', "another structure learner"),
         ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
@@ -29,27 +29,29 @@ if TYPE_CHECKING:
         (
             "esl-neuro train --from runs/mlp-digits-001 --quantize loihi2 --set training.epochs=5 "
             "--set training.learning_rate=1e-3 --set sparsity.end=0",
-            "fine-tune on the chip's integers, connections as they are",
+            "fine-tune on the integers of the chip, with fixed connections",
         ),
     ),
 )
 @click.argument("recipe", required=False)
-@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; give several for several runs.")
+@click.option(
+    "--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; repeat the option for several runs."
+)
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
 @click.option(
     "--from",
     "source",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Start from the best weights, thresholds and connections of a finished run, by its recipe if none is given.",
+    help="Start from the best weights, thresholds and connections of a finished run; RECIPE defaults to its recipe.",
 )
 @click.option(
     "--quantize",
     metavar="TARGET",
-    help="Compute forwards with the integers of this chip, every spike as in its simulator, and learn in float units.",
+    help="Run the forward pass on the integers of this chip, with the spikes of its simulator, and learn in float.",
 )
-@click.option("--download", is_flag=True, help="Download what is not in the folder of the data sets.")
-@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too, into the run's folder.")
+@click.option("--download", is_flag=True, help="Download data sets that are missing.")
+@click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard into the run folder.")
 @data_option
 @runs_option
 @json_option
@@ -67,8 +69,8 @@ def train(
 ) -> None:
     """Train RECIPE (mlp-digits if none is given): a name, or a TOML file such as the config.toml of an earlier run.
 
-    The network is sparse from the first step: connections are pruned and regrown while it trains, their number never
-    changes, and every neuron learns its own threshold. Ctrl-C saves the state.
+    The network is sparse from the first step: connections are pruned and regrown during training, their number never
+    changes, and each neuron learns its own threshold. Ctrl-C saves the state.
     """
     if tensorboard:
         _require_tensorboard()
@@ -79,7 +81,7 @@ def train(
     else:
         if recipe or seeds or overrides or source or quantize:
             raise click.UsageError(
-                "--resume continues a run as it was started; leave RECIPE, --seed, --set, --from and --quantize away"
+                "--resume continues a run with its own settings; omit RECIPE, --seed, --set, --from and --quantize"
             )
         from esl_neuro.pipeline.training import resume_training
 
@@ -101,7 +103,7 @@ def train_recipe(
     download: bool = False,
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
-    """Train a recipe once for each seed (its own seed if none is given) and return the results."""
+    """Train a recipe once for each seed (the seed of the recipe by default) and return the results."""
     from esl_neuro.pipeline.training import recipe_of, start_training
 
     recipes = [recipe_of(recipe, seed, overrides) for seed in seeds or (None,)]
@@ -126,9 +128,9 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
             listeners.append(view)
             run = finish(trainer, view.on_batch, on_epoch)
     except KeyboardInterrupt:
-        talk(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
+        print_status(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
-    talk(f"{title}: done, {folder}")
+    print_status(f"{title}: finished, {folder}")
     return {"folder": str(folder), **run.figures}
 
 
@@ -154,13 +156,13 @@ def _recipe_of(run: Path) -> str:
 
 
 def _changes(source: Path | None, quantize: str | None) -> tuple[str, ...]:
-    """Return what the options change in the recipe."""
+    """Return the changes that the options make to the recipe."""
     given = {"start_from": source, "quantize": quantize}
     return tuple(f"training.{field}={json.dumps(str(value))}" for field, value in given.items() if value is not None)
 
 
 def render(summary: dict[str, Any]) -> str:
-    """Results of all runs as a table, with mean and spread."""
+    """Write the results of all runs as a table, with mean and spread."""
     from esl_neuro.report.tables import table
 
     rows = [

@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, runs_option, samples_option, talk
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    data_option,
+    emit,
+    json_option,
+    print_status,
+    runs_option,
+    samples_option,
+)
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.readers import render as render_readers
 from esl_neuro.cli.workspace import latest_export
@@ -16,27 +24,40 @@ from esl_neuro.pipeline.choices import READERS
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Prove an export again, or any NIR file in independent readers.",
+    short_help="Verify an export, or run any NIR file in independent readers.",
     examples=(
-        ("esl-neuro verify", "the latest export: compiled anew, golden trace, every spike in Lava"),
-        ("esl-neuro verify runs/mlp-digits-001/loihi2 --golden", "by what is in the folder alone, without the data"),
-        ("esl-neuro verify --install-readers", "install Norse, snnTorch, SpikingJelly and nirtorch, pinned, once"),
-        ("esl-neuro verify model.nir", "any NIR file in every reader that is installed"),
+        ("esl-neuro verify", "the latest export: compiled again, golden trace, every spike in Lava"),
+        (
+            "esl-neuro verify runs/mlp-digits-001/loihi2 --golden",
+            "from the files in the folder alone, without a data set",
+        ),
+        (
+            "esl-neuro verify --install-readers",
+            "install Norse, snnTorch, SpikingJelly and nirtorch with pinned versions",
+        ),
+        ("esl-neuro verify model.nir", "any NIR file, in every installed reader"),
     ),
 )
 @click.argument("what", metavar="[EXPORT|FILE.nir]", required=False, type=click.Path(path_type=Path))
-@click.option("--golden", is_flag=True, help="Compare Lava on the golden trace only, which needs no data set.")
-@click.option("--without-lava", is_flag=True, help="Leave Lava out, where it is not installed.")
+@click.option("--golden", is_flag=True, help="Run only the golden trace in Lava; needs no data set.")
+@click.option("--without-lava", is_flag=True, help="Do not run Lava.")
 @click.option(
     "--reader",
     "readers",
     type=click.Choice(READERS),
     multiple=True,
-    help="Run the NIR graph in this reader only; several may be given.  [default: all that are installed]",
+    help="Run the NIR graph only in this reader; may be repeated.  [default: all installed readers]",
 )
-@click.option("--dt", "dt_s", type=click.FloatRange(min=0, min_open=True), help="Time step of a NIR file without one.")
 @click.option(
-    "--steps", type=click.IntRange(min=1), help="Steps of the random input of a NIR file.  [default: its own]"
+    "--dt",
+    "dt_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time step in seconds, for a NIR file without one.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Time steps of the random input of a NIR file.  [default: those of the file]",
 )
 @click.option("--install-readers", "installing", is_flag=True, help="Install the readers first; about 1.2 GB.")
 @samples_option
@@ -55,30 +76,30 @@ def verify(
     runs: Path,
     as_json: bool,
 ) -> None:
-    """Prove an EXPORT (the latest one if not given) again, or compare FILE.nir in independent readers.
+    """Verify EXPORT (the latest one if not given), or run FILE.nir in independent readers.
 
-    The NIR graph of an export is compiled anew and must give the stored program, integer for integer; the integer
-    simulator must give the golden trace, spikes, currents and potentials; every spike of the test set in Lava must
-    be the integer simulator's; and independent readers of NIR must fire, on the golden inputs, as the equations of the
-    graph say, entry by entry. A NIR file runs in these readers on random spikes, and its integers in Lava. Exit code 1
-    if anything differs.
+    For an export, the NIR graph must compile to the stored program, with every integer equal; the integer simulator
+    must reproduce the golden trace, with all spikes, currents and potentials; every spike of the test set in Lava must
+    equal the integer simulator; and on the golden inputs every spike of the independent NIR readers must equal the
+    equations of the graph. A NIR file runs in these readers on random spikes, and its compiled program runs in Lava.
+    Exit code 1 if anything differs.
     """
-    from esl_neuro.pipeline.readers import install_readers, verify_bundle_graph, verify_nir
+    from esl_neuro.pipeline.readers import install_readers, verify_export_graph, verify_nir
     from esl_neuro.pipeline.verification import prove
 
     if installing:
-        install_readers(talk)
+        install_readers(print_status)
         if what is None:
             return
     if what is not None and (what.is_file() or what.suffix == ".nir"):
-        confirmed = verify_nir(what, readers, say=talk, samples=samples or 8, steps=steps, dt_s=dt_s)
+        confirmed = verify_nir(what, readers, on_status=print_status, samples=samples or 8, steps=steps, dt_s=dt_s)
         emit(confirmed.to_dict(), render_readers(confirmed.to_dict()), as_json)
         confirmed.refuse_difference()
         return
     folder = what or latest_export(runs)
     with lava_bar() as progress:
         proof = prove(folder, golden=golden, with_lava=not without_lava, samples=samples, progress=progress)
-    confirmed = verify_bundle_graph(folder, readers, say=talk)
+    confirmed = verify_export_graph(folder, readers, on_status=print_status)
     document = {**proof.to_dict(), "readers": confirmed.to_dict()}
     emit(document, render(document), as_json)
     proof.refuse_difference()
@@ -86,7 +107,7 @@ def verify(
 
 
 def render(document: dict[str, Any]) -> str:
-    """All verdicts as text."""
+    """Write the results of all comparisons as text."""
     from esl_neuro.cli.run import render as render_run
 
     lines = ["model.nir compiles to the stored program: every integer equal"]

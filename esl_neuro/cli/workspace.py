@@ -9,25 +9,25 @@ from esl_neuro.errors import BadInput
 
 
 def latest_run(runs: Path) -> Path:
-    """Folder of the run that was completed last.
+    """Return the folder of the run that was completed last.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If there is no completed run.
     """
-    return _latest(runs.glob("*/result.json"), f"{runs}: no completed run here; make one with 'esl-neuro train'")
+    return _latest(runs.glob("*/result.json"), f"{runs}: contains no completed run; make one with 'esl-neuro train'")
 
 
 def latest_export(runs: Path) -> Path:
-    """Folder of the export that was made last.
+    """Return the folder of the export that was made last.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If there is no export.
     """
-    return _latest(runs.glob("*/*/export.json"), f"{runs}: no export here; make one with 'esl-neuro export'")
+    return _latest(runs.glob("*/*/export.json"), f"{runs}: contains no export; make one with 'esl-neuro export'")
 
 
 def _latest(files: Iterable[Path], otherwise: str) -> Path:

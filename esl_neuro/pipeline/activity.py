@@ -1,4 +1,4 @@
-"""Run any network for counting: a run or an export on its test set, anybody's NIR file on given or drawn spikes."""
+"""Run any network to count its operations: a run or an export on its test set, a NIR file on given or random spikes."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from esl_neuro.pipeline.inputs import GRADED_BITS, Samples, graded_scale, payloa
 from esl_neuro.pipeline.simulation import Progress, RunResult, count_program
 from esl_neuro.training.run_folder import RunFolder
 
-Say = Callable[[str], None]
+OnStatus = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What to run a network on.
+    """The simulator and the inputs for a network.
 
     Attributes
     ----------
     backend : str
         Simulator.
     samples : int or None
-        First samples of the test set, or number of drawn samples.
+        Number of samples: the first of the test set, or random ones.
     spikes : Path or None
-        ``.npz`` or ``.npy`` of input spikes or graded values.
+        ``.npz`` or ``.npy`` file with input spikes or graded values.
     rate : float or None
-        Spikes per input line and step to draw.
+        Probability of a random input spike for each line and step.
     steps : int or None
-        Time steps, where nothing else says.
+        Time steps per sample, if neither the network nor ``spikes`` determines them.
     dt_s : float or None
-        Time step of a NIR file without one, in seconds.
+        Time step in seconds, for a NIR file without one.
     """
 
     backend: str = "integer"
@@ -50,40 +50,42 @@ class Activity:
 
 
 def run_network(
-    path: Path, activity: Activity, *, say: Say = lambda _: None, progress: Progress | None = None
+    path: Path, activity: Activity, *, on_status: OnStatus = lambda _: None, progress: Progress | None = None
 ) -> RunResult:
     """Run a network.
 
-    A run is exported for Loihi 2 if it has no export yet; of several exports the latest counts.
+    A run without an export is exported for Loihi 2 first. If a run has several exports, the latest one is used.
 
     Parameters
     ----------
     path : Path
         An export, a run or a NIR file.
     activity : Activity
-        What it runs on.
-    say : callable
-        Told what is being done.
+        The simulator and the inputs.
+    on_status : callable
+        Called with a message before each long operation.
     progress : callable, optional
-        Called with the samples done and the samples in all, by Lava.
+        Called with the number of finished samples and of all samples, in Lava.
 
     Raises
     ------
     BadInput
-        If the path is neither an export, a run nor a NIR file, or nothing says what a NIR file should run on.
+        If the path is neither an export, a run nor a NIR file, or no input is given for a NIR file.
     """
     if activity.spikes is not None and activity.rate is not None:
         raise BadInput("--spikes and --rate are both given; keep one of the two")
     given = None if activity.spikes is None else read_samples(activity.spikes)
     if path.suffix == ".nir":
         if given is None and activity.rate is None:
-            raise BadInput("a NIR file brings no data: give --spikes FILE, or --rate with the spikes per line and step")
-        compiled = _compile(path, activity, given, say)
+            raise BadInput(
+                "a NIR file has no data set; give --spikes FILE, or --rate with the spikes per line and step"
+            )
+        compiled = _compile(path, activity, given, on_status)
     else:
-        path = _export_of(path, say)
+        path = _export_of(path, on_status)
         compiled = load_compiled(path)
     samples, arriving = _inputs(compiled, activity, given)
-    say(f"{path}: running {samples.name} ({activity.backend})")
+    on_status(f"{path}: running {samples.name} ({activity.backend})")
     return count_program(compiled.program, arriving, samples.name, samples.labels, activity.backend, progress=progress)
 
 
@@ -92,32 +94,32 @@ def _inputs(compiled: CompiledNetwork, activity: Activity, given: Samples | None
         values = given.values[: activity.samples]
         samples = Samples(values, name=f"{len(values):,} samples of {activity.spikes}")
         if compiled.program.input_bits == 1 and not samples.binary:
-            raise BadInput(f"{activity.spikes}: holds other values than 0 and 1; this program takes spikes alone")
+            raise BadInput(f"{activity.spikes}: contains values other than 0 and 1; this program accepts only spikes")
         return compiled.payloads(samples)
     if activity.rate is None:
         return compiled.payloads(compiled.test_set(activity.samples))
-    steps = activity.steps or compiled.steps  # of drawn spikes any number, as asked; the report says so
+    steps = activity.steps or compiled.steps  # random spikes may have any number of steps; the report prints it
     drawn = random_samples(activity.samples or 100, steps, compiled.program.input_size, activity.rate)
     return drawn, payloads(drawn.values, compiled.program)
 
 
-def _export_of(path: Path, say: Say) -> Path:
-    """Folder of the export of a run, made where there is none; any other path as it is."""
+def _export_of(path: Path, on_status: OnStatus) -> Path:
+    """Return the export of a run, made if there is none; return any other path unchanged."""
     if not RunFolder(path).result.is_file():
         return path
     exports = [document.parent for document in path.glob("*/export.json")]
     if exports:
         return max(exports, key=lambda folder: (folder / "export.json").stat().st_mtime_ns)
-    say(f"{path}: exporting for {CHIP}")
+    on_status(f"{path}: exporting for {CHIP}")
     return export_run(path).folder
 
 
-def _compile(path: Path, activity: Activity, given: Samples | None, say: Say) -> CompiledNetwork:
-    """Compile a NIR file, whether or not it fits on a chip; values that are no spikes become payloads of 8 bits."""
+def _compile(path: Path, activity: Activity, given: Samples | None, on_status: OnStatus) -> CompiledNetwork:
+    """Compile a NIR file, whether or not it fits on a chip; graded values become payloads of 8 bits."""
     graph = read_nir(path)
     steps = activity.steps or graph.metadata.get("steps") if given is None else given.steps
     if not steps:
-        raise BadInput(f"{path}: nothing says how many time steps a sample has; give --steps or --spikes")
+        raise BadInput(f"{path}: the number of time steps per sample is missing; give --steps or --spikes")
     graded = given is not None and not given.binary
     compiled = compile(
         graph,
@@ -128,5 +130,5 @@ def _compile(path: Path, activity: Activity, given: Samples | None, say: Say) ->
         any_size=True,
     )
     for finding in errors(compiled.findings):
-        say(f"{path}: {finding} (counted all the same)")
+        on_status(f"{path}: {finding} (counted anyway)")
     return compiled

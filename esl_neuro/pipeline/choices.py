@@ -1,22 +1,22 @@
-"""Names among which a caller chooses; nothing heavy is imported, because the help of the commands lists them."""
+"""The names that a caller can choose from. The help of the commands lists them, so this file imports nothing heavy."""
 
 BACKENDS = ("integer", "lava", "lava-batched")
 """Simulators of a program."""
 
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
-"""What a bundle can hold besides the NIR graph and the integer program, and the file that it is written to."""
+"""Optional formats of an export, and the file of each."""
 
 RECIPE = "mlp-digits"
-"""The recipe that is trained where none is named."""
+"""The default recipe."""
 
 CHIP = "loihi2"
-"""The chip that a network is compiled for where none is named."""
+"""The default chip."""
 
 ENERGY_TARGETS = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie")
-"""Targets that are priced where none is named."""
+"""The targets that are priced by default."""
 
 ALL_TARGETS = "all"
 
 LAVA = "lava"
-READERS = ("norse", "snntorch", "spikingjelly", "nirtorch", LAVA)
-"""Programs that can be asked to run a NIR file."""
+READERS = ("norse", "snntorch", "spikingjelly", "nirtorch", "sinabs", LAVA)
+"""Programs that can run a NIR file."""

@@ -27,9 +27,9 @@ from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_tar
 from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
-from esl_neuro.pipeline.bundle import DOCUMENT
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, graph_input_shape
+from esl_neuro.pipeline.export_folder import DOCUMENT
 from esl_neuro.pipeline.inputs import GRADED_BITS, Layout, Samples, arrange, graded_scale
 from esl_neuro.pipeline.training import TrainingRun, load_run
 from esl_neuro.recipes.sections import DataSection
@@ -44,18 +44,19 @@ if TYPE_CHECKING:
 Network: TypeAlias = "TrainingRun | nir.NIRGraph | nn.Module | str | Path"
 Target: TypeAlias = "HardwareTarget | str | Path"
 
-SINGLE_SPIKE_DT_S = 1e-3  # a tenth of the synaptic time constant; 5e-4 is closer to exact times and takes twice as long
+# A tenth of the synaptic time constant; 5e-4 is closer to exact times but needs twice the steps.
+SINGLE_SPIKE_DT_S = 1e-3
 READ_BY_FIRST_SPIKE = "first_spike"
 
-# The scales of some layers, from the network as it was read, the chip's formats, the steps and the payload.
+# Computes the scales of some layers from the network, the arithmetic of the chip, the steps and the payload.
 Scales = Callable[[FloatNetwork, Arithmetic, int, InputFormat], Mapping[str, Scaling]]
 
 
 @dataclass(frozen=True)
 class _Source:
-    """All that decides the integers, gathered from whatever was given.
+    """Everything that the integers depend on, whatever kind of network was given.
 
-    ``written`` is the graph as it goes into a file, ``graph`` what a reader of that file gets.
+    ``written`` is the graph to write to a file, ``graph`` the graph that a reader of that file gets.
     """
 
     name: str
@@ -86,38 +87,38 @@ def compile(
 ) -> CompiledNetwork:
     """Compile a network for a chip.
 
-    A run brings its steps, its time step, the kind and the bits of its input, how its output is read and the scales
-    that it learned with. Of anything else these come from the arguments, or from the metadata of the graph.
+    A run determines its steps, its time step, the kind and the bits of its input, its readout and its learned scales.
+    For any other network these come from the arguments or from the metadata of the graph.
 
     Parameters
     ----------
     network : TrainingRun, nir.NIRGraph, torch.nn.Module or path
-        A run or its folder; a NIR graph or its ``.nir`` file; a module made of the layers of ``esl_neuro.snn``.
+        A run or its folder; a NIR graph or its ``.nir`` file; a module that consists of layers of ``esl_neuro.snn``.
     target : str, Path or HardwareTarget
         The chip: a name, the path of a TOML file, or the target itself.
     steps : int, optional
-        Time steps per sample. Without it those of ``inputs``, then those of the graph's metadata.
+        Time steps per sample. Default: those of ``inputs``, else those of the graph's metadata.
     dt_s : float, optional
-        Time step in seconds. Without it that of the graph's metadata; 1e-4 for what is written here, 1e-3 for single
-        spikes.
+        Time step in seconds. Default: that of the graph's metadata; 1e-4 for a run or a module, 1e-3 for a single-spike
+        network.
     inputs : Samples or array, shape (samples, steps, ...), optional
-        Some inputs that the network will get. If they are not 0 and 1, the input becomes graded, which is said in the
-        findings.
+        Examples of the network's inputs. If they contain values other than 0 and 1, the input becomes graded; a finding
+        reports it.
     layout : {"samples,steps,...", "steps,samples,..."}, optional
         Order of the first two axes of ``inputs``.
     input_bits : int, optional
-        1 for spikes, else the payload of graded values. Without it what ``inputs`` need, or 1.
+        1 for spikes, else the bits of the payload of graded values. Default: what ``inputs`` need, else 1.
     input_scale : float, optional
-        Payload per unit of graded input. Without it the largest of ``inputs``, or 1 if that is more, gets the largest
+        Payload per unit of graded input. Default: the largest value of ``inputs``, but at least 1, maps to the largest
         payload.
     thresholds : {"native", "folded"}
-        As they are, or divided out of the weights, for NIR readers that know one per layer.
+        Thresholds unchanged, or folded into the weights, for NIR readers that support one per layer.
     tie_safe : bool
         Keep thresholds off the grid of weights, so that ``>`` and ``>=`` agree.
     calibrate : int, optional
-        Search the scale of each layer on so many training samples of the run, or of ``inputs``.
+        Number of samples on which the scale of each layer is searched: training samples of the run, or ``inputs``.
     any_size : bool
-        Compile for the simulators although it does not fit on one chip; the findings say what does not fit.
+        Compile for the simulators even if the network does not fit on one chip; findings report what does not fit.
 
     Returns
     -------
@@ -126,18 +127,18 @@ def compile(
     Raises
     ------
     BadInput
-        If something in the network has no integer form, something is not said or contradicts the network; all findings
-        at once.
+        If a part of the network has no integer form, or an argument is missing or contradicts the network; the message
+        lists all findings.
     LimitExceeded
-        If it does not fit on the chip.
+        If the network does not fit on the chip.
     """
     chip = as_target(target)
     arithmetic = arithmetic_of(chip)
-    asked = _Asked(steps, dt_s, inputs, layout, input_bits, input_scale, thresholds, tie_safe, calibrate)
-    source = _source(network, asked)
+    options = _Options(steps, dt_s, inputs, layout, input_bits, input_scale, thresholds, tie_safe, calibrate)
+    source = _source(network, options)
     floats, findings = analyse(source.graph, None)
     refuse_unsupported(findings)
-    assert floats is not None  # analyse returns one unless it found an error
+    assert floats is not None  # analyse returns a network unless it found an error
     scalings = source.scales(floats, arithmetic, source.steps, source.payload)
     compilation = compile_network(floats, chip, source.steps, source.payload, scalings)
     if not any_size:
@@ -161,26 +162,26 @@ def compile(
 def check(
     network: nir.NIRGraph | str | Path, target: Target = CHIP, *, steps: int | None = None, dt_s: float | None = None
 ) -> Checked:
-    """Say everything that prevents a graph from being compiled for a chip, and what it uses of it.
+    """Report everything that prevents a graph from compiling for a chip, and how much of the chip it uses.
 
     Parameters
     ----------
     network : nir.NIRGraph or path
-        A graph or its file, of any program.
+        A graph or its file, written by any program.
     target, steps, dt_s
-        As :func:`compile`; without steps those of the metadata, or 100.
+        As in :func:`compile`; the default of ``steps`` is that of the metadata, else 100.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, or the target compiles nothing.
+        If the file cannot be read, or the target has no arithmetic to compile for.
     """
     chip = as_target(target)
     return check_graph(_graph(network), chip, steps, dt_s)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Options:
     """The arguments of :func:`compile`."""
 
     steps: int | None
@@ -194,67 +195,67 @@ class _Asked:
     calibrate: int | None
 
     def refuse(self, names: tuple[str, ...], why: str) -> None:
-        """Refuse arguments that say nothing here, by name."""
+        """Reject options that have no effect here."""
         values = {name: getattr(self, name) for name in names}
         given = [name for name, value in values.items() if not (value is None or value is False or _native(value))]
         if given:
-            raise BadInput(f"{', '.join(given)}: {why}; leave it away")
+            raise BadInput(f"{', '.join(given)}: {why}; omit {'them' if len(given) > 1 else 'it'}")
 
 
 def _native(value: object) -> bool:
     return isinstance(value, str) and value == "native"
 
 
-def _source(network: Network, asked: _Asked) -> _Source:
-    """Tell what was given."""
+def _source(network: Network, options: _Options) -> _Source:
+    """Return the source of whatever was given."""
     if isinstance(network, TrainingRun):
-        return _run_source(network, asked)
+        return _run_source(network, options)
     if isinstance(network, str | Path):
         path = Path(network)
         if path.is_dir() and RunFolder(path).config.is_file():
-            return _run_source(load_run(path), asked)
+            return _run_source(load_run(path), options)
         if (path / DOCUMENT).is_file():
-            raise BadInput(f"{path}: is compiled already; open it with load_compiled")
-        return _graph_source(path.name, read_nir(path), asked)
+            raise BadInput(f"{path}: is already compiled; open it with load_compiled")
+        return _graph_source(path.name, read_nir(path), options)
     if isinstance(network, nir.NIRGraph):
-        return _graph_source("NIR graph", network, asked)
-    return _module_source(network, asked)
+        return _graph_source("NIR graph", network, options)
+    return _module_source(network, options)
 
 
 # A trained run.
 
 
-def _run_source(run: TrainingRun, asked: _Asked) -> _Source:
-    """Read from a run what decides its integers.
+def _run_source(run: TrainingRun, options: _Options) -> _Source:
+    """Read from a run what its integers depend on.
 
-    A network of single spikes has no steps of its own: the time step says how many, and when its inputs arrive.
+    A single-spike network has no steps: the time step determines their number, and the steps in which inputs arrive.
     """
-    asked.refuse(("steps", "inputs", "layout", "input_scale"), f"the recipe of the run '{run.folder}' says it")
+    options.refuse(("steps", "inputs", "layout", "input_scale"), f"given by the recipe of the run '{run.folder}'")
     from esl_neuro.interchange.single_spikes import arrival_steps, steps_needed
     from esl_neuro.interchange.to_nir import DT_S, to_nir
     from esl_neuro.snn.integer_network import QuantisedNetwork
     from esl_neuro.snn.temporal import TemporalNetwork
 
     recipe, dataset, network = run.recipe, run.dataset, run.network
-    steps, dt_s, input_steps = recipe.data.steps, asked.dt_s or DT_S, None
+    steps, dt_s, input_steps = recipe.data.steps, options.dt_s or DT_S, None
     if isinstance(network, TemporalNetwork):
-        dt_s = asked.dt_s or SINGLE_SPIKE_DT_S
+        dt_s = options.dt_s or SINGLE_SPIKE_DT_S
         steps, input_steps = steps_needed(dt_s), tuple(arrival_steps(dt_s))
-    graph = to_nir(network, steps, dt_s, shape=dataset.shape, thresholds=asked.thresholds, tie_safe=asked.tie_safe)
+    graph = to_nir(network, steps, dt_s, shape=dataset.shape, thresholds=options.thresholds, tie_safe=options.tie_safe)
     encoding = ENCODINGS[recipe.data.encoding]
-    bits = (asked.input_bits or recipe.training.input_bits) if encoding.signal == "graded" else 1
+    bits = (options.input_bits or recipe.training.input_bits) if encoding.signal == "graded" else 1
     scales: Scales = _by_formula
     if isinstance(network, QuantisedNetwork):
         scales = _as_trained(network)
-    elif asked.calibrate is not None:
-        part = dataset.train.select(np.arange(min(asked.calibrate, len(dataset.train))))
+    elif options.calibrate is not None:
+        part = dataset.train.select(np.arange(min(options.calibrate, len(dataset.train))))
         scales = _searched(evaluation_inputs(dataset, part, recipe.data.encoding, recipe.data.steps))
     return _Source(
         name=recipe.name,
         written=graph,
         graph=_as_written(graph),
         steps=steps,
-        payload=input_payload(bits, 1.0 if encoding.timed else None),  # counts of events are payloads already
+        payload=input_payload(bits, 1.0 if encoding.timed else None),  # event counts already are payloads
         scales=scales,
         data=recipe.data,
         input_steps=input_steps,
@@ -262,12 +263,12 @@ def _run_source(run: TrainingRun, asked: _Asked) -> _Source:
 
 
 def _by_formula(*_: object) -> Mapping[str, Scaling]:
-    """Leave every scale to the compiler's formula."""
+    """Use the compiler's formula for every scale."""
     return {}
 
 
 def _as_trained(network: QuantisedNetwork) -> Scales:
-    """Make the compiler choose the scales and exponents with which a network learned."""
+    """Make the compiler use the scales and exponents that the network was trained with."""
 
     def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Mapping[str, Scaling]:
         scalings = {}
@@ -284,7 +285,7 @@ def _as_trained(network: QuantisedNetwork) -> Scales:
 
 
 def _searched(inputs: NDArray[Any]) -> Scales:
-    """Search the scale of each layer on inputs, shape (samples, steps, ...)."""
+    """Search the scale of each layer on inputs of shape (samples, steps, ...)."""
 
     def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Mapping[str, Scaling]:
         lines = inputs.reshape(*inputs.shape[:2], -1)
@@ -294,22 +295,22 @@ def _searched(inputs: NDArray[Any]) -> Scales:
     return scales
 
 
-# A graph or a module of anybody's.
+# A NIR graph or a torch module.
 
 
-def _graph_source(name: str, graph: nir.NIRGraph, asked: _Asked) -> _Source:
-    asked.refuse(("thresholds", "tie_safe"), "a NIR graph is compiled as it stands")
-    steps = asked.steps or _metadata_steps(graph)
-    samples = _samples(asked, _graph_shape(graph), steps)
+def _graph_source(name: str, graph: nir.NIRGraph, options: _Options) -> _Source:
+    options.refuse(("thresholds", "tie_safe"), "a NIR graph is compiled unchanged")
+    steps = options.steps or _metadata_steps(graph)
+    samples = _samples(options, _graph_shape(graph), steps)
     if not steps and samples is not None:
         steps = samples.steps
     if not steps:
-        raise BadInput(f"{name}: nothing says how many time steps a sample has; give steps, or inputs")
-    told = graph if asked.dt_s is None else _with_metadata(graph, dt_s=asked.dt_s)
-    return _with_inputs(_Source(name, told, told, steps, InputFormat(), _by_formula), samples, asked)
+        raise BadInput(f"{name}: the number of time steps per sample is missing; give steps or inputs")
+    timed = graph if options.dt_s is None else _with_metadata(graph, dt_s=options.dt_s)
+    return _with_inputs(_Source(name, timed, timed, steps, InputFormat(), _by_formula), samples, options)
 
 
-def _module_source(module: Any, asked: _Asked) -> _Source:
+def _module_source(module: Any, options: _Options) -> _Source:
     from torch import nn
 
     from esl_neuro.interchange.to_nir import DT_S, to_nir
@@ -318,55 +319,57 @@ def _module_source(module: Any, asked: _Asked) -> _Source:
         raise BadInput(
             f"{type(module).__name__} cannot be compiled; give a run, a NIR graph, a .nir file or a torch module"
         )
-    shape = None if asked.inputs is None else tuple(np.shape(_values(asked.inputs))[2:])
-    samples = _samples(asked, shape, asked.steps)
-    steps = asked.steps or (samples.steps if samples else None)
+    shape = None if options.inputs is None else tuple(np.shape(_values(options.inputs))[2:])
+    samples = _samples(options, shape, options.steps)
+    steps = options.steps or (samples.steps if samples else None)
     if not steps:
-        raise BadInput("a torch module does not say how many time steps a sample has; give steps, or inputs")
+        raise BadInput("a torch module does not determine the number of time steps per sample; give steps or inputs")
     graph = to_nir(
-        copy.deepcopy(module).eval(),  # the caller's may go on training
+        copy.deepcopy(module).eval(),  # the caller may continue to train the original
         steps,
-        asked.dt_s or DT_S,
+        options.dt_s or DT_S,
         shape=shape,
-        thresholds=asked.thresholds,
-        tie_safe=asked.tie_safe,
+        thresholds=options.thresholds,
+        tie_safe=options.tie_safe,
     )
     source = _Source(type(module).__name__, graph, _as_written(graph), steps, InputFormat(), _by_formula)
-    return _with_inputs(source, samples, asked)
+    return _with_inputs(source, samples, options)
 
 
-def _with_inputs(source: _Source, samples: Samples | None, asked: _Asked) -> _Source:
-    """Add what is said of the input, and what the given inputs say of it."""
-    if asked.calibrate is not None and samples is None:
-        raise BadInput("calibrate: scales are searched on inputs; give some")
-    bits, findings = asked.input_bits, source.findings
+def _with_inputs(source: _Source, samples: Samples | None, options: _Options) -> _Source:
+    """Add the format of the input, from the options and the given inputs."""
+    if options.calibrate is not None and samples is None:
+        raise BadInput("calibrate searches scales on inputs, and none are given; give inputs")
+    bits, findings = options.input_bits, source.findings
     if samples is not None and not samples.binary:
         bits = bits or GRADED_BITS
         if bits == 1:
-            raise BadInput("input_bits is 1, and inputs hold other values than 0 and 1; give the bits of their payload")
-    scale = asked.input_scale
+            raise BadInput(
+                "input_bits is 1, but inputs contain values other than 0 and 1; give the bits of their payload"
+            )
+    scale = options.input_scale
     if scale is not None and (bits or 1) == 1:
-        raise BadInput(f"input_scale is {scale:g}, and the input is spikes; give input_bits, or graded inputs")
+        raise BadInput(f"input_scale is {scale:g}, but the input is spikes; give input_bits or graded inputs")
     if bits is not None and bits > 1 and scale is None and samples is not None:
         scale = graded_scale(samples.values, bits)
     payload = input_payload(bits or 1, scale)
-    if asked.input_bits is None and payload.bits > 1:
+    if options.input_bits is None and payload.bits > 1:
         message = (
-            f"inputs are other values than 0 and 1, so they become payloads of {payload.bits} bits, {payload.scale:g} "
-            "for each unit; give input_bits to choose"
+            f"inputs contain values other than 0 and 1, so they become payloads of {payload.bits} bits, "
+            f"{payload.scale:g} per unit; give input_bits to choose another size"
         )
         findings = (*findings, Finding("graded-input", "input", message, WARNING))
-    if samples is None or asked.calibrate is None:
+    if samples is None or options.calibrate is None:
         return replace(source, payload=payload, findings=findings)
-    return replace(source, payload=payload, findings=findings, scales=_searched(samples.values[: asked.calibrate]))
+    return replace(source, payload=payload, findings=findings, scales=_searched(samples.values[: options.calibrate]))
 
 
-def _samples(asked: _Asked, shape: tuple[int, ...] | None, steps: int | None) -> Samples | None:
+def _samples(options: _Options, shape: tuple[int, ...] | None, steps: int | None) -> Samples | None:
     """Return the given inputs as (samples, steps, lines)."""
-    if asked.inputs is None:
-        asked.refuse(("layout",), "it says how inputs lie, and none are given")
+    if options.inputs is None:
+        options.refuse(("layout",), "describes inputs, and none are given")
         return None
-    return arrange(asked.inputs, shape or np.shape(_values(asked.inputs))[2:], steps, asked.layout)
+    return arrange(options.inputs, shape or np.shape(_values(options.inputs))[2:], steps, options.layout)
 
 
 def _values(inputs: Samples | ArrayLike) -> Any:
@@ -374,7 +377,7 @@ def _values(inputs: Samples | ArrayLike) -> Any:
 
 
 def _graph_shape(graph: nir.NIRGraph) -> tuple[int, ...] | None:
-    """Return the shape of the only input of a graph; None where there is no one such shape."""
+    """Return the shape of the only input of a graph; None if the graph has several inputs."""
     inputs = [node for node in graph.nodes.values() if isinstance(node, nir.Input)]
     if len(inputs) != 1:
         return None
@@ -388,14 +391,14 @@ def _metadata_steps(graph: nir.NIRGraph) -> int | None:
 
 
 def _with_metadata(graph: nir.NIRGraph, **entries: Any) -> nir.NIRGraph:
-    """Return the same nodes and edges with further metadata; a new graph would check shapes in its own way."""
-    told = copy.copy(graph)
-    told.metadata = {**graph.metadata, **entries}
-    return told
+    """Return the graph with further metadata; a copy, because a new NIRGraph would check all shapes again."""
+    extended = copy.copy(graph)
+    extended.metadata = {**graph.metadata, **entries}
+    return extended
 
 
 def _as_written(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Write a graph and read it back, so that what is compiled is what any reader of the file gets."""
+    """Write a graph and read it back, so that the compiler gets the same graph as any reader of the file."""
     from esl_neuro.nirgraph.files import write_nir
 
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A network that was compiled for a chip: it runs, it is saved, it is opened again."""
+"""A network compiled for a chip: run it, save it, load it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import Finding
-from esl_neuro.pipeline.bundle import Bundle, read_bundle, write_bundle
+from esl_neuro.pipeline.export_folder import ExportFolder, read_export, write_export
 from esl_neuro.pipeline.inputs import (
     Layout,
     Samples,
@@ -40,33 +40,33 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 GOLDEN_SAMPLES = 4
-GOLDEN_RATE = 0.3  # of the random spikes that prove a network without a data set
+GOLDEN_RATE = 0.3  # of the random spikes in the golden trace of a network without a data set
 
 
 @dataclass(frozen=True)
 class CompiledNetwork:
-    """The integer program of a network, with all that is needed to run, prove and save it.
+    """The integer program of a network, with everything needed to run, verify and save it.
 
     Attributes
     ----------
     name : str
-        What was compiled: a recipe, a file, a module.
+        Name of the recipe, the file or the module.
     source : nir.NIRGraph or Path
         The network, with time step and steps in its metadata, or its file.
     program : Program
         The integers.
     quantisation : tuple of QuantisationError
-        What rounding did to each layer, input to output.
+        Error of each layer, from input to output.
     findings : tuple of Finding
-        What its author should know; prints one line each.
+        Warnings of the compiler; each prints as one line.
     hardware : HardwareTarget or None
-        The chip, where it is another one than the package has under the name of the program's target.
+        The chip, if the package has no target of that name, or another one.
     scalings : mapping of str to Scaling
-        Layers whose scale is not that of the compiler's formula.
+        Layers whose scale differs from the compiler's formula.
     data : DataSection or None
-        Data set and encoding that it was trained for; None if that is not known.
+        Data set and encoding that it was trained for; None if unknown.
     input_steps : tuple of int or None
-        Step of the program in which each step of the encoding arrives, where the program has more of them.
+        Step of the program in which each step of the encoding arrives, if the program has more steps.
     """
 
     name: str
@@ -107,12 +107,12 @@ class CompiledNetwork:
 
     @cached_property
     def utilisation(self) -> tuple[Utilisation, ...]:
-        """What it uses of one chip.
+        """How much of one chip it uses.
 
         Raises
         ------
         BadInput
-            If it was opened from a folder, and compiled for a chip that this package does not have.
+            If it was loaded from a folder, and this package does not have the chip that it was compiled for.
         """
         chip = self.hardware or load_target(self.target)
         return tuple(utilisation(self.program, place(self.program, chip), chip))
@@ -128,19 +128,19 @@ class CompiledNetwork:
         Raises
         ------
         BadInput
-            If nothing says what it was trained for, or there are fewer samples.
+            If its data set is unknown, or there are fewer samples.
         """
         if self.data is None:
-            raise BadInput(f"{self.name}: nothing says which data it was trained for; give inputs of your own")
+            raise BadInput(f"{self.name}: the data set that it was trained for is unknown; give inputs of your own")
         return evaluation_samples(self.data, samples, dataset)
 
     def payloads(self, inputs: Samples | ArrayLike, layout: Layout | None = None) -> tuple[Samples, Payloads]:
-        """Return inputs as given, in order, and as what enters the program.
+        """Return inputs as (samples, steps, lines), in the units given and as the payloads that enter the program.
 
         Raises
         ------
         BadInput
-            If their shape or their values are not what the program takes.
+            If the program does not accept their shape or their values.
         """
         steps = self.steps
         if self.input_steps is not None and isinstance(inputs, Samples) and inputs.steps == len(self.input_steps):
@@ -163,24 +163,24 @@ class CompiledNetwork:
         Parameters
         ----------
         inputs : Samples or array, shape (samples, steps, ...)
-            0/1 spikes, or graded values in units of the network's input if it was compiled for them.
+            0/1 spikes, or graded values in units of the network's input if the network was compiled for them.
         backend : {"integer", "lava", "lava-batched"}
-            Simulator. Every spike in Lava is compared with the integer simulator's.
+            Simulator. Every spike in Lava is compared with the integer simulator.
         layout : {"samples,steps,...", "steps,samples,..."}, optional
             Order of the first axes of an array.
         record_potentials : bool
-            Also keep currents and potentials of every neuron and step in the trace.
+            Also record currents and potentials of every neuron and step in the trace.
         progress : callable, optional
-            Called with the samples done and the samples in all, by Lava.
+            Called with the number of finished samples and of all samples, in Lava.
 
         Raises
         ------
         BadInput
-            If shape or values are not what the program takes.
+            If the program does not accept the shape or the values.
         CheckFailed
-            If a spike in Lava is another one than the integer simulator's.
+            If a spike in Lava differs from the integer simulator.
         MissingDependency
-            If Lava is asked for and not installed.
+            If Lava is needed and not installed.
         """
         samples, arriving = self.payloads(inputs, layout)
         result = run_program(
@@ -196,27 +196,27 @@ class CompiledNetwork:
         return result
 
     def save(self, folder: str | Path, *, formats: tuple[str, ...] = (), nir_version: str = "current") -> Path:
-        """Write a folder that ``load_compiled`` opens and ``verify`` proves; return its path.
+        """Write an export, which ``load_compiled`` reads and ``verify`` checks; return its path.
 
         Parameters
         ----------
         folder : str or Path
-            Made if it is not there; an earlier network in it is replaced.
+            Created if it does not exist; an earlier export in it is replaced.
         formats : tuple of str
-            Also ``"netx"`` (``network.net`` for lava-dl) or ``"lava-script"`` (``network.py`` for Lava alone).
+            More formats: ``"netx"`` (``network.net`` for lava-dl), ``"lava-script"`` (``network.py`` for Lava alone).
         nir_version : {"current", "1.0.4"}
-            Form of ``model.nir``.
+            Version of ``model.nir``.
 
         Raises
         ------
         BadInput
-            If there is no such format, or a format cannot hold the network.
+            If a format is unknown, or cannot represent the network.
         """
         save_compiled(self, Path(folder), self.golden_inputs(), {}, formats=formats, nir_version=nir_version)
         return Path(folder)
 
     def golden_inputs(self) -> Payloads:
-        """Return the inputs of the recorded proof: the first test samples, or random spikes without a data set."""
+        """Return the inputs of the golden trace: the first test samples, or random spikes without a data set."""
         if self.data is not None:
             return self.payloads(self.test_set(GOLDEN_SAMPLES))[1]
         program = self.program
@@ -235,20 +235,20 @@ def save_compiled(
     formats: tuple[str, ...] = (),
     nir_version: str = "current",
 ) -> dict[str, Any]:
-    """Write a compiled network with a golden trace on these inputs; return what ``export.json`` holds.
+    """Write a compiled network with a golden trace on these inputs; return the contents of ``export.json``.
 
     Parameters
     ----------
     compiled : CompiledNetwork
         The network.
     folder : Path
-        Where to.
+        Folder of the export.
     golden_inputs : array, shape (samples, steps, lines)
         Payloads.
     more : mapping
         Further entries of ``export.json``, such as accuracies.
     formats, nir_version
-        As :meth:`CompiledNetwork.save`.
+        As in :meth:`CompiledNetwork.save`.
     """
     program = compiled.program
     golden = run_integer(program, golden_inputs, record_potentials=True)
@@ -264,7 +264,7 @@ def save_compiled(
         "environment": environment(),
         **more,
     }
-    return write_bundle(
+    return write_export(
         folder,
         compiled.graph,
         program,
@@ -277,36 +277,36 @@ def save_compiled(
 
 
 def load_compiled(folder: str | Path) -> CompiledNetwork:
-    """Open what ``CompiledNetwork.save`` or ``esl-neuro export`` wrote.
+    """Read an export, written by ``CompiledNetwork.save`` or ``esl-neuro export``.
 
     Raises
     ------
     BadInput
-        If the folder is no complete export, is damaged, or was written by a version that this one cannot read.
+        If the folder is not a complete export, is damaged, or was written by a version that this one cannot read.
     """
-    return from_bundle(read_bundle(Path(folder)))
+    return from_export(read_export(Path(folder)))
 
 
-def from_bundle(bundle: Bundle) -> CompiledNetwork:
-    """Return the network of a bundle; see :func:`load_compiled`."""
-    document, steps = bundle.document, bundle.document.get("input_steps")
+def from_export(files: ExportFolder) -> CompiledNetwork:
+    """Return the network of an export; see :func:`load_compiled`."""
+    document, steps = files.document, files.document.get("input_steps")
     try:
         return CompiledNetwork(
             name=document["recipe"],
-            source=bundle.graph_path,
-            program=bundle.program,
+            source=files.graph_path,
+            program=files.program,
             quantisation=tuple(QuantisationError(**each) for each in document["quantisation"]),
             findings=tuple(Finding(**each) for each in document["findings"]),
             scalings={name: Scaling(**each) for name, each in document.get("scalings", {}).items()},
-            data=bundle.data,
+            data=files.data,
             input_steps=None if steps is None else tuple(steps),
         )
     except (KeyError, TypeError) as error:
-        raise BadInput(f"{bundle.folder}: export.json is damaged ({error}); export again") from error
+        raise BadInput(f"{files.folder}: export.json is damaged ({error}); export again") from error
 
 
 def graph_input_shape(graph: nir.NIRGraph, size: int) -> tuple[int, ...]:
-    """Return the shape of the only input of a graph, or ``(size,)`` where the graph does not say."""
+    """Return the shape of the only input of that size, or ``(size,)`` if the graph has none or several."""
     shapes = [
         tuple(int(length) for length in np.ravel(next(iter(node.input_type.values()))))
         for node in graph.nodes.values()

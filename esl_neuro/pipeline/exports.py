@@ -1,4 +1,4 @@
-"""From a run folder to the folder of an export, and that export in a simulator."""
+"""Export a run, and run an export in a simulator."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from esl_neuro.pipeline.training import TrainingRun, load_run
 
 @dataclass(frozen=True)
 class Export:
-    """A run that was compiled, tested and saved.
+    """A run that was compiled, tested and saved as an export.
 
     Attributes
     ----------
     folder : Path
-        Where it lies.
+        The folder of the export.
     compiled : CompiledNetwork
         The network.
     document : dict
-        What ``export.json`` holds: quantisation errors, findings, accuracies ...
+        The contents of ``export.json``: quantisation errors, findings, accuracies and more.
     """
 
     folder: Path
@@ -36,17 +36,17 @@ class Export:
 
     @property
     def loss(self) -> float:
-        """Share of the test samples that quantisation costs."""
+        """Accuracy loss by quantisation, as a fraction of the test samples."""
         accuracy = self.document["accuracy"]
         return float(accuracy["float"] - accuracy["integer"])
 
     def refuse_loss(self, most: float) -> None:
-        """Fail if quantisation costs more than so many points of test accuracy.
+        """Raise an error if quantisation costs more than ``most`` points of test accuracy.
 
         Raises
         ------
         CheckFailed
-            Naming both.
+            With the loss and the limit.
         """
         if 100 * self.loss > most:
             raise CheckFailed(
@@ -73,20 +73,20 @@ def export_run(
     Parameters
     ----------
     run : TrainingRun or path
-        The run.
+        The run or its folder.
     target : str, Path or HardwareTarget
         The chip.
     folder : str or Path, optional
-        Where to; the name of the chip, in the run folder.
+        Folder of the export. Default: the name of the chip, in the run folder.
     formats, nir_version
-        As :meth:`CompiledNetwork.save`.
+        As in :meth:`CompiledNetwork.save`.
     **how
-        As :func:`~esl_neuro.pipeline.compilation.compile`.
+        As in :func:`~esl_neuro.pipeline.compilation.compile`.
 
     Raises
     ------
     BadInput, LimitExceeded
-        As :func:`~esl_neuro.pipeline.compilation.compile`; an earlier export stays as it was.
+        As in :func:`~esl_neuro.pipeline.compilation.compile`; an earlier export remains unchanged.
     """
     chip = as_target(target)
     source = run if isinstance(run, TrainingRun) else load_run(run)
@@ -118,16 +118,16 @@ def run_export(
     record_potentials: bool = False,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run an export on its first test samples (all by default); the result is kept beside it as JSON.
+    """Run an export on its first test samples (all by default), and save the result in its folder as JSON.
 
-    Unlike :meth:`CompiledNetwork.run` this returns a run that differs from the integer simulator, too.
+    Unlike :meth:`CompiledNetwork.run`, this also returns a result that differs from the integer simulator.
 
     Raises
     ------
     BadInput
-        If the folder is no export, or the test set has fewer samples.
+        If the folder is not an export, or the test set has fewer samples.
     MissingDependency
-        If Lava is asked for and not installed.
+        If Lava is needed and not installed.
     """
     path = Path(folder)
     compiled = load_compiled(path)

@@ -1,8 +1,7 @@
-"""Lava among the readers of a NIR file.
+"""The verdict of Lava on a NIR file.
 
-Lava reads no NIR. What it runs are the integers that the compiler makes of the file, and what it must give are the
-spikes, currents and potentials of the integer simulator, whose equality with the file's own equations ends where
-quantisation begins.
+Lava cannot read NIR. It runs the integer program that the compiler makes from the file, and its spikes, currents and
+potentials are compared with those of the integer simulator. Both differ from the equations of the file by quantisation.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from esl_neuro.pipeline.choices import CHIP, LAVA
 
 
 def ask_lava(case: ReaderCase, file: Path) -> Verdict:
-    """Run the integers of a file on the inputs of a case, in Lava and in the integer simulator."""
+    """Compile a file and run it on the inputs of a case, in Lava and in the integer simulator."""
     if not lava_session.lava_installed():
         return Verdict(LAVA, "", "absent", f"install it with: {lava_session.INSTALL}")
     release = metadata.version("lava-nc")
@@ -41,7 +40,7 @@ def ask_lava(case: ReaderCase, file: Path) -> Verdict:
 
 def _compile(case: ReaderCase, file: Path) -> tuple[Program, Payloads]:
     if not np.isin(case.inputs, (0, 1)).all():
-        raise BadInput("graded inputs become payloads only in 'esl-neuro export'")
+        raise BadInput("the inputs are graded; only 'esl-neuro export' turns graded inputs into payloads")
     samples, steps = case.inputs.shape[:2]
     program = compile_any_size(read_nir(file), CHIP, steps, case.graph.metadata["dt_s"]).program
     return program, case.inputs.reshape(samples, steps, -1).astype(np.uint8)
@@ -49,9 +48,9 @@ def _compile(case: ReaderCase, file: Path) -> tuple[Program, Payloads]:
 
 def _demand_spikes(program: Program, spikes: dict[str, Any]) -> None:
     firing = [group.name for group in program.groups if program.readout != "potential" or group is not program.output]
-    quiet = [f"'{name}'" for name in firing if spikes[name].sum() < MINIMUM]
+    quiet = [f"'{name}' {spikes[name].sum()}" for name in firing if spikes[name].sum() < MINIMUM]
     if quiet:
-        raise BadInput(f"as integers, {', '.join(quiet)} hardly fires, so that equality would show nothing")
+        raise BadInput(f"layers fire fewer than {MINIMUM} spikes in the compiled program: {', '.join(quiet)}")
 
 
 def _verdict(release: str, program: Program, expected: Trace, found: Trace) -> Verdict:
@@ -63,11 +62,11 @@ def _verdict(release: str, program: Program, expected: Trace, found: Trace) -> V
         compared=sum(fired.size for fired in expected.spikes.values()),
         spikes=sum(int(fired.sum()) for fired in expected.spikes.values()),
         differing=sum(int((fired != found.spikes[name]).sum()) for name, fired in expected.spikes.items()),
-        divergence=None if part is None else _as_a_reader_says(part, program),
+        divergence=None if part is None else _as_reader_divergence(part, program),
     )
 
 
-def _as_a_reader_says(part: divergence.TraceDivergence, program: Program) -> ReaderDivergence:
+def _as_reader_divergence(part: divergence.TraceDivergence, program: Program) -> ReaderDivergence:
     unknown = float("nan")
     vth = next(group.vth for group in program.groups if group.name == part.layer)
     return ReaderDivergence(

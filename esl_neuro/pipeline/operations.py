@@ -1,4 +1,4 @@
-"""Operations of any torch module, and what they cost."""
+"""Operations of any torch module, and their energy."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def count_operations(
     neurons: tuple[type[nn.Module], ...] = (),
     run: Callable[[nn.Module, Tensor], object] | None = None,
 ) -> Counts:
-    """Run a torch module and count the operations of its linear layers and convolutions, however they are masked.
+    """Run a torch module and count the operations of its linear layers and convolutions, whatever the kind of mask.
 
     Parameters
     ----------
     network : nn.Module
         The module; it is called with a float tensor (steps, samples, ...).
     inputs : array or tensor
-        What it is fed.
+        Inputs of the module.
     layout : {"samples,steps,...", "steps,samples,..."}
-        Order of the first two axes of ``inputs``; both are common, so it has to be said.
+        Order of the first two axes of ``inputs``; required, because both are common.
     signals : mapping of str to str, optional
-        Kind of what arrives at a layer, by its name: ``"spike"`` (the default), ``"graded"`` or ``"analog"``.
+        Kind of input of a layer, by the name of the layer: ``"spike"`` (the default), ``"graded"`` or ``"analog"``.
     neurons : tuple of types
-        Modules whose outputs are spikes, beside those of this package.
+        Types of modules whose outputs are spikes, besides those of this package.
     run : callable, optional
-        ``run(network, tensor)``, where a plain call is not enough.
+        ``run(network, tensor)``, if a plain call is not enough.
 
     Raises
     ------
     BadInput
-        If the module multiplies by weights in a way that cannot be counted, or inputs are no spikes where spikes are
-        declared.
+        If the module multiplies by weights in a way that cannot be counted, or an input that is declared as spikes
+        contains other values.
     """
     import torch
 
@@ -66,14 +66,14 @@ def count_operations(
 def price_operations(
     counts: Counts, targets: Sequence[str | Path] = ENERGY_TARGETS, *, tick_s: float = 1e-3
 ) -> tuple[Estimate, ...]:
-    """Price counted operations by every price model of each target.
+    """Price counted operations with every price model of each target.
 
     Parameters
     ----------
     counts : Counts
-        Of :func:`count_operations`, or ``counts`` of a run.
+        From :func:`count_operations`, or ``counts`` of a :class:`RunResult`.
     targets : sequence of str or Path
-        Names, or paths of TOML files; ``"all"`` for every one.
+        Names, or paths of TOML files; ``"all"`` for every target.
     tick_s : float
         Duration of one time step on a chip, in seconds.
 

@@ -1,4 +1,4 @@
-"""Price what ran, on every target, and compare the energy of two networks."""
+"""Price a run on every target, and compare the energy of two networks."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Placing = Callable[[Program], CoreMap | None]
 
 
 class EnergyReport(reports.EnergyReport):
-    """What ran, what it counted, and what that costs on each target.
+    """A run, its operation counts, and its energy on each target.
 
-    Printed, it is one line a target; :meth:`details` has the rest, with every price model and every warning.
+    It prints as one line per target; :meth:`details` has the rest, with every price model and every warning.
     """
 
     def __str__(self) -> str:
@@ -48,13 +48,13 @@ class EnergyReport(reports.EnergyReport):
         ]
         head = f"{self.ran_on} x {self.steps} steps ({self.backend}){right}"
         operations = (
-            f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations a sample, "
+            f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations per sample, "
             f"{self.stored:,} of {self.dense:,} connections"
         )
-        note = (
-            f"counts are exact, prices published or assumed; {len(self.warnings)} warnings, see warnings and details()"
-        )
-        targets = table(("target", "scope", "", "energy a sample", "5 - 95 %"), rows, left=3)
+        number = len(self.warnings)
+        warnings = "1 warning" if number == 1 else f"{number} warnings"
+        note = f"counts are exact, prices published or assumed; {warnings}, see warnings and details()"
+        targets = table(("target", "scope", "", "energy per sample", "5 - 95 %"), rows, left=3)
         return "\n".join((head, operations, targets, textwrap.shorten(note, 100)))
 
     __repr__ = __str__
@@ -72,25 +72,25 @@ def energy_report(
     placement: Placing | None = None,
     measurements: Sequence[Measurement] = (),
 ) -> EnergyReport:
-    """Price a run.
+    """Price a run on each target.
 
     Parameters
     ----------
     result : RunResult
-        What ran, at least one sample.
+        The run, of at least one sample.
     targets : sequence of str or Path
-        Chips and processors: names, or paths of TOML files; ``"all"`` for every one.
+        Chips and processors: names, or paths of TOML files; ``"all"`` for every target.
     tick_s : float
-        Duration of one time step on a chip, in seconds; static power is multiplied with it.
+        Duration of one time step on a chip, in seconds; static power is multiplied by it.
     placement : callable, optional
-        Cores of a program, for messages and hops; see :func:`placing`.
+        Assigns the cores of a program, to count messages and hops; see :func:`placing`.
     measurements : sequence of Measurement
-        Measured energies to stand beside the estimates.
+        Measured energies to show beside the estimates.
 
     Raises
     ------
     BadInput
-        If a target is unknown, nothing ran, or the tick is not positive.
+        If a target is unknown, the run has no samples, or the tick is not positive.
     """
     report = reports.energy_report(
         result.program,
@@ -114,21 +114,21 @@ def compare_energy(
     tick_s: float = 1e-3,
     placement: Placing | None = None,
 ) -> ComparisonReport:
-    """Compare the energies of two runs by each price model; what both share cancels in the ratios.
+    """Compare the energies of two runs with each price model; constants that both share cancel in the ratios.
 
     Parameters
     ----------
     first, second : RunResult
-        What ran.
+        The runs.
     targets, tick_s, placement
-        As :func:`energy_report`.
+        As in :func:`energy_report`.
     names : (str, str)
-        What the two are called.
+        Names of the two in the report.
 
     Raises
     ------
     BadInput
-        As :func:`energy_report`.
+        As in :func:`energy_report`.
     """
     one, other = (
         Side(
@@ -143,12 +143,12 @@ def compare_energy(
 
 
 def target_names(targets: Sequence[str | Path]) -> tuple[str, ...]:
-    """Return the targets asked for, each read and tried once: a wrong one is found before anything runs.
+    """Return the names of the given targets; each is loaded and tried once, to find errors before anything runs.
 
     Raises
     ------
     BadInput
-        If one is unknown, or its file is wrong.
+        If a target is unknown, or its file is invalid.
     """
     asked = (targets,) if isinstance(targets, str) else tuple(map(str, targets))
     names = tuple(resource_names(KIND)) if ALL_TARGETS in asked else asked
@@ -158,7 +158,7 @@ def target_names(targets: Sequence[str | Path]) -> tuple[str, ...]:
 
 
 def placing(given: str | None) -> Placing:
-    """Return what places a program: the compiler, a file (already read), or nothing.
+    """Return a function that assigns the cores of a program: from the compiler, from a file (read here), or none.
 
     Raises
     ------

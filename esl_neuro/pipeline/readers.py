@@ -1,4 +1,4 @@
-"""A NIR file in independent readers, and in Lava."""
+"""Run a NIR file in independent readers, and its compiled program in Lava."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any
 from esl_neuro.backends.golden import read_trace
 from esl_neuro.errors import CheckFailed, MissingDependency
 from esl_neuro.interchange.readers import READERS, Verdict, ask, default_folder, install, installed, make_reader_case
-from esl_neuro.pipeline.bundle import GOLDEN, read_bundle
 from esl_neuro.pipeline.choices import LAVA
+from esl_neuro.pipeline.export_folder import GOLDEN, read_export
 from esl_neuro.pipeline.lava_verdict import ask_lava
 
-Say = Callable[[str], None]
+OnStatus = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ReaderReport:
-    """What readers made of a NIR file.
+    """The verdicts of readers on a NIR file.
 
     Attributes
     ----------
     file : Path
         The file.
     verdicts : tuple of Verdict
-        One for each reader that was asked.
+        One for each reader that ran the file or should have.
     """
 
     file: Path
     verdicts: tuple[Verdict, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what is not a number is None."""
+        """Return plain data for JSON, with None for NaN."""
         return {"file": str(self.file), "readers": [_without_nan(asdict(verdict)) for verdict in self.verdicts]}
 
     def refuse_difference(self) -> None:
-        """Fail if a reader differs or breaks, or if none is there to tell.
+        """Raise an error if a reader differs or breaks, or if no reader is installed.
 
         Raises
         ------
@@ -50,15 +50,15 @@ class ReaderReport:
         wrong = [each.reader for status in ("different", "broken") for each in self.verdicts if each.status == status]
         if wrong:
             raise CheckFailed(f"{self.file}: not confirmed by {', '.join(wrong)}")
-        # Lava was given integers, so it says nothing of how others read the file.
+        # Lava runs the compiled program, so it cannot confirm how the file is read.
         asked = [each for each in self.verdicts if each.reader != LAVA] or self.verdicts
         if asked and all(each.status == "absent" for each in asked):
             raise MissingDependency(asked[0].reason)
 
 
-def install_readers(say: Say, names: tuple[str, ...] = (), folder: Path | None = None) -> None:
-    """Install readers (all if none is named), saying what is done; about 1.2 GB."""
-    install(folder or default_folder(), names or READERS, say)
+def install_readers(on_status: OnStatus, names: tuple[str, ...] = (), folder: Path | None = None) -> None:
+    """Install readers (all by default), about 1.2 GB, and report each one."""
+    install(folder or default_folder(), names or READERS, on_status)
 
 
 def verify_nir(
@@ -66,50 +66,52 @@ def verify_nir(
     readers: tuple[str, ...] = (),
     *,
     folder: Path | None = None,
-    say: Say = lambda _: None,
+    on_status: OnStatus = lambda _: None,
     **options: Any,
 ) -> ReaderReport:
-    """Run a NIR file in independent readers and its integers in Lava (all if none is named).
+    """Run a NIR file in independent readers, and its compiled program in Lava (all of these by default).
 
     Parameters
     ----------
     file : str or Path
         The file.
     readers : tuple of str
-        Of :data:`~esl_neuro.pipeline.choices.READERS`.
+        Names from :data:`~esl_neuro.pipeline.choices.READERS`.
     folder : Path, optional
-        Where the readers are installed.
-    say : callable
-        Told what is being done.
+        The folder in which the readers are installed.
+    on_status : callable
+        Called with a message before each long operation.
     **options
-        Inputs, samples, steps and time step, see :func:`~esl_neuro.interchange.readers.make_reader_case`.
+        Inputs, samples, steps and time step; see :func:`~esl_neuro.interchange.readers.make_reader_case`.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, or there is no reader of a name.
+        If the file cannot be read, or a reader is unknown.
     CheckFailed
-        If some layer hardly fires, so that nothing would be shown.
+        If a layer fires too rarely for a comparison to show anything.
     """
     path = Path(file)
     case, chosen = make_reader_case(path, **options), readers or (*READERS, LAVA)
-    say(f"{path}: asking {', '.join(chosen)}")
+    on_status(f"{path}: running in {', '.join(chosen)}")
     verdicts = ask(case, [name for name in chosen if name != LAVA], folder)
     return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())))
 
 
-def verify_bundle_graph(folder: Path, readers: tuple[str, ...] = (), *, say: Say = lambda _: None) -> ReaderReport:
-    """Run the NIR graph of an export in readers (all that are installed if none is named), on its golden inputs."""
-    bundle = read_bundle(folder)
+def verify_export_graph(
+    folder: Path, readers: tuple[str, ...] = (), *, on_status: OnStatus = lambda _: None
+) -> ReaderReport:
+    """Run the NIR graph of an export in readers (all that are installed by default), on its golden inputs."""
+    files = read_export(folder)
     chosen = readers or installed(default_folder())
     if not chosen:
-        return ReaderReport(bundle.graph_path, ())
+        return ReaderReport(files.graph_path, ())
     payloads = read_trace(folder / GOLDEN).input_spikes.swapaxes(0, 1)
     try:
-        return verify_nir(bundle.graph_path, chosen, say=say, inputs=payloads / bundle.program.input_scale)
+        return verify_nir(files.graph_path, chosen, on_status=on_status, inputs=payloads / files.program.input_scale)
     except CheckFailed as quiet:
-        say(f"{folder / GOLDEN}: {quiet}; random spikes instead")
-        return verify_nir(bundle.graph_path, chosen, say=say)
+        on_status(f"{folder / GOLDEN}: {quiet}; using random spikes instead")
+        return verify_nir(files.graph_path, chosen, on_status=on_status)
 
 
 def _without_nan(value: Any) -> Any:

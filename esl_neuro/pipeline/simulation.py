@@ -1,4 +1,4 @@
-"""Run a program in one of the simulators, and say what came out."""
+"""Run a program in one of the simulators."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Parity:
-    """Every spike of a run beside those of the integer simulator.
+    """The comparison of every spike of a run with the integer simulator.
 
     Attributes
     ----------
     values_compared : int
         Spike values of all layers, samples and steps.
     first_difference : str or None
-        The earliest place where they differ; None if all are equal.
+        The earliest place where a spike differs; None if all are equal.
     """
 
     values_compared: int
@@ -43,22 +43,22 @@ class Parity:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a program did with samples.
+    """The result of running a program on samples.
 
     Attributes
     ----------
     program : Program
-        What ran.
+        The program.
     trace : Trace
         Every spike of every layer, shape (samples, steps, neurons).
     ran_on : str
-        The samples, in words.
+        Description of the samples.
     labels : int64 array, shape (samples,), or None
-        Their classes, where they are known.
+        Class of each sample, if known.
     seconds : float
-        What the run took.
+        Duration of the run.
     parity : Parity or None
-        How it compares with the integer simulator; None where that was not asked.
+        Comparison with the integer simulator; None if there was none.
     """
 
     program: Program = field(repr=False)
@@ -70,7 +70,7 @@ class RunResult:
 
     @property
     def backend(self) -> str:
-        """Where it ran."""
+        """Name of the simulator."""
         return self.trace.backend
 
     @property
@@ -85,17 +85,17 @@ class RunResult:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
-        """Class of each sample, shape (samples,); how the output is read stands in the program."""
+        """Class of each sample by the readout of the program, shape (samples,)."""
         return self.trace.predictions()
 
     @cached_property
     def accuracy(self) -> float | None:
-        """Share of the samples whose class is right; None without labels."""
+        """Fraction of the samples with the right class; None without labels."""
         return None if self.labels is None else float((self.predictions == self.labels).mean())
 
     @cached_property
     def spikes(self) -> dict[str, int]:
-        """Spikes of each layer, all samples and steps."""
+        """Number of spikes of each layer, over all samples and steps."""
         return {name: int(fired.sum(dtype=np.int64)) for name, fired in self.trace.spikes.items()}
 
     @cached_property
@@ -113,15 +113,15 @@ class RunResult:
         return "\n".join(lines)
 
     def refuse_difference(self) -> None:
-        """Fail if a spike is another one than the integer simulator's.
+        """Raise an error if a spike differs from the integer simulator.
 
         Raises
         ------
         CheckFailed
-            Naming layer, neuron, step and sample.
+            With layer, neuron, step and sample of the first difference.
         """
         if self.parity is not None and not self.parity.equal:
-            raise CheckFailed(f"{self.backend} and integer differ: {self.parity.first_difference}")
+            raise CheckFailed(f"{self.backend} differs from integer: {self.parity.first_difference}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -157,20 +157,20 @@ def simulate(
     program : Program
         The integer program.
     inputs : uint8 or int32 array, shape (samples, steps, lines)
-        Spikes or payloads, as :func:`~esl_neuro.pipeline.inputs.payloads` makes them.
+        Spikes or payloads, from :func:`~esl_neuro.pipeline.inputs.payloads`.
     backend : str
         A name of :data:`SIMULATORS`.
     record_potentials : bool
-        Also keep currents and potentials of every neuron and step.
+        Also record currents and potentials of every neuron and step.
     progress : callable, optional
-        Called with the samples done and the samples in all, by Lava.
+        Called with the number of finished samples and of all samples, in Lava.
 
     Raises
     ------
     BadInput
-        If there is no such simulator, or program or inputs are not what it takes.
+        If the simulator is unknown, or does not accept the program or the inputs.
     MissingDependency
-        If Lava is asked for and not installed.
+        If Lava is needed and not installed.
     """
     if backend not in SIMULATORS:
         raise BadInput(f"backend '{backend}' is unknown; {did_you_mean(backend, SIMULATORS)}")
@@ -207,7 +207,7 @@ def run_program(
     compare: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run a program and, in Lava, compare every spike with the integer simulator's; see :func:`simulate`."""
+    """Run a program and, in Lava, compare every spike with the integer simulator; see :func:`simulate`."""
     started = time.perf_counter()
     trace = simulate(program, inputs, backend, record_potentials, progress)
     seconds = time.perf_counter() - started
@@ -223,7 +223,7 @@ def count_program(
     backend: str = "integer",
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run a program for the sake of its counts; the integer simulator takes them on the way, which is faster."""
+    """Run a program to count its operations; the integer simulator counts during the run, which is faster."""
     if backend != "integer":
         return run_program(program, inputs, ran_on, labels, backend, compare=False, progress=progress)
     started = time.perf_counter()

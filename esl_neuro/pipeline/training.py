@@ -1,4 +1,4 @@
-"""Train a recipe, open what was trained, test it."""
+"""Train a recipe, load a run, test it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OnEpoch = Callable[["EpochMetrics"], None]
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A network that was trained, and the folder in which all of it lies.
+    """A trained network and its run folder.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class TrainingRun:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What decided the run."""
+        """The recipe of the run."""
         return self.files.recipe()
 
     @cached_property
     def figures(self) -> dict[str, Any]:
-        """Final figures: test accuracy, connections, density, spikes per neuron ...
+        """Final figures: test accuracy, connections, density, spikes per neuron and more.
 
         Raises
         ------
@@ -61,35 +61,35 @@ class TrainingRun:
         path = self.files.result
         if not path.is_file():
             raise BadInput(
-                f"{self.folder}: the run is not complete; continue it with resume, or 'esl-neuro train --resume'"
+                f"{self.folder}: the run is not complete; continue it with resume or 'esl-neuro train --resume'"
             )
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return figures
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy at the best epoch on validation."""
+        """Test accuracy at the epoch with the best validation accuracy."""
         return float(self.figures["test_accuracy"])
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data of the recipe, split as in training's evaluation."""
+        """The data set of the recipe, with the split used in training."""
         return prepare(self.recipe.data)
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network at its best epoch on validation, on the CPU."""
+        """The network at the epoch with the best validation accuracy, on the CPU."""
         from esl_neuro.training.trainer import load_network
 
         return load_network(self.files, self.dataset)
 
     def test_set(self, samples: int | None = None) -> Samples:
-        """Return the first test samples (all by default), encoded as the recipe says.
+        """Return the first test samples (all by default), with the encoding of the recipe.
 
         Raises
         ------
         BadInput
-            If there are fewer.
+            If there are fewer samples.
         """
         return evaluation_samples(self.recipe.data, samples, self.dataset)
 
@@ -111,11 +111,11 @@ def train(
     recipe : str, Path or Recipe
         A name of ``models/``, the path of a TOML file (such as the ``config.toml`` of an earlier run), or a recipe.
     seed : int, optional
-        Instead of the recipe's own.
+        Replaces the seed of the recipe.
     changes : sequence of str
-        Fields changed, such as ``"training.epochs=5"``; the value in TOML notation.
+        Changes to fields, such as ``"training.epochs=5"``, with the value in TOML notation.
     runs : str or Path
-        Folder in which the run folder is made.
+        Folder in which the run folder is created.
     download : bool
         Whether missing data may be downloaded.
     on_batch : callable, optional
@@ -126,7 +126,7 @@ def train(
     Raises
     ------
     BadInput
-        If the recipe, a field or the data are wrong; nothing was trained then.
+        If the recipe, a field or the data are invalid; raised before training starts.
     CheckFailed
         If training diverges.
 
@@ -138,30 +138,30 @@ def train(
 
 
 def resume(folder: str | Path, *, on_batch: OnBatch | None = None, on_epoch: OnEpoch | None = None) -> TrainingRun:
-    """Continue an interrupted run to its end; on the CPU it ends bit for bit as if it had never stopped.
+    """Continue an interrupted run to its end; on the CPU the result equals that of an uninterrupted run bit for bit.
 
     Raises
     ------
     BadInput
-        If the folder is no run, or the run is complete.
+        If the folder is not a run, or the run is complete.
     """
     return finish(resume_training(folder), on_batch, on_epoch)
 
 
 def load_run(folder: str | Path) -> TrainingRun:
-    """Open a run folder.
+    """Load a run folder.
 
     Raises
     ------
     BadInput
-        If it is none.
+        If the folder is not a run.
     """
     run = TrainingRun(Path(folder))
-    run.recipe  # noqa: B018 (reads it, so that a folder that is no run is told so here)
+    run.recipe  # noqa: B018 (reads the recipe, to raise the error here if the folder is not a run)
     return run
 
 
-# A run in progress, for those who watch it.
+# A run in progress, for callers that show it.
 
 
 def recipe_of(recipe: str | Path | Recipe, seed: int | None, changes: Sequence[str]) -> Recipe:
@@ -170,12 +170,12 @@ def recipe_of(recipe: str | Path | Recipe, seed: int | None, changes: Sequence[s
     Raises
     ------
     BadInput
-        If there is no such recipe, a field is wrong, or a recipe that was read already shall be changed.
+        If the recipe is unknown, a field is invalid, or changes are given for a recipe that is already loaded.
     """
     if not isinstance(recipe, Recipe):
         return load_recipe(str(recipe), (*changes, *(() if seed is None else (f"training.seed={seed}",))))
     if changes:
-        raise BadInput("changes apply to the name or file of a recipe; this one was read already: use model_copy")
+        raise BadInput("changes apply to the name or file of a recipe, but this one is already loaded; use model_copy")
     if seed is None:
         return recipe
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
@@ -189,22 +189,22 @@ def start_training(
     runs: str | Path = "runs",
     download: bool = False,
 ) -> Trainer:
-    """Begin a run and make its folder, without training yet; see :func:`train`."""
+    """Create a run and its folder, without training it; see :func:`train`."""
     loaded = recipe_of(recipe, seed, changes)
-    from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: only for what may run
+    from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: after the recipe is valid
 
     return Trainer.start(loaded, partial(create_run_folder, Path(runs), loaded), download=download)
 
 
 def resume_training(folder: str | Path) -> Trainer:
-    """Take an interrupted run up where it was, without training yet; see :func:`resume`."""
+    """Load the state of an interrupted run, without training it; see :func:`resume`."""
     from esl_neuro.training.trainer import Trainer
 
     return Trainer.resume(RunFolder(Path(folder)))
 
 
 def finish(trainer: Trainer, on_batch: OnBatch | None = None, on_epoch: OnEpoch | None = None) -> TrainingRun:
-    """Train a run that was begun to its end."""
+    """Train a created or resumed run to its end."""
     trainer.run(on_batch or _ignore, on_epoch or _ignore)
     return load_run(trainer.folder.path)
 
@@ -223,9 +223,9 @@ class NoisyAccuracy:
     Attributes
     ----------
     name : str
-        The noise.
+        Name of the noise.
     level : float
-        Its strength, as the noise defines it.
+        Its level, in the unit of the noise.
     accuracy : float
     """
 
@@ -236,18 +236,18 @@ class NoisyAccuracy:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test accuracy of a run, undisturbed and with each noise alone.
+    """Test accuracy of a run, without noise and with each kind of noise alone.
 
     Attributes
     ----------
     samples : int
-        Test samples.
+        Number of test samples.
     accuracy : float
-        Undisturbed.
+        Accuracy without noise.
     noise_seed : int
         Seed of the noise.
     noise : tuple of NoisyAccuracy
-        One for each noise.
+        One entry for each kind of noise.
     """
 
     samples: int
@@ -262,16 +262,16 @@ def evaluate(run: TrainingRun | str | Path, noises: Sequence[str] = (), noise_se
     Parameters
     ----------
     run : TrainingRun or path
-        The run.
+        The run or its folder.
     noises : sequence of str
-        Kinds of noise with their levels, each tested alone: ``"salt_and_pepper=0.1"``.
+        Kinds of noise with their levels, each tested alone, such as ``"salt_and_pepper=0.1"``.
     noise_seed : int
         Seed of the noise.
 
     Raises
     ------
     BadInput
-        If there is no such run or noise, or a level cannot be read.
+        If the run or a noise is unknown, or a level is not a number.
     """
     source = run if isinstance(run, TrainingRun) else load_run(run)
     recipe = source.recipe
@@ -297,4 +297,6 @@ def _noise(text: str) -> tuple[str, float]:
     try:
         return name, float(level if separator else "")
     except ValueError as error:
-        raise BadInput(f"noise {text}: cannot be read; write name=level, such as salt_and_pepper=0.1") from error
+        raise BadInput(
+            f"noise '{text}' is not of the form name=level; write for example salt_and_pepper=0.1"
+        ) from error

@@ -1,4 +1,4 @@
-"""Prove an export by what is in its folder, and find the first step where two runs diverge."""
+"""Verify an export from the files in its folder, and find the first step where two runs diverge."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from esl_neuro.compiler.program import Program, differences
 from esl_neuro.compiler.quantise import Scaling
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.nirgraph.files import read_nir
-from esl_neuro.pipeline.bundle import GOLDEN, read_bundle
 from esl_neuro.pipeline.choices import BACKENDS
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
+from esl_neuro.pipeline.export_folder import GOLDEN, read_export
 from esl_neuro.pipeline.exports import run_export
 from esl_neuro.pipeline.simulation import Progress, RunResult, simulate
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared in an export; a difference raises, so that what stands here was equal.
+    """The comparisons made on an export. A difference raises an error, so everything listed here is equal.
 
     Attributes
     ----------
     folder : Path
-        The export. Its NIR graph compiles to its program, integer for integer.
+        The export. Its NIR graph compiles to its program, with every integer equal.
     golden : dict of str to int
-        For each simulator that repeated the golden trace: spikes, currents and potentials compared.
+        Number of spikes, currents and potentials compared, for each simulator that repeated the golden trace.
     lava : RunResult or None
-        The test set in Lava, with the comparison of every spike; None where Lava was left out or ran the golden trace.
+        The test set in Lava, with the comparison of every spike; None if Lava did not run, or ran the golden trace.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Proof:
     lava: RunResult | None = None
 
     def refuse_difference(self) -> None:
-        """Fail if a spike of the test set in Lava is another one than the integer simulator's."""
+        """Raise an error if a spike of the test set in Lava differs from the integer simulator."""
         if self.lava is not None:
             self.lava.refuse_difference()
 
@@ -60,30 +60,30 @@ def verify(
     samples: int | None = None,
     progress: Progress | None = None,
 ) -> Proof:
-    """Prove an export: compile it anew, repeat its golden trace, run its test set in Lava.
+    """Verify an export: compile its graph again, repeat its golden trace, run its test set in Lava.
 
     Parameters
     ----------
     folder : str or Path
-        What ``CompiledNetwork.save`` or ``esl-neuro export`` wrote.
+        The export, written by ``CompiledNetwork.save`` or ``esl-neuro export``.
     golden : bool
-        Run the golden trace in Lava instead of the test set, which needs no data. A network that was saved without a
-        data set is proven so in any case.
+        Run the golden trace in Lava instead of the test set; this needs no data set. A network without a data set is
+        always verified in this way.
     with_lava : bool
-        False where Lava is not installed.
+        Whether to run Lava; set it to False if Lava is not installed.
     samples : int, optional
-        First test samples; all by default.
+        Number of test samples; all by default.
     progress : callable, optional
-        Called with the samples done and the samples in all, by Lava.
+        Called with the number of finished samples and of all samples, in Lava.
 
     Raises
     ------
     CheckFailed
-        If the program or the golden trace is not what the NIR graph and the simulators give.
+        If the NIR graph compiles to another program, or a simulator diverges from the golden trace or from the other.
     BadInput
-        If the folder is no export, or is damaged.
+        If the folder is not an export, or is damaged.
     MissingDependency
-        If Lava is asked for and not installed.
+        If Lava is needed and not installed.
     """
     proof = prove(Path(folder), golden=golden, with_lava=with_lava, samples=samples, progress=progress)
     proof.refuse_difference()
@@ -93,47 +93,47 @@ def verify(
 def prove(
     folder: Path, *, golden: bool, with_lava: bool, samples: int | None, progress: Progress | None = None
 ) -> Proof:
-    """Do what :func:`verify` does, but return a run in Lava that differs."""
+    """Verify an export like :func:`verify`, but return a run in Lava that differs instead of raising an error."""
     changed = recompile(folder)
     if changed:
         raise CheckFailed(
-            f"{folder}: model.nir compiles to another program than program.safetensors holds ({', '.join(changed)}); "
-            "one of the files was changed after the export"
+            f"{folder}: model.nir compiles to another program than program.safetensors ({', '.join(changed)} differ); "
+            "one of the files was changed after the export; export again"
         )
     repeated = {"integer": _repeat_golden(folder, "integer")}
     if not with_lava:
         return Proof(folder, repeated)
     try:
-        if golden or read_bundle(folder).data is None:
+        if golden or read_export(folder).data is None:
             return Proof(folder, repeated | {"lava": _repeat_golden(folder, "lava", progress)})
         return Proof(folder, repeated, run_export(folder, "lava", samples, progress=progress))
     except MissingDependency as missing:
-        raise MissingDependency(f"{missing}; 'esl-neuro verify --without-lava' proves all the rest") from missing
+        raise MissingDependency(f"{missing}; 'esl-neuro verify --without-lava' verifies the rest") from missing
 
 
 def recompile(folder: Path) -> list[str]:
-    """Compile the NIR graph of an export anew and return the names of what differs from the stored program."""
-    bundle = read_bundle(folder)
-    stored = bundle.program
+    """Compile the NIR graph of an export again; return the names of the fields that differ from the stored program."""
+    files = read_export(folder)
+    stored = files.program
     again = compile_any_size(
-        read_nir(bundle.graph_path),
+        read_nir(files.graph_path),
         stored.target,
         stored.steps,
         input_bits=stored.input_bits,
         input_scale=stored.input_scale,
-        scalings={name: Scaling(**each) for name, each in bundle.document.get("scalings", {}).items()},
+        scalings={name: Scaling(**each) for name, each in files.document.get("scalings", {}).items()},
     ).program
-    # How the output is read is not part of a NIR graph.
+    # A NIR graph does not contain the readout.
     return differences(stored, replace(again, readout=stored.readout))
 
 
 def _repeat_golden(folder: Path, backend: str, progress: Progress | None = None) -> int:
-    """Run the inputs of the golden trace and return how many spikes, currents and potentials are equal: all.
+    """Run the inputs of the golden trace and return the number of spikes, currents and potentials compared.
 
     Raises
     ------
     CheckFailed
-        If one is not.
+        If one of them differs.
     """
     recorded, program = read_trace(folder / GOLDEN), Program.load(folder)
     again = simulate(program, recorded.input_spikes, backend, record_potentials=True, progress=progress)
@@ -146,21 +146,21 @@ def _repeat_golden(folder: Path, backend: str, progress: Progress | None = None)
     return 3 * sum(fired.size for fired in recorded.spikes.values())
 
 
-# Two runs.
+# Comparison of two runs.
 
 
 @dataclass(frozen=True)
 class RunDifference:
-    """Two runs of one network beside each other.
+    """The comparison of two runs of one network.
 
     Attributes
     ----------
     first, second : str
         Simulators or trace files.
     spikes_compared, potentials_compared : int
-        Values that both have.
+        Number of values that both runs have.
     divergence : TraceDivergence or None
-        The first step where they diverge; None if all values are equal.
+        The first step where the runs diverge; None if all values are equal.
     """
 
     first: str
@@ -184,16 +184,16 @@ def compare_runs(
     first, second : str
         One of :data:`~esl_neuro.pipeline.choices.BACKENDS`, or the path of a trace.
     compiled : CompiledNetwork or None
-        What runs in a simulator, on the inputs of a trace or on its test set; two traces can do without.
+        The network to simulate, on the inputs of a trace or on its test set; not needed for two traces.
     samples : int
-        First samples to compare.
+        Number of samples to compare.
     progress : callable, optional
-        Called with the samples done and the samples in all, by Lava.
+        Called with the number of finished samples and of all samples, in Lava.
 
     Raises
     ------
     BadInput
-        If a name is neither, or the traces are of different networks.
+        If a name is neither a simulator nor a trace file, or the traces belong to different networks.
     """
     traces = _traces(first, second, compiled, samples, progress)
     try:
@@ -211,14 +211,14 @@ def compare_runs(
 
 
 def is_trace_file(name: str) -> bool:
-    """Tell whether a name of :func:`compare_runs` is that of a file."""
+    """Return whether an argument of :func:`compare_runs` names a file."""
     return name not in BACKENDS
 
 
 def _traces(
     first: str, second: str, compiled: CompiledNetwork | None, samples: int, progress: Progress | None
 ) -> tuple[Trace, Trace]:
-    """Read the files first: what they were given is what the simulators get."""
+    """Read the files first, because the simulators get the same inputs."""
     read = {name: read_trace(_trace_path(name)) for name in (first, second) if is_trace_file(name)}
     if compiled is None:
         return read[first], read[second]

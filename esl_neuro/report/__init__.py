@@ -1,4 +1,4 @@
-"""Turn results into text for people."""
+"""Results as text, CSV and charts."""
 
 from typing import TYPE_CHECKING
 

@@ -52,9 +52,8 @@ def render_comparison(result: ComparisonReport) -> str:
         if c.first.energy_pj is not None and c.second.energy_pj is not None
     ]
     note = (
-        "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that what both share "
-        "cancels; P: probability that A needs less; '>=': both energies are lower bounds, so that nothing bounds "
-        "their ratio."
+        "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that shared constants "
+        "cancel; P: probability that A needs less; '>=': an energy is a lower bound, so the ratio is not exact."
     )
     return sections(
         "\n".join(wrap(line) for line in _networks(result)),
@@ -92,8 +91,9 @@ def _crossings(result: ComparisonReport) -> Iterator[str]:
         )
     if by_target:
         yield wrap(
-            "Both sides differ in scope, so that none of these ratios is a measure of two machines. '>=', '<=': one "
-            "side is a lower bound; '~': both are. A processor runs the dense network of A's shape: zeros save nothing."
+            "The two sides have different scopes, so no ratio compares two measured machines. '>=', '<=': "
+            "one side is a lower bound; '~': both are. A processor runs the dense network of A's shape; it does not "
+            "skip zeros."
         )
 
 
@@ -120,14 +120,14 @@ def render_validation(points: Iterable[ValidationPoint]) -> str:
     for number, point in enumerate(points, 1):
         remarks.setdefault(point.remark, []).append(str(number))
     return sections(
-        "Predictions beside published measurements (*: the constants were fitted to this very one)\n"
+        "Predictions beside published measurements (*: the constants were fitted to this measurement)\n"
         + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %"), rows, 3),
         bullets(f"{', '.join(numbers)}: {remark}" for remark, numbers in remarks.items()),
     )
 
 
 def render_measurement(measurement: Measurement) -> str:
-    """Say what was measured."""
+    """Render a measurement."""
     return wrap(
         f"{measurement.target}: measured {si_energy(measurement.energy_j_per_sample * PJ_PER_J)} per sample "
         f"[{si_energy(measurement.low_j * PJ_PER_J)} - {si_energy(measurement.high_j * PJ_PER_J)}] "
@@ -144,7 +144,7 @@ def render_literature(result: Literature) -> str:
         "\n".join(wrap(line) for line in (f"{result.name}: {result.label}", result.paper)),
         table(("network", "what is priced", "J per sample"), rows, 2),
         "Arithmetic, per sample\n" + "\n".join(arithmetic(estimate) for estimate in result.estimates),
-        "What it does not say\n" + numbered(result.caveats),
+        "What it leaves out\n" + numbered(result.caveats),
         "Constants used\n" + render_constants(result.constants),
         wrap(VERIFICATION),
     )
@@ -157,7 +157,7 @@ def render_preset(preset: PresetResult) -> str:
         "Connections\n" + bullets(preset.connections),
         *(_reading(reading) for reading in preset.readings),
         "The same connection counts at other published prices, in J\n" + _alternatives(preset),
-        "What the table does not say\n" + numbered(preset.caveats),
+        "What the table leaves out\n" + numbered(preset.caveats),
         "Constants used\n" + render_constants(preset.constants),
         wrap(VERIFICATION),
     )
@@ -168,10 +168,10 @@ def render_preset(preset: PresetResult) -> str:
 
 def _reading(reading: Reading) -> str:
     rows = [(f.network, f.chip, f.text, f.printed_j, f.remark) for f in reading.figures]
-    verdict = f"{reading.equal} of the {len(reading.figures)} printed figures"
+    reproduced = f"{reading.equal} of the {len(reading.figures)} printed figures"
     return "\n".join(
         (
-            wrap(f"Reading '{reading.name}' gives {verdict}: {reading.assumption}"),
+            wrap(f"Reading '{reading.name}' gives {reproduced}: {reading.assumption}"),
             table(("network", "hardware", "recomputed (J)", "paper (J)", "comparison"), rows, 2),
             *(wrap(f"{f.network} {f.chip}: {f.derivation}", "    ", "      ") for f in reading.figures),
         )

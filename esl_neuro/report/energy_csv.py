@@ -1,4 +1,4 @@
-"""Energy reports as CSV: one row for each estimate, and beside it one for each layer."""
+"""Energy reports as CSV: one file with a row per estimate, and one with a row per layer."""
 
 from __future__ import annotations
 

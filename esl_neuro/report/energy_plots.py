@@ -1,4 +1,4 @@
-"""Charts of an energy report: intervals by target, energy by layer, and where chip and processor meet."""
+"""Charts of an energy report: intervals by target, energy by layer, and the break-even of chip and processor."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SCOPE_COLOURS: Mapping[str, str] = {
 
 
 def draw_energy(report: EnergyReport, folder: Path, kind: str) -> tuple[Path, ...]:
-    """Draw all charts into a folder; those that would be empty are left out.
+    """Draw all charts into a folder, except those that would be empty.
 
     Parameters
     ----------
     report : EnergyReport
-        What to draw.
+        The report.
     folder : Path
-        Must be there.
+        An existing folder.
     kind : str
         ``"png"``, ``"pdf"`` or ``"svg"``.
     """
@@ -98,14 +98,14 @@ def _interval(axes: Axes, row: int, bounds: tuple[float, float, float], colour: 
 
 
 def draw_layers(report: EnergyReport, path: Path) -> None:
-    """Draw what each layer contributes to the representative estimate of each target, as shares stacked to one."""
+    """Draw the fraction of each layer in the representative estimate of each target, as stacked bars."""
     check_plot(path)
     from matplotlib import rc_context
 
     columns = [estimate for estimate, _ in report.summary if estimate.energy_pj and estimate.energy_pj.nominal > 0]
     layers = [layer.name for layer in report.counts.layers]
     with rc_context(STYLE):
-        figure, axes = new_figure("Where the energy goes: share of each layer, nominal", 1.9 + 0.42 * len(columns))
+        figure, axes = new_figure("Energy by layer: fraction of each layer, nominal", 1.9 + 0.42 * len(columns))
         shares = [estimate.by_layer_pj() for estimate in columns]
         parts = [*layers, *dict.fromkeys(name for share in shares for name in share if name not in layers)]
         left = np.zeros(len(columns))
@@ -123,7 +123,7 @@ def draw_layers(report: EnergyReport, path: Path) -> None:
         axes.set_ylim(len(columns) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("share of the energy per sample (total at the right)")
+        axes.set_xlabel("fraction of the energy per sample (total at the right)")
         figure.legend(loc="outside lower center", ncols=min(4, max(1, len(parts))))
         save(figure, path)
 
@@ -148,12 +148,12 @@ def draw_break_even(report: EnergyReport, path: Path) -> None:
     units = {"firing rate": WITH_ACTIVITY, "density": WITH_CONNECTIONS}
     labels = {
         "firing rate": "spikes per source line and step",
-        "density": "stored share of all connections",
+        "density": "stored fraction of all connections",
     }
     with rc_context(STYLE):
         rows = -(-(len(chips) + len(processors)) // 3)
         figure = Figure(figsize=(WIDTH * 1.25, 3.9 + 0.24 * rows), layout="constrained")
-        figure.suptitle("Energy per sample against activity and density, nominal, all else as it is", x=0.02, ha="left")
+        figure.suptitle("Energy per sample against activity and density, nominal, all else equal", x=0.02, ha="left")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, quantity in zip(panels, now, strict=True):
             _curves(axes, chips, now[quantity], units[quantity])
@@ -197,7 +197,7 @@ def _levels(axes: Axes, processors: list[Estimate], report: EnergyReport, quanti
         )
         found = intervals[processor.name]
         if found is not None and found.low_pj < found.high_pj:
-            shade = 0.06 / len(processors)  # so that the bands of many processors stay as light as that of one
+            shade = 0.06 / len(processors)  # so that the bands of many processors are as light as one band
             axes.axhspan(found.low_pj / PJ_PER_J, found.high_pj / PJ_PER_J, color="black", alpha=shade, linewidth=0)
         for meeting in report.break_evens:
             at = meeting.rate_at if quantity == "firing rate" else meeting.density_at

@@ -18,11 +18,11 @@ from esl_neuro.report.tables import table
 WIDTH = 100
 NAME_WIDTH = 12
 
-# What the words in the "checked" field of a constant mean; other words explain themselves.
+# The meaning of the less obvious words in the "checked" field of a constant.
 VERIFICATION = (
     "checked: quote = against a quotation of the source, not the source itself; first-hand file = in the file that the "
-    "source names; recomputed = from the figures it is derived from; secondary = as cited by others; search = looked "
-    "for and not found; assumption = not a finding."
+    "source names; recomputed = from the figures that it is derived from; secondary = as cited by others; search = "
+    "searched for and not found; assumption = without a source."
 )
 
 
@@ -31,29 +31,29 @@ NO_RANGE = (
     "published range does not widen it: its uncertainty is unknown, not zero."
 )
 LOWER_BOUND = (
-    "'>=': the total leaves out something that happened, or prices it at a published best case; the range is only that "
-    "of the prices there are."
+    "'>=': a lower bound. The total omits operations without a published price, or prices them at a published best "
+    "case; the range covers only the available prices."
 )
 
 
 def render_energy_report(report: EnergyReport) -> str:
-    """Render what ran, the counts, the prices and the warnings."""
+    """Render the run, the counts, the prices and the warnings."""
     return sections(
         _run(report),
         "Network and activity, mean per sample\n" + _activity(report.counts),
         "Synaptic operations (SOP) and multiply-accumulates (MAC), mean per sample\n" + _operations(report.counts),
         "Memory and messages, mean per sample\n" + _traffic(report.counts),
-        "Energy per sample, one line for each target\n" + _summary(report),
+        "Energy per sample, one line per target\n" + _summary(report),
         "Energy per sample by layer, nominal, in J\n" + _layers(report),
         "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
         *_meetings(report.break_evens),
         *_ratios(report),
-        "Read this with the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
+        "Notes on the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
     )
 
 
 def render_explanation(report: EnergyReport) -> str:
-    """Render every constant with its origin, then the arithmetic of every row."""
+    """Render every constant with its source, then the arithmetic of every row."""
     return sections(
         "Constants used\n" + render_constants(report.constants),
         "Arithmetic, per sample\n" + "\n".join(arithmetic(estimate) for estimate in report.estimates),
@@ -79,7 +79,7 @@ def render_one_explanation(report: EnergyReport, row: str) -> str:
     names = [estimate.name for estimate in report.estimates]
     index = names.index(row) if row in names else int(row) - 1 if row.isdigit() else -1
     if not 0 <= index < len(names):
-        raise BadInput(f"--explain '{row}': no such row; numbers 1 to {len(names)}, or {did_you_mean(row, names)}")
+        raise BadInput(f"--explain '{row}': no such row; use 1 to {len(names)} or a name, {did_you_mean(row, names)}")
     estimate, found = report.rows[index]
     return sections(
         "Arithmetic, per sample\n" + arithmetic(estimate),
@@ -93,15 +93,15 @@ def render_one_explanation(report: EnergyReport, row: str) -> str:
 def _in_words(found: Distribution) -> str:
     sentence = (
         f"Median {si_energy(found.median_pj)}, 5-95 % {si_energy(found.low_pj)} to {si_energy(found.high_pj)}: "
-        "constants drawn from their ranges, samples resampled."
+        "constants drawn from their ranges, samples drawn with replacement."
     )
     if found.leading is None:
         return sentence + " Nothing varies: no constant has a published range, and there is one sample."
-    return f"{sentence} Most of it comes from {found.leading} ({found.leading_share:.0%} of the variance)."
+    return f"{sentence} It varies most with {found.leading} ({found.leading_share:.0%} of the variance)."
 
 
 def render_citation(report: EnergyReport) -> str:
-    """Render a caption sentence as a comment, then BibTeX of exactly the constants used."""
+    """Render a caption as a comment, then the BibTeX of the constants used."""
     sentence = caption(report.samples, report.steps, report.summary)
     return wrap(sentence, "% ", "% ") + "\n\n" + bibliography(report.constants)
 
@@ -110,7 +110,7 @@ def render_citation(report: EnergyReport) -> str:
 
 
 def joules(energy_pj: float) -> str:
-    """Energy in J, from pJ, three digits."""
+    """Format an energy in J with three digits."""
     return f"{energy_pj / PJ_PER_J:.2E}"
 
 
@@ -127,7 +127,7 @@ def exact(number: float) -> str:
 
 
 def si_energy(energy_pj: float) -> str:
-    """Energy with the SI prefix that leaves one to three digits before the point.
+    """Format an energy with the SI prefix that leaves one to three digits before the point.
 
     Examples
     --------
@@ -150,27 +150,27 @@ def _range(interval: Interval) -> str:
 
 
 def sections(*parts: str) -> str:
-    """Put parts under each other with an empty line between them."""
+    """Join parts with an empty line between them."""
     return "\n\n".join(parts) + "\n"
 
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """Wrap a paragraph to the width."""
+    """Wrap a paragraph to the width of a report."""
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """Set lines as a list."""
+    """Format lines as a bulleted list."""
     return "\n".join(wrap(line, "- ", "  ") for line in lines)
 
 
 def numbered(lines: Iterable[str]) -> str:
-    """Set lines as a numbered list."""
+    """Format lines as a numbered list."""
     return "\n".join(wrap(line, f"{number}. ", "   ") for number, line in enumerate(lines, start=1))
 
 
 def short(name: str) -> str:
-    """Shorten a name for a column."""
+    """Shorten a name to the width of a column."""
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
 
 
@@ -215,7 +215,7 @@ def _activity(counts: Counts) -> str:
     return table(headers, rows)
 
 
-# What is counted, and the heading of its column.
+# The counts, and the heading of each column.
 _OPERATIONS = {
     "sop_effective": "effective",
     "sop_executed": "executed",
@@ -330,12 +330,12 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
         return ()
     headers = ("chip", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
     note = (
-        "rate: spikes per source line and step; equal at: where the nominal energies meet, all else as it is ('> 1': "
-        "even a spike in every step, or every connection, is less; 'never': its fixed costs alone are more); "
-        "utilisation: share of its peak rate at which the processor needs as little (above 1: it cannot). Both sides "
-        "differ in scope."
+        "rate: spikes per source line and step; equal at: where the nominal energies are equal, all else equal ('> 1': "
+        "the chip needs less even with a spike in every step, or with every connection; 'never': its fixed costs alone "
+        "are higher); utilisation: fraction of its peak rate at which the processor needs the same energy (above 1: "
+        "impossible). The two sides have different scopes."
     )
-    return ("Where chip and processor meet\n" + table(headers, rows, 2) + "\n" + wrap(note),)
+    return ("Break-even of chip and processor\n" + table(headers, rows, 2) + "\n" + wrap(note),)
 
 
 def _where(value: float | None) -> str:
@@ -355,14 +355,14 @@ def _ratios(report: EnergyReport) -> tuple[str, ...]:
         )
         for ratio in report.ratios
     ]
-    note = "'~' where both sides are lower bounds, so that nothing bounds the ratio."
+    note = "'~': both sides are lower bounds, so the ratio has no bound."
     return (
         "Ratios of nominal values, scopes in brackets\n" + table(("energy of", "over", "ratio"), rows, 2) + "\n" + note,
     )
 
 
 def _notes(estimates: Iterable[Estimate]) -> list[str]:
-    """Say what each row leaves out or assumes; a note that several rows share is printed once."""
+    """Return what each row omits or assumes; a note that several rows share appears once."""
     rows_of: dict[str, list[str]] = {}
     for estimate in estimates:
         unpriced = tuple(f"not priced: {exact(item.count)} {item.what} per sample" for item in estimate.unpriced)
@@ -376,7 +376,7 @@ def _notes(estimates: Iterable[Estimate]) -> list[str]:
 
 
 def render_constants(constants: Iterable[Constant]) -> str:
-    """Render constants with everything needed to judge them, each once."""
+    """Render each constant once, with its condition, scope, evidence and source."""
     unique = {constant.id: constant for constant in constants}.values()
     return "\n".join(_constant(constant) for constant in unique)
 

@@ -1,4 +1,4 @@
-"""Charts of figures with their spread, drawn by matplotlib, which is loaded only here and only when it is needed."""
+"""Charts of means with their spread. matplotlib is imported only here, and only when a chart is drawn."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png", "svg")
-# Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow, which is faint on white.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish, without yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", ":", "-.")
 GREY = "#666666"
 WIDTH = 7.2  # inches
-SHIFT = 0.5  # of the way to the next name, so that error bars do not hide each other
-STYLE: Any = {  # matplotlib types its keys as literals
+SHIFT = 0.5  # fraction of the distance to the next name, so that error bars do not overlap
+STYLE: Any = {  # matplotlib types the keys as literals
     "font.size": 10,
     "figure.titlesize": 11,
     "axes.spines.top": False,
@@ -39,7 +39,7 @@ STYLE: Any = {  # matplotlib types its keys as literals
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "legend.frameon": False,
-    "svg.hashsalt": "esl-neuro",  # the same figures give the same file
+    "svg.hashsalt": "esl-neuro",  # equal figures give equal files
 }
 
 
@@ -52,7 +52,7 @@ class Point:
     place : float or str
         Place on the x axis, or name of the bar.
     mean, spread : float
-        In the unit of the axis; no spread where there is one value only.
+        In the unit of the axis; no spread for a single value.
     """
 
     place: float | str
@@ -61,20 +61,20 @@ class Point:
 
 
 def check_plot(path: Path) -> None:
-    """Find out before the work that a chart could not be drawn.
+    """Check, before any work, that a chart can be drawn.
 
     Raises
     ------
     BadInput
-        If the file's suffix is of no known format, or its folder is not there.
+        If the suffix of the file is not a chart format, or its folder does not exist.
     MissingDependency
         If matplotlib is not installed.
     """
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in FORMATS:
-        raise BadInput(f"{path}: '{path.suffix}' is no format of a chart; {did_you_mean(suffix, FORMATS)}")
+        raise BadInput(f"{path}: '{path.suffix}' is not a chart format; {did_you_mean(suffix, FORMATS)}")
     if not path.parent.is_dir():
-        raise BadInput(f"{path}: there is no folder {path.parent}; make it first")
+        raise BadInput(f"{path}: the folder {path.parent} does not exist; create it first")
     try:
         importlib.import_module("matplotlib.figure")
     except ImportError as error:
@@ -84,12 +84,12 @@ def check_plot(path: Path) -> None:
 
 
 def draw_lines(lines: Mapping[str, Sequence[Point]], title: str, x_label: str, y_label: str, path: Path) -> None:
-    """Draw a line for each entry, with the spread as error bars.
+    """Draw one line per entry, with the spread as error bars.
 
     Parameters
     ----------
     lines : mapping of str to sequence of Point
-        Points by what the line stands for. Numbers have their place to scale; names stand side by side, unconnected.
+        Points by the label of their line. Numbers are drawn to scale; names are drawn side by side, unconnected.
     title, x_label, y_label : str
         Labels, with units.
     path : Path
@@ -114,7 +114,7 @@ def draw_lines(lines: Mapping[str, Sequence[Point]], title: str, x_label: str, y
 
 
 def draw_bars(bars: Sequence[Point], title: str, value_label: str, path: Path) -> None:
-    """Draw a horizontal bar for each point, from zero, with its figure beside it.
+    """Draw a horizontal bar for each point, from zero, labelled with its value.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def draw_bars(bars: Sequence[Point], title: str, value_label: str, path: Path) -
 
 
 class _Places:
-    """Where on the x axis each value lies."""
+    """The position of each value on the x axis."""
 
     def __init__(self, values: Sequence[float | str]) -> None:
         self.numbers = [value for value in values if not isinstance(value, str)]
@@ -155,7 +155,7 @@ class _Places:
         return float(value) if self.numeric else float(self.values.index(value))
 
     def label(self, axes: Axes) -> None:
-        """Mark the values themselves, which are few."""
+        """Put a tick at each value."""
         if self.logarithmic:
             axes.set_xscale("log")
         axes.minorticks_off()
@@ -172,7 +172,7 @@ def _text(value: float | str) -> str:
 
 
 def new_figure(title: str, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of the common width with its title, and its axes; ``height`` in inches."""
+    """Return a figure of the common width with a title, and its axes; ``height`` in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -208,7 +208,7 @@ def _bar(axes: Axes, row: int, bar: Point) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's suffix, the same bytes for the same figure."""
+    """Write a figure in the format of the file's suffix; equal figures give equal bytes."""
     kind = path.suffix.removeprefix(".").lower()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(path, format=kind, dpi=150, metadata=metadata)

@@ -11,7 +11,7 @@ from esl_neuro.report.tables import table
 
 
 def list_rows(targets: Sequence[HardwareTarget]) -> list[dict[str, Any]]:
-    """Return what a list says of each target, as plain data."""
+    """Return one row per target, as plain data."""
     return [
         {
             "name": target.name,
@@ -45,7 +45,7 @@ def render_target_list(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def render_target(target: HardwareTarget) -> str:
-    """Render who a target is, its limits and every constant."""
+    """Render the description, the limits and every constant of a target."""
     info = target.target
     lines = [f"{info.name}: {info.title}, {info.process}, {info.year} ({info.kind})", f"source: {info.source}"]
     lines.append(f"price models: {', '.join(info.price_models) or 'none'}")

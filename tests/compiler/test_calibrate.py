@@ -26,8 +26,8 @@ from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.hardware import load_target
-from random_graphs import DT, random_graph
 from esl_neuro.hardware.rounding import InputFormat
+from random_graphs import DT, random_graph
 
 LOIHI2 = load_target("loihi2")
 ARITHMETIC = LOIHI2.arithmetic

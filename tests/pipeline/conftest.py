@@ -1,4 +1,4 @@
-"""Runs that the tests of this room share."""
+"""Runs that the tests of the pipeline share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pipeline.small_recipes import GRADED, SINGLE_SPIKES, SMALL
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> TrainingRun:
-    """A small network that gets spikes."""
+    """A small network with spikes as input."""
     return train("mlp-digits", seed=0, changes=SMALL, runs=tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="session")
 def graded_run(tmp_path_factory) -> TrainingRun:
-    """One that gets intensities, and whose output is read as a potential."""
+    """A network with graded input, whose readout is a potential."""
     return train("mlp-digits", changes=GRADED, runs=tmp_path_factory.mktemp("graded"))
 
 
 @pytest.fixture(scope="session")
 def quantised_run(tmp_path_factory) -> TrainingRun:
-    """One that learned on the integers of the chip, from intensities."""
+    """A network trained on the integers of the chip, with graded input."""
     changes = (*GRADED[:-1], "training.quantize=loihi2")
     return train("mlp-digits", changes=changes, runs=tmp_path_factory.mktemp("quantised"))
 
 
 @pytest.fixture(scope="session")
 def single_spike_run(tmp_path_factory) -> TrainingRun:
-    """One of single spikes with exact times."""
+    """A single-spike network with exact times."""
     return train("mlp-fashion-temporal", changes=SINGLE_SPIKES, runs=tmp_path_factory.mktemp("single"))
 
 

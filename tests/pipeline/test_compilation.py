@@ -1,4 +1,4 @@
-"""Whatever is compiled, the integers are those that it was trained for, or it is said what is missing."""
+"""A network compiles to the integers that it was trained for, or an error lists what is missing."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def test_a_network_of_single_spikes_is_read_by_its_first_spike(single_spike_run,
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"steps": 4}, "steps: the recipe of the run"),
-        ({"inputs": np.zeros((1, 4, 64)), "layout": STEPS_FIRST}, "inputs, layout: the recipe of the run"),
+        ({"steps": 4}, "steps: given by the recipe of the run"),
+        ({"inputs": np.zeros((1, 4, 64)), "layout": STEPS_FIRST}, "inputs, layout: given by the recipe of the run"),
         ({"target": "v100-pcie"}, r"no \[arithmetic\]"),
         ({"target": "lohi2"}, "did you mean 'loihi2'"),
     ],
@@ -125,9 +125,9 @@ def test_steps_come_from_the_arguments_then_the_metadata_then_the_inputs():
     assert compile(graph(steps=6)).steps == 6
     assert compile(graph(steps=6), steps=8).steps == 8
     assert compile(graph(), inputs=np.zeros((3, 5, 4))).steps == 5
-    with pytest.raises(BadInput, match="how many time steps a sample has; give steps, or inputs"):
+    with pytest.raises(BadInput, match="number of time steps per sample is missing; give steps or inputs"):
         compile(graph())
-    with pytest.raises(BadInput, match=r"have 5 steps a sample; the network takes 6.*compile with steps=5"):
+    with pytest.raises(BadInput, match=r"have 5 steps per sample; the network requires 6.*compile with steps=5"):
         compile(graph(steps=6), inputs=np.zeros((3, 5, 4)))
 
 
@@ -144,7 +144,7 @@ def test_graded_inputs_become_payloads_and_this_is_said():
     inputs = np.tile([0.2, 0.5, 0.9, 1.0], (1, 8, 1))
     chip = compile(graph(), inputs=inputs)
     assert [finding.kind for finding in chip.findings] == ["graded-input"]
-    assert "payloads of 8 bits, 255 for each unit" in str(chip.findings[0])
+    assert "payloads of 8 bits, 255 per unit" in str(chip.findings[0])
     assert chip.run(inputs).trace.input_spikes[0, 0].tolist() == [51, 128, 230, 255]
     assert compile(graph(), inputs=4 * inputs).program.input_scale == 255 / 4
     told = compile(graph(), inputs=inputs, input_bits=6)
@@ -154,20 +154,26 @@ def test_graded_inputs_become_payloads_and_this_is_said():
 
 def test_graded_inputs_into_a_program_of_spikes_are_refused():
     chip = compile(graph(), steps=8)
-    with pytest.raises(BadInput, match=r"from 0\.2 to 1\).*takes spikes alone.*input_bits=8"):
+    with pytest.raises(BadInput, match=r"from 0\.2 to 1\).*accepts only spikes.*input_bits=8"):
         chip.run(np.tile([0.2, 0.5, 0.9, 1.0], (1, 8, 1)))
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"input_scale": 3.0}, "input_scale is 3, and the input is spikes"),
-        ({"input_bits": 1, "inputs": np.full((1, 8, 4), 0.5)}, "input_bits is 1, and inputs hold other values"),
+        ({"input_scale": 3.0}, "input_scale is 3, but the input is spikes"),
+        (
+            {"input_bits": 1, "inputs": np.full((1, 8, 4), 0.5)},
+            "input_bits is 1, but inputs contain values other than 0 and 1",
+        ),
         ({"input_bits": 17}, "input_bits is 17"),
-        ({"calibrate": 5}, "calibrate: scales are searched on inputs"),
-        ({"tie_safe": True, "thresholds": "folded"}, "thresholds, tie_safe: a NIR graph is compiled as it stands"),
-        ({"layout": STEPS_FIRST}, "layout: it says how inputs lie, and none are given"),
-        ({"inputs": np.zeros((2, 8, 5))}, "have 5 lines at a step; the network takes 4"),
+        ({"calibrate": 5}, "calibrate searches scales on inputs"),
+        (
+            {"tie_safe": True, "thresholds": "folded"},
+            "thresholds, tie_safe: a NIR graph is compiled unchanged; omit them",
+        ),
+        ({"layout": STEPS_FIRST}, "layout: describes inputs, and none are given; omit it"),
+        ({"inputs": np.zeros((2, 8, 5))}, "have 5 lines per step; the network requires 4"),
     ],
 )
 def test_arguments_that_contradict_each_other_or_the_graph_are_refused(more, words):
@@ -211,7 +217,7 @@ def test_a_module_goes_on_training_as_it_was():
 
 
 def test_a_module_without_steps_is_refused():
-    with pytest.raises(BadInput, match="a torch module does not say how many time steps"):
+    with pytest.raises(BadInput, match="a torch module does not determine the number of time steps"):
         compile(module())
 
 
@@ -221,7 +227,7 @@ def test_a_module_without_steps_is_refused():
 def test_what_cannot_be_compiled_is_refused_by_name(exported):
     with pytest.raises(BadInput, match="list cannot be compiled; give a run, a NIR graph"):
         compile([1, 2])
-    with pytest.raises(BadInput, match="is compiled already; open it with load_compiled"):
+    with pytest.raises(BadInput, match="is already compiled; open it with load_compiled"):
         compile(exported.folder)
     with pytest.raises(BadInput, match="no such file"):
         compile(Path("nowhere.nir"))

@@ -1,4 +1,4 @@
-"""What is compiled runs, is saved, is opened again and proves itself."""
+"""A compiled network can be run, saved, loaded and verified."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_unknown_simulator_is_refused(run):
         compile(run).run(esl.test_set(run, 2), backend="lav")
 
 
-def test_what_was_saved_is_opened_again(run, tmp_path):
+def test_a_saved_network_can_be_loaded(run, tmp_path):
     chip = compile(run)
     again = load_compiled(chip.save(tmp_path / "out", formats=("lava-script",)))
     assert (tmp_path / "out" / "network.py").is_file()
@@ -100,7 +100,7 @@ def test_a_network_without_a_data_set_proves_itself_on_random_spikes(tmp_path, i
     again = load_compiled(tmp_path / "out")
     assert again.run(inputs).spikes == chip.run(inputs).spikes
     for ask in (again.test_set, lambda: run_export(tmp_path / "out")):
-        with pytest.raises(BadInput, match="nothing says which data it was trained for"):
+        with pytest.raises(BadInput, match="the data set that it was trained for is unknown"):
             ask()
 
 

@@ -1,4 +1,4 @@
-"""Inputs of a compiled network: a layout is said or refused, spikes stay as they are, graded values become payloads."""
+"""Inputs of a compiled network: layouts are declared, spikes remain unchanged, graded values become payloads."""
 
 from __future__ import annotations
 
@@ -51,13 +51,21 @@ def test_as_many_samples_as_steps_without_a_layout_are_refused():
 @pytest.mark.parametrize(
     ("shape", "layout", "words"),
     [
-        ((4, 5, 6), None, r"have 5 steps a sample; the network takes 4.*say layout='steps,samples,\.\.\.'"),
-        ((5, 4, 6), STEPS_FIRST, r"have 5 steps a sample; the network takes 4.*say layout='samples,steps,\.\.\.'"),
-        ((9, 5, 6), None, r"have 5 steps a sample; the network takes 4.*compile with steps=5"),
-        ((9, 2, 3), None, r"have 2 steps a sample; the network takes 4.*An axis of steps is missing"),
-        ((9, 4, 7), None, r"\(9, 4, 7\).*have 7 lines at a step; the network takes 6, in the shape \(2, 3\)"),
-        ((9, 4, 3, 2), None, r"are \(3, 2\) at a step; the network takes \(2, 3\): move the axes"),
-        ((4, 6), None, r"\(4, 6\); they are \(samples, steps, \.\.\.\).*one sample is values\[None\]"),
+        ((4, 5, 6), None, r"have 5 steps per sample; the network requires 4.*give layout='steps,samples,\.\.\.'"),
+        (
+            (5, 4, 6),
+            STEPS_FIRST,
+            r"have 5 steps per sample; the network requires 4.*give layout='samples,steps,\.\.\.'",
+        ),
+        ((9, 5, 6), None, r"have 5 steps per sample; the network requires 4.*compile with steps=5"),
+        ((9, 2, 3), None, r"have 2 steps per sample; the network requires 4.*The axis of steps is missing"),
+        ((9, 4, 7), None, r"\(9, 4, 7\).*have 7 lines per step; the network requires 6, of shape \(2, 3\)"),
+        ((9, 4, 3, 2), None, r"have the shape \(3, 2\) at each step; the network requires \(2, 3\): move the axes"),
+        (
+            (4, 6),
+            None,
+            r"\(4, 6\), but need at least three axes \(samples, steps, \.\.\.\).*one sample as values\[None\]",
+        ),
         ((9, 4, 6), "samples,step,...", r"did you mean 'samples,steps,\.\.\.'"),
     ],
 )
@@ -67,7 +75,7 @@ def test_a_contradiction_names_both_shapes_and_the_fix(shape, layout, words):
 
 
 def test_a_layout_for_samples_is_refused():
-    with pytest.raises(BadInput, match="leave it away"):
+    with pytest.raises(BadInput, match="omit it"):
         arrange(Samples(np.zeros((2, 4, 6))), (6,), 4, STEPS_FIRST)
 
 
@@ -84,7 +92,7 @@ def test_labels_are_one_for_each_sample():
 def test_more_samples_than_there_are_are_refused():
     samples = Samples(np.zeros((2, 4, 6)), np.zeros(2, np.int64))
     assert len(samples.first(1)) == len(samples.first(1).labels) == 1
-    with pytest.raises(BadInput, match="first 3 samples are asked for; there are 2"):
+    with pytest.raises(BadInput, match="3 samples are too many; there are only 2"):
         samples.first(3)
 
 
@@ -108,13 +116,13 @@ def test_graded_values_are_rounded_to_payloads():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
 def test_values_without_a_payload_are_refused(value):
-    with pytest.raises(BadInput, match=r"payload of 8 bits holds 0 to 1$"):
+    with pytest.raises(BadInput, match=r"payload of 8 bits can represent 0 to 1$"):
         payloads(np.array([[[value]]], np.float32), program(8, 255.0))
 
 
 @pytest.mark.parametrize("values", [[2], [0.2, 0.5, 0.9, 1.0], [-1], [np.nan]])
 def test_spikes_other_than_0_and_1_are_refused(values):
-    with pytest.raises(BadInput, match=r"other values than 0 and 1.*of 1 bit.*input_bits=8"):
+    with pytest.raises(BadInput, match=r"values other than 0 and 1.*of 1 bit.*input_bits=8"):
         payloads(np.array([[values]]), program(1, 1.0))
 
 

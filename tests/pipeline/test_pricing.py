@@ -1,4 +1,4 @@
-"""Energy of what ran: the same numbers as the energy room gives, printed in ten lines."""
+"""Energy of a run: the same numbers as from the energy room, printed in ten lines."""
 
 from __future__ import annotations
 

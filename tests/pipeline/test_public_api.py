@@ -1,4 +1,4 @@
-"""The front door: everything is there, typed, and costs nothing until it is used."""
+"""The public API: complete, typed, and imported on first use."""
 
 from __future__ import annotations
 

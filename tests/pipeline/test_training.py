@@ -1,4 +1,4 @@
-"""Runs are trained, opened and tested; what is wrong is said before anything is trained."""
+"""Runs are trained, loaded and tested; invalid input is reported before training starts."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def test_noise_is_tested_alone(run):
     noisy, undisturbed = found.noise
     assert (noisy.name, noisy.level) == ("salt_and_pepper", 0.4)
     assert noisy.accuracy < found.accuracy == undisturbed.accuracy
-    with pytest.raises(BadInput, match="write name=level"):
+    with pytest.raises(BadInput, match="of the form name=level"):
         evaluate(run.folder, ["jitter"])

@@ -1,4 +1,4 @@
-"""A changed export is found, and two runs are compared step by step."""
+"""A changed export is detected, and two runs are compared step by step."""
 
 from __future__ import annotations
 

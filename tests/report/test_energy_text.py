@@ -129,7 +129,7 @@ def test_one_row_is_explained_by_number_or_by_name(report):
     assert "5-95 %" in text
     with pytest.raises(BadInput, match=r"'loihi:silcon': no such row.*did you mean 'loihi:silicon'"):
         render_one_explanation(report, "loihi:silcon")
-    with pytest.raises(BadInput, match="'0': no such row; numbers 1 to"):
+    with pytest.raises(BadInput, match="'0': no such row; use 1 to"):
         render_one_explanation(report, "0")
 
 

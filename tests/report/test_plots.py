@@ -103,10 +103,10 @@ def test_bars_begin_at_zero_in_order_from_the_top_with_their_figures(tmp_path, f
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("x.jpg", ["x.jpg: '.jpg' is no format", "allowed: pdf, png, svg"]),
+        ("x.jpg", ["x.jpg: '.jpg' is not a chart format", "allowed: pdf, png, svg"]),
         ("x.sgv", ["did you mean 'svg'?"]),
-        ("x", ["is no format"]),
-        ("no/x.svg", ["there is no folder", "make it first"]),
+        ("x", ["is not a chart format"]),
+        ("no/x.svg", ["does not exist", "create it first"]),
     ],
 )
 def test_a_file_that_cannot_be_drawn_is_refused(tmp_path, name, words):

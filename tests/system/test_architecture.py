@@ -1,4 +1,4 @@
-"""The house matches its picture: dependencies point from left to right."""
+"""The package matches docs/architecture.md: dependencies point from left to right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from system.command_workspace import REPOSITORY
 
 PACKAGE = Path(esl_neuro.__file__).parent
 
-# What each room may import of the package; "" stands for the small shared modules at the top.
+# The rooms that each room may import; "" means the small shared modules at the top of the package.
 ALLOWED = {
     "": {""},
     "hardware": {""},
@@ -25,7 +25,7 @@ ALLOWED = {
     "training": {"", "hardware", "recipes", "data", "snn", "sparsity"},
     "nirgraph": {""},
     "interchange": {"", "snn", "nirgraph"},
-    "compiler": {"", "hardware", "recipes", "data", "nirgraph"},
+    "compiler": {"", "hardware", "nirgraph"},
     "backends": {"", "hardware", "nirgraph", "compiler"},
     "energy": {"", "hardware", "nirgraph", "compiler", "backends"},
     "report": {"", "hardware", "energy"},
@@ -49,7 +49,7 @@ WITHOUT_TORCH = ("hardware", "recipes", "data", "nirgraph", "compiler", "backend
 
 
 def running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a file but what only the type checker reads."""
+    """Every node of a file, except those that only the type checker reads."""
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
             yield child
@@ -57,9 +57,9 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports(room: str, walk: Callable[[ast.AST], Iterator[ast.AST]] = ast.walk) -> list[tuple[str, str]]:
-    """(file, imported module) of every import of a room, wherever it stands."""
+    """(file, imported module) of every import of a room, also inside functions."""
     folder = PACKAGE / room
-    # The package's own __init__ is the front door, see test_the_front_door_imports_on_first_use.
+    # test_the_top_of_the_package_imports_on_first_use checks the package's own __init__.
     files = folder.rglob("*.py") if room else [path for path in folder.glob("*.py") if path.name != "__init__.py"]
     found = []
     for path in files:
@@ -82,11 +82,11 @@ def test_a_room_imports_only_rooms_to_its_left(room):
 
 
 @pytest.mark.parametrize("room", WITHOUT_TORCH)
-def test_torch_stays_left_of_the_compiler(room):
+def test_these_rooms_never_import_torch(room):
     assert not [found for found in imports(room, running) if found[1].split(".")[0] == "torch"]
 
 
-def test_every_room_stands_in_the_picture():
+def test_the_document_lists_every_room():
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert rooms == {*ALLOWED} - {""}
@@ -94,7 +94,7 @@ def test_every_room_stands_in_the_picture():
         assert f"`esl_neuro/{room}/`" in text
 
 
-def test_the_front_door_imports_on_first_use():
+def test_the_top_of_the_package_imports_on_first_use():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     modules = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert modules == ["__future__", "importlib", "typing"]
@@ -102,7 +102,7 @@ def test_the_front_door_imports_on_first_use():
 
 
 @pytest.mark.parametrize("room", ["pipeline", "cli"])
-def test_no_circle_of_imports_in_a_room(room):
+def test_no_circular_imports_in_a_room(room):
     needs: dict[str, set[str]] = {}
     for path in (PACKAGE / room).glob("*.py"):
         inside = needs.setdefault(path.stem, set())

@@ -72,7 +72,7 @@ def test_the_program_and_the_commands_give_the_same_numbers(tmp_path):
     assert ran["accuracy"] == accuracy["integer"]
     assert f"spikes {', '.join(f'{name} {count:,}' for name, count in ran['spikes'].items())}" in text
     operations = sum(layer["sop_effective"] for layer in priced["counts"]["layers"]) / ran["samples"]
-    assert f"{operations:,.0f} synaptic operations a sample" in text
+    assert f"{operations:,.0f} synaptic operations per sample" in text
 
 
 def test_examples_use_the_front_door():

@@ -198,7 +198,7 @@ def test_new_noise_is_tested_without_training_again(swept, tmp_path, call):
         ("esl-neuro sweep digits-densty", ["sweeps: 'digits-densty' is unknown; did you mean 'digits-density'?"]),
         ("esl-neuro sweep no/such.toml", ["no/such.toml: no such file"]),
         ("esl-neuro sweep tiny.toml --jobs 0", ["--jobs", "0", "x>=1"]),
-        ("esl-neuro sweep tiny.toml --plot x.jpg", ["x.jpg: '.jpg' is no format of a chart"]),
+        ("esl-neuro sweep tiny.toml --plot x.jpg", ["x.jpg: '.jpg' is not a chart format"]),
         ("esl-neuro sweep tiny.toml --set training.epoch=1", ["(and 3 more runs)", "did you mean 'epochs'?"]),
         ("esl-neuro sweep tiny.toml --set sparsity.density=1", ["--set sparsity.density=1: the sweep itself varies"]),
         (
@@ -300,7 +300,7 @@ def test_ctrl_c_saves_what_was_begun_and_the_same_command_ends_as_if_nothing_had
     assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
-    assert "of 4 runs are done, what was begun is saved in runs/tiny; continue: same command again\n" in err
+    assert "of 4 runs are done, the others are saved in runs/tiny; continue with the same command\n" in err
     assert err.endswith("esl-neuro: interrupted\n")
     wait_for(lambda: group(process.pid) == [])
     assert '"started"' in call(tmp_path, "esl-neuro sweep tiny.toml --list --json")[1]
@@ -332,4 +332,6 @@ def test_a_second_sweep_in_the_same_folder_is_refused(swept, call):
     with FileLock(swept.folder / "runs" / "tiny" / "lock"):
         code, _, errors = call(swept.folder, "esl-neuro sweep ./tiny.toml")
     assert code == 2
-    assert errors == "esl-neuro: runs/tiny: another sweep is at work here; wait for it, or give another --runs\n"
+    assert (
+        errors == "esl-neuro: runs/tiny: another sweep is running in this folder; wait for it, or give another --runs\n"
+    )

@@ -27,7 +27,7 @@ def test_an_export_proves_itself_from_its_folder(space, small_run, monkeypatch):
     samples, steps, neurons = 4, 4, 16 + 10
     assert f"golden trace in integer: {3 * samples * steps * neurons:,} spikes, currents and" in done.stdout
     assert (small_run / "loihi2" / "golden.h5").is_file()
-    assert ("no independent reader" in done.stdout) != ("norse" in done.stdout)
+    assert ("No independent NIR reader" in done.stdout) != ("norse" in done.stdout)
 
 
 def test_a_golden_trace_that_was_changed_is_found(space, small_run):

@@ -346,7 +346,10 @@ def test_full_precision_means_no_mixed_precision(tmp_path):
     ("override", "message"),
     [
         ("training.precision=float16", "'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'"),
-        ("training.device=cuda", "training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'"),
+        (
+            "training.device=cuda",
+            "training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'",
+        ),
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_with_the_fix(tmp_path, monkeypatch, override, message):

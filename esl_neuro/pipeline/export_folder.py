@@ -1,4 +1,4 @@
-"""The folder of a compiled network: the NIR graph, the integer program, and what is needed to run and prove them."""
+"""The folder of an export: the NIR graph, the integer program, and the files needed to run and verify them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from esl_neuro.recipes.sections import DataSection
 SCHEMA = 1
 DOCUMENT = "export.json"
 GRAPH = "model.nir"
-# The first test samples with every spike, current and potential: a proof that travels with the network.
+# The first test samples with every spike, current and potential, so that the folder alone suffices for a proof.
 GOLDEN = "golden.h5"
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """The folder, read.
+class ExportFolder:
+    """The contents of an export.
 
     Attributes
     ----------
     folder : Path
-        Holds ``model.nir``, ``program.json``, ``program.safetensors`` and ``export.json``.
+        Contains ``model.nir``, ``program.json``, ``program.safetensors`` and ``export.json``.
     program : Program
         The integer program.
     data : DataSection or None
-        Data set and encoding that the network was trained for, where it is known.
+        Data set and encoding that the network was trained for, if known.
     document : dict
         All of ``export.json``: origin, quantisation errors, accuracies.
     """
@@ -55,7 +55,7 @@ class Bundle:
         return self.folder / GRAPH
 
 
-def write_bundle(
+def write_export(
     folder: Path,
     graph: nir.NIRGraph,
     program: Program,
@@ -66,14 +66,14 @@ def write_bundle(
     formats: tuple[str, ...] = (),
     nir_version: str = "current",
 ) -> dict[str, Any]:
-    """Write a bundle and return what ``export.json`` holds, which comes last and completes it.
+    """Write an export and return the contents of ``export.json``, which is written last.
 
-    An earlier one stays as it is until everything that can be refused was written beside it.
+    An earlier export in the folder is replaced only after the files that can be rejected were written elsewhere.
 
     Raises
     ------
     BadInput
-        If there is no such format, or the graph has no form in the asked version of NIR.
+        If a format is unknown, or the given version of NIR cannot represent the graph.
     """
     from esl_neuro.nirgraph.files import write_nir
 
@@ -91,13 +91,13 @@ def write_bundle(
     return complete
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle.
+def read_export(folder: Path) -> ExportFolder:
+    """Read an export.
 
     Raises
     ------
     BadInput
-        If the folder is no complete one, or of another schema.
+        If the folder is not a complete export, or has another schema.
     """
     path = folder / DOCUMENT
     if not path.is_file():
@@ -106,13 +106,13 @@ def read_bundle(folder: Path) -> Bundle:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
         if schema != SCHEMA:
-            raise BadInput(f"{path}: schema is {schema}, this version reads {SCHEMA}; export again")
+            raise BadInput(f"{path}: schema is {schema}, but this version reads {SCHEMA}; export again")
         data = None if document["data"] is None else DataSection.model_validate(document["data"])
     except BadInput:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]}); export again") from error
-    return Bundle(folder, Program.load(folder), data, document)
+    return ExportFolder(folder, Program.load(folder), data, document)
 
 
 def _write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> None:
@@ -123,7 +123,7 @@ def _write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> 
 
 
 def _replace_files(scratch: Path, folder: Path) -> None:
-    """Begin a bundle with the files written so far; those of an earlier one hold another network."""
+    """Remove the files of an earlier export, which hold another network, and copy the new ones."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (DOCUMENT, *FORMATS.values(), "network.npz", GOLDEN):
         (folder / name).unlink(missing_ok=True)
