@@ -1,4 +1,4 @@
-"""What does counting cost beside the run that it counts? ``python benchmarks/counting.py`` prints the shares.
+"""How much time does counting add to a run? ``python benchmarks/counting.py`` prints the shares.
 
 784-800-10 at two densities, 20 steps, input rate 0.1. ``while it runs`` is what ``esl-neuro energy report --backend
 integer`` does: the simulator counts, and the counts of all layers are put together. ``afterwards`` counts the same from

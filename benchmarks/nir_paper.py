@@ -195,7 +195,7 @@ def dt_of(graph: nir.NIRGraph) -> float:
 
 
 def judge(path: Path, steps: int = STEPS, samples: int = SAMPLES) -> dict[str, Any]:
-    """Compile a file and run it in both simulators, or say all that stands against it."""
+    """Compile a file and run it in both simulators, or return everything that prevents it."""
     graph, rng = read_nir(path), np.random.default_rng(0)
     dt_s = dt_of(graph)
     network, findings = analyse(graph, dt_s)

@@ -1,4 +1,4 @@
-"""What independent readers make of every kind of network that this project writes as NIR: a table of differences.
+"""Every kind of network that this project writes as NIR, in every independent reader: a table of differences.
 
 ``python benchmarks/readers.py`` writes a network of each kind with random weights, runs it in every reader that
 ``esl-neuro verify --install-readers`` has installed, and its integers in Lava. A cell counts the entries of all spike
@@ -52,7 +52,7 @@ def neurons(kind: str = "lif") -> Make:
 
 
 class Recurrent(nn.Module):
-    """A layer that hears itself, behind synapses."""
+    """A recurrent layer, behind synapses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def randomise(network: nn.Module) -> nn.Module:
 
 
 def judge(name: str, file: Path, readers: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Write a network of a kind and ask the readers."""
+    """Write a network of a kind and run it in the readers."""
     torch.manual_seed(0)
     if name == SINGLE_SPIKES:
         steps, intensities = steps_needed(SINGLE_SPIKE_DT_S), np.random.default_rng(0).random((SAMPLES, 64))
@@ -146,7 +146,7 @@ def _cell(verdict: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Ask every reader about every kind."""
+    """Run every kind in every reader."""
     parser = argparse.ArgumentParser(description="Every kind of network in every reader of NIR that is installed.")
     parser.add_argument("--reader", choices=READERS, action="append", help="only this one; several may be given")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")

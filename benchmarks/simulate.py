@@ -1,4 +1,4 @@
-"""Samples per second of the simulators, and what the time of the integer simulator grows with.
+"""Samples per second of the simulators, and how the time of the integer simulator scales.
 
     python benchmarks/simulate.py                               # 784-800-10, T = 20, input rate 0.1
     python benchmarks/simulate.py --samples 64 --largest 10000  # briefly

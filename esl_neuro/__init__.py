@@ -1,6 +1,6 @@
-"""Train sparse spiking networks, compile them to Loihi 2, verify the integers, estimate the energy.
+"""Train sparse spiking networks, compile them to Loihi 2, verify the integers and estimate the energy.
 
-The commands as functions, end to end::
+The commands are functions, here end to end::
 
     import esl_neuro as esl
 
@@ -12,10 +12,10 @@ The commands as functions, end to end::
     chip.save("out")
     esl.verify("out")
 
-The subpackages, left to right (see the diagram in ``docs/architecture.md``): :mod:`~esl_neuro.data` and
+The rooms, in the order of the data (``docs/architecture.md`` has the picture): :mod:`~esl_neuro.data` and
 :mod:`~esl_neuro.snn`, :mod:`~esl_neuro.sparsity`, :mod:`~esl_neuro.training`, :mod:`~esl_neuro.nirgraph` and
 :mod:`~esl_neuro.interchange`, :mod:`~esl_neuro.compiler`, :mod:`~esl_neuro.backends`, :mod:`~esl_neuro.energy`,
-:mod:`~esl_neuro.report`, :mod:`~esl_neuro.pipeline` and :mod:`~esl_neuro.cli`. Names are imported on first use, so that
+:mod:`~esl_neuro.report`, :mod:`~esl_neuro.pipeline` and :mod:`~esl_neuro.cli`. Names are imported on first use, so
 neither this package nor ``esl-neuro --help`` loads torch.
 """
 

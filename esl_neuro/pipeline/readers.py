@@ -106,7 +106,7 @@ def verify_export_graph(
     chosen = readers or installed(default_folder())
     if not chosen:
         return ReaderReport(files.graph_path, ())
-    payloads = read_trace(folder / GOLDEN).input_spikes.swapaxes(0, 1)
+    payloads = read_trace(folder / GOLDEN).input_spikes
     try:
         return verify_nir(files.graph_path, chosen, on_status=on_status, inputs=payloads / files.program.input_scale)
     except CheckFailed as quiet:

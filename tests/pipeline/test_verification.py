@@ -10,6 +10,7 @@ import pytest
 
 from esl_neuro.backends.golden import read_trace, write_trace
 from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.pipeline import readers
 from esl_neuro.pipeline.compiled_network import load_compiled
 from esl_neuro.pipeline.verification import compare_runs, verify
 
@@ -29,6 +30,13 @@ def test_a_changed_program_is_found(folder):
     path.write_text(path.read_text().replace('"dt_s": 0.0001', '"dt_s": 0.0002'))
     with pytest.raises(CheckFailed, match=r"compiles to another program.*dt_s"):
         verify(folder, with_lava=False)
+
+
+def test_readers_get_the_golden_inputs_as_samples_then_steps(folder, monkeypatch):
+    given = {}
+    monkeypatch.setattr(readers, "verify_nir", lambda _path, _readers, **options: given.update(options))
+    readers.verify_export_graph(folder, ("norse",))
+    assert (given["inputs"] == read_trace(folder / "golden.h5").input_spikes).all()
 
 
 def test_a_changed_golden_trace_is_found_and_compared(folder):

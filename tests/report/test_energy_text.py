@@ -103,7 +103,7 @@ def test_report_has_one_row_per_estimate(report):
 
 def test_report_has_one_line_for_each_target_with_its_interval(report):
     text = render_energy_report(report)
-    summary = text[text.index("one line for each target") : text.index("by layer")]
+    summary = text[text.index("one line per target") : text.index("by layer")]
     for estimate, found in report.summary:
         (row,) = (r for r in rows(summary, estimate.target) if r[0] == estimate.target)
         assert row[1:3] == [estimate.scope, estimate.evidence]

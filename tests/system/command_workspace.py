@@ -1,4 +1,4 @@
-"""A workspace in which whole commands run, once each, as a user would run them."""
+"""A workspace that runs whole commands as a user would, each only once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class Workspace:
-    """A folder, and the commands that were run in it; the same command is not run twice."""
+    """A folder and the commands that ran in it; a repeated command returns the earlier result."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._done: dict[str, subprocess.CompletedProcess[str]] = {}
 
     def once(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command line, or return what it gave before."""
+        """Run a command line, or return its earlier result."""
         if command not in self._done:
             self._done[command] = self.run(command)
         return self._done[command]

@@ -271,7 +271,7 @@ def test_an_export_with_damaged_data_is_one_line(small_run, workspace, data):
         pytest.param("esl-neuro run --backend lava --json", marks=pytest.mark.lava),
     ],
 )
-def test_json_is_all_that_stands_on_stdout(workspace, command):
+def test_stdout_holds_only_json(workspace, command):
     assert isinstance(workspace.json(command), dict)
 
 

@@ -1,4 +1,4 @@
-"""Every command and every example of the documents is run."""
+"""Every command and every example of the documents runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from esl_neuro.backends.lava_session import lava_installed
 from system.command_workspace import REPOSITORY, environment
 
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
-# The longest ones share a run with the tests of the road, which read what it prints.
+# The longest commands share a run with the end-to-end tests, which read their output.
 RUN_AS_JSON = ("esl-neuro quickstart", "esl-neuro train --seed 0 --seed 1")
-# Results that take hours on all of Fashion-MNIST: the same commands, on a few images in the same files.
+# Commands that take hours on all of Fashion-MNIST run on a few images, in files of the same format.
 BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --set training.threads=1"
 FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
-# And benchmarks that repeat themselves for the sake of their figures.
+# Benchmarks run with few repetitions.
 BRIEFLY = {
     "python benchmarks/train_step.py": "--repeat 2 --iterations 100",
     "python benchmarks/nir_paper.py": "--steps 20",

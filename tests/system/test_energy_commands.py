@@ -1,4 +1,4 @@
-"""``esl-neuro energy`` and ``esl-neuro targets`` as a user meets them, in this process: starting one takes longer."""
+"""``esl-neuro energy`` and ``esl-neuro targets`` as a user runs them, but in this process, which is faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every program of ``examples/`` runs, and says what the commands say."""
+"""Every program of ``examples/`` runs, and prints the same figures as the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The set-up: what the README promises, the lock, the search for Python, and what the wheel holds."""
+"""The set-up: the commands of the README, the lock, the search for Python, and the contents of the wheel."""
 
 from __future__ import annotations
 

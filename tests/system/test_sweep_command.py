@@ -119,7 +119,7 @@ def test_the_table_has_a_row_for_each_case(swept):
     assert "seeds 0, 1" in lines[-1]
 
 
-def test_each_finished_run_is_told_with_its_figures(swept):
+def test_each_finished_run_is_reported_with_its_figures(swept):
     told = swept.once(PARALLEL).stderr.splitlines()
     assert [line.split()[0] for line in told] == ["1/4", "2/4", "3/4", "4/4"]
     assert {line.split(":")[0].split(" ", 1)[1] for line in told} == {
@@ -218,7 +218,7 @@ def test_wrong_input_is_one_line_exit_code_2_and_no_training(swept, call, comman
     assert files(swept.folder) == before
 
 
-def test_a_run_that_fails_does_not_keep_the_others_from_their_end(tmp_path, call):
+def test_the_other_runs_finish_when_one_fails(tmp_path, call):
     make(tmp_path, **BAD_NETWORK)
     code, out, err = call(tmp_path, "esl-neuro sweep tiny.toml")
     assert code == 2
@@ -240,7 +240,7 @@ def test_processes_fail_alone_and_end_with_their_parent(tmp_path):
     process.kill()
     _, err = process.communicate(timeout=PATIENCE_S)
     wait_for(lambda: group(process.pid) == [])
-    assert err.count("63 inputs") == 1  # said once, however many runs it ends
+    assert err.count("63 inputs") == 1  # printed once, however many runs fail
     assert err.count("failed, for the same reason") == 2
     assert err.count("failed, its process ended with exit code -9") == 1
     assert "Traceback" not in err

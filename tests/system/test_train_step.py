@@ -1,4 +1,4 @@
-"""The benchmark of a training step runs and prints what it promises."""
+"""The benchmark of a training step runs and prints its figures."""
 
 from __future__ import annotations
 

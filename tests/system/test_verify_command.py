@@ -1,4 +1,4 @@
-"""``esl-neuro verify`` on an export: what is in the folder proves itself."""
+"""``esl-neuro verify`` on an export: the files of the folder suffice for the proof."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SINGLE_SPIKES = """esl-neuro train mlp-fashion-temporal --set data.name=digits -
     --set training.epochs=2 --set sparsity.update_every=5"""
 
 
-def test_a_network_of_single_spikes_goes_the_same_road(tmp_path):
+def test_a_single_spike_network_is_verified_in_the_same_way(tmp_path):
     space = Workspace(tmp_path)
     done = space.run(SINGLE_SPIKES.replace("\n", " "))
     assert done.returncode == 0, done.stderr

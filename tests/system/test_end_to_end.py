@@ -1,4 +1,4 @@
-"""The whole road on real data: what the README promises, measured."""
+"""End to end on real data: the figures of the README."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 
-def test_quickstart_takes_less_than_four_minutes_and_says_where_things_are(workspace):
+def test_quickstart_takes_less_than_four_minutes_and_prints_the_folders(workspace):
     document = workspace.json("esl-neuro quickstart --json")
     assert document["seconds"] < 240
     assert (workspace.folder / document["export"]["folder"] / "model.nir").is_file()
