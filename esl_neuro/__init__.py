@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from esl_neuro.pipeline.simulation import RunResult
     from esl_neuro.pipeline.training import TrainingRun, evaluate, load_run, resume, train
     from esl_neuro.pipeline.verification import Proof, verify
-
-__version__ = "0.1.0"
+    from esl_neuro.version import __version__
 
 __all__ = [
     "BadInput",
@@ -60,6 +59,7 @@ __all__ = [
     "RunResult",
     "Samples",
     "TrainingRun",
+    "__version__",
     "check",
     "compare_energy",
     "compile",
@@ -96,6 +96,7 @@ _MODULES = {
     "pipeline.simulation": ("RunResult",),
     "pipeline.training": ("TrainingRun", "evaluate", "load_run", "resume", "train"),
     "pipeline.verification": ("Proof", "verify"),
+    "version": ("__version__",),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -111,4 +112,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names."""
-    return [*__all__, "__version__"]
+    return list(__all__)

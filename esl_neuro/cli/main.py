@@ -10,7 +10,6 @@ from types import FrameType
 
 import click
 
-from esl_neuro import __version__
 from esl_neuro.cli.check import check
 from esl_neuro.cli.commands import ExampleGroup
 from esl_neuro.cli.diff import diff
@@ -24,6 +23,7 @@ from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
 from esl_neuro.cli.verify import verify
 from esl_neuro.errors import BadInput, EslNeuroError
+from esl_neuro.version import __version__
 
 INTERRUPTED = 130
 

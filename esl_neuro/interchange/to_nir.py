@@ -12,7 +12,6 @@ from typing import Any
 import nir
 from torch import nn
 
-from esl_neuro import __version__
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.interchange.plan import Floats, settle
 from esl_neuro.interchange.single_spikes import temporal_plan
@@ -22,6 +21,7 @@ from esl_neuro.interchange.writing import KNOWN, PASSED_ON, Thresholds, Writer
 from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
 from esl_neuro.snn.temporal import TemporalNetwork
+from esl_neuro.version import __version__
 
 DT_S = 1e-4  # the default of snnTorch, SpikingJelly and the Lava example
 

@@ -16,9 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from esl_neuro import __version__
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
+from esl_neuro.version import __version__
 
 PACKAGES = ("torch", "numpy", "scipy", "nir", "scikit-learn", "safetensors", "lava-nc", "lava-dl")
 

@@ -75,8 +75,9 @@ def imports(room: str, walk: Callable[[ast.AST], Iterator[ast.AST]] = ast.walk) 
 def test_a_room_imports_only_rooms_to_its_left(room):
     for file, module in imports(room):
         parts = module.split(".")
-        if parts[0] != "esl_neuro" or len(parts) == 1:
+        if parts[0] != "esl_neuro":
             continue
+        assert len(parts) > 1, f"{room}/{file} imports the front door, which stands above all rooms"
         other = parts[1] if (PACKAGE / parts[1]).is_dir() else ""
         assert other in ALLOWED[room] | {room}, f"{room}/{file} imports {module}"
 
