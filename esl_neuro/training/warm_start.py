@@ -27,7 +27,8 @@ def source_of(recipe: Recipe) -> RunFolder | None:
     seed, before = recipe.training.seed, source.recipe().training.seed
     if not source.result.exists():
         raise BadInput(
-            f"training.start_from: the run {source.path} is not finished; finish it with: esl-neuro train --resume {source.path}"
+            f"training.start_from: the run {source.path} is not finished; finish it with: "
+            f"esl-neuro train --resume {source.path}"
         )
     if seed != before:
         raise BadInput(
@@ -64,7 +65,9 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
         network.load_state_dict(checkpoint.part("network"))
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n", 2)[1:2]).strip() or str(error)
-        raise BadInput(f"training.start_from: the network of {source.path} has another architecture: {reason}") from error
+        raise BadInput(
+            f"training.start_from: the network of {source.path} has another architecture: {reason}"
+        ) from error
     left, before = checkpoint.part("learner"), source.recipe().sparsity.learner
     if isinstance(learner, Rewirer):
         for layer in learner.layers:

@@ -382,7 +382,10 @@ def test_full_precision_means_no_mixed_precision(tmp_path):
     ("override", "message"),
     [
         ("training.precision=float16", "'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'"),
-        ("training.device=cuda", "training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'"),
+        (
+            "training.device=cuda",
+            "training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'",
+        ),
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_with_the_fix(tmp_path, monkeypatch, override, message):
@@ -609,7 +612,7 @@ def test_checkpoint_of_another_architecture_cannot_be_resumed(interrupted):
     ("notation", "reason"),
     [
         ("63-24-10", "begins with 63 inputs, the data have 64"),
-        ("64-24-11", "has 11 outputs; data set 'digits' has 10 classes"),
+        ("64-24-11", "has 11 outputs, data set 'digits' has 10 classes"),
     ],
 )
 def test_notation_must_match_the_data(tmp_path, notation, reason):
