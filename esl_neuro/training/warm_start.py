@@ -27,7 +27,8 @@ def source_of(recipe: Recipe) -> RunFolder | None:
     seed, before = recipe.training.seed, source.recipe().training.seed
     if not source.result.exists():
         raise BadInput(
-            f"training.start_from: the run {source.path} is not finished; finish it with: esl-neuro train --resume {source.path}"
+            f"training.start_from: the run {source.path} is not finished; finish it with: "
+            f"esl-neuro train --resume {source.path}"
         )
     if seed != before:
         raise BadInput(

@@ -79,10 +79,10 @@ def test_what_arrives_is_summed_connection_by_connection():
 @pytest.mark.parametrize(
     ("quantity", "value", "cause"),
     [
-        ("u", lambda u: u + 1, "rounded toward zero"),
+        ("u", lambda u: u + 1, "the decay toward zero"),
         ("u", lambda u: u + 2 * HALF_RANGE, "wraps"),
         ("u", lambda u: u + 9, "check du, weight exponents"),
-        ("v", lambda v: v - 1, "rounded toward zero"),
+        ("v", lambda v: v - 1, "the decay toward zero"),
         ("v", lambda v: v + 9, "check dv and biases"),
         ("v", lambda _: HALF_RANGE - 1, "saturates"),
     ],
@@ -122,7 +122,7 @@ def test_a_shift_in_time_and_silence_come_first():
     late[:, :2] = 0
     found = diverge(trace, replace(trace, backend="other", spikes={"lif1": late}), program)
     assert found is not None
-    assert found.cause == "latency: 'lif1' in other is 2 step(s) late and otherwise equal"
+    assert found.cause == "latency: 'lif1' is 2 steps late in other and otherwise equal"
     silent = replace(trace, backend="other", spikes={"lif1": np.zeros_like(late)})
     found = diverge(trace, silent, program)
     assert found is not None
@@ -132,7 +132,7 @@ def test_a_shift_in_time_and_silence_come_first():
 def test_runs_of_other_networks_or_inputs_are_refused():
     program = one_neuron()
     trace = run(program)
-    with pytest.raises(ValueError, match="different inputs"):
+    with pytest.raises(ValueError, match="their inputs differ"):
         diverge(trace, replace(trace, input_spikes=1 - trace.input_spikes))
     with pytest.raises(ValueError, match="groups and shapes"):
         diverge(trace, Trace("other", trace.input_spikes, {"lif2": trace.spikes["lif1"]}))

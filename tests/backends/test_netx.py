@@ -214,7 +214,7 @@ def test_all_findings_are_in_one_error(tmp_path):
     with pytest.raises(BadInput) as caught:
         write_netx(program, tmp_path / "network.net")
     for sentence in (
-        "layer 0: no synapse is left",
+        "layer 0: has no synapse left",
         "layer 1: with its exponent (-3) a weight is 0.75",
         "layer 0: a bias",
     ):
@@ -262,9 +262,9 @@ def test_a_matrix_that_does_not_fit_in_memory_is_refused():
     rng = np.random.default_rng(0)
     neurons = 20_000
     weights = sp.identity(neurons, dtype=np.int64, format="csr") * 2
-    assert_refused(chain(rng, [weights]), "layer 0: 400,000,000 weights with the zeros, more than")
+    assert_refused(chain(rng, [weights]), "layer 0: has 400,000,000 weights with zeros, more than")
     late = chain(rng, [weights[:2000, :2000]], delays={0: 1})
-    assert_refused(late, "layer 0: 4,000,000 weights with the zeros and a delay of 1, more than")
+    assert_refused(late, "layer 0: has 4,000,000 weights with zeros and a delay of 1, more than")
 
 
 @pytest.mark.parametrize("kind", [recurrent, delayed])

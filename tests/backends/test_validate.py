@@ -100,18 +100,18 @@ def test_types(program):
     assert_refused(with_connection(program, weights=weights.astype(float)), "weights have type float64; only integers")
     assert_refused(
         with_connection(program, weights=weights.tocsc()),
-        "a csc_matrix; a scipy.sparse.csr_matrix or a Kernel is needed",
+        "a csc_matrix; expected a scipy.sparse.csr_matrix or a Kernel",
     )
     assert_refused(with_connection(program, weights=sp.csr_array(weights)), "csr_array")
 
 
 def test_shapes(program):
     group, connection = program.groups[0], program.connections[0]
-    assert_refused(with_group(program, du=np.array([1, 2])), "du has shape (2,)", f"each of {group.neurons} neurons")
+    assert_refused(with_group(program, du=np.array([1, 2])), "du has shape (2,)", f"expected ({group.neurons},)")
     assert_refused(with_connection(program, weights=connection.weights[:, :-1]), "weights have shape")
     assert_refused(
         with_group(program, **dict.fromkeys(("du", "dv", "vth", "bias_mant", "bias_exp"), np.array([], int))),
-        "it has no neurons",
+        "has 0 neurons",
     )
 
 
@@ -126,13 +126,13 @@ def test_duplicate_synapses(program):
 
 def test_graph(program):
     first, second = program.connections
-    assert_refused(replace(program, connections=(first,)), "layer 'layer 2': nothing feeds it")
-    assert_refused(replace(program, connections=(), groups=()), "0 groups and 0 connections")
+    assert_refused(replace(program, connections=(first,)), "layer 'layer 2': has no incoming connection")
+    assert_refused(replace(program, connections=(), groups=()), "number of groups: 0, of connections: 0")
     assert_refused(
         with_connection(program, source="layer_1"),
-        "'layer_1' -> 'layer 1': there is no group 'layer_1'; did you mean 'layer 1'?",
+        "'layer_1' -> 'layer 1': group 'layer_1' does not exist; did you mean 'layer 1'?",
     )
-    assert_refused(with_connection(program, target="input"), "there is no group 'input'")
+    assert_refused(with_connection(program, target="input"), "group 'input' does not exist")
     assert_refused(replace(program, connections=(second, first)), "in the order of the groups that they feed")
     assert_refused(with_group(program, name="layer 2"), "names must be unique")
     assert_refused(with_group(program, name="input"), "other than 'input'")
@@ -182,11 +182,11 @@ def test_legal_graphs_pass(seed, kind):
         ({"weights": np.full((4, 2, 3, 3), 2.0)}, "weights have type float64"),
         ({"weights": np.zeros((4, 2, 3), np.int32)}, "kernel weights have shape (4, 2, 3)"),
         ({"weights": np.zeros((4, 2, 9, 3), np.int32)}, "kernel (9, 3) is larger than its padded input (6, 5)"),
-        ({"stride": (1, 0)}, "stride is (1, 0); (rows, columns), each at least 1"),
+        ({"stride": (1, 0)}, "stride is (1, 0); expected (rows, columns), each at least 1"),
         ({"padding": (-1, 0)}, "padding is (-1, 0)"),
         ({"dilation": (1,)}, "dilation is (1,)"),
         ({"groups": 2}, "2 groups of 2 input channels do not fit 2 input and 4 output channels"),
-        ({"input_shape": (2, 7, 5)}, "weights have shape (60, 70); (targets, sources) must be (48, 60)"),
+        ({"input_shape": (2, 7, 5)}, "weights have shape (60, 70); expected (48, 60) (targets, sources)"),
     ],
 )
 def test_kernels(change, sentence):
@@ -246,7 +246,7 @@ def with_connection_only(program, weights):
     ("change", "sentence"),
     [
         (lambda spikes: spikes[0], "input spikes have shape"),
-        (lambda spikes: spikes[:, :-1], "must be (1 or more, 5,"),
+        (lambda spikes: spikes[:, :-1], "(samples, steps, input lines) = (1 or more, 5,"),
         (lambda spikes: spikes[:0], "input spikes have shape (0,"),
         (lambda spikes: spikes.astype(float), "have type float64"),
         (lambda spikes: spikes * 2, "input spikes: 2 is not allowed"),

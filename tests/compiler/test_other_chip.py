@@ -146,7 +146,7 @@ def test_more_decay_bits_than_a_program_writes_are_refused(chip):
 
 
 def test_an_end_of_the_range_that_is_no_weight_is_refused(chip):
-    with pytest.raises(BadInput, match="weight_max is 254; it must be a multiple of weight_step (4)"):
+    with pytest.raises(BadInput, match=r"weight_max is 254; it must be a multiple of weight_step \(4\)"):
         chip(weight_step=4, weight_min=-252)
 
 

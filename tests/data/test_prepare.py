@@ -181,7 +181,7 @@ def test_channels_are_kept_apart():
 def test_samples_that_are_no_images_are_refused_with_the_reason():
     with pytest.raises(BadInput) as caught:
         prepare(section(shape=[1, 8, 8]))
-    assert str(caught.value) == "data.shape: data set 'digits' has samples of shape (64,), which are no images"
+    assert str(caught.value) == "data.shape: data set 'digits' has samples of shape (64,), which are not images"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])

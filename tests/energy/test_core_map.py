@@ -48,7 +48,7 @@ def test_stored_zeros_of_a_matrix_are_sent_to_as_well():
     [
         ([0, 128], "contain 128; the mesh has cores 0 to 127"),
         ([-1, 0], "contain -1"),
-        ([0], "2 numbers"),
+        ([0], r"expected \(2,\)"),
     ],
 )
 def test_cores_that_the_chip_does_not_have_are_refused(cores, words):
@@ -61,5 +61,5 @@ def test_a_file_that_is_no_placement_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"np\.savez"):
         read_placement(tmp_path / "one.npy")
     np.savez(tmp_path / "words.npz", lif1=np.array(["a"]))
-    with pytest.raises(BadInput, match="no readable"):
+    with pytest.raises(BadInput, match="not a readable"):
         read_placement(tmp_path / "words.npz")

@@ -93,9 +93,9 @@ def test_a_measurement_survives_its_file(tmp_path):
     [
         ("time,current\n0,1\n1,1\n", "no column power or"),
         ("time,power\n0,1\n", "1 rows of power"),
-        ("time,power\n0,1\n0,1\n", "line 3: time does not go on"),
-        ("time,power\n0,1\n1,many\n", "line 3: 'many' is no number"),
-        ("time,power\n0,1 kW\n1,1\n", "line 2: '1 kW' is no number"),
+        ("time,power\n0,1\n0,1\n", "line 3: times must increase"),
+        ("time,power\n0,1\n1,many\n", "line 3: 'many' is not a number"),
+        ("time,power\n0,1 kW\n1,1\n", "line 2: '1 kW' is not a number"),
     ],
 )
 def test_a_wrong_log_is_named_by_line(log, text, message):

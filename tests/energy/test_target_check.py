@@ -26,7 +26,7 @@ def test_all_findings_come_at_once(tmp_path):
     assert "'marginl' is unknown; did you mean 'marginal'" in found
     assert "price model 'table2': hardware target 'odin': constant" in found
     assert "'frenkel2018' is not an entry of sources.bib; did you mean 'frenkel2019'" in found
-    assert "target.name is 'odin', the file 'mine'" in found
+    assert "target.name is 'odin', the file name is 'mine'" in found
 
 
 def test_a_file_that_is_no_target_has_its_findings(tmp_path):

@@ -130,7 +130,7 @@ def test_convert(value, unit, to, expected):
 
 
 def test_convert_refuses_another_dimension():
-    with pytest.raises(ValueError, match=r"'mW' is a unit of power, 'pJ' of energy"):
+    with pytest.raises(ValueError, match=r"'mW' is a unit of power, 'pJ' is a unit of energy"):
         convert(1.0, "mW", "pJ")
 
 

@@ -145,7 +145,7 @@ def test_the_layers_of_the_notation_equal_the_same_layers_by_hand():
         ("783-10", (784,), "begins with 783 inputs, the data have 784"),
         ("784-8C3-10", (784,), "no height and width"),
         ("8C3-AP9-10", (1, 6, 6), "only 6x6"),
-        ("6-8-V3", (6,), "no multiple of 3"),
+        ("6-8-V3", (6,), "not a multiple of 3"),
         ("36-20-BN-10", (1, 6, 6), "no height and width"),
     ],
 )

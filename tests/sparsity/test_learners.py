@@ -201,7 +201,7 @@ def test_end_is_a_share_of_the_iterations(name, share, iterations, end):
         ("esl", {"schedule": "cosin"}, r"did you mean 'cosine'\?"),
         ("esl", {"redistribution": "momentun"}, r"did you mean 'momentum'\?"),
         ("rigl", {"distribution": "erks"}, r"did you mean 'erk'\?"),
-        ("grad_r", {"density": 0.6}, r"density.* 0\.6 is not allowed for 'grad_r': above 0 up to 0\.5"),
+        ("grad_r", {"density": 0.6}, r"density.* 0\.6 is out of range for 'grad_r'; allowed: above 0 up to 0\.5"),
         ("stds", {"rise": "sin"}, r"rise of the threshold 'sin' is unknown; did you mean 'sine'\?"),
         ("deep_r", {"density": 0.1, "epsilon": 2.0}, "are mutually exclusive"),
         ("deep_r", {"density": 1e-9}, "leaves no connection"),

@@ -281,8 +281,11 @@ def test_state_dict_continues_exactly():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": ["fc3"]}, r"'fc3' is no linear layer of the model; did you mean 'fc1'\?|did you mean 'fc2'\?"),
-        ({"layers": ["act"]}, r"'act' is no linear layer of the model"),
+        (
+            {"layers": ["fc3"]},
+            r"'fc3' is not a linear layer or convolution of the model; did you mean 'fc1'\?|did you mean 'fc2'\?",
+        ),
+        ({"layers": ["act"]}, r"'act' is not a linear layer or convolution of the model"),
         ({"prune": "magnitud"}, r"prune rule 'magnitud' is unknown; did you mean 'magnitude'\?"),
         ({"growth": {"momentun": 1.0}}, r"growth rule 'momentun' is unknown; did you mean 'momentum'\?"),
         ({"density": 0.001}, r"sparsity\.density: 0\.001 leaves no connection of 48"),

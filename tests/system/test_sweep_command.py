@@ -200,7 +200,10 @@ def test_new_noise_is_tested_without_training_again(swept, tmp_path, call):
         ("esl-neuro sweep tiny.toml --jobs 0", ["--jobs", "0", "x>=1"]),
         ("esl-neuro sweep tiny.toml --plot x.jpg", ["x.jpg: '.jpg' is not a chart format"]),
         ("esl-neuro sweep tiny.toml --set training.epoch=1", ["(and 3 more runs)", "did you mean 'epochs'?"]),
-        ("esl-neuro sweep tiny.toml --set sparsity.density=1", ["--set sparsity.density=1: the sweep itself varies"]),
+        (
+            "esl-neuro sweep tiny.toml --set sparsity.density=1",
+            ["--set sparsity.density=1: this field is varied by the sweep"],
+        ),
         (
             "esl-neuro sweep tiny.toml --set training.epochs=2",
             ["runs/tiny/density-0.1-seed0: training.epochs is 1 there, 2 is asked for", "--runs", "delete"],

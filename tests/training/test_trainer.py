@@ -576,7 +576,7 @@ def test_checkpoint_of_another_architecture_cannot_be_resumed(interrupted):
     ("notation", "reason"),
     [
         ("63-24-10", "begins with 63 inputs, the data have 64"),
-        ("64-24-11", "has 11 outputs; data set 'digits' has 10 classes"),
+        ("64-24-11", "has 11 outputs, data set 'digits' has 10 classes"),
     ],
 )
 def test_notation_must_match_the_data(tmp_path, notation, reason):
