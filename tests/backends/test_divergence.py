@@ -126,7 +126,7 @@ def test_a_shift_in_time_and_silence_come_first():
     silent = replace(trace, backend="other", spikes={"lif1": np.zeros_like(late)})
     found = diverge(trace, silent, program)
     assert found is not None
-    assert found.cause.startswith("'lif1' is silent in other")
+    assert found.cause.startswith("silence: 'lif1' does not fire in other")
 
 
 def test_runs_of_other_networks_or_inputs_are_refused():

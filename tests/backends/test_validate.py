@@ -135,7 +135,7 @@ def test_graph(program):
     assert_refused(with_connection(program, target="input"), "group 'input' does not exist")
     assert_refused(replace(program, connections=(second, first)), "in the order of the groups that they feed")
     assert_refused(with_group(program, name="layer 2"), "names must be unique")
-    assert_refused(with_group(program, name="input"), "other than 'input'")
+    assert_refused(with_group(program, name="input"), "not 'input'")
     assert_refused(replace(program, steps=0), "steps is 0; it must be at least 1")
     assert_refused(replace(program, readout="spike"), "readout is 'spike'; did you mean 'spikes'?")
     for bits in (0, 25):

@@ -102,7 +102,7 @@ def test_each_layer_may_have_a_density_of_its_own():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"densities": {"0": 0.1}}, "none for '1'; give one for every masked layer"),
+        ({"densities": {"0": 0.1}}, "no density for '1'; give one for every masked layer"),
         ({"densities": {"0": 0.1, "1": 0.1, "fc1": 0.1}}, "'fc1' is not a masked layer"),
         ({"densities": {"0": 0.1, "1": 1.5}}, r"1\.5 for '1' is out of range; allowed: above 0 up to 1"),
         ({"density": 0.1}, "mutually exclusive with density, epsilon and distribution"),

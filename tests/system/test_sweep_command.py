@@ -206,7 +206,7 @@ def test_new_noise_is_tested_without_training_again(swept, tmp_path, call):
         ),
         (
             "esl-neuro sweep tiny.toml --set training.epochs=2",
-            ["runs/tiny/density-0.1-seed0: training.epochs is 1 there, 2 is asked for", "--runs", "delete"],
+            ["runs/tiny/density-0.1-seed0: training.epochs is 1 there, 2 is requested", "--runs", "delete"],
         ),
     ],
 )

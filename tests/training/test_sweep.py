@@ -193,15 +193,15 @@ def test_planning_loads_no_torch():
         ({"seds": [1]}, ["here: seds: unknown field; did you mean 'seeds'?"]),
         ({"seeds": []}, ["seeds: [] is not allowed", "at least 1"]),
         ({"seeds": [0, -1]}, ["seeds.1: -1 is not allowed", "greater than or equal to 0"]),
-        ({"seeds": [1, 1]}, ["seeds: 1 is there 2 times"]),
+        ({"seeds": [1, 1]}, ["seeds: 1 is listed 2 times"]),
         ({"title": 5, "recipe": 6}, ["title: 5 is not allowed", "recipe: 6 is not allowed"]),
         ({"axes": {"sparsity": {"density": [1.0]}}}, ["axes.sparsity", 'quote a field with a dot: "sparsity.density"']),
         ({"axes": {"data.steps": []}}, ["axes.data.steps: [] is not allowed"]),
-        ({"axes": {"data.steps": [4, 4]}}, ["axes.data.steps: 4 is there 2 times"]),
+        ({"axes": {"data.steps": [4, 4]}}, ["axes.data.steps: 4 is listed 2 times"]),
         ({"axes": {"data.steps": [4], "plot_x": "data.steps"}}, ["axes.plot_x", "above the first [heading]"]),
         ({"fixed": {"training epochs": 1}}, ["fixed: 'training epochs' is not a field"]),
         ({"fixed": {"training.seed": 1}}, ["fixed: training.seed is set from seeds"]),
-        ({"cases": [{"label": "a"}, {"label": "a"}]}, ["cases: label: a is there 2 times"]),
+        ({"cases": [{"label": "a"}, {"label": "a"}]}, ["cases: label: a is listed 2 times"]),
         ({"cases": [{"set": {}, "lable": "a"}]}, ["cases.0.label: is missing", "did you mean 'label'?"]),
         ({"cases": [{"label": "a", "sets": {}}]}, ["cases.0.sets: unknown field; did you mean 'set'?"]),
         (
@@ -280,7 +280,7 @@ def test_folders_of_other_recipes_are_refused_with_field_and_fix(tmp_path):
         plan.refuse_other_recipes()
     line = str(caught.value)
     first = plan.runs[0].folder.path
-    assert line.startswith(f"{first}: training.epochs is 2 there, 7 is asked for; ")
+    assert line.startswith(f"{first}: training.epochs is 2 there, 7 is requested; ")
     assert "(and 5 more folders); use another folder with --runs, or delete" in line
     load_plan(str(path), tmp_path).refuse_other_recipes()
 
@@ -296,8 +296,8 @@ def test_a_field_that_one_recipe_lacks_is_absent_there():
         load_recipe("mlp-digits", (f"sparsity.growth={{{rule}=1.0}}",)) for rule in ("gradient", "momentum")
     )
     assert differences(first, second) == [
-        "sparsity.growth.momentum is absent there, 1.0 is asked for",
-        "sparsity.growth.gradient is 1.0 there, absent is asked for",
+        "sparsity.growth.momentum is absent there, 1.0 is requested",
+        "sparsity.growth.gradient is 1.0 there, absent is requested",
     ]
 
 
