@@ -6,25 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esl_neuro.bits import ROWS, count_bits, lowest_bit, merge_rows, nonzero_bits
-from esl_neuro.compiled import compiled_for_threads
+from compiled_bits import merged, nonzero, ones_and_lowest
+from esl_neuro.bits import ROWS
 
 words = st.integers(0, 2**64 - 1)
-
-
-@compiled_for_threads
-def nonzero(array, start):
-    return nonzero_bits(array, np.uint64(start))
-
-
-@compiled_for_threads
-def ones_and_lowest(word):
-    return count_bits(word), lowest_bit(word)
-
-
-@compiled_for_threads
-def merged(marks, at, bits, first, width, lines, event):
-    merge_rows(marks, np.uint64(at), bits, np.uint64(first), np.uint64(width), lines, np.uint64(event))
 
 
 @given(seed=st.integers(0, 2**32 - 1), start=st.integers(0, 40))

@@ -213,5 +213,5 @@ def test_potentials_are_recorded_only_on_request():
     assert list(some.u) == list(some.v) == ["layer 2"]
     assert (some.u["layer 2"] == everything.u["layer 2"]).all()
     assert (some.v["layer 2"] == everything.v["layer 2"]).all()
-    with pytest.raises(BadInput, match=r"no group 'layer_2'.*did you mean 'layer 2'"):
+    with pytest.raises(BadInput, match=r"group 'layer_2', which does not exist.*did you mean 'layer 2'"):
         run_integer(program, spikes, record_potentials=["layer_2"])

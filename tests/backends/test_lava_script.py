@@ -87,7 +87,7 @@ def test_without_input_it_runs_random_spikes_and_a_wrong_input_is_one_line(tmp_p
     np.savez(tmp_path / "wrong.npz", input=np.zeros((1, 8, 49)))
     done = run_script(script, "wrong.npz")
     assert done.returncode == 1
-    assert done.stderr == "the input has shape (1, 8, 49); (samples, 8, 50) is needed\n"
+    assert done.stderr == "the input has shape (1, 8, 49); expected (samples, 8, 50)\n"
 
 
 def test_small_networks_are_one_file_and_large_ones_two(tmp_path):

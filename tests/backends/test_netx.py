@@ -229,17 +229,19 @@ def test_what_a_file_cannot_say():
     skip = Connection(INPUT, "layer 1", random_weights(rng, 3, 4, 0.9), 0, 12)
     loop = Connection("layer 1", "layer 1", random_weights(rng, 3, 3, 0.9), 0, 9, delay=2)
     back = Connection("layer 1", "layer 0", random_weights(rng, 6, 3, 0.9), 0, 9, delay=2)
-    assert_refused(replace(program, input_bits=8), "input: payloads of 8 bits", "lava-script")
-    assert_refused(replace(program, readout="potential"), "layer 1: the readout is the potential")
+    assert_refused(replace(program, input_bits=8), "input: the file does not support payloads of 8 bits", "lava-script")
+    assert_refused(
+        replace(program, readout="potential"), "layer 1: the readout is 'potential', the file supports 'spikes' only"
+    )
     assert_refused(replace(program, connections=(first, second, skip)), "layer 1: is fed by 'layer 0', 'input'")
     late, recurrent = replace(second, delay=63), (replace(second, delay=1), replace(loop, delay=1))
     assert_refused(
         replace(program, connections=(first, late)),
-        "layer 1: spikes from 'layer 0' have a delay of 63, the file holds at most 62",
+        "layer 1: spikes from 'layer 0' have a delay of 63, the file supports at most 62",
     )
     assert_refused(
         replace(program, connections=(first, *recurrent)),
-        "layer 1: spikes from 'layer 0' have a delay of 1, the file holds none into a recurrent layer",
+        "layer 1: spikes from 'layer 0' have a delay of 1, the file supports none into a recurrent layer",
     )
     assert_refused(replace(program, connections=(first, second, loop)), "layer 1: loops of delay 2")
     assert_refused(replace(program, connections=(first, back, second)), "layer 0: is fed by 'input', 'layer 1'")

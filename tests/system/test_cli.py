@@ -227,7 +227,7 @@ def test_a_network_too_large_for_the_chip_is_exit_code_4(small_run, workspace):
     done = workspace.run("esl-neuro export --target ./tiny.toml", small_run.parents[1])
     assert done.returncode == 4
     line = one_line(done)
-    assert "neurons_per_chip: needs 26 of 20" in line
+    assert "neurons_per_chip: needs 26, the limit is 20" in line
     assert "synapses_per_chip" in line
 
 

@@ -41,7 +41,7 @@ def test_the_place_the_states_and_the_cause_are_printed(space, golden):
     done = space.run("esl-neuro diff golden.h5 other.h5")
     assert done.returncode == 1
     assert "first difference (u): layer 'lif1', neuron 7, step 1 of sample 2" in done.stdout
-    assert "rounded toward zero" in done.stdout
+    assert "rounds the decay toward zero" in done.stdout
     assert done.stderr.splitlines() == ["esl-neuro: golden.h5 and other.h5 diverge in layer 'lif1', step 1"]
 
 

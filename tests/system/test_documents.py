@@ -59,6 +59,14 @@ def a_few_images(workspace):
             (folder / name).write_bytes(header + array.astype(np.uint8).tobytes())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def chip_of_the_document(workspace):
+    """Write the chip that docs/extending.md describes and then names in a command."""
+    text = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
+    (chip,) = re.findall(r"```toml\n(# small\.toml\n.*?)```", text, flags=re.DOTALL)
+    (workspace.folder / "small.toml").write_text(chip, encoding="utf-8")
+
+
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
     line = re.sub(r"benchmarks/\w+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)

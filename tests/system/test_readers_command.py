@@ -37,7 +37,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def without_readers(tmp_path, monkeypatch):
-    monkeypatch.setattr("command_workspace.environment", _with_folder(environment, tmp_path / "none"))
+    monkeypatch.setattr("system.command_workspace.environment", _with_folder(environment, tmp_path / "none"))
     return Workspace(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_what_has_no_integer_form_is_refused_by_name(file, tmp_path):
     nir.write(tmp_path / "short.nir", graph)
     (verdict,) = verify_nir(tmp_path / "short.nir", ("lava",), steps=20).verdicts
     assert verdict.status == "refused"
-    assert "node 'lif': tau has 5e-05 s, less than the time step" in verdict.reason
+    assert "node 'lif': tau is 5e-05 s, less than the time step" in verdict.reason
 
 
 def test_wrong_use_has_exit_code_2(without_readers):

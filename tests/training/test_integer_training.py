@@ -161,7 +161,7 @@ def test_what_cannot_be_taken_over_is_refused_by_name(tmp_path, finished):
     for change, message in (
         ("training.seed=5", "another seed would"),
         ("network.notation=64-30-10", "has another architecture"),
-        ('sparsity={learner="stds", layers=["fc1"]}', "learner 'stds' cannot go on from what 'esl' left"),
+        ('sparsity={learner="stds", layers=["fc1"]}', "learner 'stds' cannot continue from the state of 'esl'"),
     ):
         with pytest.raises(BadInput, match=message):
             start(tmp_path, from_run(folder), change)
