@@ -69,7 +69,8 @@ def floats(node: Any, name: str) -> Floats:
             raise TypeError("complex numbers")
         value = value.astype(np.float64)
     except (AttributeError, TypeError, ValueError) as error:
-        raise Unsupported("malformed", f"{name} is {getattr(node, name, None)!r:.60}; expected numbers") from error
+        shown = " ".join(repr(getattr(node, name, None)).split())  # an array of several rows has several lines
+        raise Unsupported("malformed", f"{name} is {shown:.60}; expected numbers") from error
     if not np.isfinite(value).all():
         raise Unsupported("not-finite", f"{name} contains values that are not finite")
     return value

@@ -50,11 +50,11 @@ def make(folder: Path, epochs: int = 1, **replaced: str) -> Path:
 
 
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Contents and times of all files below a folder, except for the summary, which is written anew each time."""
+    """Contents and times of all files below a folder, except for the lock and the summary, which is written anew."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "summary.json"
+        if path.is_file() and path.name not in ("summary.json", "lock")
     }
 
 
