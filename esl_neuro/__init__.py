@@ -21,11 +21,13 @@ neither this package nor ``esl-neuro --help`` loads torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esl_neuro.lazy import lazily
 
 if TYPE_CHECKING:
     from esl_neuro.energy.comparison import ComparisonReport
+    from esl_neuro.energy.report import EnergyReport
     from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError, LimitExceeded, MissingDependency
     from esl_neuro.hardware import HardwareTarget, load_target
     from esl_neuro.nirgraph.files import read_nir, write_nir
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from esl_neuro.pipeline.exports import Export, export_run
     from esl_neuro.pipeline.inputs import Samples, test_set
     from esl_neuro.pipeline.operations import count_operations, price_operations
-    from esl_neuro.pipeline.pricing import EnergyReport, compare_energy, energy_report
+    from esl_neuro.pipeline.pricing import compare_energy, energy_report
     from esl_neuro.pipeline.readers import ReaderReport, verify_nir
     from esl_neuro.pipeline.simulation import RunResult
     from esl_neuro.pipeline.training import TrainingRun, evaluate, load_run, resume, train
@@ -84,6 +86,7 @@ _MODULES = {
     "nirgraph.files": ("read_nir", "write_nir"),
     "nirgraph.findings": ("Finding",),
     "energy.comparison": ("ComparisonReport",),
+    "energy.report": ("EnergyReport",),
     "errors": ("BadInput", "CheckFailed", "EslNeuroError", "LimitExceeded", "MissingDependency"),
     "hardware": ("HardwareTarget", "load_target"),
     "pipeline.compilation": ("check", "compile"),
@@ -91,23 +94,15 @@ _MODULES = {
     "pipeline.exports": ("Export", "export_run"),
     "pipeline.inputs": ("Samples", "test_set"),
     "pipeline.operations": ("count_operations", "price_operations"),
-    "pipeline.pricing": ("EnergyReport", "compare_energy", "energy_report"),
+    "pipeline.pricing": ("compare_energy", "energy_report"),
     "pipeline.readers": ("ReaderReport", "verify_nir"),
     "pipeline.simulation": ("RunResult",),
     "pipeline.training": ("TrainingRun", "evaluate", "load_run", "resume", "train"),
     "pipeline.verification": ("Proof", "verify"),
     "version": ("__version__",),
 }
-_PLACES = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'esl_neuro' has no attribute '{name}'")
-    value = getattr(import_module(f"esl_neuro.{_PLACES[name]}"), name)
-    globals()[name] = value
-    return value
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

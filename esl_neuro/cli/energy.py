@@ -17,8 +17,8 @@ from esl_neuro.cli.workspace import latest_export
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
 if TYPE_CHECKING:
+    from esl_neuro.energy.report import EnergyReport
     from esl_neuro.pipeline.activity import Activity
-    from esl_neuro.pipeline.pricing import EnergyReport
 
 ALL = "all"  # the rows to explain
 

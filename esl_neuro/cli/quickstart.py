@@ -28,6 +28,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
     from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.exports import export_run, run_export
+    from esl_neuro.report.energy_text import render_energy_report
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
@@ -58,7 +59,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
         train.render(summary),
         export.render(exported.to_dict()),
         run.render(ran),
-        priced.details(),
+        render_energy_report(priced),
         f"Done in {document['seconds']:.0f} s\n  run      {trained['folder']}\n  NIR      {folder / 'model.nir'}\n"
         f"  program  {folder / 'program.json'}\nNext: esl-neuro energy report --explain",
     )

@@ -129,23 +129,20 @@ class EnergyReport:
 
     def __repr__(self) -> str:
         targets = ", ".join(estimate.target for estimate, _ in self.summary)
-        return (
-            f"EnergyReport({self.samples:,} samples of {self.steps} steps on {self.backend}, "
-            f"{self.counts.per_sample('sop_effective'):,.0f} SOP/sample, targets: {targets})"
-        )
+        return f"EnergyReport({self.samples:,} samples x {self.steps} steps, {self.backend}; {targets})"
 
     def __str__(self) -> str:
         """Summarise the run and its estimated energies, each with its scope, in about ten lines."""
+        accuracy = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
+        number = len(self.warnings)
         return "\n".join(
             [
-                f"{self.ran_on}, {self.steps} steps, in {self.backend}"
-                + ("" if self.accuracy is None else f": accuracy {self.accuracy:.2%}"),
-                f"{self.inputs:,} inputs, {self.neurons:,} neurons, {self.stored:,} connections (density "
-                f"{self.density:.3g})",
-                f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations a sample",
-                "energy per sample, estimated:",
+                f"{self.ran_on} x {self.steps} steps ({self.backend}){accuracy}",
+                f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations per sample, "
+                f"{self.stored:,} of {self.dense:,} connections",
+                "estimated energy per sample, median (5 - 95 %):",
                 *(_line(estimate, found) for estimate, found in self.summary),
-                f"warnings: {len(self.warnings)}, see .warnings; all prices and intervals: .rows",
+                f"counts are exact, prices published or assumed; {number} warning{'' if number == 1 else 's'}",
             ]
         )
 
@@ -247,12 +244,12 @@ def energy_report(
 
 
 def _line(estimate: Estimate, found: Distribution | None) -> str:
-    """Return the line of one target: nominal energy, 5-95 % interval and scope, or the reason for no figure."""
-    if estimate.energy_pj is None:
-        return f"  {estimate.target:<12} no figure: {estimate.refusal or 'nothing happened that it prices'}"
-    bound = ">= " if estimate.lower_bound else ""
-    interval = "" if found is None else f" (5-95 %: {found.low_pj / 1e3:.3g} to {found.high_pj / 1e3:.3g})"
-    return f"  {estimate.target:<12} {bound}{estimate.energy_pj.nominal / 1e3:.3g} nJ{interval}, {estimate.scope}"
+    """Return the line of one target: median energy, interval and scope, or the reason for no figure."""
+    if found is None:
+        return f"  {estimate.target:<12} no figure: {estimate.refusal or 'no operation of the run has a price'}"
+    bound = ">=" if estimate.lower_bound else "  "
+    interval = f"({found.low_pj / 1e3:.4g} - {found.high_pj / 1e3:.4g})"
+    return f"  {estimate.target:<12} {bound} {found.median_pj / 1e3:>9.4g} nJ  {interval:<23} {estimate.scope}"
 
 
 def _check_run(trace: Trace, tick_s: float) -> None:

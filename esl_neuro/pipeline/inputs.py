@@ -205,7 +205,7 @@ def payloads(values: NDArray[Any], program: Program) -> NDArray[Any]:
         return values.astype(np.uint8)
     largest = 2**program.input_bits - 1
     rounded = np.rint(values * program.input_scale)
-    if rounded.size and not (rounded.min() >= 0 and rounded.max() <= largest):
+    if rounded.size and not (values.min() >= 0 and rounded.max() <= largest):
         raise BadInput(
             f"inputs range from {values.min():g} to {values.max():g}; with input_scale {program.input_scale:g}, a "
             f"payload of {program.input_bits} bits can represent 0 to {largest / program.input_scale:g}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from esl_neuro.compiler.program import Program
@@ -15,53 +13,16 @@ from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.counts import count
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.prices import price
+from esl_neuro.energy.report import EnergyReport
 from esl_neuro.energy.target_check import PROBE
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import KIND, load_target
 from esl_neuro.pipeline.choices import ALL_TARGETS, ENERGY_TARGETS
 from esl_neuro.pipeline.simulation import RunResult
-from esl_neuro.report.energy_text import render_energy_report, si_energy
-from esl_neuro.report.tables import table
 from esl_neuro.resources import resource_names
 
 COMPILER = "compiler"
 Placing = Callable[[Program], CoreMap | None]
-
-
-class EnergyReport(reports.EnergyReport):
-    """A run, its operation counts, and its energy on each target.
-
-    It prints as one line per target; :meth:`details` has the rest, with every price model and every warning.
-    """
-
-    def __str__(self) -> str:
-        right = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
-        rows = [
-            (
-                estimate.target,
-                estimate.scope,
-                ">=" if estimate.lower_bound else "",
-                "refused" if found is None else si_energy(found.median_pj),
-                "" if found is None else f"{si_energy(found.low_pj)} - {si_energy(found.high_pj)}",
-            )
-            for estimate, found in self.summary
-        ]
-        head = f"{self.ran_on} x {self.steps} steps ({self.backend}){right}"
-        operations = (
-            f"{self.counts.per_sample('sop_effective'):,.0f} synaptic operations per sample, "
-            f"{self.stored:,} of {self.dense:,} connections"
-        )
-        number = len(self.warnings)
-        warnings = "1 warning" if number == 1 else f"{number} warnings"
-        note = f"counts are exact, prices published or assumed; {warnings}, see warnings and details()"
-        targets = table(("target", "scope", "", "energy per sample", "5 - 95 %"), rows, left=3)
-        return "\n".join((head, operations, targets, textwrap.shorten(note, 100)))
-
-    __repr__ = __str__
-
-    def details(self) -> str:
-        """Return everything as text, as ``esl-neuro energy report`` prints it."""
-        return render_energy_report(self)
 
 
 def energy_report(
@@ -92,7 +53,7 @@ def energy_report(
     BadInput
         If a target is unknown, the run has no samples, or the tick is not positive.
     """
-    report = reports.energy_report(
+    return reports.energy_report(
         result.program,
         result.trace,
         target_names(targets),
@@ -102,7 +63,6 @@ def energy_report(
         ran_on=result.ran_on,
         accuracy=result.accuracy,
     )
-    return EnergyReport(**{each.name: getattr(report, each.name) for each in fields(report)})
 
 
 def compare_energy(

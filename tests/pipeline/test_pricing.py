@@ -36,7 +36,6 @@ def test_a_report_is_printed_in_ten_lines(result):
         assert max(map(len, text.splitlines())) <= 100
         assert all(name in text for name in TARGETS)
     assert "50 test samples x 4 steps (integer), accuracy" in str(report)
-    assert "Every price model" in report.details()
 
 
 def test_targets_are_read_before_anything_is_priced(result):

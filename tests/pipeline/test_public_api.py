@@ -47,7 +47,7 @@ REVEALED = (
     '"esl_neuro.pipeline.compiled_network.CompiledNetwork"',
     '"float | None"',
     "numpy.ndarray",
-    '"esl_neuro.pipeline.pricing.EnergyReport"',
+    '"esl_neuro.energy.report.EnergyReport"',
 )
 
 
@@ -65,7 +65,7 @@ def test_importing_the_package_loads_nothing_and_takes_less_than_150_ms():
 def test_every_public_name_is_there():
     for name in esl_neuro.__all__:
         assert getattr(esl_neuro, name).__doc__, name
-    assert sorted(esl_neuro._PLACES) == sorted(esl_neuro.__all__)
+    assert sorted(esl_neuro._HOMES) == sorted(esl_neuro.__all__)
     assert set(esl_neuro.__all__) <= set(dir(esl_neuro))
 
 

@@ -222,19 +222,19 @@ def test_table_aligns_columns():
 
 
 def test_a_report_in_a_notebook_is_ten_lines(report):
-    assert repr(report) == "EnergyReport(" + repr(report)[13:]
+    assert repr(report).startswith("EnergyReport(3 samples x 4 steps, integer; ")
     assert len(repr(report)) < 200
     lines = str(report).splitlines()
-    assert len(lines) == 5 + len(report.summary)
-    assert lines[0] == "3 samples, 4 steps, in integer"
-    assert lines[1].startswith(f"300 inputs, 60 neurons, {report.stored:,} connections (density 0.")
-    assert lines[2] == f"{report.counts.per_sample('sop_effective'):,.0f} synaptic operations a sample"
-    for line, (estimate, found) in zip(lines[4:], report.summary, strict=False):
+    assert len(lines) == 4 + len(report.summary)
+    assert lines[0] == "3 samples x 4 steps (integer)"
+    assert lines[1].startswith(f"{report.counts.per_sample('sop_effective'):,.0f} synaptic operations per sample, ")
+    assert lines[1].endswith(f"{report.stored:,} of {report.dense:,} connections")
+    for line, (estimate, found) in zip(lines[3:], report.summary, strict=False):
         assert line.split()[0] == estimate.target
-        if estimate.energy_pj is None:
+        if found is None:
             assert estimate.refusal in line
         else:
-            assert f"{estimate.energy_pj.nominal / 1e3:.3g} nJ" in line
+            assert f"{found.median_pj / 1e3:.4g} nJ" in line
             assert (">= " in line) == estimate.lower_bound
-            assert f"{found.low_pj / 1e3:.3g} to {found.high_pj / 1e3:.3g}" in line
+            assert f"({found.low_pj / 1e3:.4g} - {found.high_pj / 1e3:.4g})" in line
             assert line.endswith(estimate.scope)
