@@ -8,13 +8,12 @@ from pathlib import Path
 
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
-from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import errors
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
 from esl_neuro.pipeline.exports import export_run
-from esl_neuro.pipeline.inputs import GRADED_BITS, Samples, graded_scale, payloads, random_samples, read_samples
+from esl_neuro.pipeline.inputs import Samples, payloads, random_samples, read_samples
 from esl_neuro.pipeline.simulation import Progress, RunResult, count_program
 from esl_neuro.training.run_folder import RunFolder
 
@@ -115,20 +114,8 @@ def _export_of(path: Path, on_status: OnStatus) -> Path:
 
 
 def _compile(path: Path, activity: Activity, given: Samples | None, on_status: OnStatus) -> CompiledNetwork:
-    """Compile a NIR file, whether or not it fits on a chip; graded values become payloads of 8 bits."""
-    graph = read_nir(path)
-    steps = activity.steps or graph.metadata.get("steps") if given is None else given.steps
-    if not steps:
-        raise BadInput(f"{path}: the number of time steps per sample is missing; give --steps or --spikes")
-    graded = given is not None and not given.binary
-    compiled = compile(
-        graph,
-        steps=int(steps),
-        dt_s=activity.dt_s,
-        input_bits=GRADED_BITS if graded else None,
-        input_scale=graded_scale(given.values, GRADED_BITS) if graded and given is not None else None,
-        any_size=True,
-    )
+    """Compile a NIR file, whether or not it fits on a chip. Inputs that contradict the file's steps are refused."""
+    compiled = compile(path, steps=activity.steps, dt_s=activity.dt_s, inputs=given, any_size=True)
     for finding in errors(compiled.findings):
         on_status(f"{path}: {finding} (counted anyway)")
     return compiled
