@@ -69,9 +69,9 @@ class NeuronRule:
     Attributes
     ----------
     parameters : tuple of str
-        What is read from the node, one value for each neuron; ``v_reset`` may be missing, and is 0 then.
+        Parameters of the node, one value per neuron; a missing ``v_reset`` is 0.
     read : callable
-        ``(values, dt_s) -> NeuronNode``, the values being float64 arrays, shape (neurons,), by name.
+        ``(values, dt_s) -> NeuronNode``, with the values as float64 arrays of shape (neurons,), by name.
     """
 
     parameters: tuple[str, ...]
@@ -132,4 +132,4 @@ NEURONS: dict[type, NeuronRule] = {
     nir.CubaLI: NeuronRule(("tau_syn", "tau_mem", "r", "v_leak", "w_in"), _current_based),
     nir.CubaLIF: NeuronRule(("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"), _current_based),
 }
-"""By the type of the node. Another type is one more entry."""
+"""Rules by node type; add an entry for another type."""

@@ -17,7 +17,7 @@ Pass = Callable[[Any, float], tuple[Any, list[Finding]]]
 """Takes the result of the previous pass (the first one takes a graph) and the time step in seconds."""
 
 NO_TIME_STEP = "no-time-step"
-OF_THE_TIME_STEP = ("time-constant", "delay")
+KINDS_THAT_NEED_A_TIME_STEP = ("time-constant", "delay")
 
 READING: Mapping[str, Pass] = {"structure": read_structure, "nodes": read_nodes}
 
@@ -37,16 +37,16 @@ def run_passes(
         Errors and warnings of all passes that ran.
     """
     findings: list[Finding] = []
-    beside_the_point: tuple[str, ...] = ()
+    ignored_kinds: tuple[str, ...] = ()
     try:
         step = time_step(graph, dt_s)
     except BadInput as error:
-        step, beside_the_point = 1.0, OF_THE_TIME_STEP
+        step, ignored_kinds = 1.0, KINDS_THAT_NEED_A_TIME_STEP
         findings.append(Finding(NO_TIME_STEP, "graph", str(error)))
     result: Any = graph
     for each in passes.values():
         result, found = each(result, step)
-        findings += [finding for finding in found if finding.kind not in beside_the_point]
+        findings += [finding for finding in found if finding.kind not in ignored_kinds]
         if errors(found):
             break
     return (None if errors(findings) else result), findings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,8 @@ from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
 from esl_neuro.pipeline.exports import export_run
 from esl_neuro.pipeline.inputs import Samples, payloads, random_samples, read_samples
-from esl_neuro.pipeline.simulation import Progress, RunResult, count_program
+from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program
 from esl_neuro.training.run_folder import RunFolder
-
-OnStatus = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from esl_neuro.interchange.readers import READERS, Verdict, ask, default_folder,
 from esl_neuro.pipeline.choices import LAVA
 from esl_neuro.pipeline.export_folder import GOLDEN, read_export
 from esl_neuro.pipeline.lava_verdict import ask_lava
-
-OnStatus = Callable[[str], None]
+from esl_neuro.pipeline.simulation import OnStatus
 
 
 @dataclass(frozen=True)

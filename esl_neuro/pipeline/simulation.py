@@ -18,6 +18,10 @@ from esl_neuro.energy.counts import Counts, count
 from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
 
 Progress = Callable[[int, int], None]
+"""Called with the number of finished samples and of all samples."""
+
+OnStatus = Callable[[str], None]
+"""Called with a message before each long operation."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ Simulator = Callable[[Program, Payloads, bool, Progress | None], Trace]
 """``(program, inputs, record_potentials, progress) -> trace``, with every spike of every group."""
 
 SIMULATORS: dict[str, Simulator] = {"integer": _integer, "lava": _lava, "lava-batched": _lava_batched}
-"""By name; a simulator of your own is one more entry. Commands offer those of :mod:`~esl_neuro.pipeline.choices`."""
+"""Simulators by name; add an entry for your own. The commands offer those of :mod:`~esl_neuro.pipeline.choices`."""
 
 
 def run_program(
