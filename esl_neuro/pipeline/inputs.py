@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -294,9 +296,9 @@ def read_samples(path: Path) -> Samples:
             if "input" not in names and len(names) != 1:
                 raise BadInput(f"{path}: contains the arrays {names}; name one of them 'input'")
             loaded = loaded["input" if "input" in names else names[0]]
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
+    except BadInput:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path}: is not a readable .npz or .npy file: {error}") from error
     if loaded.ndim == 2:
         loaded = loaded[None]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from esl_neuro.compiler.program import Program
 from esl_neuro.data import prepare
@@ -101,9 +105,9 @@ def test_more_samples_than_there_are_are_refused():
 
 def test_spikes_stay_as_they_are():
     spikes = np.array([[[0, 1, 1]]], np.uint8)
-    for given in (spikes, spikes.astype(bool), spikes.astype(np.float32), spikes.astype(np.int64)):
-        assert payloads(given, program(1, 1.0)).tolist() == spikes.tolist()
-        assert payloads(given, program(1, 1.0)).dtype == np.uint8
+    for kept in (spikes, spikes.astype(bool), spikes.astype(np.float32), spikes.astype(np.int64)):
+        assert payloads(kept, program(1, 1.0)).tolist() == spikes.tolist()
+        assert payloads(kept, program(1, 1.0)).dtype == np.uint8
 
 
 def test_graded_values_are_rounded_to_payloads():
@@ -158,3 +162,28 @@ def test_a_file_of_several_arrays_says_which_is_the_input(tmp_path):
         read_samples(path)
     np.savez(path, a=np.zeros((1, 2, 3)), input=np.ones((1, 2, 3)))
     assert read_samples(path).values.all()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_file_that_is_cut_anywhere_is_refused_by_its_name(tmp_path, suffix):
+    path = tmp_path / f"spikes{suffix}"
+    values = (np.random.default_rng(0).random((3, 4, 5)) < 0.5).astype(np.uint8)
+    np.save(path, values) if suffix == ".npy" else np.savez_compressed(path, input=values)
+    whole = path.read_bytes()
+    assert np.array_equal(read_samples(path).values, values)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadInput, match=f"spikes{suffix}: "):
+            read_samples(path)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_samples_or_one_error(tmp_path, at, byte):
+    path = tmp_path / "spikes.npz"
+    np.savez_compressed(path, input=np.ones((3, 4, 5), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] = byte
+    path.write_bytes(content)
+    with contextlib.suppress(BadInput):
+        assert read_samples(path).values.ndim == 3
