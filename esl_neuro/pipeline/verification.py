@@ -9,7 +9,8 @@ from typing import Any
 from esl_neuro.backends.divergence import TraceDivergence, diverge
 from esl_neuro.backends.golden import read_trace
 from esl_neuro.backends.trace import Trace
-from esl_neuro.compiler.compile import compile_any_size
+from esl_neuro.compiler.compile import input_payload, quantise_network
+from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Program, differences
 from esl_neuro.compiler.quantise import Scaling
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
@@ -112,17 +113,20 @@ def prove(
 
 
 def recompile(folder: Path) -> list[str]:
-    """Compile the NIR graph of an export again; return the names of the fields that differ from the stored program."""
+    """Compile the NIR graph of an export again; return the names of the fields that differ from the stored program.
+
+    The program carries the integer formats of its chip, so the chip's own file is not needed.
+    """
     files = read_export(folder)
     stored = files.program
-    again = compile_any_size(
-        read_nir(files.graph_path),
+    again, _ = quantise_network(
+        read_network(read_nir(files.graph_path)),
         stored.target,
+        stored.formats,
         stored.steps,
-        input_bits=stored.input_bits,
-        input_scale=stored.input_scale,
-        scalings={name: Scaling(**each) for name, each in files.document.get("scalings", {}).items()},
-    ).program
+        input_payload(stored.input_bits, stored.input_scale),
+        {name: Scaling(**each) for name, each in files.document.get("scalings", {}).items()},
+    )
     # A NIR graph does not contain the readout.
     return differences(stored, replace(again, readout=stored.readout))
 

@@ -11,8 +11,10 @@ import pytest
 from esl_neuro.backends.golden import read_trace, write_trace
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.pipeline import readers
+from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import load_compiled
 from esl_neuro.pipeline.verification import compare_runs, verify
+from esl_neuro.resources import resource_folder
 
 
 @pytest.fixture
@@ -23,6 +25,17 @@ def folder(exported, tmp_path):
 def test_an_export_is_proven(folder):
     proof = verify(folder, golden=True, with_lava=False)
     assert proof.to_dict() == {"export": str(folder), "recompiled": "equal", "golden": {"integer": 3 * 4 * 4 * 26}}
+
+
+def test_an_export_for_a_chip_of_the_user_is_proven_without_its_file(run, tmp_path):
+    text = (resource_folder("hw_targets") / "loihi2.toml").read_text(encoding="utf-8")
+    chip = tmp_path / "mine.toml"
+    chip.write_text(text.replace('"loihi2"', '"mine"').replace("\nweight_max = 254\n", "\nweight_max = 30\n"))
+    narrow = compile(run, chip)
+    narrow.save(tmp_path / "export")
+    chip.unlink()
+    assert max(abs(each.matrix.data).max() for each in narrow.program.connections) <= 30
+    verify(tmp_path / "export", golden=True, with_lava=False)
 
 
 def test_a_changed_program_is_found(folder):
