@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import select
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 REPOSITORY = Path(__file__).parents[2]
+ESL_NEURO = ["-m", "esl_neuro.cli.main"]
+LONGEST_S = 300
 
 
 class Workspace:
@@ -26,14 +33,17 @@ class Workspace:
         return self._done[command]
 
     def run(self, command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command line."""
+        """Run a command line; those of esl-neuro in a process that starts with its imports made."""
+        words = arguments(command)
+        if words[1:3] == ESL_NEURO:
+            return served(words[3:], folder or self.folder)
         return subprocess.run(
-            arguments(command),
+            words,
             cwd=folder or self.folder,
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=LONGEST_S,
             check=False,
         )
 
@@ -48,9 +58,45 @@ def arguments(command: str) -> list[str]:
     """Argument list of a command line, with this interpreter's esl-neuro and python."""
     program, *rest = shlex.split(command)
     python = [sys.executable]
-    return {"esl-neuro": [*python, "-m", "esl_neuro.cli.main"], "python": python}[program] + rest
+    return {"esl-neuro": [*python, *ESL_NEURO], "python": python}[program] + rest
 
 
 def environment() -> dict[str, str]:
     """Environment of the commands: plain, and without this terminal's settings."""
     return {key: value for key, value in os.environ.items() if not key.startswith("ESL_NEURO")} | {"NO_COLOR": "1"}
+
+
+def served(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run esl-neuro in a fork of the command server."""
+    with TemporaryDirectory() as outputs:
+        out, err = Path(outputs, "stdout"), Path(outputs, "stderr")
+        request = {"arguments": list(words), "folder": str(folder), "environment": environment()}
+        code = _ask(request | {"stdout": str(out), "stderr": str(err)})
+        return subprocess.CompletedProcess(["esl-neuro", *words], code, out.read_text(), err.read_text())
+
+
+def _ask(request: dict) -> int:
+    """Send a request to the server, and wait for the exit code."""
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    if not select.select([server.stdout], [], [], LONGEST_S)[0]:
+        os.killpg(server.pid, signal.SIGKILL)
+        _server.cache_clear()
+        raise TimeoutError(f"esl-neuro {' '.join(request['arguments'])} takes more than {LONGEST_S} s")
+    return int(server.stdout.readline())
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    """Start the server; it ends with this process, which holds its standard input."""
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("command_server.py")],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )

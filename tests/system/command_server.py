@@ -1,0 +1,50 @@
+"""A process that has imported what the commands need, and forks itself for each command: a command then starts at once.
+
+It reads one request a line on standard input, a JSON object of ``arguments``, ``folder``, ``environment``, ``stdout``
+and ``stderr``, and answers each with the exit code. A command still has a process of its own, with its own folder,
+environment and files; only its imports are shared.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+
+IMPORTED = (
+    *("esl_neuro.cli.quickstart", "esl_neuro.pipeline.training", "esl_neuro.pipeline.compilation"),
+    *("esl_neuro.pipeline.verification", "esl_neuro.pipeline.pricing", "esl_neuro.training.trainer"),
+    *("torch", "torch._dynamo", "numba", "rich.progress", "pydantic", "nir"),
+)
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    requests = sys.stdin
+    for line in requests:
+        child = os.fork()
+        if child == 0:
+            sys.exit(_run(json.loads(line)))
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _run(request: dict) -> int:
+    """Run the command in this process, a child of the server, and return its exit code."""
+    from esl_neuro.cli.main import main as run_command
+
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor, name in enumerate((request["stdout"], request["stderr"]), start=1):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.argv = ["esl-neuro", *request["arguments"]]
+    return run_command()
+
+
+if __name__ == "__main__":
+    main()
