@@ -149,11 +149,13 @@ def main() -> None:
     """Run every kind in every reader."""
     parser = argparse.ArgumentParser(description="Every kind of network in every reader of NIR that is installed.")
     parser.add_argument("--reader", choices=READERS, action="append", help="only this one; several may be given")
+    parser.add_argument("--network", choices=(*KINDS, SINGLE_SPIKES), action="append", help="only this kind; likewise")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     options = parser.parse_args()
     readers = tuple(options.reader or READERS)
+    names = tuple(options.network or (*KINDS, SINGLE_SPIKES))
     with TemporaryDirectory() as scratch:
-        results = {name: judge(name, Path(scratch) / "network.nir", readers) for name in (*KINDS, SINGLE_SPIKES)}
+        results = {name: judge(name, Path(scratch) / "network.nir", readers) for name in names}
     print(json.dumps(results, indent=2) if options.json else render(results, readers))
     sys.exit(any(verdict["status"] == "broken" for verdicts in results.values() for verdict in verdicts))
 

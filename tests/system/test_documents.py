@@ -22,9 +22,10 @@ BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --
 FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
 # Benchmarks run with few repetitions.
 BRIEFLY = {
-    "python benchmarks/train_step.py": "--repeat 2 --iterations 100",
+    "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
     "python benchmarks/nir_paper.py": "--steps 20",
-    "python benchmarks/readers.py": "--reader norse",
+    "python benchmarks/readers.py": "--reader norse --network LIF --network IF",
+    "python benchmarks/counting.py": "--repeat 1",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
