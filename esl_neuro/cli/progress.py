@@ -5,24 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from esl_neuro.cli.commands import percent, print_status
 
 if TYPE_CHECKING:
+    from esl_neuro.pipeline.sweeping import TrainingDisplay
     from esl_neuro.training.trainer import EpochMetrics
 
 PLAIN_LINES = 8
-
-
-class TrainingView(Protocol):
-    """A display of a training run."""
-
-    def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
-        """Show a batch."""
-
-    def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Show an epoch."""
 
 
 def describe(metrics: EpochMetrics) -> str:
@@ -34,7 +25,7 @@ def describe(metrics: EpochMetrics) -> str:
 
 
 @contextmanager
-def training_view(title: str, epochs: int) -> Iterator[TrainingView]:
+def training_view(title: str, epochs: int) -> Iterator[TrainingDisplay]:
     """Show a training run during a ``with`` block."""
     if not sys.stderr.isatty():
         yield _PlainView(title, epochs)

@@ -407,7 +407,7 @@ def _hashed(slug: str, case: SweepCase) -> str:
 
 
 def to_toml(value: Any) -> str:
-    """Write a value in TOML, on one line."""
+    """Write a value in TOML on one line, as ``--set`` takes it; tomli_w writes lists over several."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quote(key)} = {to_toml(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list):
