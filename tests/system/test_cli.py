@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -66,11 +67,12 @@ def test_help_imports_neither_torch_nor_lava_nor_numpy(command):
 
 
 @pytest.mark.parametrize("command", ["", "train", "energy report"])
-def test_help_takes_less_than_300_ms(workspace, command):
+def test_help_takes_less_than_300_ms_of_the_processor(command, tmp_path):
     def seconds() -> float:
-        started = time.perf_counter()
-        workspace.run(f"esl-neuro {command} --help")
-        return time.perf_counter() - started
+        started = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start([*command.split(), "--help"], tmp_path).communicate()
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.3
 
