@@ -123,7 +123,7 @@ class Layout:
         try:
             with redirect_stdout(sys.stderr):  # standard output is reserved for the result of the command
                 self.fetch(folder)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [repr(error)])[0]
             raise BadInput(f"data set '{self.name}': the download to {folder.absolute()} failed: {reason}") from error
 

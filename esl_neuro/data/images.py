@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from esl_neuro.data.augment import crop_and_flip
 from esl_neuro.data.cifar import read_batch
 from esl_neuro.data.datasets import DATASETS, Dataset, Normalisation, Request, Split, split_validation
-from esl_neuro.data.folders import Layout, matches, optional_module
+from esl_neuro.data.downloads import Download
+from esl_neuro.data.folders import Layout, matches
 from esl_neuro.data.idx import read_idx
 from esl_neuro.errors import BadInput
 
@@ -26,22 +26,51 @@ CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994,
 CIFAR100_NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
-def _torchvision(name: str) -> Callable[[Path], object]:
-    """Return a function that downloads with torchvision's class of that name, which verifies the files."""
-
-    def fetch(folder: Path) -> object:
-        module = optional_module("torchvision.datasets", f"downloading {name}", "pip install torchvision")
-        return getattr(module, name)(str(folder), download=True)
-
-    return fetch
-
-
-MNIST = Layout("mnist", (*IDX_TRAIN, *IDX_TEST), _torchvision("MNIST"), inner=("raw",), twins=("fashion_mnist",))
-FASHION_MNIST = Layout(
-    "fashion_mnist", (*IDX_TRAIN, *IDX_TEST), _torchvision("FashionMNIST"), inner=("raw",), twins=("mnist",)
+# Addresses and hashes are those of torchvision 0.18.
+MNIST = Layout(
+    "mnist",
+    (*IDX_TRAIN, *IDX_TEST),
+    Download(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+        "mnist",
+    ),
+    inner=("raw",),
+    twins=("fashion_mnist",),
 )
-CIFAR10 = Layout("cifar10", (*CIFAR10_TRAIN, "test_batch"), _torchvision("CIFAR10"), inner=("cifar-10-batches-py",))
-CIFAR100 = Layout("cifar100", ("train", "test"), _torchvision("CIFAR100"), inner=("cifar-100-python",))
+FASHION_MNIST = Layout(
+    "fashion_mnist",
+    (*IDX_TRAIN, *IDX_TEST),
+    Download(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+        "fashion_mnist",
+    ),
+    inner=("raw",),
+    twins=("mnist",),
+)
+CIFAR10 = Layout(
+    "cifar10",
+    (*CIFAR10_TRAIN, "test_batch"),
+    Download("https://www.cs.toronto.edu/~kriz/", {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}),
+    inner=("cifar-10-batches-py",),
+)
+CIFAR100 = Layout(
+    "cifar100",
+    ("train", "test"),
+    Download("https://www.cs.toronto.edu/~kriz/", {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}),
+    inner=("cifar-100-python",),
+)
 
 
 @DATASETS.register

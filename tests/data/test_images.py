@@ -6,15 +6,21 @@ import hashlib
 import os
 import pickle
 import struct
-import sys
+import tarfile
 from collections import Counter
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
+import pooch
 import pytest
 
 from data.image_files import NAMES, write_cifar, write_mnist
-from esl_neuro.data import load_dataset
+from esl_neuro.data import images, load_dataset
 from esl_neuro.data.augment import crop_and_flip
+from esl_neuro.data.downloads import Download
 from esl_neuro.data.folders import optional_module
 from esl_neuro.errors import BadInput, MissingDependency
 
@@ -248,46 +254,74 @@ def test_batch_as_python_2_wrote_it_is_read(tmp_path):
     assert test.labels.tolist() == [7]
 
 
-def test_download_is_for_the_asking_and_goes_where_the_reader_looks(tmp_path, monkeypatch, capsys):
-    torchvision = pytest.importorskip("torchvision")
-    asked = []
+@pytest.fixture
+def offered(tmp_path):
+    """A folder whose files a server offers, and their address."""
+    pooch.get_logger().setLevel("WARNING")  # it writes to the standard error that it found when it was first used
+    folder = tmp_path / "offered"
+    folder.mkdir()
+    serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("localhost", 0), serve) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://localhost:{server.server_port}/"
+        server.shutdown()
 
-    def download(self):
-        print("Downloading")
-        asked.append(self.root)
-        write_mnist(tmp_path / "new" / "MNIST" / "raw")
 
-    monkeypatch.setattr(torchvision.datasets.MNIST, "download", download)
-    with pytest.raises(BadInput):
-        load_dataset("mnist", tmp_path / "new")
-    assert not asked
-    dataset = load_dataset("mnist", tmp_path / "new", download=True)
-    assert asked == [str(tmp_path / "new")]
-    assert len(dataset.test) == 20
+def offer(monkeypatch, layout, folder, address):
+    """Let a data set be downloaded from the server."""
+    files = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    monkeypatch.setattr(images, layout, replace(getattr(images, layout), fetch=Download(address, files, "new")))
+
+
+def test_download_is_for_the_asking_and_goes_where_the_reader_looks(tmp_path, monkeypatch, capsys, offered):
+    folder, address = offered
+    written = write_mnist(folder, compress=True)
+    monkeypatch.setattr(images, "MNIST", replace(images.MNIST, aliases=("new",)))
+    offer(monkeypatch, "MNIST", folder, address)
+    with pytest.raises(BadInput, match="--download"):
+        load_dataset("mnist", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    dataset = load_dataset("mnist", tmp_path / "data", download=True)
+    assert np.array_equal(dataset.test.values[:, 0], written["test"])
     assert capsys.readouterr().out == ""
-    load_dataset("mnist", tmp_path / "new", download=True)
-    assert len(asked) == 1
+    for path in folder.iterdir():
+        path.unlink()
+    assert len(load_dataset("mnist", tmp_path / "data", download=True).test) == 20
 
 
-def test_failed_download_is_one_line(tmp_path, monkeypatch):
-    torchvision = pytest.importorskip("torchvision")
+def test_an_archive_is_unpacked(tmp_path, monkeypatch, offered):
+    folder, address = offered
+    write_cifar(tmp_path / "source", 10)
+    (source,) = (tmp_path / "source").iterdir()
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(source, source.name)
+    files = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    monkeypatch.setattr(images, "CIFAR10", replace(images.CIFAR10, fetch=Download(address, files)))
+    theirs, ours = load_dataset("cifar10", tmp_path / "source"), load_dataset("cifar10", tmp_path, download=True)
+    assert np.array_equal(ours.test.values, theirs.test.values)
 
-    def download(self):  # noqa: ARG001 (a method)
-        raise OSError("no route to host\nsecond line")
 
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", download)
+def test_a_file_with_another_hash_is_refused_and_not_kept(tmp_path, monkeypatch, offered):
+    folder, address = offered
+    write_mnist(folder, compress=True)
+    offer(monkeypatch, "MNIST", folder, address)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=r"the download to .* failed: MD5 hash of downloaded file"):
+        load_dataset("mnist", tmp_path / "data", download=True)
+    assert not (tmp_path / "data" / "new" / "train-images-idx3-ubyte.gz").exists()
+
+
+def test_failed_download_is_one_line(tmp_path, monkeypatch, offered):
+    _, address = offered
+    nothing = Download(address, {"missing.tar.gz": 32 * "0"})
+    monkeypatch.setattr(images, "CIFAR10", replace(images.CIFAR10, fetch=nothing))
     with pytest.raises(BadInput) as caught:
         load_dataset("cifar10", tmp_path, download=True)
-    assert str(caught.value) == f"data set 'cifar10': the download to {tmp_path} failed: no route to host"
+    assert str(caught.value).startswith(f"data set 'cifar10': the download to {tmp_path} failed: 404 Client Error")
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_package_is_named_with_its_command():
     with pytest.raises(MissingDependency) as caught:
         optional_module("no_such_package", "reading", "pip install it")
     assert str(caught.value) == "reading needs 'no_such_package', which is not installed; install it: pip install it"
-
-
-def test_download_without_torchvision_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    with pytest.raises(MissingDependency, match=r"downloading MNIST needs .* pip install torchvision"):
-        load_dataset("mnist", tmp_path, download=True)
