@@ -58,7 +58,7 @@ def check_graph(
     dt_s : float, optional
         Time step in seconds, if the graph has none in its metadata.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
-        Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.nirgraph.resets`.
+        Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.resets`.
 
     Raises
     ------

@@ -83,7 +83,7 @@ def compile_graph(
     scalings : mapping of str to Scaling, optional
         Scalings of some groups, from :func:`~esl_neuro.compiler.calibrate.search_scalings`.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
-        Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.nirgraph.resets`.
+        Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.resets`.
 
     Raises
     ------

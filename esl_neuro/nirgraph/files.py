@@ -11,7 +11,8 @@ import nir
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.nirgraph.nesting import unpack
-from esl_neuro.nirgraph.resets import KEY, NIR_VERSION, ZERO, read_resets
+from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
+from esl_neuro.resets import ZERO
 
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version without ``v_reset`` and node metadata, on which sinabs and Rockpool fail."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from esl_neuro.nirgraph.linear_maps import Floats
 from esl_neuro.nirgraph.linear_nodes import Shape, Unsupported, floats, spread
-from esl_neuro.nirgraph.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
+from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class NeuronNode:
     du, dv, gain, leak, threshold, reset : float64 array, shape (neurons,)
         An infinite threshold means that the node does not fire and emits ``v``.
     reset_by : float64 array, shape (neurons,), or None
-        What a spike subtracts from ``v``; see :mod:`~esl_neuro.nirgraph.resets`. None for a reset to ``reset``.
+        What a spike subtracts from ``v``; see :mod:`~esl_neuro.resets`. None for a reset to ``reset``.
     """
 
     du: Floats

@@ -9,7 +9,7 @@ import nir
 
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding, errors, refuse
-from esl_neuro.nirgraph.resets import with_reset
+from esl_neuro.nirgraph.reset_notes import with_reset
 from esl_neuro.nirgraph.shapes import DiscreteGraph, read_nodes
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.nirgraph.time_step import time_step
@@ -29,7 +29,7 @@ def run_passes(
     """Run passes in order, up to the first that finds an error. No graph raises an error.
 
     A missing time step is an error, but the passes still run, to find further errors. ``reset`` states the reset of all
-    neurons, see :func:`~esl_neuro.nirgraph.resets.with_reset`.
+    neurons, see :func:`~esl_neuro.nirgraph.reset_notes.with_reset`.
 
     Returns
     -------

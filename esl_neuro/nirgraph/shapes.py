@@ -20,8 +20,8 @@ from esl_neuro.nirgraph.linear_nodes import (
     linear_node,
 )
 from esl_neuro.nirgraph.neuron_nodes import NEURONS, NeuronNode, neuron_node
-from esl_neuro.nirgraph.resets import ZERO
 from esl_neuro.nirgraph.structure import Structure
+from esl_neuro.resets import ZERO
 
 
 @dataclass(frozen=True)

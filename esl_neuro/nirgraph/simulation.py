@@ -58,7 +58,7 @@ def simulate(
     dt_s : float, optional
         Time step in seconds. Default: ``dt_s`` of the graph.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
-        Reset of all neurons, for a graph whose metadata do not note it; see :mod:`~esl_neuro.nirgraph.resets`.
+        Reset of all neurons, for a graph whose metadata do not note it; see :mod:`~esl_neuro.resets`.
 
     Raises
     ------

@@ -15,7 +15,8 @@ from esl_neuro.nirgraph.linear_nodes import LINEAR, Unsupported, floats
 from esl_neuro.nirgraph.nesting import Door, Edge, of_type, remove_doors, unpack
 from esl_neuro.nirgraph.neuron_nodes import NEURONS
 from esl_neuro.nirgraph.order import a_loop, execution_order, feedback_edges, loops, reachable
-from esl_neuro.nirgraph.resets import Reset, noted, read_resets
+from esl_neuro.nirgraph.reset_notes import noted, read_resets
+from esl_neuro.resets import Reset
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Structure:
     doors : tuple of Door
         Inputs and outputs of nested graphs, which are not among the nodes.
     resets : mapping of str to str
-        What a spike does to the potential of each node that fires, see :mod:`~esl_neuro.nirgraph.resets`.
+        What a spike does to the potential of each node that fires, see :mod:`~esl_neuro.resets`.
     """
 
     nodes: dict[str, Any]

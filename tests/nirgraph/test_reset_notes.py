@@ -17,9 +17,10 @@ from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.nirgraph.findings import WARNING
 from esl_neuro.nirgraph.reading import discretise
-from esl_neuro.nirgraph.resets import RESETS, SUBTRACT, SUBTRACT_NEXT_STEP, ZERO, read_note, read_resets, with_reset
+from esl_neuro.nirgraph.reset_notes import read_note, read_resets, with_reset
 from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.nirgraph.structure import flat_graph
+from esl_neuro.resets import RESETS, SUBTRACT, SUBTRACT_NEXT_STEP, ZERO
 
 DT = 1e-4
 

@@ -1,14 +1,8 @@
-"""Read what a spike does to the potential: reset to zero, or reset by subtraction.
+"""Read from the metadata of a NIR graph what a spike does to the potential: reset to zero, or by subtraction.
 
-NIR since 1.0.5 has ``v_reset`` only, so programs that subtract the threshold note it in the metadata of a node or of a
-graph, in words of their own. This is the only place that reads these notes. With ``v`` the potential at a spike:
-
-======================  ========================================================================================
-``zero``                ``v = v_reset``, which is 0 in most files
-``subtract``            ``v = v - v_threshold`` at once
-``subtract_next_step``  the next step computes ``(1 - dv) v - v_threshold``: snnTorch with ``reset_delay=True``, its
-                        default. This is ``v = v - v_threshold / (1 - dv)`` at once
-======================  ========================================================================================
+NIR since 1.0.5 has ``v_reset`` only, so programs whose neurons subtract the threshold note it in the metadata of a node
+or of a graph, in words of their own. This is the only place that reads these notes. :mod:`esl_neuro.resets` defines the
+three resets.
 """
 
 from __future__ import annotations
@@ -19,19 +13,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import nir
 import numpy as np
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.nirgraph.findings import WARNING, Finding
-
-Reset: TypeAlias = Literal["zero", "subtract", "subtract_next_step"]
-ZERO: Reset = "zero"
-SUBTRACT: Reset = "subtract"
-SUBTRACT_NEXT_STEP: Reset = "subtract_next_step"
-RESETS: tuple[Reset, ...] = (ZERO, SUBTRACT, SUBTRACT_NEXT_STEP)
+from esl_neuro.resets import RESETS, SUBTRACT, SUBTRACT_NEXT_STEP, ZERO, Reset
 
 KEY = "reset"  # of our own note
 NIR_VERSION = "nir_version"  # noted by read_nir for a file whose neurons have no v_reset
