@@ -26,7 +26,8 @@ class FloatGroup:
     bias, du, dv, threshold : float64 array, shape (neurons,)
         An infinite threshold means that the group never fires and its potential is read.
     reset_by : float64 array, shape (neurons,), or None
-        What a spike subtracts from ``v``, None for a reset to zero. It scales with weights, bias and threshold.
+        What a spike subtracts from ``v``: the threshold, or ``threshold / (1 - dv)`` to subtract it after the next
+        leak. It scales with weights, bias and threshold. None for a reset to zero.
     """
 
     name: str

@@ -152,24 +152,28 @@ def _round_group(group: FloatGroup, scale: float, arithmetic: Arithmetic) -> Gro
     """Round decays, thresholds and biases."""
     bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
     vth = round_thresholds(group.threshold, scale, arithmetic).astype(np.int64)
+    dv = round_potential_decay(group.dv, arithmetic).astype(np.int64)
     return Group(
         name=group.name,
         du=round_current_decay(group.du, arithmetic).astype(np.int64),
-        dv=round_potential_decay(group.dv, arithmetic).astype(np.int64),
+        dv=dv,
         vth=vth,
         bias_mant=bias_mant.astype(np.int64),
         bias_exp=bias_exp.astype(np.int64),
         scale=scale,
-        reset_by=None if group.reset_by is None else _round_reset(group, vth, arithmetic),
+        reset_by=_round_reset(group, vth, dv, arithmetic),
     )
 
 
-def _round_reset(group: FloatGroup, vth: NDArray[np.int64], arithmetic: Arithmetic) -> NDArray[np.int64]:
-    """Return what a spike subtracts, in units of ``v``: exactly the rounded threshold in a reset by the threshold."""
-    assert group.reset_by is not None
-    threshold = vth << POTENTIAL_SHIFT
-    wanted = np.rint(threshold * (group.reset_by / group.threshold)).astype(np.int64)
-    return np.minimum(wanted, arithmetic.ranges["reset_by"][1])
+def _round_reset(
+    group: FloatGroup, vth: NDArray[np.int64], dv: NDArray[np.int64], arithmetic: Arithmetic
+) -> NDArray[np.int64] | None:
+    """Return what a spike subtracts, in units of ``v``: the rounded threshold, before or after a rounded leak."""
+    if group.reset_by is None:
+        return None
+    kept = np.where(np.isclose(group.reset_by, group.threshold, rtol=1e-9, atol=0), DECAY_ONE, DECAY_ONE - dv)
+    subtracted = np.rint((vth << POTENTIAL_SHIFT) / (kept / DECAY_ONE)).astype(np.int64)
+    return np.minimum(subtracted, arithmetic.ranges["reset_by"][1])
 
 
 def scale_and_exponents(

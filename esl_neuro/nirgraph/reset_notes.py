@@ -22,6 +22,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.nirgraph.findings import WARNING, Finding
 from esl_neuro.resets import RESETS, SUBTRACT, SUBTRACT_NEXT_STEP, ZERO, Reset
 
+RESET_FINDINGS = ("reset-note", "reset-unknown", "reset-conflict")
 KEY = "reset"  # of our own note
 NIR_VERSION = "nir_version"  # noted by read_nir for a file whose neurons have no v_reset
 DT_OF_SNNTORCH_S = 1e-4

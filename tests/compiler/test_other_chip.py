@@ -211,12 +211,11 @@ def test_what_a_spike_subtracts_is_the_rounded_threshold():
 
 def test_a_subtraction_in_the_next_step_is_larger_by_the_leak():
     compilation = compile_graph(graph(), LOIHI2, STEPS, 1e-3, reset="subtract_next_step")
-    for index, group in enumerate(compilation.program.groups):
-        kept = 1 - 1e-3 / graph().nodes[f"lif{index}"].tau_mem
-        assert group.reset_by.tolist() == np.rint((group.vth << 6) / kept).astype(int).tolist()
-        # What remains after the next leak misses one threshold by the rounding of the decay only.
-        later = (group.reset_by * (4096 - group.dv) / 4096 - (group.vth << 6)) / (group.vth << 6)
-        assert abs(later).max() < 1e-3
+    for group in compilation.program.groups:
+        threshold = group.vth << 6
+        after_the_leak = group.reset_by * (4096 - group.dv) / 4096
+        assert (abs(after_the_leak - threshold) <= 0.5).all()
+        assert (group.reset_by > threshold).all()
     assert all(error.reset_error < 0.01 for error in compilation.errors)
 
 
