@@ -27,12 +27,15 @@ class BatchConstants(NamedTuple):
         ``bias_mant << bias_exp``.
     threshold : int64 array
         ``vth << 6``.
+    reset_by : int64 array
+        What a spike subtracts from ``v``, -1 for a reset to zero.
     """
 
     keep_u: IntArray
     keep_v: IntArray
     bias: IntArray
     threshold: IntArray
+    reset_by: IntArray
 
     @classmethod
     def of(cls, group: Group) -> BatchConstants:
@@ -41,11 +44,13 @@ class BatchConstants(NamedTuple):
             np.asarray(values, dtype=np.int64)
             for values in (group.du, group.dv, group.vth, group.bias_mant, group.bias_exp)
         )
-        return cls(4096 - (du + 1), 4096 - dv, mantissa << exponent, vth << 6)
+        reset_by = np.full_like(vth, -1) if group.reset_by is None else np.asarray(group.reset_by, dtype=np.int64)
+        return cls(4096 - (du + 1), 4096 - dv, mantissa << exponent, vth << 6, reset_by)
 
 
 @compiled_for_forks(
-    "void(int32[:,::1], int32[:,::1], int32[:,::1], int32[:,:], int64[::1], int64[::1], int64[::1], int64[::1])"
+    "void(int32[:,::1], int32[:,::1], int32[:,::1], int32[:,:], "
+    "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1])"
 )
 def advance(
     u: Batch,
@@ -56,6 +61,7 @@ def advance(
     keep_v: IntArray,
     bias: IntArray,
     threshold: IntArray,
+    reset_by: IntArray,
 ) -> None:
     """Advance neurons by one step, in place: the equations of :class:`~esl_neuro.compiler.program.Group`.
 
@@ -67,7 +73,7 @@ def advance(
         Set to 1 where a neuron spikes, else to 0.
     a : int32 array, shape (batch, neurons)
         Sum of the arriving weights.
-    keep_u, keep_v, bias, threshold : int64 array, shape (neurons,)
+    keep_u, keep_v, bias, threshold, reset_by : int64 array, shape (neurons,)
         See :class:`BatchConstants`.
     """
     for sample in range(u.shape[0]):
@@ -85,4 +91,5 @@ def advance(
             spike = potential > threshold[neuron]
             fired[sample, neuron] = spike
             u[sample, neuron] = current
-            v[sample, neuron] = 0 if spike else potential
+            after = potential - reset_by[neuron] if reset_by[neuron] >= 0 else 0
+            v[sample, neuron] = after if spike else potential

@@ -54,8 +54,8 @@ class Tables(NamedTuple):
         Ranges of groups. Each stage runs all steps of a sample before the next begins; the groups of a loop share one.
     groups : record array
         ``first`` neuron and number of ``neurons`` in the arrays below; range of its connections.
-    keep_u, keep_v, bias, threshold : int32 array, shape (neurons of all groups,)
-        As in :class:`~esl_neuro.backends.lif.GroupConstants`.
+    keep_u, keep_v, bias, threshold, reset_by : int32 array, shape (neurons of all groups,)
+        As in :class:`~esl_neuro.backends.lif.GroupConstants`; ``reset_by`` is -1 for a reset to zero.
     connections : record array
         ``source`` group or -1 for the input; where its sources begin in ``fan_out`` (``lines``) and, if it has single
         synapses, in ``starts``; its whole ``rows`` and their ``marks`` of ``mark_words`` words each; or its ``kernel``
@@ -86,6 +86,7 @@ class Tables(NamedTuple):
     keep_v: NDArray[np.int32]
     bias: NDArray[np.int32]
     threshold: NDArray[np.int32]
+    reset_by: NDArray[np.int32]
     connections: NDArray[Any]
     fan_out: NDArray[np.int64]
     starts: NDArray[np.uint64]
@@ -133,7 +134,11 @@ def _stages(connections: Sequence[Connection], place: dict[str, int], groups: in
 def _constants(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
     neurons = [GroupConstants.of(group) for group in groups]
     names = ("keep_u", "keep_v", "bias", "threshold")
-    return {name: np.concatenate([getattr(each, name) for each in neurons]).ravel().astype(np.int32) for name in names}
+    constants = {name: np.concatenate([getattr(each, name) for each in neurons]) for name in names}
+    constants["reset_by"] = np.concatenate(
+        [np.full_like(each.threshold, -1) if each.reset_by is None else each.reset_by for each in neurons]
+    )
+    return {name: values.ravel().astype(np.int32) for name, values in constants.items()}
 
 
 class _Parts:

@@ -485,6 +485,7 @@ def _advance(
         tables.keep_v[first:last],
         tables.bias[first:last],
         tables.threshold[first:last],
+        tables.reset_by[first:last],
         fired,
     )
     if records.counting:
@@ -504,6 +505,7 @@ def _step(
     keep_v: NDArray[np.int32],
     bias: NDArray[np.int32],
     threshold: NDArray[np.int32],
+    reset_by: NDArray[np.int32],
     fired: NDArray[np.uint8],
 ) -> None:
     for n in range(u.size):
@@ -516,7 +518,8 @@ def _step(
         potential = min(max(potential, np.int32(1 - HALF_RANGE)), np.int32(HALF_RANGE - 1))
         spike = potential > threshold[n]
         u[n] = current
-        v[n] = np.int32(0) if spike else potential
+        after = np.int32(potential - reset_by[n]) if reset_by[n] >= 0 else np.int32(0)
+        v[n] = after if spike else potential
         fired[n] = spike
         drive[n] = 0
 

@@ -1,5 +1,8 @@
 """Run a program in Lava's CPU simulator with Lava's own synapses and neurons, the oracle of the other backends.
 
+Neurons with a reset by subtraction, which Lava does not have, are Lava's ``LIFReset`` with that one rule replaced
+(:mod:`~esl_neuro.backends.lava_processes.subtracting_lif`).
+
 Lava spends most of its time on messages between processes, not on arithmetic. So several copies of the network run in
 one Lava network, each with its own samples: a block-diagonal weight matrix, and the parameters of the neurons once per
 copy. The copies share no synapse and do not influence each other.
@@ -124,11 +127,12 @@ class _Network:
     def _neurons(self, group: Group) -> Any:
         from lava.proc.lif.process import LIFReset
 
-        per_copy = {
-            key: np.tile(np.asarray(getattr(group, key), dtype=np.int32), self.stream.copies)
-            for key in ("du", "dv", "vth", "bias_mant", "bias_exp")
-        }
-        return LIFReset(
+        from esl_neuro.backends.lava_processes.subtracting_lif import SubtractingLIF
+
+        keys = ["du", "dv", "vth", "bias_mant", "bias_exp"] + ["reset_by"] * (group.reset_by is not None)
+        per_copy = {key: np.tile(np.asarray(getattr(group, key), dtype=np.int32), self.stream.copies) for key in keys}
+        process = LIFReset if group.reset_by is None else SubtractingLIF
+        return process(
             shape=(self.stream.copies * group.neurons,),
             reset_interval=self.stream.period,
             # Lava counts steps from 1, and resets before the step.

@@ -1,6 +1,7 @@
 """Write a program as a Python script that builds and runs it with lava-nc only.
 
-The script uses only Lava's own processes, so that users can read it with Lava's documentation and edit it.
+The script uses only Lava's own processes, so that users can read it with Lava's documentation and edit it, and defines
+the one that Lava lacks: neurons with a reset by subtraction.
 """
 
 from __future__ import annotations
@@ -107,11 +108,14 @@ class _Script:
     def text(self, path: Path) -> str:
         program = self.program
         output = self.names[program.output.name]
+        processes = {self._process(group) for group in program.groups}
         sizes = [f"{INPUT} {program.input_size}", *(f"{group.name} {group.neurons}" for group in program.groups)]
         return TEMPLATE.format(
             title=", ".join(sizes),
             script=path.name,
-            lif="LIF" if self.rebuild_per_sample else "LIFReset",
+            lif=", ".join(sorted({"LIFReset" if name == SUBTRACTING else name for name in processes})),
+            imports=SUBTRACTING_IMPORTS if SUBTRACTING in processes else "",
+            processes=SUBTRACTING_PROCESS if SUBTRACTING in processes else "",
             steps=program.steps,
             lines=program.input_size,
             latency=self.schedule.latency[program.output.name],
@@ -137,7 +141,7 @@ class _Script:
             each.weights.weights.size if self._is_conv(index) else math.prod(each.weights.shape)
             for index, each in enumerate(self.program.connections)
         ]
-        return sum(sizes) + 5 * self.program.neurons
+        return sum(sizes) + 6 * self.program.neurons
 
     def _is_conv(self, index: int) -> bool:
         connection = self.program.connections[index]
@@ -156,6 +160,11 @@ class _Script:
         self.arrays[name] = np.asarray(values, dtype=np.int32)
         return f'ARRAYS["{name}"]'
 
+    def _process(self, group: Group) -> str:
+        if group.reset_by is not None:
+            return SUBTRACTING
+        return "LIF" if self.rebuild_per_sample else "LIFReset"
+
     def _group(self, group: Group) -> Iterator[str]:
         name, latency = self.names[group.name], self.schedule.latency[group.name]
         steps = "step" if latency == 1 else "steps"
@@ -165,9 +174,11 @@ class _Script:
             keys += ["bias_exp"] if self.rebuild_per_sample else ["bias_mant", "bias_exp"]
         arguments = [f"shape=({group.neurons},)"]
         arguments += [f"{key}={self._array(f'{name}_{key}', getattr(group, key))}" for key in keys]
+        if group.reset_by is not None:
+            arguments.append(f"reset_by={self._array(f'{name}_reset_by', group.reset_by)}")
         if not self.rebuild_per_sample:
             arguments += ["reset_interval=STEPS", f"reset_offset={latency + 1}"]
-        yield from _call(name, "LIF" if self.rebuild_per_sample else "LIFReset", arguments)
+        yield from _call(name, self._process(group), arguments)
 
     def _connection(self, index: int, connection: Connection) -> Iterator[str]:
         hold = self.schedule.hold[index]
@@ -267,7 +278,7 @@ def _wrapped(values: NDArray[Any]) -> str:
 
 def _identifiers(names: list[str]) -> dict[str, str]:
     """Give each group a valid Python name similar to its own."""
-    taken = {"source", "sink", "network", "spikes", "weights", "ARRAYS"}
+    taken = {"source", "sink", "network", "spikes", "weights", "ARRAYS", "tag", "requires", "implements"}
     found = {}
     for name in names:
         base = re.sub(r"\W+", "_", name).strip("_") or "group"
@@ -313,7 +324,7 @@ if sys.version_info >= (3, 11):
 
     dataclasses.dataclass = original
 
-from lava.magma.core.process.ports.ports import ReshapePort
+{imports}from lava.magma.core.process.ports.ports import ReshapePort
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.conv.process import Conv
@@ -336,7 +347,7 @@ def reshaped(data, shape):
 ReshapePort.get_transform_func_fwd = lambda port: functools.partial(reshaped, shape=port.shape)
 ReshapePort.get_transform_func_bwd = lambda port: functools.partial(reshaped, shape=port.old_shape)
 
-{arrays}
+{processes}{arrays}
 
 
 def build(frames):
@@ -373,6 +384,50 @@ def main():
 if __name__ == "__main__":
     main()
 '''
+
+SUBTRACTING = "SubtractingLIF"
+SUBTRACTING_PROCESS = '''
+class SubtractingLIF(LIFReset):
+    """Lava's LIFReset, but a spike subtracts reset_by from v: Lava itself only resets to zero."""
+
+    def __init__(self, *, shape, reset_by, reset_interval=2**30, **arguments):
+        super().__init__(shape=shape, reset_interval=reset_interval, **arguments)
+        self.reset_by = Var(shape=shape, init=np.zeros(shape, np.int32) + reset_by)
+
+
+@implements(proc=SubtractingLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PySubtractingLIF(AbstractPyLifModelFixed):
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    vth: int = LavaPyType(int, np.int32, precision=17)
+    reset_by: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.interval = parameters["reset_interval"]
+        self.offset = parameters["reset_offset"] % self.interval
+
+    def run_spk(self):
+        arriving = self.a_in.recv()
+        if self.time_step % self.interval == self.offset:  # a new sample
+            self.u[:] = self.v[:] = 0
+        self.scale_bias()
+        self.subthr_dynamics(activation_in=arriving)
+        spikes = self.v > np.left_shift(self.vth, self.vth_shift)
+        self.v[spikes] -= self.reset_by[spikes]
+        self.s_out.send(spikes)
+
+
+'''
+SUBTRACTING_IMPORTS = """from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.ports import PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.variable import Var
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.lif.models import AbstractPyLifModelFixed
+"""
 
 RUN_STREAM = '''def run(inputs):
     """Return the output spikes, shape (samples, steps, neurons), and the spike count of each neuron.

@@ -2,7 +2,8 @@
 
 This is the readable definition; :mod:`esl_neuro.backends.events` computes the same, faster. The equations are those of
 the process ``LIFReset`` of lava-nc 0.10.0 (``lava/proc/lif/models.py``). Equality with that simulator is tested;
-equality with silicon is not claimed.
+equality with silicon is not claimed. Lava has no reset by subtraction: for these neurons,
+:mod:`esl_neuro.backends.lava_processes.subtracting_lif` changes one line of Lava's model.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ class GroupConstants:
         ``bias_mant << bias_exp``; a negative exponent shifts right, rounding down.
     threshold : int64 array
         ``vth << 6``.
+    reset_by : int64 array or None
+        What a spike subtracts from ``v``, None for a reset to zero.
     """
 
     keep_u: IntArray
     keep_v: IntArray
     bias: IntArray
     threshold: IntArray
+    reset_by: IntArray | None = None
 
     @classmethod
     def of(cls, group: Group) -> GroupConstants:
@@ -43,7 +47,8 @@ class GroupConstants:
         )
         mantissa = np.asarray(group.bias_mant).astype(np.int16).astype(np.int64)[:, None]
         bias = (mantissa << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
-        return cls(keep_u=4096 - (du + 1), keep_v=4096 - dv, bias=bias, threshold=vth << 6)
+        reset_by = None if group.reset_by is None else np.asarray(group.reset_by, dtype=np.int64)[:, None]
+        return cls(keep_u=4096 - (du + 1), keep_v=4096 - dv, bias=bias, threshold=vth << 6, reset_by=reset_by)
 
 
 def lif_step(
@@ -56,7 +61,7 @@ def lif_step(
         u = trunc0(u * keep_u / 4096) + (a << 6)
         u = u - 2M  where u > M;   u = u + 2M  where u <= -M       (once: not a modulo)
         v = clip(trunc0(v * keep_v / 4096) + u + bias, -(M - 1), M - 1)
-        spike = v > threshold;  v = 0 where it spikes;  u stays
+        spike = v > threshold;  v = 0 or v = v - reset_by where it spikes;  u stays
 
     Parameters
     ----------
@@ -83,7 +88,10 @@ def lif_step(
     v += neurons.bias
     np.clip(v, -(HALF_RANGE - 1), HALF_RANGE - 1, out=v)
     spikes = v > neurons.threshold
-    v *= ~spikes
+    if neurons.reset_by is None:
+        v *= ~spikes
+    else:
+        v -= neurons.reset_by * spikes
     return u, v, spikes
 
 

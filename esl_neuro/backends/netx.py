@@ -1,8 +1,8 @@
 """Write a program as a ``.net`` file (HDF5) for the loader of lava-dl 0.6.0, ``lava.lib.dl.netx.hdf5.Network``.
 
 A ``.net`` file is a chain of layers: dense, optionally with an input delay, dense with a recurrent connection of one
-step, convolution. It has no exponents for weights and biases, and the loader shifts, clips and truncates what it reads.
-So a program that would not reach Lava unchanged is rejected, with all findings at once.
+step, convolution. Its neurons reset to zero. It has no exponents for weights and biases, and the loader shifts, clips
+and truncates what it reads. So a program that would not reach Lava unchanged is rejected, with all findings at once.
 
 Different thresholds are written as an array: Lava's simulator supports them, but a core of a chip has one threshold per
 population. To get one threshold per layer, fold the thresholds into the weights before compilation.
@@ -148,6 +148,13 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
             program.output.name,
             f"the readout is '{program.readout}', the file supports 'spikes' only; use a spiking output, or {other}",
         )
+    for group in program.groups:
+        if group.reset_by is not None:
+            yield Finding(
+                "soft-reset",
+                group.name,
+                f"resets by subtraction, lava-dl's neurons reset to zero only; train with a reset to zero, or {other}",
+            )
     before = INPUT
     for group in program.groups:
         forward = [each for each in program.incoming(group.name) if each.source != group.name]

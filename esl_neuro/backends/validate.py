@@ -39,6 +39,7 @@ SIMULATED = Arithmetic(
     bias_mantissa_bits=13,
     bias_exponent_bits=3,
     potential_bits=POTENTIAL_BITS,
+    resets=["zero", "subtract"],
     source="Lava 0.10.0",
 )
 DELAY_RANGE = (0, 63)  # of Lava's DelayDense
@@ -151,6 +152,12 @@ def _program_findings(program: Program) -> Iterator[str]:
             f"target '{program.target}' has currents and potentials of {bits} bits; the simulators use "
             f"{POTENTIAL_BITS} bits and would wrap and saturate at other values"
         )
+    subtracting = [f"'{group.name}'" for group in program.groups if group.reset == "subtract"]
+    if subtracting and "subtract" not in program.formats.resets:
+        yield (
+            f"layers {', '.join(subtracting)} reset by subtraction; the neurons of target '{program.target}' do not "
+            f"(arithmetic.resets: {', '.join(program.formats.resets)})"
+        )
     if program.readout not in READOUTS:
         yield f"readout is '{program.readout}'; {did_you_mean(program.readout, READOUTS)}"
     names = [group.name for group in program.groups]
@@ -191,7 +198,8 @@ def _timing_findings(program: Program) -> Iterator[str]:
 def _group_findings(group: Group, registers: Registers) -> Iterator[str]:
     if group.neurons == 0:
         yield f"layer '{group.name}': has 0 neurons; at least 1 is needed"
-    for quantity in ("du", "dv", "vth", "bias_mant", "bias_exp"):
+    quantities = ["du", "dv", "vth", "bias_mant", "bias_exp"] + ["reset_by"] * (group.reset_by is not None)
+    for quantity in quantities:
         values = np.asarray(getattr(group, quantity))
         where = f"layer '{group.name}': {quantity}"
         if values.shape != (group.neurons,):

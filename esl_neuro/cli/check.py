@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, reset_option
 from esl_neuro.errors import CheckFailed, LimitExceeded
 
 
@@ -20,6 +20,10 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
     examples=(
         ("esl-neuro check model.nir --target loihi2", "any NIR file, whichever program wrote it"),
         ("esl-neuro check model.nir --target loihi2 --dt 1e-4", "a file without a time step in its metadata"),
+        (
+            "esl-neuro check model.nir --reset subtract",
+            "a file whose neurons subtract their threshold and do not say so",
+        ),
         ("esl-neuro check model.nir --target loihi --json", "as JSON, for a program to read"),
     ),
 )
@@ -31,15 +35,16 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
     type=click.IntRange(min=1),
     help="Time steps per sample, over which a readout accumulates.  [default: 'steps' of the file's metadata, or 100]",
 )
+@reset_option
 @json_option
-def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_json: bool) -> None:
+def check(file: Path, target: str, dt_s: float | None, steps: int | None, reset: str | None, as_json: bool) -> None:
     """Check whether FILE compiles for a chip and fits on it, and how much of the chip it needs.
 
     Also prints the time from reading the file to placing the network on the cores, and the peak memory of the process.
 
     Exit codes: 0 FILE compiles and fits, 1 it does not compile, 2 it cannot be read, 4 it does not fit.
     """
-    document = check_file(file, target, dt_s, steps)
+    document = check_file(file, target, dt_s, steps, reset)
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
     if wrong and not document["compiles"]:
@@ -49,7 +54,9 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_jso
         raise LimitExceeded(f"{file}: does not fit on one {target}")
 
 
-def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -> dict[str, Any]:
+def check_file(
+    file: Path, target: str, dt_s: float | None, steps: int | None, reset: str | None = None
+) -> dict[str, Any]:
     """Return the findings, the time and memory of the check and, if the file compiles, the utilisation of the chip.
 
     Raises
@@ -61,7 +68,7 @@ def check_file(file: Path, target: str, dt_s: float | None, steps: int | None) -
     from esl_neuro.pipeline.compilation import check as check_network
 
     chip, started = load_target(target), time.perf_counter()
-    checked = check_network(file, chip, steps=steps, dt_s=dt_s)
+    checked = check_network(file, chip, steps=steps, dt_s=dt_s, reset=reset)
     cost = {"seconds": time.perf_counter() - started, "peak_memory_gib": peak_memory_gib()}
     return {"file": str(file), "target": chip.name, **asdict(checked), **cost}
 

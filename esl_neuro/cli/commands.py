@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from esl_neuro.errors import did_you_mean
+from esl_neuro.resets import RESETS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,6 +36,12 @@ data_option = click.option(
     expose_value=False,
     callback=_use_data_folder,
     help="Folder of the data sets.  [default: ESL_NEURO_DATA, or ./data]",
+)
+reset_option = click.option(
+    "--reset",
+    type=click.Choice(RESETS),
+    help="What a spike does to the potential, for a NIR file that does not note it: set it to zero, or subtract the "
+    "threshold, at once or after the leak of the next step (snnTorch's default).  [default: zero]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esl_neuro.cli.commands import data_option, print_status, runs_option, samples_option
+from esl_neuro.cli.commands import data_option, print_status, reset_option, runs_option, samples_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import BACKENDS
 
@@ -31,11 +31,12 @@ def activity_options(function: Function) -> Function:
         rate: float | None,
         steps: int | None,
         dt_s: float | None,
+        reset: str | None,
         **others: Any,
     ) -> Any:
         from esl_neuro.pipeline.activity import Activity
 
-        return function(activity=Activity(backend, samples, spikes, rate, steps, dt_s), **others)
+        return function(activity=Activity(backend, samples, spikes, rate, steps, dt_s, reset), **others)
 
     options = (
         click.option("--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Simulator."),
@@ -56,6 +57,7 @@ def activity_options(function: Function) -> Function:
             type=click.FloatRange(min=0, min_open=True),
             help="Time step in seconds, for a NIR file without one.",
         ),
+        reset_option,
         data_option,
         runs_option,
     )

@@ -13,6 +13,7 @@ from esl_neuro.cli.commands import (
     emit,
     json_option,
     print_status,
+    reset_option,
     runs_option,
     samples_option,
 )
@@ -59,6 +60,7 @@ from esl_neuro.pipeline.choices import READERS
     type=click.IntRange(min=1),
     help="Time steps of the random input of a NIR file.  [default: those of the file]",
 )
+@reset_option
 @click.option("--install-readers", "installing", is_flag=True, help="Install the readers first; about 1.2 GB.")
 @samples_option
 @data_option
@@ -71,6 +73,7 @@ def verify(
     readers: tuple[str, ...],
     dt_s: float | None,
     steps: int | None,
+    reset: str | None,
     installing: bool,
     samples: int | None,
     runs: Path,
@@ -92,7 +95,9 @@ def verify(
         if what is None:
             return
     if what is not None and (what.is_file() or what.suffix == ".nir"):
-        confirmed = verify_nir(what, readers, on_status=print_status, samples=samples or 8, steps=steps, dt_s=dt_s)
+        confirmed = verify_nir(
+            what, readers, on_status=print_status, samples=samples or 8, steps=steps, dt_s=dt_s, reset=reset
+        )
         emit(confirmed.to_dict(), render_readers(confirmed.to_dict()), as_json)
         confirmed.refuse_difference()
         return

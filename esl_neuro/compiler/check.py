@@ -8,6 +8,7 @@ from typing import Any
 
 import nir
 
+from esl_neuro.compiler.chip_checks import check_resets
 from esl_neuro.compiler.compile import check_rounding, check_time_step, input_payload, quantise_network
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
@@ -38,7 +39,11 @@ class Checked:
 
 
 def check_graph(
-    graph: nir.NIRGraph, target: HardwareTarget | str | Path, steps: int | None = None, dt_s: float | None = None
+    graph: nir.NIRGraph,
+    target: HardwareTarget | str | Path,
+    steps: int | None = None,
+    dt_s: float | None = None,
+    reset: str | None = None,
 ) -> Checked:
     """Report everything that prevents compilation, and the resources used. No graph raises an error.
 
@@ -52,6 +57,8 @@ def check_graph(
         Time steps per sample. Default: ``steps`` of the graph's metadata, or 100.
     dt_s : float, optional
         Time step in seconds, if the graph has none in its metadata.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.resets`.
 
     Raises
     ------
@@ -60,8 +67,9 @@ def check_graph(
     """
     chip = as_target(target)
     arithmetic = arithmetic_of(chip)
-    network, findings = analyse(graph, dt_s)
-    if network is None:
+    network, findings = analyse(graph, dt_s, reset)
+    findings += [] if network is None else check_resets(network, chip)
+    if network is None or errors(findings):
         return Checked(compiles=False, fits=False, findings=tuple(findings))
     count = steps if steps is not None else _steps(graph.metadata.get("steps"))
     program, rounding = quantise_network(network, chip.name, arithmetic, count, input_payload(1))

@@ -10,6 +10,7 @@ import numpy as np
 from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT
 from esl_neuro.compiler.timing import TooFast, latencies
+from esl_neuro.hardware import HardwareTarget, arithmetic_of
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.linear_nodes import floats
 from esl_neuro.nirgraph.neuron_nodes import TIME_CONSTANTS, NeuronNode
@@ -17,14 +18,13 @@ from esl_neuro.nirgraph.shapes import DiscreteGraph
 
 
 def check_neurons(discrete: DiscreteGraph) -> list[Finding]:
-    """Find time constants, thresholds and resets that the chip does not support."""
+    """Find time constants and thresholds that no chip supports."""
     return [
         Finding(kind, f"node '{name}'", message)
         for name, neurons in discrete.neurons.items()
         for kind, message in (
             *_time_constants(discrete.structure.nodes[name], discrete.dt_s),
             *_thresholds(discrete.structure.nodes[name], neurons),
-            *_soft_resets(discrete.structure.nodes[name]),
         )
     ]
 
@@ -36,6 +36,23 @@ def check_groups(network: FloatNetwork) -> list[Finding]:
         *_check_names(groups),
         *_check_readouts(groups, network.connections),
         *_check_loops(groups, network.connections, network.dt_s),
+    ]
+
+
+def check_resets(network: FloatNetwork, target: HardwareTarget) -> list[Finding]:
+    """Find groups whose reset the chip does not have."""
+    resets = arithmetic_of(target).resets
+    wanted = {"zero": "to zero", "subtract": "by subtraction"}
+    return [
+        Finding(
+            "soft-reset" if needed == "subtract" else "reset",
+            f"node '{group.name}'",
+            f"resets {wanted[needed]}; the neurons of '{target.name}' reset "
+            f"{' or '.join(wanted[each] for each in resets)} only: train with that reset, or choose a target whose "
+            f"arithmetic.resets contain '{needed}', such as loihi2",
+        )
+        for group in network.groups
+        if group.fires and (needed := "zero" if group.reset_by is None else "subtract") not in resets
     ]
 
 
@@ -58,16 +75,6 @@ def _thresholds(node: Any, neurons: NeuronNode) -> list[Reason]:
     name = "v_threshold" if hasattr(node, "v_threshold") else "threshold"
     above = " above v_reset" if np.any(neurons.reset != 0) else ""
     return [("threshold", f"{name} is {lowest:g}{above}; every threshold must be positive{above}")]
-
-
-def _soft_resets(node: Any) -> list[Reason]:
-    """Find metadata which states that the neuron subtracts its threshold, which NIR itself cannot express."""
-    metadata = node.metadata if isinstance(getattr(node, "metadata", None), dict) else {}
-    notes = [value for key, value in metadata.items() if "reset" in str(key).lower()]
-    texts = [note.decode(errors="replace") if isinstance(note, bytes) else str(note) for note in notes]
-    if not any(text.lower() in ("subtract", "soft", "subtraction", "soft_reset") for text in texts):
-        return []
-    return [("soft-reset", "resets by subtraction according to its metadata; the chip resets to v_reset")]
 
 
 def _check_names(groups: Iterable[str]) -> list[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import nir
 import numpy as np
 
+from esl_neuro.compiler.chip_checks import check_resets
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
@@ -61,6 +62,7 @@ def compile_graph(
     input_bits: int = 1,
     input_scale: float | None = None,
     scalings: Mapping[str, Scaling] | None = None,
+    reset: str | None = None,
 ) -> Compilation:
     """Compile a NIR graph for a chip.
 
@@ -80,6 +82,8 @@ def compile_graph(
         Payload per unit of the graph's input. Default: an input of 1 becomes the largest payload.
     scalings : mapping of str to Scaling, optional
         Scalings of some groups, from :func:`~esl_neuro.compiler.calibrate.search_scalings`.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.resets`.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def compile_graph(
         If the network does not fit on the chip.
     """
     compilation = compile_any_size(
-        graph, target, steps, dt_s, input_bits=input_bits, input_scale=input_scale, scalings=scalings
+        graph, target, steps, dt_s, input_bits=input_bits, input_scale=input_scale, scalings=scalings, reset=reset
     )
     refuse_too_large(compilation.findings)
     return compilation
@@ -104,6 +108,7 @@ def compile_any_size(
     input_bits: int = 1,
     input_scale: float | None = None,
     scalings: Mapping[str, Scaling] | None = None,
+    reset: str | None = None,
 ) -> Compilation:
     """Compile a graph like :func:`compile_graph`, for simulation even if it does not fit on one chip.
 
@@ -112,7 +117,7 @@ def compile_any_size(
     chip = as_target(target)
     arithmetic_of(chip)
     payload = input_payload(input_bits, input_scale)
-    network, findings = analyse(graph, dt_s)
+    network, findings = analyse(graph, dt_s, reset)
     refuse_unsupported(findings)
     assert network is not None  # analyse returns one unless it found an error
     compilation = compile_network(network, chip, steps, payload, scalings)
@@ -131,8 +136,9 @@ def compile_network(
     Raises
     ------
     BadInput
-        If the target declares no integer arithmetic.
+        If the target declares no integer arithmetic, or does not have the reset of a group.
     """
+    refuse_unsupported(check_resets(network, target))
     program, errors = quantise_network(network, target.name, arithmetic_of(target), steps, payload, scalings)
     placement = place(program, target)
     findings = (*check_rounding(errors), *check_time_step(network, program), *check_limits(program, placement, target))
@@ -205,6 +211,12 @@ def check_rounding(errors: tuple[QuantisationError, ...]) -> list[Finding]:
         if error.bias_error > 0.5:
             message = f"a bias was clipped, with an error of {error.bias_error:.2g} thresholds; scale the layer down"
             findings.append(Finding("clipped-bias", place, message, WARNING))
+        if error.reset_error > 0.01:
+            message = (
+                f"what a spike subtracts was clipped, with an error of {error.reset_error:.2g} thresholds; "
+                "use a longer membrane time constant or a shorter time step"
+            )
+            findings.append(Finding("clipped-reset", place, message, WARNING))
     return findings
 
 

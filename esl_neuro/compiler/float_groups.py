@@ -66,5 +66,5 @@ def _advance(group: FloatGroup, state: Floats, arriving: Floats) -> tuple[Floats
     u = (1 - group.du[:, None]) * state[0] + arriving
     v = (1 - group.dv[:, None]) * state[1] + u + group.bias[:, None]
     fired = v > group.threshold[:, None]
-    state[0], state[1] = u, np.where(fired, 0, v)
+    state[0], state[1] = u, np.where(fired, 0 if group.reset_by is None else v - group.reset_by[:, None], v)
     return v, fired

@@ -19,7 +19,7 @@ from esl_neuro.nirgraph.shapes import DiscreteGraph, read_nodes
 from esl_neuro.nirgraph.structure import Structure, read_structure
 
 
-def read_network(graph: nir.NIRGraph, dt_s: float | None = None) -> FloatNetwork:
+def read_network(graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None = None) -> FloatNetwork:
     """Convert a NIR graph to groups of neurons in discrete time.
 
     Parameters
@@ -28,20 +28,26 @@ def read_network(graph: nir.NIRGraph, dt_s: float | None = None) -> FloatNetwork
         The network.
     dt_s : float, optional
         Time step in seconds. Default: ``dt_s`` of the graph.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, if the metadata do not note it.
 
     Raises
     ------
     BadInput
         If there is no time step, or the chip cannot represent the graph; the message lists all findings.
     """
-    network, findings = analyse(graph, dt_s)
+    network, findings = analyse(graph, dt_s, reset)
     refuse_unsupported(findings)
     assert network is not None  # analyse returns one unless it found an error
     return network
 
 
-def analyse(graph: nir.NIRGraph, dt_s: float | None = None) -> tuple[FloatNetwork | None, list[Finding]]:
-    """Convert a NIR graph to groups with :data:`PASSES`, or report everything that prevents it. Never raises.
+def analyse(
+    graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None = None
+) -> tuple[FloatNetwork | None, list[Finding]]:
+    """Convert a NIR graph to groups with :data:`PASSES`, or report everything that prevents it.
+
+    No graph raises an error. ``reset`` is that of all neurons, if the metadata do not note it.
 
     Returns
     -------
@@ -50,7 +56,7 @@ def analyse(graph: nir.NIRGraph, dt_s: float | None = None) -> tuple[FloatNetwor
     findings : list of Finding
         Errors and warnings.
     """
-    network, findings = run_passes(PASSES, graph, dt_s)
+    network, findings = run_passes(PASSES, graph, dt_s, reset)
     if network is None:
         return None, findings
     return replace(network, single_spikes=bool(np.all(graph.metadata.get("single_spikes", False)))), findings

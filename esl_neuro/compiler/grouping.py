@@ -66,7 +66,10 @@ def _group(name: str, node: NeuronNode, signal: Signal, lines: Mapping[str, int]
     if filtered.any():
         connections.append(FloatConnection(constant, name, _stored(sp.csr_matrix(filtered[:, None]), 1)))
     drive = node.dv * (node.leak - node.reset)
-    return FloatGroup(name, drive + constants - filtered, node.du, node.dv, node.threshold - node.reset), connections
+    neurons = FloatGroup(
+        name, drive + constants - filtered, node.du, node.dv, node.threshold - node.reset, node.reset_by
+    )
+    return neurons, connections
 
 
 def _stored(linear: Map, size: int) -> sp.csr_matrix | Kernel:

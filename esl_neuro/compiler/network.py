@@ -16,7 +16,8 @@ class FloatGroup:
     """A population of neurons in discrete time.
 
     ``u[t] = (1 - du) u[t-1] + x[t]``; ``v[t] = (1 - dv) v[t-1] + u[t] + bias``; spike when ``v > threshold``, then ``v
-    = 0``. ``x`` is the sum over all connections; the gains of the NIR nodes are folded into their weights.
+    = 0`` or, in a reset by subtraction, ``v = v - reset_by``. ``x`` is the sum over all connections; the gains of the
+    NIR nodes are folded into their weights.
 
     Attributes
     ----------
@@ -24,6 +25,9 @@ class FloatGroup:
         Name of the neuron node; nested ones as ``"subgraph.node"``.
     bias, du, dv, threshold : float64 array, shape (neurons,)
         An infinite threshold means that the group never fires and its potential is read.
+    reset_by : float64 array, shape (neurons,), or None
+        What a spike subtracts from ``v``: the threshold, or ``threshold / (1 - dv)`` to subtract it after the next
+        leak. It scales with weights, bias and threshold. None for a reset to zero.
     """
 
     name: str
@@ -31,6 +35,7 @@ class FloatGroup:
     du: Floats
     dv: Floats
     threshold: Floats
+    reset_by: Floats | None = None
 
     @property
     def neurons(self) -> int:

@@ -21,6 +21,7 @@ IntArray = NDArray[np.int64]
 Weights: TypeAlias = "sp.csr_matrix | Kernel"
 
 SCHEMA = 2
+SCHEMA_WITH_RESETS = 3  # of a program with a reset by subtraction, which earlier versions would ignore
 INPUT = "input"
 READOUTS = ("spikes", "first_spike", "potential")
 
@@ -33,7 +34,10 @@ class Group:
 
         u = trunc0(u * (4096 - (du + 1)) / 4096) + (a << 6)         wraps at +-2**23
         v = trunc0(v * (4096 - dv) / 4096) + u + (bias_mant << bias_exp)   saturates at +-(2**23 - 1)
-        spike = v > (vth << 6);  v = 0 where it spikes
+        spike = v > (vth << 6);  v = 0 where it spikes, or v = v - reset_by in a reset by subtraction
+
+    A subtraction happens once in a step, so a potential far above its threshold spikes again in the next steps. It can
+    neither wrap nor saturate: ``v`` is above ``vth << 6``, which is at least 0, and ``reset_by`` is below ``2**23``.
 
     Attributes
     ----------
@@ -47,6 +51,9 @@ class Group:
         Signed bias mantissa and its exponent.
     scale : float
         Integer threshold units per unit of the float network (``vth = round(scale * v_threshold)``).
+    reset_by : int64 array, shape (neurons,), or None
+        What a spike subtracts from ``v``: ``vth << 6``, or more if the float network subtracts in the next step. None
+        for a reset to zero.
     """
 
     name: str
@@ -56,11 +63,17 @@ class Group:
     bias_mant: IntArray
     bias_exp: IntArray
     scale: float
+    reset_by: IntArray | None = None
 
     @property
     def neurons(self) -> int:
         """Number of neurons."""
         return int(self.vth.size)
+
+    @property
+    def reset(self) -> str:
+        """What a spike does to the potential: ``"zero"`` or ``"subtract"``."""
+        return "zero" if self.reset_by is None else "subtract"
 
 
 @dataclass(frozen=True)
@@ -189,6 +202,11 @@ class Program:
             for group in self.groups
             for key in _GROUP_ARRAYS
         }
+        arrays |= {
+            f"groups/{group.name}/reset_by": np.ascontiguousarray(group.reset_by)
+            for group in self.groups
+            if group.reset_by is not None
+        }
         connections: list[dict[str, Any]] = []
         for index, connection in enumerate(self.connections):
             entry = {name: getattr(connection, name) for name in _CONNECTION_FIELDS}
@@ -203,10 +221,13 @@ class Program:
             }
             connections.append(entry)
         document = {
-            "schema": SCHEMA,
+            "schema": SCHEMA if all(group.reset_by is None for group in self.groups) else SCHEMA_WITH_RESETS,
             **{name: getattr(self, name) for name in _PROGRAM_FIELDS},
             "arithmetic": self.formats.model_dump(),
-            "groups": [{"name": group.name, "neurons": group.neurons, "scale": group.scale} for group in self.groups],
+            "groups": [
+                {"name": group.name, "neurons": group.neurons, "scale": group.scale, "reset": group.reset}
+                for group in self.groups
+            ],
             "connections": connections,
         }
         (folder / "program.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -230,8 +251,11 @@ class Program:
         try:
             document = json.loads((folder / "program.json").read_text(encoding="utf-8"))
             schema = document["schema"]
-            if schema != SCHEMA:
-                raise BadInput(f"{folder}: program schema is {schema}, this version reads {SCHEMA}; export again")
+            if schema not in (SCHEMA, SCHEMA_WITH_RESETS):
+                raise BadInput(
+                    f"{folder}: program schema is {schema}, this version reads {SCHEMA} and {SCHEMA_WITH_RESETS}; "
+                    "export again"
+                )
             arrays = load_file(str(folder / "program.safetensors"))
             groups = tuple(_read_group(entry, arrays) for entry in document["groups"])
             sizes = {INPUT: document["input_size"], **{group.name: group.neurons for group in groups}}
@@ -259,7 +283,9 @@ def _read_group(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Group
     parameters: dict[str, IntArray] = {
         key: arrays[f"groups/{entry['name']}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS
     }
-    return Group(name=entry["name"], scale=entry["scale"], **parameters)
+    subtracts = entry.get("reset", "zero") == "subtract"  # programs of version 0.1.0 do not say
+    reset_by = arrays[f"groups/{entry['name']}/reset_by"].astype(np.int64) if subtracts else None
+    return Group(name=entry["name"], scale=entry["scale"], reset_by=reset_by, **parameters)
 
 
 def _read_connection(
@@ -289,7 +315,7 @@ def differences(first: Program, second: Program) -> list[str]:
         found += [f"{group.name}.{name}" for name in ("name", "scale") if getattr(group, name) != getattr(other, name)]
         found += [
             f"{group.name}.{name}"
-            for name in _GROUP_ARRAYS
+            for name in (*_GROUP_ARRAYS, "reset_by")
             if not np.array_equal(getattr(group, name), getattr(other, name))
         ]
     for one, two in zip(first.connections, second.connections, strict=True):

@@ -55,6 +55,8 @@ class QuantisationError:
         Connections of the float network, and those rounded to zero.
     headroom : float
         Largest possible synaptic current, as a share of the range; above 1 it may wrap.
+    reset_error : float
+        Largest error of what a spike subtracts, over the threshold of its neuron; 0 for a reset to zero.
     """
 
     layer: str
@@ -66,6 +68,7 @@ class QuantisationError:
     declared: int
     lost: int
     headroom: float
+    reset_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,29 @@ def _round_connection(
 def _round_group(group: FloatGroup, scale: float, arithmetic: Arithmetic) -> Group:
     """Round decays, thresholds and biases."""
     bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
+    vth = round_thresholds(group.threshold, scale, arithmetic).astype(np.int64)
+    dv = round_potential_decay(group.dv, arithmetic).astype(np.int64)
     return Group(
         name=group.name,
         du=round_current_decay(group.du, arithmetic).astype(np.int64),
-        dv=round_potential_decay(group.dv, arithmetic).astype(np.int64),
-        vth=round_thresholds(group.threshold, scale, arithmetic).astype(np.int64),
+        dv=dv,
+        vth=vth,
         bias_mant=bias_mant.astype(np.int64),
         bias_exp=bias_exp.astype(np.int64),
         scale=scale,
+        reset_by=_round_reset(group, vth, dv, arithmetic),
     )
+
+
+def _round_reset(
+    group: FloatGroup, vth: NDArray[np.int64], dv: NDArray[np.int64], arithmetic: Arithmetic
+) -> NDArray[np.int64] | None:
+    """Return what a spike subtracts, in units of ``v``: the rounded threshold, before or after a rounded leak."""
+    if group.reset_by is None:
+        return None
+    kept = np.where(np.isclose(group.reset_by, group.threshold, rtol=1e-9, atol=0), DECAY_ONE, DECAY_ONE - dv)
+    subtracted = np.rint((vth << POTENTIAL_SHIFT) / (kept / DECAY_ONE)).astype(np.int64)
+    return np.minimum(subtracted, arithmetic.ranges["reset_by"][1])
 
 
 def scale_and_exponents(
@@ -384,7 +401,15 @@ def measure_error(
         declared=declared,
         lost=declared - sum(each.stored for each in connections),
         headroom=largest_current(connections, rounded, payload) / 2 ** (arithmetic.potential_bits - 1),
+        reset_error=_reset_error(group, rounded),
     )
+
+
+def _reset_error(group: FloatGroup, rounded: Group) -> float:
+    if group.reset_by is None or rounded.reset_by is None:
+        return 0.0
+    subtracted = rounded.reset_by / 2.0**POTENTIAL_SHIFT / rounded.scale
+    return float(np.max(np.abs(subtracted - group.reset_by) / group.threshold))
 
 
 def largest_current(connections: Sequence[Connection], group: Group, payload: InputFormat) -> float:

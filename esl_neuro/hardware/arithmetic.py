@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from esl_neuro.toml_tables import Table
@@ -12,6 +14,8 @@ DECAY_ONE: int = 2**DECAY_BITS  # decays are multiples of 1 / 4096
 POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bits
 POTENTIAL_BITS = 24
 HALF_RANGE: int = 2 ** (POTENTIAL_BITS - 1)  # u wraps at +-2**23, v saturates just below
+
+ChipReset = Literal["zero", "subtract"]
 
 
 class Arithmetic(Table):
@@ -31,6 +35,8 @@ class Arithmetic(Table):
         A bias is a signed mantissa, shifted left by an unsigned exponent.
     potential_bits : int
         Synaptic current and membrane potential, signed.
+    resets : list of {"zero", "subtract"}
+        What a spike can do to the membrane potential: set it to zero, or subtract a constant of the neuron.
     source : str
         Where the formats are described.
     """
@@ -45,6 +51,7 @@ class Arithmetic(Table):
     bias_mantissa_bits: int = Field(gt=0)
     bias_exponent_bits: int = Field(gt=0)
     potential_bits: int = Field(gt=POTENTIAL_SHIFT)
+    resets: list[ChipReset] = Field(default=["zero"], min_length=1)
     source: str
 
     @model_validator(mode="after")
@@ -76,4 +83,5 @@ class Arithmetic(Table):
             "vth": (0, 2**self.threshold_bits - 1, 1),
             "bias_mant": (-bias, bias, 1),
             "bias_exp": (0, 2**self.bias_exponent_bits - 1, 1),
+            "reset_by": (0, 2 ** (self.potential_bits - 1) - 1, 1),
         }

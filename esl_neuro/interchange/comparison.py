@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.nirgraph.order import loops
+from esl_neuro.nirgraph.reset_notes import KEY
 from esl_neuro.nirgraph.simulation import Simulation
 
 OUTPUTS = "outputs"
@@ -190,6 +191,8 @@ def _cause(
     if not len(before) and resets:
         return "initial state: the reference starts at v_reset, which NIR leaves open"
     if len(before):
+        if "subtract" in node.metadata.get(KEY, "") and levels[sample, before, neuron].max() > 2 * threshold:
+            return "reset: the potential was still above the threshold after the subtraction, where readers differ"
         if theirs is not None and abs(theirs[sample, before[-1], neuron]) > 1e-6 * size:
             return "reset: after a spike the reader's potential is not v_reset"
         if resets:

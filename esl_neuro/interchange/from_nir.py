@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,9 @@ from esl_neuro.interchange.making import Make
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
 from esl_neuro.nirgraph.findings import errors
 from esl_neuro.nirgraph.reading import READING, run_passes
+from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
 from esl_neuro.nirgraph.shapes import DiscreteGraph
+from esl_neuro.resets import ZERO
 from esl_neuro.snn.layers import Flatten
 
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
@@ -55,6 +58,7 @@ def from_nir(
     graph: nir.NIRGraph,
     dt_s: float | None = None,
     *,
+    reset: str | None = None,
     surrogate: str = "arctan",
     surrogate_width: float = 1.0,
     learn_threshold: bool = True,
@@ -77,6 +81,9 @@ def from_nir(
         Any graph; nested graphs are unpacked.
     dt_s : float, optional
         Time step in seconds. Default: ``dt_s`` of the graph.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, for a graph whose metadata do not note it; see :mod:`esl_neuro.resets`. Without it, a
+        graph that looks like that of a program whose neurons subtract is read as reset to zero, with a ``UserWarning``.
     surrogate : str
         Surrogate gradient of all neurons.
     surrogate_width : float
@@ -96,8 +103,11 @@ def from_nir(
         If the graph has no time step, or a part that no layer of this project can represent; the message lists all
         findings.
     """
-    discrete, findings = run_passes(READING, graph, dt_s)
+    discrete, findings = run_passes(READING, graph, dt_s, reset)
     refuse(map(str, errors(findings)))
+    for finding in findings:
+        if finding.kind in RESET_FINDINGS:
+            warnings.warn(str(finding), stacklevel=2)
     assert isinstance(discrete, DiscreteGraph)
     reader = _Reader(discrete)
     refuse(reader.findings)
@@ -273,9 +283,10 @@ class _Reader:
         if isinstance(node, nir.Flatten):
             return Flatten()
         neurons, shape = self.discrete.neurons[name], self.shapes[name]
+        reset = self.structure.resets.get(name, ZERO)
         if name in self.feedback:
-            return make.recurrent(neurons, shape, self.plan.nodes[self.feedback[name]])
-        return make.neurons(neurons, shape) if neurons.fires else make.filter(neurons, shape)
+            return make.recurrent(neurons, shape, self.plan.nodes[self.feedback[name]], reset)
+        return make.neurons(neurons, shape, reset) if neurons.fires else make.filter(neurons, shape)
 
 
 def _layer_name(node: str, taken: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from esl_neuro.interchange.plan import Floats, per_channel
 from esl_neuro.nirgraph.neuron_nodes import NeuronNode
+from esl_neuro.resets import Reset
 from esl_neuro.snn.layers import AvgPool2d, Conv2d, Linear, SynapticFilter
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
@@ -62,20 +63,20 @@ class Make:
         _fill(layer, weight, node.bias)
         return layer
 
-    def neurons(self, node: NeuronNode, shape: tuple[int, ...]) -> LIF:
+    def neurons(self, node: NeuronNode, shape: tuple[int, ...], reset: Reset) -> LIF:
         """Return neurons, with synapses if the node has them."""
         threshold, tau, tau_syn = self._numbers(node, shape)
         layer = (
-            LIF(threshold.shape, tau, 1.0, self.surrogate, self.width, self.learn)
+            LIF(threshold.shape, tau, 1.0, self.surrogate, self.width, self.learn, reset)
             if isinstance(tau_syn, float) and tau_syn == 0
-            else CubaLIF(threshold.shape, tau, tau_syn, 1.0, self.surrogate, self.width, self.learn)
+            else CubaLIF(threshold.shape, tau, tau_syn, 1.0, self.surrogate, self.width, self.learn, reset)
         )
         return _with_thresholds(layer, threshold)
 
-    def recurrent(self, node: NeuronNode, shape: tuple[int, ...], feedback: Any) -> LIF:
+    def recurrent(self, node: NeuronNode, shape: tuple[int, ...], feedback: Any, reset: Reset) -> LIF:
         """Return recurrent neurons."""
         threshold, tau, tau_syn = self._numbers(node, shape)
-        layer = RecurrentLIF(len(threshold), tau, 1.0, self.surrogate, self.width, self.learn, tau_syn)
+        layer = RecurrentLIF(len(threshold), tau, 1.0, self.surrogate, self.width, self.learn, tau_syn, reset)
         _fill(layer.recurrent, feedback.weight, feedback.bias)
         return _with_thresholds(layer, threshold)
 

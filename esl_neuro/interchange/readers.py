@@ -24,7 +24,10 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.interchange.comparison import ReaderDivergence, compare
 from esl_neuro.nirgraph.files import read_nir, write_nir
-from esl_neuro.nirgraph.reading import discretise
+from esl_neuro.nirgraph.findings import Finding, refuse
+from esl_neuro.nirgraph.reading import READING, run_passes
+from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS, read_resets
+from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.simulation import Simulation, simulate
 from esl_neuro.nirgraph.structure import flat_graph
 
@@ -218,12 +221,18 @@ class ReaderCase:
         Nodes that fire, in order of execution.
     inputs : float32 array, shape (samples, steps, ...)
     reference : Simulation
+    reset : str or None
+        The reset that was stated for the file.
+    findings : tuple of Finding
+        Warnings about the reset.
     """
 
     graph: nir.NIRGraph
     fires: list[str]
     inputs: NDArray[np.float32]
     reference: Simulation
+    reset: str | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def make_reader_case(
@@ -234,6 +243,7 @@ def make_reader_case(
     samples: int = 8,
     seed: int = 0,
     dt_s: float | None = None,
+    reset: str | None = None,
     minimum: int = MINIMUM,
 ) -> ReaderCase:
     """Read a NIR file and run the reference simulation.
@@ -250,6 +260,8 @@ def make_reader_case(
         Number and seed of random inputs.
     dt_s : float, optional
         Time step in seconds. Default: ``dt_s`` of the file.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, if the metadata of the file do not note it.
     minimum : int
         Least number of reference spikes of every layer, because equal silence proves nothing.
 
@@ -261,7 +273,9 @@ def make_reader_case(
         If a layer has fewer spikes.
     """
     read = read_nir(path)
-    discrete = discretise(read, dt_s)
+    discrete, findings = run_passes(READING, read, dt_s, reset)
+    refuse(findings, "the NIR graph cannot be read")
+    assert isinstance(discrete, DiscreteGraph)
     if not discrete.fires:
         raise BadInput(f"{path}: no node fires, so there are no spikes to compare")
     structure, shape = discrete.structure, discrete.shapes[discrete.structure.input]
@@ -274,7 +288,8 @@ def make_reader_case(
         inputs = np.asarray(inputs, dtype=np.float32).reshape(*inputs.shape[:2], *shape)
         reference = simulate(graph, inputs)
     _demand_spikes(reference, minimum)
-    return ReaderCase(graph, list(discrete.fires), inputs, reference)
+    of_resets = tuple(finding for finding in findings if finding.kind in RESET_FINDINGS)
+    return ReaderCase(graph, list(discrete.fires), inputs, reference, reset, of_resets)
 
 
 def ask(case: ReaderCase, names: Iterable[str] = READERS, folder: Path | None = None) -> tuple[Verdict, ...]:
@@ -371,7 +386,8 @@ def _ask(
         except BadInput as error:
             return Verdict(name, "", "refused", str(error))
         np.save(job / "inputs.npy", np.ascontiguousarray(inputs.swapaxes(0, 1)))  # readers take the steps first
-        written = {"dt_s": graph.metadata["dt_s"], "fires": [names[name] for name in fires]}
+        resets = {names[name]: reset for name, reset in read_resets(graph)[0].items()}
+        written = {"dt_s": graph.metadata["dt_s"], "fires": [names[name] for name in fires], "resets": resets}
         (job / "job.json").write_text(json.dumps(written), encoding="utf-8")
         try:
             done = subprocess.run(

@@ -18,6 +18,8 @@ from esl_neuro.interchange.single_spikes import temporal_plan
 from esl_neuro.interchange.ties import raise_thresholds
 from esl_neuro.interchange.tracing import trace
 from esl_neuro.interchange.writing import KNOWN, PASSED_ON, Thresholds, Writer
+from esl_neuro.nirgraph.reset_notes import KEY
+from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
 from esl_neuro.snn.temporal import TemporalNetwork
@@ -47,7 +49,8 @@ def to_nir(
     into the following weights. Without adjacent weights, as on the identity path of a residual block, a diagonal
     connection has the factor. Groups of a convolution are expanded with zeros (NIR's type check rejects groups).
     Dropout is omitted, and so is a flatten after the input, because the input lines already have that order. An output
-    that does not fire ends in ``readout``, an ``I`` node that sums it over the steps without leak.
+    that does not fire ends in ``readout``, an ``I`` node that sums it over the steps without leak. The metadata of a
+    node note a reset by subtraction, as ``reset``; other readers ignore it.
 
     Parameters
     ----------
@@ -97,7 +100,13 @@ def to_nir(
         writer.write(trace(network, shape or _first_inputs(network), KNOWN))
         plan, original = writer.plan, writer.original_thresholds
     settle(plan)
-    if tie_safe:
+    subtracting = [name for name, node in plan.nodes.items() if node.metadata.get(KEY, ZERO) != ZERO]
+    if tie_safe and subtracting:
+        plan.findings.append(
+            f"tie_safe raises thresholds, which changes what spikes of {', '.join(map(repr, subtracting))} subtract; "
+            "use a reset to zero, or omit tie_safe"
+        )
+    elif tie_safe:
         raise_thresholds(plan, steps, dt_s)
     if plan.findings:
         raise BadInput(f"the network has no NIR form: {'; '.join(plan.findings)}")

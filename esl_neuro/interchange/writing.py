@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from esl_neuro.interchange.nodes import STEPS_WITHOUT_LEAK, cuba_lif_node
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, convolution, per_channel
 from esl_neuro.interchange.tracing import INPUT, Call, TracedNetwork
+from esl_neuro.nirgraph.reset_notes import KEY
+from esl_neuro.resets import ZERO
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
@@ -233,10 +235,13 @@ def _lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     threshold, scale = _thresholds(writer, call, layer)
     parameters = {"v_threshold": threshold, "v_reset": np.zeros(call.shape)}
     if not leak.any():
-        return writer.node(call, nir.IF(r=np.full(call.shape, 1 / writer.dt_s), **parameters), call.shape, scale)
+        node: nir.NIRNode = nir.IF(r=np.full(call.shape, 1 / writer.dt_s), **parameters)
+        return writer.node(call, _with_reset(node, layer), call.shape, scale)
     leak = np.maximum(leak, 1 / STEPS_WITHOUT_LEAK)
     node = nir.LIF(tau=writer.dt_s / leak, r=np.ones(call.shape), v_leak=np.zeros(call.shape), **parameters)
-    return writer.node(call, node, call.shape, scale / leak)  # r = 1, because some readers ignore it
+    return writer.node(
+        call, _with_reset(node, layer), call.shape, scale / leak
+    )  # r = 1, because some readers ignore it
 
 
 def _cuba_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
@@ -246,7 +251,14 @@ def _cuba_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
 def _behind_synapses(writer: Writer, call: Call, layer: Any, tau_syn: float | Tensor) -> WeightedSum:
     threshold, scale = _thresholds(writer, call, layer)
     node = cuba_lif_node(_decays(tau_syn, call.shape), _decays(layer.tau, call.shape), threshold, writer.dt_s)
-    return writer.node(call, node, call.shape, scale)
+    return writer.node(call, _with_reset(node, layer), call.shape, scale)
+
+
+def _with_reset(node: nir.NIRNode, layer: LIF) -> nir.NIRNode:
+    """Note a reset by subtraction in the metadata, since NIR has only ``v_reset``."""
+    if layer.reset != ZERO:
+        node.metadata = {KEY: layer.reset}
+    return node
 
 
 def _recurrent_lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:

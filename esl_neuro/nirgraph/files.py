@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import nir
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.nirgraph.nesting import unpack
+from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
+from esl_neuro.resets import ZERO
 
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version without ``v_reset`` and node metadata, on which sinabs and Rockpool fail."""
@@ -25,13 +28,15 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
     graph : nir.NIRGraph
         The network.
     compatibility : {"current", "1.0.4"}
-        ``1.0.4`` omits ``v_reset``, which is zero in every network of this project, and node metadata. sinabs 3.1 and
-        Rockpool 3.1 can open such a file; they still integrate and reset in their own ways.
+        ``1.0.4`` omits ``v_reset``, which is zero in every network of this project, and node metadata; the metadata of
+        the graph note the reset. sinabs 3.1 and Rockpool 3.1 can open such a file; they still integrate and reset in
+        their own ways.
 
     Raises
     ------
     BadInput
-        If there is no such level, or a neuron resets to a non-zero potential, which the older format cannot express.
+        If there is no such level, or a neuron resets to a non-zero potential, or some neurons reset to zero and others
+        by subtraction, which the older format cannot express.
     """
     if compatibility not in COMPATIBILITY:
         raise BadInput(f"compatibility '{compatibility}' is unknown; {did_you_mean(compatibility, COMPATIBILITY)}")
@@ -44,6 +49,13 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
         ]
         if lost:
             raise BadInput(f"nodes {', '.join(lost)} have a v_reset other than 0, which NIR 1.0.4 does not have")
+        resets = set(read_resets(graph)[0].values())
+        if len(resets) > 1:
+            raise BadInput(
+                f"the neurons have different resets ({', '.join(sorted(resets))}); NIR 1.0.4 has one for all"
+            )
+        graph = copy.copy(graph)
+        graph.metadata = {**graph.metadata, KEY: min(resets, default=ZERO)}
     nir.write(path, graph)
     if compatibility != "current":
         with h5py.File(path, "r+") as file:
@@ -91,8 +103,18 @@ def _unchecked(path: Path) -> nir.NIRGraph:
 
     with h5py.File(path, "r") as file:
         document = nir.serialization.hdf2dict(file["node"])
+        lacks_reset = _lacks_reset(file["node"])
+        version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
     leave_unchecked(document)
     graph = nir.dict2NIRNode(document)
     if not isinstance(graph, nir.NIRGraph):
         raise ValueError(f"it holds a single {type(graph).__name__} node, not a graph")
+    if lacks_reset:
+        graph.metadata = {**graph.metadata, NIR_VERSION: version}
     return graph
+
+
+def _lacks_reset(node: h5py.Group) -> bool:
+    """Tell whether a neuron has no ``v_reset``: NIR has it since 1.0.5, and reads zeros from a file without it."""
+    nested = node["nodes"].values() if "nodes" in node else ()
+    return ("v_threshold" in node and "v_reset" not in node) or any(map(_lacks_reset, nested))

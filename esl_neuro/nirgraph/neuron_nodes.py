@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nir
@@ -11,6 +11,7 @@ import numpy as np
 
 from esl_neuro.nirgraph.linear_maps import Floats
 from esl_neuro.nirgraph.linear_nodes import Shape, Unsupported, floats, spread
+from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,15 @@ class NeuronNode:
     """A neuron node after forward Euler.
 
     ``u[t] = (1-du) u[t-1] + gain x[t]``; ``v[t] = (1-dv) v[t-1] + dv leak + u[t]``; spike when ``v > threshold``, then
-    ``v = reset``. It starts at ``u = 0`` and ``v = reset``, which NIR leaves open.
+    ``v = reset`` or, in a reset by subtraction, ``v = v - reset_by``. It starts at ``u = 0`` and ``v = reset``, which
+    NIR leaves open.
 
     Attributes
     ----------
     du, dv, gain, leak, threshold, reset : float64 array, shape (neurons,)
         An infinite threshold means that the node does not fire and emits ``v``.
+    reset_by : float64 array, shape (neurons,), or None
+        What a spike subtracts from ``v``; see :mod:`~esl_neuro.resets`. None for a reset to ``reset``.
     """
 
     du: Floats
@@ -32,6 +36,7 @@ class NeuronNode:
     leak: Floats
     threshold: Floats
     reset: Floats
+    reset_by: Floats | None = None
 
     @property
     def fires(self) -> bool:
@@ -39,8 +44,8 @@ class NeuronNode:
         return bool(np.isfinite(self.threshold).all())
 
 
-def neuron_node(node: Any, shape: Shape, dt_s: float) -> NeuronNode:
-    """Read a neuron node whose input has a shape.
+def neuron_node(node: Any, shape: Shape, dt_s: float, reset: Reset = ZERO) -> NeuronNode:
+    """Read a neuron node whose input has a shape, and whose metadata note a reset.
 
     Raises
     ------
@@ -55,7 +60,30 @@ def neuron_node(node: Any, shape: Shape, dt_s: float) -> NeuronNode:
     ]
     if reasons:
         raise Unsupported(*reasons[0], *reasons[1:])
-    return NEURONS[type(node)].read(values, dt_s)
+    neurons = NEURONS[type(node)].read(values, dt_s)
+    return neurons if reset == ZERO or not neurons.fires else _subtracting(neurons, reset)
+
+
+def _subtracting(neurons: NeuronNode, reset: Reset) -> NeuronNode:
+    """Make every spike subtract the threshold: at once, or after the leak of the next step.
+
+    ``(1 - dv) v - threshold`` in the next step is ``v - threshold / (1 - dv)`` at once.
+    """
+    if np.any(neurons.reset != 0):
+        raise Unsupported(
+            "reset",
+            f"resets by subtraction according to its metadata, but has a v_reset of {neurons.reset.max():g}; "
+            "subtract v_reset from v_leak and v_threshold, and set it to 0",
+        )
+    if reset != SUBTRACT_NEXT_STEP:
+        return replace(neurons, reset_by=neurons.threshold)
+    if np.any(neurons.dv >= 1):
+        raise Unsupported(
+            "reset",
+            "subtracts its threshold in the step after a spike, in which nothing remains of the potential (a time "
+            "constant of one time step); use the reset 'zero' or a longer time constant",
+        )
+    return replace(neurons, reset_by=neurons.threshold / (1 - neurons.dv))
 
 
 TIME_CONSTANTS = ("tau", "tau_syn", "tau_mem")

@@ -9,6 +9,7 @@ import nir
 
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding, errors, refuse
+from esl_neuro.nirgraph.reset_notes import with_reset
 from esl_neuro.nirgraph.shapes import DiscreteGraph, read_nodes
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.nirgraph.time_step import time_step
@@ -23,11 +24,12 @@ READING: Mapping[str, Pass] = {"structure": read_structure, "nodes": read_nodes}
 
 
 def run_passes(
-    passes: Mapping[str, Pass], graph: nir.NIRGraph, dt_s: float | None = None
+    passes: Mapping[str, Pass], graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None = None
 ) -> tuple[Any | None, list[Finding]]:
-    """Run passes in order, up to the first that finds an error. Never raises.
+    """Run passes in order, up to the first that finds an error. No graph raises an error.
 
-    A missing time step is an error, but the passes still run, to find further errors.
+    A missing time step is an error, but the passes still run, to find further errors. ``reset`` states the reset of all
+    neurons, see :func:`~esl_neuro.nirgraph.reset_notes.with_reset`.
 
     Returns
     -------
@@ -44,6 +46,9 @@ def run_passes(
         step, ignored_kinds = 1.0, KINDS_THAT_NEED_A_TIME_STEP
         findings.append(Finding(NO_TIME_STEP, "graph", str(error)))
     result: Any = graph
+    if reset is not None:
+        result, conflicts = with_reset(graph, reset)
+        findings += conflicts
     for each in passes.values():
         result, found = each(result, step)
         findings += [finding for finding in found if finding.kind not in ignored_kinds]
@@ -52,7 +57,7 @@ def run_passes(
     return (None if errors(findings) else result), findings
 
 
-def discretise(graph: nir.NIRGraph, dt_s: float | None = None) -> DiscreteGraph:
+def discretise(graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None = None) -> DiscreteGraph:
     """Convert a graph to discrete time.
 
     Parameters
@@ -61,13 +66,15 @@ def discretise(graph: nir.NIRGraph, dt_s: float | None = None) -> DiscreteGraph:
         Any NIR graph, including nested graphs and loops.
     dt_s : float, optional
         Time step in seconds. Default: ``dt_s`` of the graph.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, for a graph whose metadata do not note it.
 
     Raises
     ------
     BadInput
         If there is no time step, or the graph is inconsistent; the message lists all findings.
     """
-    discrete, findings = run_passes(READING, graph, dt_s)
+    discrete, findings = run_passes(READING, graph, dt_s, reset)
     refuse(findings, "the NIR graph cannot be read")
     assert isinstance(discrete, DiscreteGraph)
     return discrete

@@ -21,6 +21,7 @@ from esl_neuro.nirgraph.linear_nodes import (
 )
 from esl_neuro.nirgraph.neuron_nodes import NEURONS, NeuronNode, neuron_node
 from esl_neuro.nirgraph.structure import Structure
+from esl_neuro.resets import ZERO
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _read_node(name: str, discrete: DiscreteGraph) -> list[Finding]:
     try:
         if type(node) in NEURONS:
             discrete.shapes[name] = shape
-            discrete.neurons[name] = neuron_node(node, shape, discrete.dt_s)
+            discrete.neurons[name] = neuron_node(node, shape, discrete.dt_s, discrete.structure.resets.get(name, ZERO))
             return []
         read = linear_node(node, shape, discrete.dt_s)
     except Unsupported as unsupported:

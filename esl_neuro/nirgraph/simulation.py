@@ -38,13 +38,16 @@ class Simulation:
     potentials: dict[str, Floats]
 
 
-def simulate(graph: nir.NIRGraph | DiscreteGraph, inputs: ArrayLike, dt_s: float | None = None) -> Simulation:
+def simulate(
+    graph: nir.NIRGraph | DiscreteGraph, inputs: ArrayLike, dt_s: float | None = None, reset: str | None = None
+) -> Simulation:
     """Run a graph.
 
-    Forward Euler, a spike when the potential is strictly above the threshold, then a hard reset; neurons start at their
-    reset potential. A ``Delay`` of ``k`` steps gives ``y[t] = x[t - k]``, in a loop as elsewhere; a loop without one
-    takes one step. Before the first step there is no input and nothing fires, but biases are present at all times. So
-    biases are constant, also after a delay or in a loop.
+    Forward Euler, a spike when the potential is strictly above the threshold, then a reset to ``v_reset`` or, if the
+    metadata note it, by subtraction: a potential that is still above the threshold spikes again in the next step.
+    Neurons start at ``v_reset``. A ``Delay`` of ``k`` steps gives ``y[t] = x[t - k]``, in a loop as elsewhere; a loop
+    without one takes one step. Before the first step there is no input and nothing fires, but biases are present at all
+    times. So biases are constant, also after a delay or in a loop.
 
     Parameters
     ----------
@@ -54,13 +57,15 @@ def simulate(graph: nir.NIRGraph | DiscreteGraph, inputs: ArrayLike, dt_s: float
         Input signal, in the declared shape or flat.
     dt_s : float, optional
         Time step in seconds. Default: ``dt_s`` of the graph.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons, for a graph whose metadata do not note it; see :mod:`~esl_neuro.resets`.
 
     Raises
     ------
     BadInput
         If there is no time step, the graph is inconsistent, or the inputs do not have the shape of its input.
     """
-    discrete = graph if isinstance(graph, DiscreteGraph) else discretise(graph, dt_s)
+    discrete = graph if isinstance(graph, DiscreteGraph) else discretise(graph, dt_s, reset)
     arrays = np.asarray(inputs, dtype=np.float64)
     shape = discrete.shapes[discrete.structure.input]
     if arrays.ndim < 3 or 0 in arrays.shape or math.prod(arrays.shape[2:]) != math.prod(shape):
@@ -171,5 +176,5 @@ def _step(neurons: NeuronNode, state: tuple[Floats, Floats], arriving: Floats) -
     u[:] = (1 - du) * u + gain * arriving
     charged = (1 - dv) * v + dv * leak + u
     fired = charged > threshold
-    v[:] = np.where(fired, reset, charged)
+    v[:] = np.where(fired, reset if neurons.reset_by is None else charged - neurons.reset_by[:, None], charged)
     return charged, fired.astype(np.float64) if neurons.fires else charged

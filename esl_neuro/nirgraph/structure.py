@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
@@ -15,6 +15,8 @@ from esl_neuro.nirgraph.linear_nodes import LINEAR, Unsupported, floats
 from esl_neuro.nirgraph.nesting import Door, Edge, of_type, remove_doors, unpack
 from esl_neuro.nirgraph.neuron_nodes import NEURONS
 from esl_neuro.nirgraph.order import a_loop, execution_order, feedback_edges, loops, reachable
+from esl_neuro.nirgraph.reset_notes import noted, read_resets
+from esl_neuro.resets import Reset
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Structure:
         ``Delay`` nodes that pass nothing within a step. In a loop, an element without delay takes one step.
     doors : tuple of Door
         Inputs and outputs of nested graphs, which are not among the nodes.
+    resets : mapping of str to str
+        What a spike does to the potential of each node that fires, see :mod:`~esl_neuro.resets`.
     """
 
     nodes: dict[str, Any]
@@ -44,6 +48,7 @@ class Structure:
     feedback: frozenset[Edge]
     held: frozenset[str]
     doors: tuple[Door, ...] = ()
+    resets: Mapping[str, Reset] = field(default_factory=dict)
 
     def before(self, name: str) -> list[str]:
         """Return the nodes that feed a node."""
@@ -55,7 +60,7 @@ class Structure:
 
 
 def flat_graph(structure: Structure, dt_s: float, metadata: Mapping[str, Any]) -> nir.NIRGraph:
-    """Convert a structure to a flat NIR graph with the time step in its metadata.
+    """Convert a structure to a flat NIR graph with the time step in its metadata, and with each reset in its node.
 
     Raises
     ------
@@ -66,7 +71,8 @@ def flat_graph(structure: Structure, dt_s: float, metadata: Mapping[str, Any]) -
     if doubles:
         found = ", ".join(f"'{source}' -> '{target}'" for source, target in doubles)
         raise BadInput(f"edges {found} are duplicated after nested graphs are unpacked, which NIR does not allow")
-    return nir.NIRGraph(structure.nodes, list(structure.edges), {**metadata, "dt_s": dt_s}, type_check=False)
+    nodes = noted(structure.nodes, structure.resets)
+    return nir.NIRGraph(nodes, list(structure.edges), {**metadata, "dt_s": dt_s}, type_check=False)
 
 
 def supported() -> str:
@@ -85,7 +91,8 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
         Time step in seconds, which determines the delays of a whole step or more.
     """
     nodes, edges, findings = unpack(graph)
-    findings += _check_edges(nodes, edges)
+    resets, of_resets = read_resets(graph)
+    findings += [*of_resets, *_check_edges(nodes, edges)]
     findings += [
         Finding(
             "unsupported-node", f"node '{name}'", f"{type(node).__name__} is not supported; supported: {supported()}"
@@ -108,7 +115,7 @@ def read_structure(graph: nir.NIRGraph, dt_s: float) -> tuple[Structure | None, 
         return None, findings
     nodes, edges, doors = remove_doors(nodes, edges, (start, end))
     held = _held(nodes, edges, dt_s)
-    return Structure(nodes, tuple(edges), start, end, feedback_edges(start, edges, held), held, doors), findings
+    return Structure(nodes, tuple(edges), start, end, feedback_edges(start, edges, held), held, doors, resets), findings
 
 
 def _check_edges(nodes: Mapping[str, Any], edges: Sequence[Edge]) -> list[Finding]:

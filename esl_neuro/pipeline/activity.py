@@ -8,6 +8,7 @@ from pathlib import Path
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import errors
+from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
@@ -35,6 +36,8 @@ class Activity:
         Time steps per sample, if neither the network nor ``spikes`` determines them.
     dt_s : float or None
         Time step in seconds, for a NIR file without one.
+    reset : str or None
+        Reset of all neurons, for a NIR file that does not note it; see :mod:`esl_neuro.resets`.
     """
 
     backend: str = "integer"
@@ -43,6 +46,7 @@ class Activity:
     rate: float | None = None
     steps: int | None = None
     dt_s: float | None = None
+    reset: str | None = None
 
 
 def run_network(
@@ -112,7 +116,12 @@ def _export_of(path: Path, on_status: OnStatus) -> Path:
 
 def _compile(path: Path, activity: Activity, given: Samples | None, on_status: OnStatus) -> CompiledNetwork:
     """Compile a NIR file, whether or not it fits on a chip. Inputs that contradict the file's steps are refused."""
-    compiled = compile(path, steps=activity.steps, dt_s=activity.dt_s, inputs=given, any_size=True)
+    compiled = compile(
+        path, steps=activity.steps, dt_s=activity.dt_s, reset=activity.reset, inputs=given, any_size=True
+    )
     for finding in errors(compiled.findings):
         on_status(f"{path}: {finding} (counted anyway)")
+    for finding in compiled.findings:
+        if finding.kind in RESET_FINDINGS:
+            on_status(f"{path}: {finding}")
     return compiled

@@ -27,6 +27,7 @@ from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_tar
 from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
+from esl_neuro.nirgraph.reset_notes import with_reset
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, graph_input_shape
 from esl_neuro.pipeline.export_folder import DOCUMENT
@@ -84,6 +85,7 @@ def compile(
     tie_safe: bool = False,
     calibrate: int | None = None,
     any_size: bool = False,
+    reset: str | None = None,
 ) -> CompiledNetwork:
     """Compile a network for a chip.
 
@@ -119,6 +121,9 @@ def compile(
         Number of samples on which the scale of each layer is searched: training samples of the run, or ``inputs``.
     any_size : bool
         Compile for the simulators even if the network does not fit on one chip; findings report what does not fit.
+    reset : {"zero", "subtract", "subtract_next_step"}, optional
+        Reset of all neurons of a graph whose metadata do not note it; see :mod:`esl_neuro.resets`. Default: zero, with
+        a finding if the graph looks like that of a program whose neurons subtract.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def compile(
     """
     chip = as_target(target)
     arithmetic = arithmetic_of(chip)
-    options = _Options(steps, dt_s, inputs, layout, input_bits, input_scale, thresholds, tie_safe, calibrate)
+    options = _Options(steps, dt_s, inputs, layout, input_bits, input_scale, thresholds, tie_safe, calibrate, reset)
     source = _source(network, options)
     floats, findings = analyse(source.graph, None)
     refuse_unsupported(findings)
@@ -160,7 +165,12 @@ def compile(
 
 
 def check(
-    network: nir.NIRGraph | str | Path, target: Target = CHIP, *, steps: int | None = None, dt_s: float | None = None
+    network: nir.NIRGraph | str | Path,
+    target: Target = CHIP,
+    *,
+    steps: int | None = None,
+    dt_s: float | None = None,
+    reset: str | None = None,
 ) -> Checked:
     """Report everything that prevents a graph from compiling for a chip, and how much of the chip it uses.
 
@@ -168,7 +178,7 @@ def check(
     ----------
     network : nir.NIRGraph or path
         A graph or its file, written by any program.
-    target, steps, dt_s
+    target, steps, dt_s, reset
         As in :func:`compile`; the default of ``steps`` is that of the metadata, else 100.
 
     Raises
@@ -177,7 +187,7 @@ def check(
         If the file cannot be read, or the target has no arithmetic to compile for.
     """
     chip = as_target(target)
-    return check_graph(_graph(network), chip, steps, dt_s)
+    return check_graph(_graph(network), chip, steps, dt_s, reset)
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,7 @@ class _Options:
     thresholds: Thresholds
     tie_safe: bool
     calibrate: int | None
+    reset: str | None
 
     def refuse(self, names: tuple[str, ...], why: str) -> None:
         """Reject options that have no effect here."""
@@ -230,7 +241,9 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
 
     A single-spike network has no steps: the time step determines their number, and the steps in which inputs arrive.
     """
-    options.refuse(("steps", "inputs", "layout", "input_scale"), f"given by the recipe of the run '{run.folder}'")
+    options.refuse(
+        ("steps", "inputs", "layout", "input_scale", "reset"), f"given by the recipe of the run '{run.folder}'"
+    )
     from esl_neuro.interchange.single_spikes import arrival_steps, steps_needed
     from esl_neuro.interchange.to_nir import DT_S, to_nir
     from esl_neuro.snn.integer_network import QuantisedNetwork
@@ -307,6 +320,9 @@ def _graph_source(name: str, graph: nir.NIRGraph, options: _Options) -> _Source:
     if not steps:
         raise BadInput(f"{name}: the number of time steps per sample is missing; give steps or inputs")
     timed = graph if options.dt_s is None else _with_metadata(graph, dt_s=options.dt_s)
+    if options.reset is not None:
+        timed, conflicts = with_reset(timed, options.reset)
+        refuse_unsupported(conflicts)
     return _with_inputs(_Source(name, timed, timed, steps, InputFormat(), _by_formula), samples, options)
 
 
@@ -319,6 +335,7 @@ def _module_source(module: Any, options: _Options) -> _Source:
         raise BadInput(
             f"{type(module).__name__} cannot be compiled; give a run, a NIR graph, a .nir file or a torch module"
         )
+    options.refuse(("reset",), "given by the layers of the module")
     shape = None if options.inputs is None else tuple(np.shape(_values(options.inputs))[2:])
     samples = _samples(options, shape, options.steps)
     steps = options.steps or (samples.steps if samples else None)

@@ -42,7 +42,8 @@ def _compile(case: ReaderCase, file: Path) -> tuple[Program, Payloads]:
     if not np.isin(case.inputs, (0, 1)).all():
         raise BadInput("the inputs are graded; only 'esl-neuro export' turns graded inputs into payloads")
     samples, steps = case.inputs.shape[:2]
-    program = compile_any_size(read_nir(file), CHIP, steps, case.graph.metadata["dt_s"]).program
+    dt_s = case.graph.metadata["dt_s"]
+    program = compile_any_size(read_nir(file), CHIP, steps, dt_s, reset=case.reset).program
     return program, case.inputs.reshape(samples, steps, -1).astype(np.uint8)
 
 

@@ -80,7 +80,7 @@ def verify_nir(
     on_status : callable
         Called with a message before each long operation.
     **options
-        Inputs, samples, steps and time step; see :func:`~esl_neuro.interchange.readers.make_reader_case`.
+        Inputs, samples, steps, time step and reset; see :func:`~esl_neuro.interchange.readers.make_reader_case`.
 
     Raises
     ------
@@ -91,6 +91,8 @@ def verify_nir(
     """
     path = Path(file)
     case, chosen = make_reader_case(path, **options), readers or (*READERS, LAVA)
+    for finding in case.findings:
+        on_status(f"{path}: {finding}")
     on_status(f"{path}: running in {', '.join(chosen)}")
     verdicts = ask(case, [name for name in chosen if name != LAVA], folder)
     return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from esl_neuro.resets import ZERO, Reset
 from esl_neuro.toml_tables import Table
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -56,6 +57,11 @@ class SpikingSection(Section):
     )
     thresholds: Literal["channel", "position"] = Field(
         default="channel", description="one threshold per channel of a convolution, or per position; always per neuron"
+    )
+    reset: Reset = Field(
+        default=ZERO,
+        description="a spike sets the potential to zero (zero) or subtracts the threshold, at once (subtract) or after "
+        "the leak of the next step (subtract_next_step)",
     )
     bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
     readout: Literal["spikes", "accumulate"] = Field(

@@ -101,10 +101,17 @@ def neurons_of(section: LifSection | CubaLifSection | IfSection) -> NeuronFactor
         surrogate, width = section.surrogate, section.surrogate_width
         if isinstance(section, CubaLifSection):
             return CubaLIF(
-                thresholds, section.tau, section.tau_syn, section.threshold, surrogate, width, learn_threshold
+                thresholds,
+                section.tau,
+                section.tau_syn,
+                section.threshold,
+                surrogate,
+                width,
+                learn_threshold,
+                section.reset,
             )
         tau = 1.0 if isinstance(section, IfSection) else section.tau
-        return LIF(thresholds, tau, section.threshold, surrogate, width, learn_threshold)
+        return LIF(thresholds, tau, section.threshold, surrogate, width, learn_threshold, section.reset)
 
     return make
 

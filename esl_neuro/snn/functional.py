@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esl_neuro.registry import Registry
+from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn import kernels
 
 Surrogate = Callable[[Tensor, float], Tensor]
@@ -64,7 +65,24 @@ def lif_step(potential: Tensor, current: Tensor, tau: float, threshold: Tensor) 
     return spikes, charged, charged * (1 - spikes)
 
 
-def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Surrogate, width: float) -> Tensor:
+def subtracted(threshold: Tensor, tau: float | Tensor, reset: Reset) -> Tensor | None:
+    """Return what a spike subtracts from the potential, None for a reset to zero.
+
+    ``tau v - threshold`` in the next step is ``v - threshold / tau`` at once.
+    """
+    if reset == ZERO:
+        return None
+    return threshold / tau if reset == SUBTRACT_NEXT_STEP else threshold
+
+
+def lif(
+    currents: Tensor,
+    tau: float | Tensor,
+    threshold: Tensor,
+    surrogate: Surrogate,
+    width: float,
+    reset: Reset = ZERO,
+) -> Tensor:
     """Run :func:`lif_step` over time from rest, differentiable through a surrogate slope.
 
     With ``h = surrogate(u - threshold, width)`` as the derivative of the step, the errors propagate backwards in time
@@ -73,6 +91,9 @@ def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Sur
         e_o[t] = dL/do[t] - u[t] e_v[t]
         e_u[t] = h[t] e_o[t] + (1 - o[t]) e_v[t]
         e_v[t-1] = tau e_u[t];   dL/dI[t] = e_u[t];   dL/dthreshold = - sum_t h[t] e_o[t]
+
+    A reset by subtraction has ``v[t] = u[t] - o[t] c`` with ``c`` from :func:`subtracted`, so ``e_o[t] = dL/do[t] - c
+    e_v[t]``, ``e_u[t] = h[t] e_o[t] + e_v[t]``, and ``c`` receives ``- sum_t o[t] e_v[t]``.
 
     Parameters
     ----------
@@ -86,14 +107,16 @@ def lif(currents: Tensor, tau: float | Tensor, threshold: Tensor, surrogate: Sur
         Slope of the step, one of :data:`SURROGATES`.
     width : float
         Width of the surrogate, in units of potential.
+    reset : {"zero", "subtract", "subtract_next_step"}
+        What a spike does to the potential, see :mod:`esl_neuro.resets`.
 
     Returns
     -------
     Tensor, shape (steps, batch, ...)
         Spikes, 0 or 1.
     """
-    if isinstance(tau, Tensor):
-        return recurrent_lif(currents, tau, 0.0, threshold, surrogate, width)
+    if isinstance(tau, Tensor) or reset != ZERO:
+        return recurrent_lif(currents, tau, 0.0, threshold, surrogate, width, reset=reset)
     if surrogate in FUSED and kernels.fits(currents):
         spikes: Tensor = kernels.FusedLIF.apply(  # type: ignore[no-untyped-call]
             currents, tau, threshold, FUSED[surrogate], width
@@ -111,13 +134,15 @@ def recurrent_lif(
     surrogate: Surrogate,
     width: float,
     feedback: Callable[[Tensor], Tensor] | None = None,
+    reset: Reset = ZERO,
 ) -> Tensor:
     """Run recurrent LIF neurons, which receive their own spikes of the previous step.
 
     ::
 
         i[t] = tau_syn i[t-1] + I[t] + feedback(o[t-1])
-        u[t] = tau v[t-1] + i[t];   o[t] = 1 if u[t] > threshold else 0;   v[t] = u[t] (1 - o[t])
+        u[t] = tau v[t-1] + i[t];   o[t] = 1 if u[t] > threshold else 0
+        v[t] = u[t] (1 - o[t]);   in a reset by subtraction, v[t] = u[t] - o[t] c with c from subtracted()
 
     The gradient is that of :func:`lif`, including the gradient through the feedback.
 
@@ -135,6 +160,8 @@ def recurrent_lif(
         Width of the surrogate, in units of potential.
     feedback : callable, optional
         Maps spikes of shape (batch, ...) to currents of the same shape.
+    reset : {"zero", "subtract", "subtract_next_step"}
+        What a spike does to the potential.
 
     Returns
     -------
@@ -144,12 +171,13 @@ def recurrent_lif(
     spikes = []
     synaptic, potential = torch.zeros_like(currents[0]), torch.zeros_like(currents[0])
     fired = torch.zeros_like(currents[0])
+    reset_by = subtracted(threshold, tau, reset)
     for arriving in currents.unbind(0):
         arriving = arriving if feedback is None else arriving + feedback(fired)
         synaptic = tau_syn * synaptic + arriving
         charged = tau * potential + synaptic
         fired = _Spike.apply(charged, threshold, surrogate, width)  # type: ignore[no-untyped-call]
-        potential = charged * (1 - fired)
+        potential = charged * (1 - fired) if reset_by is None else charged - fired * reset_by
         spikes.append(fired)
     return torch.stack(spikes)
 
@@ -195,7 +223,13 @@ class _LIF(torch.autograd.Function):
 
 
 def lif_errors(
-    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float
+    charged: Tensor,
+    threshold: Tensor,
+    error_o: Tensor,
+    tau: float,
+    surrogate: Surrogate,
+    width: float,
+    reset: Reset = ZERO,
 ) -> tuple[Tensor, Tensor]:
     """Propagate the errors of :func:`lif` backwards in time.
 
@@ -203,7 +237,7 @@ def lif_errors(
     ----------
     charged : Tensor, shape (steps, batch, ...)
         ``u``, the potentials before the reset.
-    threshold, tau, surrogate, width
+    threshold, tau, surrogate, width, reset
         As in :func:`lif`.
     error_o : Tensor, shape (steps, batch, ...)
         ``dL/do``.
@@ -215,6 +249,8 @@ def lif_errors(
     error_threshold : Tensor, shape of the threshold
         ``dL/dthreshold``.
     """
+    if reset != ZERO:
+        return _subtracting_errors(charged, threshold, error_o, tau, surrogate, width, reset)
     if surrogate in FUSED and kernels.fits(charged):
         return kernels.lif_errors(charged, threshold, error_o, tau, FUSED[surrogate], width)
     return _errors(charged, threshold, error_o, tau, surrogate, width)
@@ -232,4 +268,21 @@ def _errors(
         kept = torch.le(charged[step], threshold, out=scratch)
         later = torch.addcmul(through_spike, kept, later, value=tau, out=error_u[step])
         error_threshold -= through_spike
+    return error_u, error_threshold.sum(0).sum_to_size(threshold.shape)
+
+
+def _subtracting_errors(
+    charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: Surrogate, width: float, reset: Reset
+) -> tuple[Tensor, Tensor]:
+    per_threshold = 1 / tau if reset == SUBTRACT_NEXT_STEP else 1.0
+    error_u = torch.empty_like(charged)
+    error_threshold, error_v = torch.zeros_like(charged[0]), torch.zeros_like(charged[0])
+    for step in range(len(charged) - 1, -1, -1):
+        fired = (charged[step] > threshold).to(charged.dtype)
+        through_spike = surrogate(charged[step] - threshold, width) * (
+            error_o[step] - per_threshold * threshold * error_v
+        )
+        error_u[step] = through_spike + error_v
+        error_threshold -= through_spike + per_threshold * fired * error_v
+        error_v = tau * error_u[step]
     return error_u, error_threshold.sum(0).sum_to_size(threshold.shape)

@@ -5,7 +5,7 @@ spikes, ``M = 2**23`` and ``trunc0`` rounding toward zero::
 
     u = trunc0(u keep_u / 4096) + 64 a;   wraps once at +-M
     v = trunc0(v keep_v / 4096) + u + bias;   saturates at +-(M - 1)
-    spike = v > 64 vth;   v = 0 where it spikes
+    spike = v > 64 vth;   v = 0 where it spikes, or v = v - reset_by in a reset by subtraction
 
 The backward pass is that of the float neuron at the potentials ``v / (64 S)``; errors pass rounding, wrap and
 saturation unchanged (straight-through estimator).
@@ -25,6 +25,7 @@ from torch import Tensor
 from esl_neuro.compiled import compiled, use_threads
 from esl_neuro.hardware import arithmetic
 from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
+from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn.functional import Surrogate, lif_errors
 from esl_neuro.snn.kernels import rows
 
@@ -44,6 +45,8 @@ class LayerConstants:
         Thresholds in integer units and biases in units of ``v``; they broadcast with a step of one sample.
     scale : float
         ``S``, integers per float unit.
+    reset : {"zero", "subtract", "subtract_next_step"}
+        What a spike does to the potential, see :mod:`esl_neuro.resets`.
     """
 
     keep_u: float
@@ -51,6 +54,15 @@ class LayerConstants:
     vth: Tensor
     bias: Tensor
     scale: float
+    reset: Reset = ZERO
+
+    @property
+    def reset_by(self) -> Tensor | None:
+        """What a spike subtracts from ``v``, as the compiler rounds it; None for a reset to zero."""
+        if self.reset == ZERO:
+            return None
+        kept = self.keep_v / DECAY_ONE if self.reset == SUBTRACT_NEXT_STEP else 1.0
+        return (self.vth * POTENTIAL_ONE / kept).round().clamp(max=HALF_RANGE - 1)
 
     @property
     def unit(self) -> float:
@@ -142,7 +154,7 @@ class _IntegerLIF(torch.autograd.Function):
         charged, levels = ctx.saved_tensors
         constants, (of_threshold, of_bias) = ctx.constants, ctx.shapes
         tau = constants.keep_v / DECAY_ONE
-        error_u, error_threshold = lif_errors(charged, levels, grads[0], tau, ctx.surrogate, ctx.width)
+        error_u, error_threshold = lif_errors(charged, levels, grads[0], tau, ctx.surrogate, ctx.width, constants.reset)
         error_bias = None if of_bias is None else error_u.sum((0, 1)).sum_to_size(of_bias)
         error_current = _through_synapses(error_u, constants.keep_u / DECAY_ONE)
         return error_current / constants.scale, error_threshold.sum_to_size(of_threshold), error_bias, None, None, None
@@ -205,7 +217,7 @@ def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -
 def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
     """Compute spikes and potentials on any device, exactly in double precision."""
     u = v = torch.zeros(sums.shape[1:], dtype=torch.float64, device=sums.device)
-    threshold = constants.vth * POTENTIAL_ONE
+    threshold, reset_by = constants.vth * POTENTIAL_ONE, constants.reset_by
     for step, arriving in enumerate(sums.unbind(0)):
         u = torch.trunc(u * constants.keep_u / DECAY_ONE) + POTENTIAL_ONE * arriving
         u = torch.where(u > HALF_RANGE, u - 2 * HALF_RANGE, torch.where(u <= -HALF_RANGE, u + 2 * HALF_RANGE, u))
@@ -213,18 +225,21 @@ def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: T
         v = v.clamp(1 - HALF_RANGE, HALF_RANGE - 1)
         spikes[step] = v > threshold
         charged[step % len(charged)] = v * unit
-        v = torch.where(v > threshold, 0.0, v)
+        v = torch.where(v > threshold, 0.0 if reset_by is None else v - reset_by, v)
 
 
 def run_compiled(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
     """Compute spikes and potentials on the CPU."""
     shape = sums.shape[2:]
     once = sums[:1] if sums.stride(0) == 0 else sums
-    bias, threshold = (
-        values.expand(shape).contiguous().numpy().ravel() for values in (constants.bias, constants.vth * POTENTIAL_ONE)
+    reset_by = constants.vth * 0 - 1 if constants.reset_by is None else constants.reset_by
+    bias, threshold, subtracted = (
+        values.expand(shape).contiguous().numpy().ravel()
+        for values in (constants.bias, constants.vth * POTENTIAL_ONE, reset_by)
     )
     use_threads(torch.get_num_threads())
-    _run(rows(once), constants.keep_u, constants.keep_v, bias, threshold, unit, rows(spikes), rows(charged))
+    keep = constants.keep_u, constants.keep_v
+    _run(rows(once), *keep, bias, threshold, subtracted, unit, rows(spikes), rows(charged))
 
 
 @compiled
@@ -234,6 +249,7 @@ def _run(
     keep_v: float,
     bias: NDArray[np.float64],
     threshold: NDArray[np.float64],
+    reset_by: NDArray[np.float64],  # -1 for a reset to zero
     unit: float,
     spikes: NDArray[np.float32],
     charged: NDArray[np.float32],
@@ -255,5 +271,6 @@ def _run(
                 v = np.trunc(potential[n] * keep_v * (1 / 4096)) + u + bias[n]
                 v = min(max(v, -top), top)
                 o = 1.0 if v > threshold[n] else 0.0
-                current[n], potential[n] = u, v * (1.0 - o)
+                current[n] = u
+                potential[n] = v - o * (reset_by[n] if reset_by[n] >= 0 else v)
                 level[n], fired[n] = v * unit, o

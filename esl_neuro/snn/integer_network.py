@@ -54,6 +54,7 @@ class IntegerLIF(LIF):
         self.tau_syn = neurons.synapses.tau_syn if isinstance(neurons, CubaLIF) else 0.0
         self.surrogate, self.surrogate_width = neurons.surrogate, neurons.surrogate_width
         self.raw_threshold = neurons.raw_threshold
+        self.reset = neurons.reset
 
     def forward(self, sums: Tensor, bias: Tensor | None = None, constants: LayerConstants | None = None) -> Tensor:
         """Return the spikes, shape (steps, batch, ...), for integer weighted sums."""
@@ -223,7 +224,7 @@ class QuantisedNetwork(nn.Sequential):
             constants = LayerConstants(0.0, float(DECAY_ONE), vth, drive, scale)
         else:
             vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
-            constants = LayerConstants(*_kept(neurons, self.arithmetic), vth, drive, scale)
+            constants = LayerConstants(*_kept(neurons, self.arithmetic), vth, drive, scale, neurons.reset)
         exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
         return Integers(weights, exponent, factor, constants, exact)
 
@@ -407,9 +408,9 @@ def _float_neurons(layer: IntegerLIF, arithmetic: Arithmetic) -> LIF:
     shape, name = tuple(layer.raw_threshold.shape), layer.surrogate.__name__
     learned = layer.raw_threshold.requires_grad
     if layer.tau_syn:
-        neurons: LIF = CubaLIF(shape, keep_v, keep_u, 1.0, name, layer.surrogate_width, learned)
+        neurons: LIF = CubaLIF(shape, keep_v, keep_u, 1.0, name, layer.surrogate_width, learned, layer.reset)
     else:
-        neurons = LIF(shape, keep_v, 1.0, name, layer.surrogate_width, learned)
+        neurons = LIF(shape, keep_v, 1.0, name, layer.surrogate_width, learned, layer.reset)
     neurons.raw_threshold.copy_(layer.raw_threshold)
     return neurons
 

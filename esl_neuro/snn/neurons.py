@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.resets import RESETS, SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn.functional import SURROGATES, lif, recurrent_lif
 from esl_neuro.snn.layers import SynapticFilter, keep_decay
 
@@ -38,6 +40,13 @@ class LIF(nn.Module):
         Its width, in units of potential.
     learn_threshold : bool
         Whether the thresholds are trained.
+    reset : {"zero", "subtract", "subtract_next_step"}
+        What a spike does to the potential, see :mod:`esl_neuro.resets`.
+
+    Raises
+    ------
+    BadInput
+        If there is no reset of that name, or nothing of the potential remains from which the next step could subtract.
     """
 
     def __init__(
@@ -48,8 +57,14 @@ class LIF(nn.Module):
         surrogate: str = "arctan",
         surrogate_width: float = 1.0,
         learn_threshold: bool = True,
+        reset: Reset = ZERO,
     ) -> None:
         super().__init__()
+        if reset not in RESETS:
+            raise BadInput(f"reset '{reset}' is unknown; {did_you_mean(reset, RESETS)}")
+        if reset == SUBTRACT_NEXT_STEP and bool((torch.as_tensor(tau) == 0).any()):
+            raise BadInput(f"reset '{reset}' needs a tau above 0, because the next step subtracts from what remains")
+        self.reset: Reset = reset
         self.tau: float | Tensor
         keep_decay(self, "tau", tau)
         self.surrogate = SURROGATES[surrogate]
@@ -66,7 +81,7 @@ class LIF(nn.Module):
         """Return spikes, shape (steps, batch, ...), starting from rest."""
         if currents.dtype in (torch.float16, torch.bfloat16):
             currents = currents.float()  # potentials accumulate over the steps, so mixed precision ends here
-        return lif(currents, self.tau, self.threshold, self.surrogate, self.surrogate_width)
+        return lif(currents, self.tau, self.threshold, self.surrogate, self.surrogate_width, self.reset)
 
 
 class CubaLIF(LIF):
@@ -90,8 +105,9 @@ class CubaLIF(LIF):
         surrogate: str = "arctan",
         surrogate_width: float = 1.0,
         learn_threshold: bool = True,
+        reset: Reset = ZERO,
     ) -> None:
-        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold, reset)
         self.synapses = SynapticFilter(tau_syn)
 
     def forward(self, currents: Tensor) -> Tensor:
@@ -123,8 +139,9 @@ class RecurrentLIF(LIF):
         surrogate_width: float = 1.0,
         learn_threshold: bool = True,
         tau_syn: float | Tensor = 0.0,
+        reset: Reset = ZERO,
     ) -> None:
-        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold, reset)
         self.tau_syn: float | Tensor
         keep_decay(self, "tau_syn", tau_syn)
         self.recurrent = nn.Linear(neurons, neurons, bias=False)
@@ -134,7 +151,14 @@ class RecurrentLIF(LIF):
         if currents.dtype in (torch.float16, torch.bfloat16):
             currents = currents.float()  # as in LIF
         return recurrent_lif(
-            currents, self.tau, self.tau_syn, self.threshold, self.surrogate, self.surrogate_width, self.recurrent
+            currents,
+            self.tau,
+            self.tau_syn,
+            self.threshold,
+            self.surrogate,
+            self.surrogate_width,
+            self.recurrent,
+            self.reset,
         )
 
 
@@ -148,6 +172,7 @@ def lif_per_channel(
     surrogate: str = "triangle",
     surrogate_width: float = 1.0,
     learn_threshold: bool = False,
+    reset: Reset = ZERO,
 ) -> NeuronFactory:
     """Return a factory of LIF neurons with one threshold per neuron of a linear layer and per channel of a convolution.
 
@@ -157,7 +182,7 @@ def lif_per_channel(
 
     def make(shape: tuple[int, ...]) -> nn.Module:
         thresholds = (shape[0], *[1] * (len(shape) - 1))
-        return LIF(thresholds, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        return LIF(thresholds, tau, threshold, surrogate, surrogate_width, learn_threshold, reset)
 
     return make
 
@@ -168,10 +193,11 @@ def lif_per_position(
     surrogate: str = "arctan",
     surrogate_width: float = 1.0,
     learn_threshold: bool = True,
+    reset: Reset = ZERO,
 ) -> NeuronFactory:
     """Return a factory of LIF neurons with one threshold per neuron, also in convolutions; defaults of STL-SNN."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:
-        return LIF(shape, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        return LIF(shape, tau, threshold, surrogate, surrogate_width, learn_threshold, reset)
 
     return make

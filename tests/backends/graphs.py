@@ -45,7 +45,8 @@ def oracle(program, inputs):
             fired = potential > 64 * group.vth
             spikes[group.name][:, step] = fired
             u[group.name][:, step] = current
-            v[group.name][:, step] = np.where(fired, 0, potential)
+            after = 0 if group.reset_by is None else potential - group.reset_by
+            v[group.name][:, step] = np.where(fired, after, potential)
     potential = v[program.output.name][:, -1] if program.readout == "potential" else None
     return Trace("oracle", inputs, {name: record.astype(np.uint8) for name, record in spikes.items()}, u, v, potential)
 

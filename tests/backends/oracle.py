@@ -84,7 +84,8 @@ def step_neuron(group, i, u, v, drive, expected):
     v[i] = max(-(M - 1), min(M - 1, raw))
     expected.saturations += raw != v[i]
     fired = int(v[i] > 64 * int(group.vth[i]))
-    v[i] = 0 if fired else v[i]
+    if fired:
+        v[i] = 0 if group.reset_by is None else v[i] - int(group.reset_by[i])
     return fired
 
 

@@ -2,6 +2,7 @@
 
     python tests/backends/parity.py                         # 1,000 networks: every spike, u and v, compared with ==
     python tests/backends/parity.py --networks 5000 --seed 1 --backend lava-batched
+    python tests/backends/parity.py --kind subtraction      # 1,000 networks with resets by subtraction
     python tests/backends/parity.py --backend netx          # each a .net file, loaded by lava-dl: every spike
 
 Networks run side by side in one Lava network, since starting Lava takes longer than running it: those of one plan as
@@ -12,6 +13,7 @@ command again goes on from there. Exit code 1 if anything differs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -145,25 +147,30 @@ def main():
     parser.add_argument("--networks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", choices=BACKENDS, default="lava")
+    parser.add_argument("--kind", help="only networks of this kind")
     parser.add_argument("--out", type=Path, default=Path("parity.jsonl"), help="where results are kept")
     options = parser.parse_args()
+    if options.kind not in (None, *BACKENDS[options.backend].kinds):
+        parser.error(f"--kind {options.kind}: one of {', '.join(BACKENDS[options.backend].kinds)}")
 
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     done = [result for result in done if (result["seed"], result["backend"]) == (options.seed, options.backend)]
+    kinds = BACKENDS[options.backend].kinds
+    done = [result for result in done if options.kind in (None, result["kind"])]
     known = {result["batch"] for result in done}
-    batches = -(-options.networks // NETWORKS)
+    count = -(-options.networks // NETWORKS)
+    numbers = (batch for batch in itertools.count() if options.kind in (None, kinds[batch % len(kinds)]))
+    batches = list(itertools.islice(numbers, count))
     started = time.monotonic()
     with options.out.open("a") as file:
-        for batch in range(batches):
+        for batch in batches:
             if batch not in known:
                 done.append(run_batch(options.seed, batch, options.backend))
                 file.write(json.dumps(done[-1]) + "\n")
                 file.flush()
-                print(
-                    f"\r{len(done)} of {batches} batches, {time.monotonic() - started:.0f} s", end="", file=sys.stderr
-                )
+                print(f"\r{len(done)} of {count} batches, {time.monotonic() - started:.0f} s", end="", file=sys.stderr)
     print(file=sys.stderr)
-    print(summary(done, BACKENDS[options.backend].kinds))
+    print(summary(done, kinds))
     sys.exit(1 if sum(result["differences"] for result in done) else 0)
 
 

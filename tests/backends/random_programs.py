@@ -16,7 +16,7 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.kernel import Kernel
 
-KINDS = ("feed-forward", "recurrent", "residual", "conv", "delays", "graded", "everything")
+KINDS = ("feed-forward", "recurrent", "residual", "conv", "delays", "graded", "everything", "subtraction")
 GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
 
 
@@ -24,7 +24,8 @@ GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
 class Plan:
     """What the networks of one batch have in common.
 
-    ``edges`` are (source, target, delay, exponent); group 0 is the input.
+    ``edges`` are (source, target, delay, exponent); group 0 is the input. ``subtracting`` says of each group whether
+    its spikes subtract; a network of the kind "subtraction" is one of "everything" otherwise.
     """
 
     kind: str
@@ -35,10 +36,11 @@ class Plan:
     images: int  # the input and so many groups after it are images, connected by kernels
     input_bits: int
     readout: str
+    subtracting: tuple[bool, ...] = ()
 
 
 def random_plan(rng, kind="everything", extreme=False, steps=None):
-    everything = kind == "everything"
+    everything = kind in ("everything", "subtraction")
     depth = int(rng.integers(1, 4)) if kind in ("feed-forward", "graded", "delays") else int(rng.integers(2, 4))
     edges = [(layer, layer + 1, 0) for layer in range(depth)]
     if everything or kind == "residual":
@@ -64,7 +66,8 @@ def random_plan(rng, kind="everything", extreme=False, steps=None):
         extreme=extreme,
         images=int(rng.integers(1, depth + 1)) if everything or kind == "conv" else 0,
         input_bits=int(rng.integers(2, 7)) if everything or kind == "graded" else 1,
-        readout="potential" if everything or rng.random() < 0.2 else "spikes",
+        readout="potential" if kind == "everything" or rng.random() < 0.2 else "spikes",
+        subtracting=tuple(rng.random(depth) < 0.8) if kind == "subtraction" else (False,) * depth,
     )
 
 
@@ -75,6 +78,10 @@ def random_network(rng, plan, widest=40):
     sizes = [int(np.prod(shape)) for shape in shapes]
     sizes += [int(size) for size in rng.integers(1, widest + 1, plan.depth + 1 - len(sizes))]
     groups = random_groups(rng, names[1:], sizes[1:], plan.extreme)
+    groups = [
+        replace(group, reset_by=random_reset(rng, group)) if subtracts else group
+        for group, subtracts in zip(groups, plan.subtracting, strict=True)
+    ]
     if plan.readout == "potential":
         groups[-1].vth[:] = 131_071
     connections = []
@@ -174,6 +181,12 @@ def random_group(rng, name, neurons, largest_vth=2000):
     )
 
 
+def random_reset(rng, group):
+    """What a spike subtracts: the threshold, or anything that the register holds, or nothing."""
+    anything = rng.choice([0, 1, 2**23 - 1, *rng.integers(0, 2**23, 3), *rng.integers(0, 2**17, 3)], group.neurons)
+    return np.where(rng.random(group.neurons) < 0.6, group.vth << 6, anything).astype(np.int64)
+
+
 def random_groups(rng, names, sizes, extreme):
     """Groups; extreme ones have large thresholds and little decay, so that currents wrap and potentials saturate."""
     largest_vth = 131_072 if extreme else 2000
@@ -211,7 +224,9 @@ def side_by_side(programs):
     for k, group in enumerate(first.groups):
         parts = [program.groups[k] for program in programs]
         arrays = {key: np.concatenate([getattr(part, key) for part in parts]) for key in GROUP_ARRAYS}
-        groups.append(Group(group.name, **arrays, scale=1.0))
+        subtracted = [part.reset_by for part in parts if part.reset_by is not None]
+        reset_by = np.concatenate(subtracted) if subtracted else None
+        groups.append(Group(group.name, **arrays, scale=1.0, reset_by=reset_by))
     for k, connection in enumerate(first.connections):
         joined = [program.connections[k] for program in programs]
         weights = sp.csr_matrix(sp.block_diag([each.matrix for each in joined], format="csr"))

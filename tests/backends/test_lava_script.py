@@ -55,7 +55,31 @@ def shifted_convolutions(rng):
     return conv_graph(rng, 4, weight_exp=-2)
 
 
-KINDS = [chain, many_integers, graph_with_loops, convolutions, shifted_convolutions]
+def subtractions(rng):
+    """Chains run in a stream, with both resets side by side."""
+    program = chain(rng)
+    first, second, third = program.groups
+    return replace(program, groups=(with_subtraction(first), second, with_subtraction(third)))
+
+
+def subtractions_in_loops(rng):
+    program = graph_with_loops(rng)
+    return replace(program, groups=tuple(map(with_subtraction, program.groups)))
+
+
+def with_subtraction(group):
+    return replace(group, reset_by=group.vth << 6)
+
+
+KINDS = [
+    chain,
+    many_integers,
+    graph_with_loops,
+    convolutions,
+    shifted_convolutions,
+    subtractions,
+    subtractions_in_loops,
+]
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.lava, id=kind.__name__) for kind in KINDS])

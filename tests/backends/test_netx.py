@@ -247,6 +247,14 @@ def test_what_a_file_cannot_say():
     assert_refused(replace(program, connections=(first, back, second)), "layer 0: is fed by 'input', 'layer 1'")
 
 
+def test_a_reset_by_subtraction_is_refused(tmp_path):
+    program = two_layers(np.random.default_rng(0))
+    first, second = program.groups
+    subtracting = replace(program, groups=(first, replace(second, reset_by=second.vth << 6)))
+    with pytest.raises(BadInput, match="resets by subtraction, lava-dl's neurons reset to zero only"):
+        write_netx(subtracting, tmp_path / "network.net")
+
+
 def test_weights_that_the_loader_would_change():
     rng = np.random.default_rng(0)
     program = two_layers(rng)

@@ -282,3 +282,26 @@ def test_every_finding_is_in_one_message(program):
         "input spikes have type",
         spikes=np.zeros((1, 5, program.input_size)),
     )
+
+
+def test_what_a_spike_subtracts_fits_the_register(program):
+    values = program.groups[0].vth << 6
+    for allowed in (0, 2**23 - 1):
+        validate(with_group(program, reset_by=changed(values, allowed)))
+    for refused in (-1, 2**23):
+        assert_refused(
+            with_group(program, reset_by=changed(values, refused)),
+            f"layer 'layer 1': reset_by: {refused} is not allowed (1 of {values.size} values)",
+            "allowed: from 0 to 8388607",
+        )
+    assert_refused(with_group(program, reset_by=values.astype(float)), "reset_by has type float64")
+    assert_refused(with_group(program, reset_by=values[:, None]), "reset_by has shape")
+
+
+def test_a_reset_that_the_chip_does_not_have_is_refused(program):
+    subtracting = with_group(program, reset_by=program.groups[0].vth << 6)
+    validate(subtracting)
+    assert_refused(
+        replace(subtracting, target="loihi"),
+        "layers 'layer 1' reset by subtraction; the neurons of target 'loihi' do not (arithmetic.resets: zero)",
+    )

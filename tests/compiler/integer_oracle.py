@@ -31,7 +31,8 @@ def run(program, inputs):
             new_v = toward_zero(last_v * (4096 - group.dv)) + new_u + group.bias_mant * 2**group.bias_exp
             new_v = np.clip(new_v, -(M - 1), M - 1)
             fired = new_v > group.vth * 64
-            u[group.name][:, step], v[group.name][:, step] = new_u, np.where(fired, 0, new_v)
+            after = 0 if group.reset_by is None else new_v - group.reset_by
+            u[group.name][:, step], v[group.name][:, step] = new_u, np.where(fired, after, new_v)
             signals[group.name][:, step] = fired
     spikes = {name: signal.astype(np.uint8) for name, signal in signals.items() if name != "input"}
     potential = v[program.output.name][:, -1] if program.readout == "potential" else None

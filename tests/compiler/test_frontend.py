@@ -243,12 +243,14 @@ def test_reset_potential_is_where_the_potential_is_counted_from():
     assert "node 'n2': v_threshold is -0.5 above v_reset; every threshold must be positive above v_reset" in message
 
 
-def test_soft_reset_is_refused_where_the_metadata_tell_of_it():
+def test_reset_by_subtraction_is_read_from_the_metadata():
     node = lif()
     node.metadata = {"reset_mechanism": "subtract"}
-    assert kinds(chain(affine(), node)) == [("soft-reset", "node 'n2'")]
+    (group,) = read_network(chain(affine(), node)).groups
+    assert group.reset_by.tolist() == group.threshold.tolist()
     node.metadata = {"reset_mechanism": "zero"}
-    assert kinds(chain(affine(), node)) == []
+    (group,) = read_network(chain(affine(), node)).groups
+    assert group.reset_by is None
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5])

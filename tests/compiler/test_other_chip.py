@@ -11,6 +11,7 @@ import pytest
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.compiler.program import Program, differences
 from esl_neuro.errors import BadInput
@@ -28,9 +29,9 @@ def chip(tmp_path):
     def make(**registers):
         text = find_resource("hw_targets", "loihi2").read_text(encoding="utf-8").replace('"loihi2"', '"other"')
         for name, value in registers.items():
-            before = f"\n{name} = {getattr(LOIHI2.arithmetic, name)}\n"
+            before = f"\n{name} = {getattr(LOIHI2.arithmetic, name)}".replace("'", '"')
             assert text.count(before) == 1
-            text = text.replace(before, f"\n{name} = {value}\n")
+            text = text.replace(before, f"\n{name} = {value}".replace("'", '"'))
         path = tmp_path / "other.toml"
         path.write_text(text, encoding="utf-8")
         return load_target(str(path))
@@ -171,3 +172,59 @@ def test_a_program_saved_before_it_had_registers_has_those_of_loihi(tmp_path, ta
     assert again.arithmetic is None
     assert again.formats == load_target("loihi" if target == "loihi" else "loihi2").arithmetic
     validate(again)
+
+
+def subtracting_graph():
+    subtracting = graph()
+    subtracting.metadata["reset_mechanism"] = "subtract"
+    return subtracting
+
+
+def test_a_reset_that_the_chip_does_not_have_is_refused_with_every_layer(chip):
+    for target in ("loihi", chip(resets=["zero"])):
+        with pytest.raises(BadInput, match=r"'lif0': resets by subtraction; .*reset to zero only: .*; node 'lif1'"):
+            compile_graph(subtracting_graph(), target, STEPS, 1e-3)
+        checked = check_graph(subtracting_graph(), target, STEPS, 1e-3)
+        assert [(each.kind, each.place) for each in checked.findings] == [
+            ("soft-reset", "node 'lif0'"),
+            ("soft-reset", "node 'lif1'"),
+        ]
+        assert not checked.compiles
+    with pytest.raises(BadInput, match="resets to zero; the neurons of 'other' reset by subtraction only"):
+        compile_graph(graph(), chip(resets=["subtract"]), STEPS, 1e-3)
+
+
+def test_a_chip_says_which_resets_it_has(chip):
+    assert load_target("loihi2").arithmetic.resets == ["zero", "subtract"]
+    assert load_target("loihi").arithmetic.resets == ["zero"]
+    with pytest.raises(BadInput, match=r"arithmetic\.resets"):
+        chip(resets=["soft"])
+
+
+def test_what_a_spike_subtracts_is_the_rounded_threshold():
+    program = compile_graph(subtracting_graph(), LOIHI2, STEPS, 1e-3).program
+    for group in program.groups:
+        assert group.reset == "subtract"
+        assert group.reset_by.tolist() == (group.vth << 6).tolist()
+    validate(program)
+
+
+def test_a_subtraction_in_the_next_step_is_larger_by_the_leak():
+    compilation = compile_graph(graph(), LOIHI2, STEPS, 1e-3, reset="subtract_next_step")
+    for group in compilation.program.groups:
+        threshold = group.vth << 6
+        after_the_leak = group.reset_by * (4096 - group.dv) / 4096
+        assert (abs(after_the_leak - threshold) <= 0.5).all()
+        assert (group.reset_by > threshold).all()
+    assert all(error.reset_error < 0.01 for error in compilation.errors)
+
+
+def test_a_subtraction_that_the_register_cannot_hold_is_told():
+    fast = graph()
+    for name in ("lif0", "lif1"):
+        fast.nodes[name].tau_mem = np.full(fast.nodes[name].tau_mem.shape, 1.01e-3)  # 1 % remains after a step
+        fast.nodes[name].v_threshold *= 1000
+    compilation = compile_graph(fast, LOIHI2, STEPS, 1e-3, reset="subtract_next_step")
+    assert [each.kind for each in compilation.findings].count("clipped-reset") == 2
+    assert compilation.program.groups[0].reset_by.max() == 2**23 - 1
+    validate(compilation.program)

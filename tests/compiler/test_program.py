@@ -62,7 +62,9 @@ def assert_equal(one, other):
         assert connection.weights.shape == other_connection.weights.shape
         assert connection.matrix.toarray().tolist() == other_connection.matrix.toarray().tolist()
         assert (group.name, group.scale) == (other_group.name, other_group.scale)
-        for key in ARRAYS:
+        assert group.reset == other_group.reset
+        keys = ARRAYS if group.reset_by is None else (*ARRAYS, "reset_by")
+        for key in keys:
             assert getattr(other_group, key).dtype == np.int64
             assert getattr(group, key).tolist() == getattr(other_group, key).tolist()
 
@@ -80,6 +82,35 @@ def test_saved_graph_of_groups_reads_back_equal(tmp_path):
     program = make_graph(np.random.default_rng(1))
     program.save(tmp_path)
     assert_equal(program, Program.load(tmp_path))
+
+
+def with_subtraction(program):
+    first, *others = program.groups
+    return replace(program, groups=(replace(first, reset_by=first.vth << 6), *others))
+
+
+def test_resets_are_stored_and_earlier_versions_refuse_a_program_that_subtracts(tmp_path):
+    program = make_program(np.random.default_rng(1))
+    program.save(tmp_path)
+    assert json.loads((tmp_path / "program.json").read_text())["schema"] == 2
+    subtracting = with_subtraction(program)
+    subtracting.save(tmp_path)
+    document = json.loads((tmp_path / "program.json").read_text())
+    assert document["schema"] == 3
+    assert [group["reset"] for group in document["groups"]] == ["subtract", "zero"]
+    assert_equal(Program.load(tmp_path), subtracting)
+    assert differences(program, subtracting) == ["lif1.reset_by"]
+
+
+def test_a_program_without_resets_resets_to_zero(folder):
+    document = json.loads((folder / "program.json").read_text())
+    for group in document["groups"]:
+        del group["reset"]
+    del document["arithmetic"]["resets"]
+    (folder / "program.json").write_text(json.dumps(document))
+    program = Program.load(folder)
+    assert [group.reset for group in program.groups] == ["zero", "zero"]
+    assert program.formats.resets == ["zero"]
 
 
 def test_any_change_is_a_difference():

@@ -12,6 +12,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency
 from esl_neuro.interchange import to_nir, write_nir
+from esl_neuro.interchange.making import raw_threshold
 from esl_neuro.interchange.readers import READERS, default_folder, install, installed, portable_names, verify
 from esl_neuro.snn.layers import Linear
 from esl_neuro.snn.neurons import LIF
@@ -172,3 +173,42 @@ def test_installing_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr("esl_neuro.interchange.readers.PYTHONS", ("3.0",))
     with pytest.raises(MissingDependency, match=r"need Python 3\.0"):
         install(tmp_path, ["norse"], lambda _message: None)
+
+
+def subtracting_network(tau, reset):
+    """Three layers with few bits, so that no reader rounds; some potentials are above two thresholds."""
+    torch.manual_seed(3)
+    sizes, layers = (6, 20, 12, 4), []
+    for before, after in pairwise(sizes):
+        connection = Linear(before, after, bias=False)
+        with torch.no_grad():
+            connection.weight.copy_((torch.randn(after, before) * 40 + 8).round() / 64)
+        neurons = LIF(after, tau, 1.0, reset=reset)
+        with torch.no_grad():
+            neurons.raw_threshold.copy_(raw_threshold(np.full(after, 1 + 2.0**-14)))
+        layers += [connection, neurons]
+    return nn.Sequential(*layers)
+
+
+SUBTRACTING = {
+    ("spikingjelly", 0.5, "subtract"): "equal",
+    ("snntorch", 0.5, "subtract"): "several thresholds",
+    ("snntorch", 0.5, "subtract_next_step"): "equal",
+    ("sinabs", 1.0, "subtract"): "equal",
+}
+
+
+@pytest.mark.parametrize(
+    ("reader", "tau", "reset"),
+    [pytest.param(*key, marks=needs(key[0]), id="-".join(map(str, key))) for key in SUBTRACTING],
+)
+def test_readers_of_networks_that_subtract(reader, tau, reset, tmp_path):
+    graph = to_nir(subtracting_network(tau, reset), 20)
+    verdict = one(tmp_path, graph, reader)
+    expected = SUBTRACTING[reader, tau, reset]
+    if expected == "several thresholds":
+        assert verdict.status == "different"
+        assert "still above the threshold after the subtraction" in verdict.divergence.cause
+        return
+    assert (verdict.status, verdict.differing) == (expected, 0), verdict
+    assert verdict.spikes > 500

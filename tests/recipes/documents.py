@@ -22,6 +22,7 @@ DOCUMENT = {
         "surrogate_width": 1.0,
         "mode": "stl",
         "thresholds": "channel",
+        "reset": "zero",
         "bias": False,
         "readout": "spikes",
     },

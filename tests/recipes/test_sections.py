@@ -36,6 +36,7 @@ NETWORK = {
     "surrogate_width": REQUIRED,
     "mode": REQUIRED,
     "thresholds": "channel",
+    "reset": "zero",
     "bias": False,
     "readout": "spikes",
 }
@@ -185,7 +186,7 @@ def test_neuron_takes_its_own_constants_and_no_others():
 
 def test_single_spikes_have_no_surrogate():
     message = refusal(changed("network.neuron", "single_spike"))
-    for field in ("tau", "surrogate", "surrogate_width", "mode", "thresholds", "bias", "readout"):
+    for field in ("tau", "surrogate", "surrogate_width", "mode", "thresholds", "reset", "bias", "readout"):
         assert f"network.{field}: unknown field of neuron 'single_spike'" in message
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -9,11 +11,12 @@ from hypothesis import strategies as st
 
 from esl_neuro.backends.integer import GroupConstants, lif_step
 from esl_neuro.compiler.program import Group
+from esl_neuro.resets import RESETS
 from esl_neuro.snn.functional import SURROGATES
 from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, run_compiled, run_in_torch
 
 
-def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12):
+def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12, reset="zero"):
     """Random constants, and the group that has them."""
     vth, mantissa = rng.integers(0, largest_threshold, shape), rng.integers(-largest_bias, largest_bias, shape)
     vth, mantissa = np.minimum(vth, 2**17 - 1), np.clip(mantissa, -4095, 4095)
@@ -22,7 +25,11 @@ def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12):
         "lif", np.full(size, du), np.full(size, dv), vth.ravel(), mantissa.ravel(), np.full(size, 3), scale=1.0
     )
     tensors = (torch.from_numpy(values.astype(np.float64)) for values in (vth, mantissa * 8))
-    return LayerConstants(float(4095 - du), float(4096 - dv), *tensors, scale=100.0), group
+    if reset != "zero":
+        kept = 4096 - dv if reset == "subtract_next_step" else 4096
+        subtracted = np.minimum(np.rint((group.vth << 6) * 4096 / kept), 2**23 - 1)
+        group = replace(group, reset_by=subtracted.astype(np.int64))
+    return LayerConstants(float(4095 - du), float(4096 - dv), *tensors, scale=100.0, reset=reset), group
 
 
 @settings(max_examples=60)
@@ -32,10 +39,11 @@ def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12):
     dv=st.sampled_from([0, 1, 410, 2048, 4095]),
     shape=st.sampled_from([(5,), (2, 3, 2)]),
     largest=st.sampled_from([1, 100, 10**4, 2**17 - 1, 2**24]),
+    reset=st.sampled_from(RESETS),
 )
-def test_spikes_and_potentials_are_those_of_the_simulator(seed, du, dv, shape, largest):
+def test_spikes_and_potentials_are_those_of_the_simulator(seed, du, dv, shape, largest, reset):
     rng = np.random.default_rng(seed)
-    numbers, group = constants(rng, du, dv, shape, largest_threshold=min(2**17, 4 * largest))
+    numbers, group = constants(rng, du, dv, shape, largest_threshold=min(2**17, 4 * largest), reset=reset)
     sums = torch.from_numpy(rng.integers(-largest, largest + 1, (8, 3, *shape)).astype(np.float64))
     forms = []
     for run in (run_compiled, run_in_torch):
@@ -47,7 +55,8 @@ def test_spikes_and_potentials_are_those_of_the_simulator(seed, du, dv, shape, l
         u, v, fired = lif_step(u, v, arriving.T, GroupConstants.of(group))
         for spikes, charged in forms:
             assert np.array_equal(spikes[step].T, fired)
-            assert np.array_equal(np.where(fired, 0, charged[step].T), v)
+            after = 0 if group.reset_by is None else charged[step].T - group.reset_by[:, None]
+            assert np.array_equal(np.where(fired, after, charged[step].T), v)
     assert np.array_equal(forms[0][1], forms[1][1])
 
 

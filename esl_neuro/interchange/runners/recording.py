@@ -1,7 +1,8 @@
 """Run the network that a reader made from a NIR file, and record its spikes. Does not depend on esl-neuro.
 
 Called as ``python run_<reader>.py JOB``, where JOB is a folder with ``graph.nir``, ``inputs.npy`` of shape (steps,
-batch, ...) and ``job.json`` (time step, names of the nodes that fire). Writes ``result.json`` and ``result.npz``.
+batch, ...) and ``job.json`` (time step, names of the nodes that fire, their resets). Writes ``result.json`` and
+``result.npz``.
 """
 
 import json
@@ -21,7 +22,8 @@ class Refused(Exception):
 def run(version, load, potential):
     """Read the job, run it step by step, write the result.
 
-    ``load(graph, dt_s)`` makes the network, a module that maps (input, state) to (output, state). ``potential(module,
+    ``load(graph, dt_s, resets)`` makes the network, a module that maps (input, state) to (output, state); importers
+    ignore the notes of a reset by subtraction, so ``load`` sets it in their neurons, or refuses. ``potential(module,
     output)`` returns the potential of a neuron module after a step, or None if it is not accessible.
     """
     warnings.simplefilter("ignore")
@@ -29,7 +31,9 @@ def run(version, load, potential):
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text())
     try:
-        arrays = _record(load(nir.read(folder / "graph.nir"), job["dt_s"]), potential, job["fires"], folder)
+        arrays = _record(
+            load(nir.read(folder / "graph.nir"), job["dt_s"], job["resets"]), potential, job["fires"], folder
+        )
     except Exception as error:
         reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
         result = {"status": "refused", "reason": (reason.strip().splitlines() or [""])[0]}
@@ -37,6 +41,12 @@ def run(version, load, potential):
         result = {"status": "ran", "reason": ""}
         np.savez(folder / "result.npz", **arrays)
     (folder / "result.json").write_text(json.dumps({"version": version, **result}))
+
+
+def subtracting(network, resets):
+    """Return (module, reset) of every neuron of a network that subtracts."""
+    modules = {path.replace(".", "_"): module for path, module in network.named_modules()}
+    return [(modules[name], reset) for name, reset in resets.items() if reset != "zero" and name in modules]
 
 
 def _record(network, potential, fires, folder):

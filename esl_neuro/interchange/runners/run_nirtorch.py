@@ -23,7 +23,7 @@ def affine(node):
 
 
 class Neuron(torch.nn.Module):
-    """Forward Euler of IF, LIF and CubaLIF: strict threshold, hard reset to v_reset, initial potential v_reset."""
+    """Forward Euler of IF, LIF, CubaLIF: strict threshold, starts at v_reset, reset to it or by subtraction."""
 
     def __init__(self, node, dt_s):
         super().__init__()
@@ -39,17 +39,23 @@ class Neuron(torch.nn.Module):
         self.keep_syn, self.w_in = tensor(1 - leak_syn), tensor(leak_syn * getattr(node, "w_in", ones))
         self.keep, self.gain, self.drive = tensor(1 - leak), tensor(gain), tensor(drive)
         self.threshold, self.reset = tensor(node.v_threshold), tensor(node.v_reset)
+        self.rule = node.metadata.get("reset", "zero")
 
     def forward(self, x, state=None):
-        u, v = (torch.zeros_like(x), self.reset + torch.zeros_like(x)) if state is None else state
+        u, v, fired = (torch.zeros_like(x), self.reset + torch.zeros_like(x), 0 * x) if state is None else state
         u = self.keep_syn * u + self.w_in * x
         v = self.keep * v + self.gain * u + self.drive
+        if self.rule == "subtract_next_step":
+            v = v - fired * self.threshold
         fired = (v > self.threshold).float()
-        v = torch.where(fired > 0, self.reset, v)
-        return fired, (u, v)
+        if self.rule == "zero":
+            v = torch.where(fired > 0, self.reset, v)
+        elif self.rule == "subtract":
+            v = v - fired * self.threshold
+        return fired, (u, v, fired)
 
 
-def load(graph, dt_s):
+def load(graph, dt_s, _resets):
     neuron = lambda node: Neuron(node, dt_s)  # noqa: E731
     return nirtorch.nir_to_torch(graph, {nir.Affine: affine, **dict.fromkeys((nir.IF, nir.LIF, nir.CubaLIF), neuron)})
 

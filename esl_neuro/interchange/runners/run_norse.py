@@ -3,10 +3,12 @@
 from importlib.metadata import version
 
 import norse.torch
-from recording import run
+from recording import Refused, run
 
 
-def load(graph, dt_s):
+def load(graph, dt_s, resets):
+    if set(resets.values()) - {"zero"}:
+        raise Refused("its neurons reset to v_reset only, this graph has resets by subtraction")
     return norse.torch.from_nir(graph, dt=dt_s)
 
 
