@@ -40,6 +40,9 @@ class RecordedLayer:
         Neurons with a non-zero bias.
     states : int
         State variables of all its neurons that each step reads and writes.
+    updated : int
+        Neurons whose updates are counted with this layer: all, or 0 if another layer that feeds the same neurons has
+        them (then ``touched``, ``emitted``, ``biased`` and ``states`` are 0 as well).
     """
 
     name: str
@@ -57,3 +60,4 @@ class RecordedLayer:
     emitted: NDArray[np.int64]
     biased: int
     states: int
+    updated: int

@@ -404,7 +404,7 @@ def _recorded(layer: RecordedLayer) -> LayerCounts:
         declared=layer.declared,
         dense=int(layer.fan_out_dense.sum()),
     )
-    updates = _Updates(layer.neurons, layer.biased, layer.states, layer.touched, layer.emitted)
+    updates = _Updates(layer.updated, layer.biased, layer.states, layer.touched, layer.emitted)
     return _layer_counts(layer.name, layer.source, layer.signal, sizes, _Events(*sums), updates)
 
 

@@ -2,12 +2,13 @@
 
 The rooms that count and price do not depend on torch, so this room converts. It records the torch operations with their
 actual weights. Zeros written into the weight, ``torch.nn.utils.prune``, ``torch.nn.utils.parametrize``, a layer that
-masks in its ``forward`` and a custom module therefore give the same arrays.
+masks in its ``forward`` and a custom module therefore give the same arrays. An operation with weights that is not
+understood is an error, never a smaller count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,38 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from esl_neuro.errors import BadInput
+from esl_neuro.interchange.origins import BIASED, REACHED
+from esl_neuro.interchange.products import COUNTABLE, EACH, Connections, in_order
+from esl_neuro.interchange.recorder import INPUT, NEURONS, LayerCalls, NeuronCall, NeuronCalls, Recorder
 from esl_neuro.recording import RecordedLayer
-from esl_neuro.snn.neurons import LIF, CubaLIF
+from esl_neuro.snn.neurons import LIF
 
-INPUT = "input"
-WEIGHTED = ("linear", "conv1d", "conv2d")
-# Operations with weights that cannot be counted. Ordinary arithmetic of neurons is not among them.
-REFUSED = frozenset(
-    (
-        *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "addmv", "baddbmm", "einsum", "tensordot"),
-        *("bilinear", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "conv_tbc"),
-        *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-        *("embedding", "embedding_bag", "scaled_dot_product_attention", "multi_head_attention_forward"),
-    )
-)
-
-
-@dataclass
-class _Calls:
-    """The calls of one weighted operation: inputs, weights, and the output of its neurons."""
-
-    operation: str
-    weight: Tensor
-    options: dict[str, Any]
-    biased: bool
-    bias: Tensor | None
-    inputs: list[Tensor] = field(default_factory=list)
-    output_shape: tuple[int, ...] = ()
-    emitted: list[Tensor] = field(default_factory=list)
-    states: int = 1
+Array = NDArray[Any]
 
 
 def record(
@@ -59,10 +37,15 @@ def record(
 ) -> list[RecordedLayer]:
     """Run a network and record every weighted layer.
 
+    Layers whose outputs meet before the same neurons (a residual connection, the recurrent weights of a layer) feed
+    these neurons together: the first of them has the counts of the neurons. The neurons are those of the modules given
+    as ``neurons``; without such a module, every output of a layer is a neuron.
+
     Parameters
     ----------
     network : nn.Module
-        Any network of linear layers and one- or two-dimensional convolutions, masked in any way.
+        Any network of linear layers, one- or two-dimensional convolutions, matrix products with weights and one weight
+        a neuron, masked in any way. The layers may also process tokens, shape (steps, batch, tokens, features).
     inputs : Tensor, shape (steps, batch, ...)
         Input of the network.
     signals : mapping of str to str, optional
@@ -80,219 +63,285 @@ def record(
     Raises
     ------
     BadInput
-        If the network multiplies by weights in a way that cannot be counted, a layer with weights was not used, or the
-        calls of a layer do not add up to steps and batch.
+        If the network multiplies by weights in a way that cannot be counted, multiplies activations by activations
+        (attention), a layer with weights was not used, the calls of a layer do not add up to steps and batch, or
+        neurons that advance one step per call received all steps at once.
     """
     steps, batch = int(inputs.shape[0]), int(inputs.shape[1])
-    recorder = _Recorder(neurons)
-    hooks = recorder.watch(network)
+    fed = inputs.detach()  # a tensor of our own, so that its origin is not mistaken
+    recorder = Recorder(network, fed, neurons)
+    hooks = recorder.watch()
     try:
         with torch.no_grad(), recorder:
-            (run or _call)(network, inputs)
+            (run or _call)(network, fed)
     finally:
         for hook in hooks:
             hook.remove()
+    recorder.single_step.refuse()
     _refuse_silent(network, recorder)
+    layers = {
+        name: _Layer.of(calls, steps, batch) for name, calls in recorder.layers.items() if _weighted(calls, recorder)
+    }
+    groups = _groups(recorder, layers, steps, batch)
     kinds = dict(signals or {})
-    unknown = sorted(set(kinds) - set(recorder.calls))
+    unknown = sorted(set(kinds) - set(layers))
     if unknown:
-        raise BadInput(f"signals: {unknown} are not weighted layers; allowed: {', '.join(recorder.calls)}")
-    layers, source = [], INPUT
-    for name, calls in recorder.calls.items():
-        layers.append(_layer(name, source, kinds.get(name, "spike"), calls, steps, batch))
-        source = name
-    return layers
+        raise BadInput(f"signals: {unknown} are not weighted layers; allowed: {', '.join(layers)}")
+    _assign(groups, layers)
+    return [
+        _recorded(layer, groups, _source(layer, groups, layers), kinds.get(name, "spike"))
+        for name, layer in layers.items()
+    ]
 
 
 def _call(network: nn.Module, inputs: Tensor) -> object:
     return network(inputs)
 
 
-class _Recorder(TorchFunctionMode):  # type: ignore[misc,unused-ignore]
-    """Intercepts every torch function, with the module that calls it."""
-
-    def __init__(self, neurons: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
-        self.neurons = neurons
-        self.calls: dict[str, _Calls] = {}
-        self.used: set[str] = set()
-        self._stack: list[tuple[str, int]] = []
-        self._last: _Calls | None = None
-
-    def watch(self, network: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
-        """Track which module is running."""
-        hooks = []
-        for name, module in network.named_modules():
-            if "parametrizations" in name.split("."):
-                continue
-            hooks.append(module.register_forward_pre_hook(self._enter(name)))
-            hooks.append(module.register_forward_hook(self._leave))
-        return hooks
-
-    def _enter(self, name: str) -> Callable[..., None]:
-        def hook(*_: object) -> None:
-            self._stack.append((name, 0))
-
-        return hook
-
-    def _leave(self, module: nn.Module, _inputs: object, output: object) -> None:
-        self._stack.pop()
-        if isinstance(module, self.neurons) and self._last is not None:
-            spikes = output[0] if isinstance(output, tuple) else output
-            assert isinstance(spikes, Tensor)
-            self._last.emitted.append(spikes.detach())
-            if isinstance(module, CubaLIF):
-                self._last.states = 2
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the function, and record it if it uses weights."""
-        options = kwargs or {}
-        name = getattr(function, "__name__", "")
-        if name in REFUSED:
-            raise BadInput(
-                f"layer '{self._where()}': '{name}' cannot be counted; countable: {', '.join(WEIGHTED)} of "
-                "torch.nn.functional"
-            )
-        output = function(*args, **options)
-        if name in WEIGHTED:
-            self._keep(name, args, options, output)
-        return output
-
-    def _where(self) -> str:
-        return self._stack[-1][0] if self._stack else ""
-
-    def _keep(self, operation: str, args: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
-        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-        given = dict(zip(names, args, strict=False)) | options
-        module, index = self._stack[-1] if self._stack else ("", 0)
-        if self._stack:
-            self._stack[-1] = (module, index + 1)
-        name = module if index == 0 else f"{module}#{index + 1}"
-        self.used.add(module)
-        bias = given.get("bias")
-        weight = given["weight"].detach()
-        calls = self.calls.get(name)
-        if calls is None:
-            shape = {key: given[key] for key in names[3:] if key in given}
-            calls = self.calls[name] = _Calls(operation, weight.clone(), shape, bias is not None, bias)
-        elif not torch.equal(calls.weight, weight):
-            raise BadInput(f"layer '{name}': its weights change during the run, so its operations cannot be counted")
-        calls.inputs.append(given["input"].detach())
-        calls.output_shape = tuple(output.shape)
-        self._last = calls
+def _weighted(calls: LayerCalls, recorder: Recorder) -> bool:
+    """Return whether a layer has connections: spikes times a threshold are the reset of a neuron."""
+    return calls.operation != EACH or not calls.parameters <= recorder.thresholds
 
 
-def _refuse_silent(network: nn.Module, recorder: _Recorder) -> None:
+def _refuse_silent(network: nn.Module, recorder: Recorder) -> None:
     """Reject a layer with weights but without a countable operation."""
+    used = frozenset().union(recorder.met, *(calls.parameters for calls in recorder.layers.values()))
     for name, module in network.named_modules():
-        parts = name.split(".")
-        own = dict(module.named_parameters(recurse=False))
-        if "parametrizations" in parts or isinstance(module, recorder.neurons) or name in recorder.used:
-            continue
-        matrices = [key for key, value in own.items() if "weight" in key and value.ndim >= 2]
-        if matrices:
+        prefix = f"{name}." if name else ""
+        own = [key for key, value in module.named_parameters(recurse=False) if value.ndim >= 2]
+        matrices = [key for key in own if prefix + key not in used]
+        if matrices and not isinstance(module, LIF):
             raise BadInput(
                 f"layer '{name}' ({type(module).__name__}) has the weights {matrices}, but no countable operation "
-                f"used them; countable: {', '.join(WEIGHTED)} of torch.nn.functional"
+                f"used them; countable: {COUNTABLE}"
             )
 
 
-def _layer(name: str, source: str, signal: str, calls: _Calls, steps: int, batch: int) -> RecordedLayer:
-    geometry = _linear if calls.operation == "linear" else _convolution
-    arriving, fan_out, fan_out_dense, touched, neurons = geometry(calls)
-    emitted = torch.cat([spikes.reshape(-1, neurons) for spikes in calls.emitted]) if calls.emitted else None
-    bias = calls.bias
-    per_channel = neurons // len(bias) if bias is not None else 0
+# Layers.
+
+
+@dataclass
+class _Layer:
+    """A weighted layer, its values arranged by sample and step.
+
+    Attributes
+    ----------
+    calls : LayerCalls
+        The recorded calls.
+    arriving : array, shape (samples, steps, inputs)
+        Activations.
+    reached, biased : bool array, shape (samples, steps, outputs)
+        Outputs that an event reaches, and that have a bias.
+    fan_out, fan_out_dense : int64 array, shape (inputs,)
+        Connections with a weight, and all.
+    once : bool
+        Whether it processed a constant input once.
+    """
+
+    calls: LayerCalls
+    arriving: Array
+    reached: Array
+    biased: Array
+    fan_out: NDArray[np.int64]
+    fan_out_dense: NDArray[np.int64]
+    once: bool
+    hosted: list[_Group] = field(default_factory=list)
+
+    @property
+    def outputs(self) -> int:
+        return int(self.reached.shape[2])
+
+    @classmethod
+    def of(cls, calls: LayerCalls, steps: int, batch: int) -> _Layer:
+        arriving, once = in_order(calls.name, calls.inputs, steps, batch)
+        marks, _ = in_order(calls.name, calls.marks, steps, batch)
+        fans = calls.connections
+        lines = arriving.shape[2]
+
+        def wide(fan: Tensor) -> NDArray[np.int64]:
+            values = fan.cpu().numpy().astype(np.int64)[:lines]
+            return np.tile(values, lines // len(values))
+
+        return cls(
+            calls,
+            arriving,
+            (marks & REACHED) > 0,
+            (marks & BIASED) > 0,
+            wide(fans.fan_out),
+            wide(fans.fan_out_dense),
+            once,
+        )
+
+
+# Neurons.
+
+
+@dataclass
+class _Group:
+    """Neurons that are updated together, and the layers that feed them.
+
+    Attributes
+    ----------
+    name : str
+        Their module, or their first layer if the module is not known.
+    layers : set of str
+        The layers.
+    neurons, states : int
+        Neurons, and state variables of a neuron.
+    touched, biased : bool array, shape (samples, steps, neurons)
+        Neurons that an event reaches, and that have a bias.
+    emitted : int64 array, shape (samples, steps)
+        Spikes.
+    """
+
+    name: str
+    layers: set[str]
+    neurons: int
+    states: int
+    touched: Array
+    biased: Array
+    emitted: NDArray[np.int64]
+    host: str = ""
+
+
+def _groups(recorder: Recorder, layers: dict[str, _Layer], steps: int, batch: int) -> list[_Group]:
+    """Return all neurons of the network."""
+    found: list[_Group] = []
+    for path, calls in recorder.neuron_calls.items():
+        inside = {name for name, layer in layers.items() if layer.calls.neurons == path}
+        for members in _joined([set(call.origin.currents) & set(layers) for call in calls.calls]):
+            own = [call for call in calls.calls if set(call.origin.currents) & members or not members]
+            found.append(_neurons(path, calls, own, members | inside, inside, layers, steps, batch))
+    taken = set().union(*(group.layers for group in found))
+    free = [name for name in layers if name not in taken]
+    meetings = [set(meeting) & set(free) for meeting in recorder.meetings]
+    together = _joined([*({name} for name in free), *(each for each in meetings if _alike(each, layers))])
+    return found + [_unnamed(sorted(members, key=list(layers).index), layers) for members in together if members]
+
+
+def _alike(names: Iterable[str], layers: Mapping[str, _Layer]) -> bool:
+    return len({layers[name].outputs for name in names}) == 1
+
+
+def _joined(sets: Sequence[set[str]]) -> list[set[str]]:
+    """Join the sets that share a member; empty sets join any other."""
+    joined: list[set[str]] = []
+    for each in sets:
+        sharing = [other for other in joined if other & each]
+        joined = [other for other in joined if not other & each] + [each.union(*sharing)]
+    filled = [each for each in joined if each]
+    return filled or joined[:1]
+
+
+def _neurons(
+    path: str,
+    calls: NeuronCalls,
+    own: Sequence[NeuronCall],
+    members: set[str],
+    inside: set[str],
+    layers: dict[str, _Layer],
+    steps: int,
+    batch: int,
+) -> _Group:
+    """Return the neurons of a module."""
+    fired, _ = in_order(path, [call.spikes for call in own], steps, batch)
+    neurons = fired.shape[2]
+    touched, biased = np.zeros(fired.shape, dtype=bool), np.zeros(fired.shape, dtype=bool)
+    if not members:
+        members = {path}
+        layers[path] = _one_to_one(path, own, steps, batch)
+    for name in sorted(members):
+        layer = layers[name]
+        reached, with_bias = layer.reached, layer.biased
+        if name not in inside and name != path:
+            marks = [_marks_at(call, name) for call in own]
+            if all(each is not None for each in marks):
+                arranged, _ = in_order(path, [each for each in marks if each is not None], steps, batch)
+                reached, with_bias = (arranged & REACHED) > 0, (arranged & BIASED) > 0
+        if reached.shape != fired.shape:
+            raise BadInput(
+                f"'{path}' ({type(calls.module).__name__}) has {neurons} neurons, but layer '{name}' reaches them "
+                f"through {reached.shape[2]} values in a way that cannot be followed; if it contains more than the "
+                "neurons, give the type of the neurons alone in 'neurons'"
+            )
+        if layer.once:
+            reached = np.where(np.arange(steps)[None, :, None] == 0, reached, False)
+        touched |= reached
+        biased |= with_bias
+    emitted = fired.sum(2, dtype=np.int64)
+    return _Group(path, members, neurons, calls.states, touched, biased, emitted)
+
+
+def _marks_at(call: NeuronCall, layer: str) -> Tensor | None:
+    if layer not in call.origin.currents:
+        return torch.zeros(call.signal.shape, dtype=torch.uint8)
+    return call.origin.currents[layer]
+
+
+def _one_to_one(path: str, calls: Sequence[NeuronCall], steps: int, batch: int) -> _Layer:
+    """Return the connections of neurons that receive activations without weights between."""
+    arriving, once = in_order(path, [call.signal for call in calls], steps, batch)
+    reached, ones = arriving != 0, np.ones(arriving.shape[2], dtype=np.int64)
+    sources = set().union(*(call.origin.sources for call in calls))
+    weight = torch.ones(arriving.shape[2])
+    fans = Connections(weight.long(), weight.long(), arriving.shape[2])
+    kept = LayerCalls(path, path, EACH, weight, frozenset(), fans, path, sources=sources)
+    return _Layer(kept, arriving, reached, np.zeros_like(reached), ones, ones, once)
+
+
+def _unnamed(names: list[str], layers: Mapping[str, _Layer]) -> _Group:
+    """Return the outputs of layers that meet as neurons, because no module of neurons is known."""
+    touched = np.logical_or.reduce([layers[name].reached for name in names])
+    biased = np.logical_or.reduce([layers[name].biased for name in names])
+    emitted = np.zeros(touched.shape[:2], dtype=np.int64)
+    return _Group(names[0], set(names), touched.shape[2], 1, touched, biased, emitted)
+
+
+def _assign(groups: list[_Group], layers: dict[str, _Layer]) -> None:
+    """Choose the layer that has the counts of the neurons: the first that has no others yet."""
+    for group in groups:
+        members = [name for name in layers if name in group.layers]
+        group.host = next((name for name in members if not layers[name].hosted), members[-1])
+        layers[group.host].hosted.append(group)
+
+
+def _source(layer: _Layer, groups: Sequence[_Group], layers: Mapping[str, _Layer]) -> str:
+    """Return the layer before: the one that has the counts of the neurons whose spikes arrive."""
+    hosts: set[str] = set()
+    for source in layer.calls.sources:
+        path = source.removeprefix(NEURONS)
+        by_module = [group.host for group in groups if source != path and group.name == path]
+        by_layer = [group.host for group in groups if source == path and source in group.layers]
+        hosts.update(by_module or by_layer[:1] or [source])
+    names = list(layers)
+    ordered = [INPUT] * (INPUT in hosts) + [name for name in names if name in hosts]
+    if ordered:
+        return " + ".join(ordered)
+    before = names.index(layer.calls.name)
+    return names[before - 1] if before else INPUT
+
+
+def _recorded(layer: _Layer, groups: Sequence[_Group], source: str, signal: str) -> RecordedLayer:
+    name, hosted = layer.calls.name, layer.hosted
+    samples, steps, inputs = layer.arriving.shape
+    nothing = np.zeros((samples, steps), dtype=np.int64)
+    updated = sum(group.neurons for group in hosted)
+    fed = next((group.neurons for group in groups if name in group.layers), layer.outputs)
     return RecordedLayer(
         name=name,
         source=source,
         signal=signal,
-        inputs=int(arriving.shape[1]),
-        neurons=neurons,
-        declared=int(fan_out_dense.sum()),
-        stored=int(fan_out.sum()),
-        weights=int(torch.count_nonzero(calls.weight)),
-        arriving=_in_order(name, _numpy(arriving), steps, batch),
-        fan_out=_numpy(fan_out).astype(np.int64),
-        fan_out_dense=_numpy(fan_out_dense).astype(np.int64),
-        touched=_in_order(name, _numpy(touched).astype(np.int64), steps, batch),
-        emitted=np.zeros((batch, steps), dtype=np.int64)
-        if emitted is None
-        else _in_order(name, _numpy((emitted != 0).sum(1)).astype(np.int64), steps, batch),
-        biased=0 if bias is None else int(torch.count_nonzero(bias)) * per_channel,
-        states=calls.states * neurons,
+        inputs=int(inputs),
+        neurons=updated or fed,
+        declared=int(layer.fan_out_dense.sum()),
+        stored=int(layer.fan_out.sum()),
+        weights=int(torch.count_nonzero(layer.calls.weight)),
+        arriving=layer.arriving,
+        fan_out=layer.fan_out,
+        fan_out_dense=layer.fan_out_dense,
+        touched=sum((group.touched.sum(2, dtype=np.int64) for group in hosted), nothing),
+        emitted=sum((group.emitted for group in hosted), nothing),
+        biased=sum(int(group.biased.any((0, 1)).sum()) for group in hosted),
+        states=sum(group.states * group.neurons for group in hosted),
+        updated=updated,
     )
-
-
-def _in_order(name: str, rows: NDArray[Any], steps: int, batch: int) -> NDArray[Any]:
-    """Reshape rows in the order (step, sample) to (samples, steps, ...); a single pass goes to the first step."""
-    if len(rows) == batch != steps * batch:
-        once = np.zeros((batch, steps, *rows.shape[1:]), dtype=rows.dtype)
-        once[:, 0] = rows
-        return once
-    if len(rows) != steps * batch:
-        raise BadInput(
-            f"layer '{name}' received {len(rows)} rows, expected {steps} steps x {batch} samples; layers that "
-            "are used twice in a step are not supported"
-        )
-    return rows.reshape(steps, batch, *rows.shape[1:]).swapaxes(0, 1)
-
-
-Geometry = tuple[Tensor, Tensor, Tensor, Tensor, int]
-
-
-def _linear(calls: _Calls) -> Geometry:
-    weight = calls.weight
-    rows = torch.cat([signal.reshape(-1, weight.shape[1]) for signal in calls.inputs])
-    pattern = (weight != 0).to(torch.float64)
-    reached = ((rows != 0).to(torch.float64) @ pattern.T > 0).sum(1)
-    dense = torch.full((weight.shape[1],), weight.shape[0], dtype=torch.int64)
-    return rows, pattern.sum(0), dense, reached, int(weight.shape[0])
-
-
-def _convolution(calls: _Calls) -> Geometry:
-    """Count the fan-out of every position; positions at the border have fewer targets."""
-    if isinstance(calls.options.get("padding"), str):
-        raise BadInput(f"convolutions with padding '{calls.options['padding']}' cannot be counted; give a number")
-    spatial = calls.weight.ndim - 2
-    convolve = nn.functional.conv1d if spatial == 1 else nn.functional.conv2d
-    transpose: Any = nn.functional.conv_transpose1d if spatial == 1 else nn.functional.conv_transpose2d
-    images = torch.cat([signal.reshape(-1, *signal.shape[-spatial - 1 :]) for signal in calls.inputs])
-    positions = calls.output_shape[-spatial:]
-    pattern = (calls.weight != 0).to(torch.float64)
-    wide = _wide(calls.options, spatial)
-    ones = torch.ones(1, len(pattern), *positions, dtype=torch.float64)
-
-    def fan(kernel: Tensor) -> Tensor:
-        full: Tensor = transpose(
-            ones, kernel, stride=wide["stride"], dilation=wide["dilation"], groups=calls.options.get("groups", 1)
-        )
-        for axis, (size, padding) in enumerate(zip(images.shape[-spatial:], wide["padding"], strict=True), -spatial):
-            # No padding on the left; on the right, positions that no kernel reaches get a fan-out of zero.
-            missing = max(0, padding + size - full.shape[axis])
-            full = nn.functional.pad(full, [0] * (2 * (-axis - 1)) + [0, missing]).narrow(axis, padding, size)
-        return full.flatten()
-
-    events = (images != 0).to(torch.float64)
-    reached = (convolve(events, pattern, None, **calls.options) > 0).flatten(1).sum(1)
-    neurons = len(pattern) * int(np.prod(positions))
-    return images.flatten(1), fan(pattern), fan(torch.ones_like(pattern)), reached, neurons
-
-
-def _wide(options: Mapping[str, Any], spatial: int) -> dict[str, tuple[int, ...]]:
-    """Return stride, padding and dilation with one number per direction."""
-    given = {
-        "stride": options.get("stride", 1),
-        "padding": options.get("padding", 0),
-        "dilation": options.get("dilation", 1),
-    }
-    return {
-        key: (value,) * spatial if isinstance(value, int) else tuple(value) * (spatial // len(tuple(value)))
-        for key, value in given.items()
-    }
-
-
-def _numpy(tensor: Tensor) -> NDArray[Any]:
-    return np.asarray(tensor.detach().cpu().numpy())
