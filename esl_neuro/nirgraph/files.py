@@ -12,10 +12,10 @@ import nir
 import numpy as np
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.nirgraph.batch_axes import read_nodes
 from esl_neuro.nirgraph.documents import Malformed, read_document
 from esl_neuro.nirgraph.findings import refuse
 from esl_neuro.nirgraph.nesting import unpack
-from esl_neuro.nirgraph.shapes import read_nodes
 from esl_neuro.nirgraph.structure import read_structure
 
 COMPATIBILITY = ("current", "1.0.4")
@@ -109,8 +109,8 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a graph.
 
     Shapes are not checked: NIR derives the output shape of a convolution from one side of its kernel and one group,
-    which is wrong for non-square kernels and groups. :func:`~esl_neuro.nirgraph.shapes.read_nodes` infers shapes itself
-    and reports contradictions.
+    which is wrong for non-square kernels and groups. :func:`~esl_neuro.nirgraph.batch_axes.read_nodes` infers shapes
+    itself and reports contradictions.
 
     Raises
     ------

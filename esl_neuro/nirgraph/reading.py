@@ -8,8 +8,9 @@ from typing import Any
 import nir
 
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.batch_axes import read_nodes
 from esl_neuro.nirgraph.findings import Finding, errors, refuse
-from esl_neuro.nirgraph.shapes import DiscreteGraph, read_nodes
+from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.nirgraph.time_step import time_step
 
