@@ -17,7 +17,7 @@ import numpy as np
 
 from esl_neuro.errors import did_you_mean
 from esl_neuro.nirgraph.findings import Finding
-from esl_neuro.nirgraph.linear_nodes import LINEAR
+from esl_neuro.nirgraph.linear_nodes import LINEAR, Port
 from esl_neuro.nirgraph.neuron_nodes import NEURONS
 
 GRAPH = "NIRGraph"
@@ -127,7 +127,7 @@ def _kinds() -> dict[str, type]:
     return {
         name: kind
         for name, kind in ({name: getattr(nir, name) for name in nir.ir.__all__} | registered).items()
-        if isinstance(kind, type) and issubclass(kind, nir.NIRNode) and kind not in (nir.NIRNode, nir.NIRGraph)
+        if isinstance(kind, type) and issubclass(kind, nir.NIRNode) and kind not in (nir.NIRNode, nir.NIRGraph, Port)
     }
 
 
