@@ -47,7 +47,7 @@ for command in (compare, import_log, measure, validate):
     examples=(
         ("esl-neuro energy report", "the latest export, run in Lava"),
         ("esl-neuro energy report --backend integer", "the same counts without Lava"),
-        ("esl-neuro energy report net.nir --spikes spikes.npz", "any network, on given spikes"),
+        ("esl-neuro energy report net.nir --input spikes.npz", "any network, on given spikes"),
         ("esl-neuro energy report net.nir --rate 0.05", "any network, on random spikes of a given rate"),
         ("esl-neuro energy report --explain 4", "the arithmetic and the sources of row 4"),
         ("esl-neuro energy report --target all", "every target; or one of your own: --target ./my-chip.toml"),
@@ -99,7 +99,7 @@ for command in (compare, import_log, measure, validate):
 @click.option(
     "--preset", help="A published comparison: esl2023 (needs no network), hu2018, kerasspiking, horowitz-ac-mac."
 )
-@activity_options
+@activity_options("lava", "--spikes")
 @json_option
 def report(
     network: Path | None,
@@ -120,7 +120,7 @@ def report(
     """Run NETWORK (the latest export if not given), count its operations and price them.
 
     NETWORK is an export, a run or a .nir file. An export runs on its test set. A run without an export is exported
-    first. A .nir file needs --spikes or --rate.
+    first. A .nir file needs --input or --rate.
     """
     if preset is not None:
         document, text = recompute(preset, network, activity, runs)

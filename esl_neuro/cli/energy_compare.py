@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     help="Duration of a time step on a chip, in seconds, for static power.",
 )
 @placement_option
-@activity_options
+@activity_options("lava", "--spikes")
 @json_option
 def compare(
     first: Path,

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, print_status
+from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.workspace import latest_run
+
+if TYPE_CHECKING:
+    from esl_neuro.pipeline.activity import Activity
 
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Test a trained network, optionally with noise.",
+    short_help="Test a trained network, optionally with noise, or an export, or a NIR file.",
     examples=(
         ("esl-neuro evaluate", "the latest run on its test set"),
+        (
+            "esl-neuro evaluate net.nir --input data.npz",
+            "any NIR file: integers and equations, on your samples",
+        ),
         ("esl-neuro evaluate --noise salt_and_pepper=0.1", "with a tenth of the pixels black or white"),
         ("esl-neuro evaluate --noise spike_drop=0.2 --noise jitter=1", "several kinds of noise, each alone"),
     ),
 )
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("network", metavar="[RUN|EXPORT|FILE.nir]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--noise",
     "noises",
@@ -30,19 +38,49 @@ from esl_neuro.cli.workspace import latest_run
     help="Add noise to the test set; may be repeated, each noise is tested alone.",
 )
 @click.option("--noise-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
-@data_option
-@runs_option
+@activity_options(None, chip=True)
 @json_option
-def evaluate(run: Path | None, noises: tuple[str, ...], noise_seed: int, runs: Path, as_json: bool) -> None:
-    """Test the network of RUN (the latest one if not given) at its best epoch.
+def evaluate(
+    network: Path | None, noises: tuple[str, ...], noise_seed: int, activity: Activity, runs: Path, as_json: bool
+) -> None:
+    """Test the network of RUN (the latest one if not given) at its best epoch, or the integers of EXPORT or FILE.nir.
+
+    The integers are compared with the equations of the graph on the same samples: the test set of EXPORT, or --input
+    with an array 'labels'.
 
     The kinds of noise are defined by this project; they do not reproduce the protocol of any paper.
     """
+    from esl_neuro.errors import BadInput
+    from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.training import evaluate as evaluate_run
 
-    folder = run or latest_run(runs)
+    folder = network or latest_run(runs)
+    if activity.inputs is not None or is_compiled(folder):
+        from esl_neuro.pipeline.evaluation import evaluate_network
+
+        if noises:
+            raise BadInput(f"--noise: {folder} is not a run; noise is added to the data set of a run")
+        tested = evaluate_network(folder, activity, print_status)
+        emit(tested.to_dict(), render_network(tested.to_dict()), as_json)
+        return
+    if activity != Activity():
+        raise BadInput(f"{folder}: is a run, tested on its test set; give its export (esl-neuro export) other inputs")
     document = {"run": str(folder), **asdict(evaluate_run(folder, noises, noise_seed))}
     emit(document, render(document), as_json)
+
+
+def is_compiled(path: Path) -> bool:
+    """Return whether a path is an export or a file, rather than a run."""
+    return path.is_file() or path.suffix == ".nir" or (path / "export.json").is_file()
+
+
+def render_network(document: dict[str, Any]) -> str:
+    """Write the accuracies of a compiled network."""
+    return (
+        f"{document['network']}: {document['ran_on']} x {document['steps']} steps\n"
+        f"accuracy: float {percent(document['accuracy_float'])}, integer {percent(document['accuracy_integer'])} "
+        f"(loss {document['loss_points']:.2f} points), {document['moved']} of {document['samples']} classes differ"
+    )
 
 
 def render(document: dict[str, Any]) -> str:

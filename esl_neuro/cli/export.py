@@ -126,7 +126,21 @@ def render(document: dict[str, Any]) -> str:
         "lost",
         "u range used",
     )
-    accuracy = document["accuracy"]
+    warnings = [f"warning: {finding['place']}: {finding['message']}" for finding in document["findings"]]
+    return (
+        f"{document.get('run', document.get('source'))} -> {document['folder']} (NIR graph and integer program for "
+        f"{document['target']})\n\n"
+        f"Quantisation error\n{table(headers, rows)}\n\n"
+        + "".join(f"{line}\n" for line in warnings)
+        + render_accuracy(document)
+    )
+
+
+def render_accuracy(document: dict[str, Any]) -> str:
+    """Write the accuracies before and after quantisation."""
+    accuracy = document.get("accuracy")
+    if accuracy is None:
+        return "No labels, so no accuracy was measured"
     loss = 100 * (accuracy["float"] - accuracy["integer"])
     ties = (
         f"\nIn {percent(accuracy['ties'])} of the samples several outputs fire first in the same step, and the first "
@@ -134,11 +148,7 @@ def render(document: dict[str, Any]) -> str:
         if document["readout"] == "first_spike" and accuracy["ties"]
         else ""
     )
-    warnings = [f"warning: {finding['place']}: {finding['message']}" for finding in document["findings"]]
     return (
-        f"{document['run']} -> {document['folder']} (NIR graph and integer program for {document['target']})\n\n"
-        f"Quantisation error\n{table(headers, rows)}\n\n"
-        + "".join(f"{line}\n" for line in warnings)
-        + f"Test accuracy, {accuracy['samples']} samples: float {percent(accuracy['float'])}, "
+        f"Test accuracy, {accuracy['samples']} samples: float {percent(accuracy['float'])}, "
         f"integer {percent(accuracy['integer'])} (loss {loss:.2f} points){ties}"
     )

@@ -12,6 +12,7 @@ import click
 
 from esl_neuro.cli.check import check
 from esl_neuro.cli.commands import ExampleGroup
+from esl_neuro.cli.compile import compile
 from esl_neuro.cli.diff import diff
 from esl_neuro.cli.energy import energy
 from esl_neuro.cli.evaluate import evaluate
@@ -35,6 +36,7 @@ INTERRUPTED = 130
         ("esl-neuro quickstart", "train, export, run in Lava and price, on real digits"),
         ("esl-neuro train", "train the recipe mlp-digits"),
         ("esl-neuro export --target loihi2", "compile the latest run to integers"),
+        ("esl-neuro compile net.nir --steps 50", "compile any NIR file, whichever program wrote it"),
         ("esl-neuro run --backend lava", "run the latest export in the Lava simulator"),
         ("esl-neuro energy report", "count its operations and price them"),
     ),
@@ -48,7 +50,7 @@ def cli() -> None:
     """
 
 
-for command in (train, sweep, evaluate, export, check, run, verify, diff, energy, targets, quickstart):
+for command in (train, sweep, evaluate, export, compile, check, run, verify, diff, energy, targets, quickstart):
     cli.add_command(command)
 
 

@@ -11,7 +11,7 @@ import click
 
 from esl_neuro.cli.commands import data_option, print_status, reset_option, runs_option, samples_option
 from esl_neuro.cli.progress import lava_bar
-from esl_neuro.pipeline.choices import BACKENDS
+from esl_neuro.pipeline.choices import BACKENDS, CHIP, LAYOUTS
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
@@ -20,52 +20,97 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def activity_options(function: Function) -> Function:
-    """Add the options for simulator and inputs; the command gets one :class:`Activity`."""
+def layout_option(function: Function) -> Function:
+    """Add ``--layout`` to a command."""
+    return click.option(
+        "--layout",
+        type=click.Choice(LAYOUTS),
+        help="Order of the first axes of the input.  [default: samples,steps,... if only that fits]",
+    )(function)
 
-    @functools.wraps(function)
-    def command(
-        backend: str,
-        samples: int | None,
-        spikes: Path | None,
-        rate: float | None,
-        steps: int | None,
-        dt_s: float | None,
-        reset: str | None,
-        **others: Any,
-    ) -> Any:
-        from esl_neuro.pipeline.activity import Activity
 
-        return function(activity=Activity(backend, samples, spikes, rate, steps, dt_s, reset), **others)
+def activity_options(simulator: str | None, *names: str, chip: bool = False) -> Callable[[Function], Function]:
+    """Add the options for simulator and inputs; the command gets one :class:`Activity`.
 
-    options = (
-        click.option("--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Simulator."),
-        samples_option,
-        click.option(
-            "--spikes",
-            type=click.Path(dir_okay=False, exists=True, path_type=Path),
-            help="Input file, .npz ('input') or .npy, (samples, steps, lines): 0 and 1, or graded values (8 bits).",
-        ),
-        click.option(
-            "--rate", type=click.FloatRange(0, 1), help="Random input spikes: probability for each line and step."
-        ),
-        click.option(
-            "--steps", type=click.IntRange(min=1), help="Time steps of random spikes.  [default: those of the file]"
-        ),
-        click.option(
-            "--dt-s",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Time step in seconds, for a NIR file without one.",
-        ),
-        reset_option,
-        data_option,
-        runs_option,
+    Parameters
+    ----------
+    simulator : str or None
+        The default simulator; None for a command that compares the integers with the equations, on given inputs.
+    *names : str
+        Further names of ``--input``.
+    chip : bool
+        Whether the command has ``--target``, the chip that a NIR file is compiled for.
+    """
+
+    def add(function: Function) -> Function:
+        @functools.wraps(function)
+        def command(
+            samples: int | None,
+            inputs: Path | None,
+            layout: str | None,
+            steps: int | None,
+            dt_s: float | None,
+            reset: str | None,
+            rate: float | None = None,
+            backend: str = "integer",
+            target: str = CHIP,
+            **others: Any,
+        ) -> Any:
+            from esl_neuro.pipeline.activity import Activity
+
+            activity = Activity(backend, samples, inputs, layout, rate, steps, dt_s, target, reset)  # type: ignore[arg-type]
+            return function(activity=activity, **others)
+
+        options = (
+            *(() if simulator is None else (backend_option(simulator), rate_option)),
+            samples_option,
+            input_option(*names),
+            layout_option,
+            click.option(
+                "--steps", type=click.IntRange(min=1), help="Time steps per sample.  [default: those of the file]"
+            ),
+            click.option(
+                "--dt",
+                "--dt-s",
+                "dt_s",
+                type=click.FloatRange(min=0, min_open=True),
+                help="Time step in seconds, for a NIR file without one.",
+            ),
+            reset_option,
+            *((chip_option,) if chip else ()),
+            data_option,
+            runs_option,
+        )
+        result: Any = command
+        for option in reversed(options):
+            result = option(result)
+        return result  # type: ignore[no-any-return]
+
+    return add
+
+
+def input_option(*names: str) -> Callable[[Function], Function]:
+    """Add ``--input`` to a command, also under other names."""
+    return click.option(
+        "--input",
+        *names,
+        "inputs",
+        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        help="Input file, .npz or .npy: spikes, graded values or events, and 'labels'.",
     )
-    result: Any = command
-    for option in reversed(options):
-        result = option(result)
-    return result  # type: ignore[no-any-return]
 
+
+def backend_option(default: str) -> Callable[[Function], Function]:
+    """Add ``--backend`` to a command."""
+    return click.option("--backend", type=click.Choice(BACKENDS), default=default, show_default=True, help="Simulator.")
+
+
+rate_option = click.option(
+    "--rate", type=click.FloatRange(0, 1), help="Random input spikes: probability for each line and step."
+)
+chip_option = click.option(
+    "--target", default=CHIP, show_default=True, help="Chip that a NIR file is compiled for: a name, or a TOML file."
+)
 
 placement_option = click.option(
     "--placement",

@@ -26,8 +26,8 @@ def quickstart(runs: Path, as_json: bool) -> None:
     Without Lava, only the integer simulator runs, and the command says so.
     """
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
-    from esl_neuro.pipeline.activity import Activity
-    from esl_neuro.pipeline.exports import export_run, run_export
+    from esl_neuro.pipeline.activity import Activity, run_recorded
+    from esl_neuro.pipeline.exports import export_run
     from esl_neuro.report.energy_text import render_energy_report
 
     backend = "lava" if lava_installed() else "integer"
@@ -43,7 +43,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
     folder = exported.folder
     print_status(f"3/4 run: {backend}")
     with lava_bar(backend) as progress:
-        result = run_export(folder, backend, progress=progress)
+        result = run_recorded(folder, Activity(backend), progress=progress)
     ran = {"export": str(folder), **result.to_dict()}
     print_status("4/4 energy report")
     priced = energy.report_network(folder, Activity(backend))

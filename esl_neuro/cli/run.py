@@ -7,28 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, samples_option
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, print_status
+from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
-from esl_neuro.pipeline.choices import BACKENDS
 
 if TYPE_CHECKING:
     from esl_neuro.backends.trace import Trace
+    from esl_neuro.pipeline.activity import Activity
 
 
 @click.command(
     cls=ExampleCommand,
-    short_help="Run an export on its test set, in the integer simulator or in Lava.",
+    short_help="Run an export or a NIR file, in the integer simulator or in Lava.",
     examples=(
-        ("esl-neuro run", "the latest export in the integer simulator"),
+        ("esl-neuro run", "the latest export in the integer simulator, on its test set"),
         ("esl-neuro run --backend lava", "in Lava, with every spike compared with the integer simulator"),
         ("esl-neuro run --backend lava-batched", "in Lava with batched processes, much faster"),
+        ("esl-neuro run net.nir --input data.npz --save out.npz", "any NIR file on your inputs; save what comes out"),
         ("esl-neuro run --samples 200 --spikes spikes.npz", "save the spikes"),
         ("esl-neuro run --samples 8 --trace golden.h5", "save spikes and potentials as NIRData, for 'esl-neuro diff'"),
     ),
 )
-@click.argument("export", required=False, type=click.Path(path_type=Path))
-@click.option("--backend", type=click.Choice(BACKENDS), default="integer", show_default=True, help="Simulator.")
+@click.argument("network", metavar="[EXPORT|FILE.nir]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write outputs, potentials of the output, spikes, classes and accuracy to this .npz file.",
+)
 @click.option("--spikes", type=click.Path(dir_okay=False, path_type=Path), help="Write all spikes to this .npz file.")
 @click.option(
     "--trace",
@@ -36,56 +42,70 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write spikes, currents and potentials to this NIRData file.",
 )
-@samples_option
-@data_option
-@runs_option
+@activity_options("integer", chip=True)
 @json_option
 def run(
-    export: Path | None,
-    backend: str,
+    network: Path | None,
+    save: Path | None,
     spikes: Path | None,
     trace_file: Path | None,
-    samples: int | None,
+    activity: Activity,
     runs: Path,
     as_json: bool,
 ) -> None:
-    """Run EXPORT (the latest one if not given) on its test set.
+    """Run EXPORT (the latest one if not given) on its test set, or any network on the inputs of a file.
+
+    FILE.nir, written by any program, is compiled first; it needs --input or --rate. In the input file, the array
+    'input' is (samples, steps, ...), or its order is given with --layout; events are the arrays 'sample', 'step' (or
+    'time_s') and 'line' (or 'channel', 'row' and 'column'); 'labels' are the classes.
 
     --backend lava uses the synapses and neurons of Lava, lava-batched those of this project, for many samples at once.
     Both compare every spike of every layer with the integer simulator. A difference is reported with layer, neuron and
     step, and exit code 1.
     """
-    from esl_neuro.pipeline.exports import run_export
+    from esl_neuro.pipeline.activity import run_recorded
 
-    folder = export or latest_export(runs)
-    with lava_bar(backend) as progress:
-        result = run_export(folder, backend, samples, record_potentials=trace_file is not None, progress=progress)
+    path = network or latest_export(runs)
+    check_writable(save, spikes, trace_file)
+    recorded = save is not None or trace_file is not None
+    with lava_bar(activity.backend) as progress:
+        result = run_recorded(path, activity, record_potentials=recorded, on_status=print_status, progress=progress)
+    if save is not None:
+        result.save(save)
     if spikes is not None:
         save_spikes(result.trace, spikes)
     if trace_file is not None:
         from esl_neuro.backends.golden import write_trace
 
         write_trace(trace_file, result.trace, result.program.dt_s)
-    document = {"export": str(folder), **result.to_dict()}
+    document = {"export": str(path), **result.to_dict()}
     emit(document, render(document), as_json)
     result.refuse_difference()
 
 
+def check_writable(*files: Path | None) -> None:
+    """Refuse files in folders that do not exist, before anything runs."""
+    from esl_neuro.errors import BadInput
+
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise BadInput(f"{file}: the folder {file.parent} does not exist")
+
+
 def save_spikes(trace: Trace, path: Path) -> None:
     """Write input and layer spikes, uint8 (samples, steps, neurons), as a compressed .npz."""
-    import numpy as np
+    from esl_neuro.pipeline.sample_files import save_arrays
 
-    arrays: dict[str, Any] = {"input": trace.input_spikes, **trace.spikes}
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    save_arrays(path, {"input": trace.input_spikes, **trace.spikes})
 
 
 def render(document: dict[str, Any]) -> str:
     """Write the simulator, the accuracy, and whether the simulators agree."""
     rate = document["samples"] / document["seconds"]
+    right = "" if document["accuracy"] is None else f"accuracy {percent(document['accuracy'])}, "
     lines = [
-        f"{document['export']}: {document['samples']} test samples x {document['steps']} steps, {document['backend']}",
-        f"accuracy {percent(document['accuracy'])}, {document['seconds']:.2f} s ({rate:,.0f} samples/s)",
+        f"{document['export']}: {document['ran_on']} x {document['steps']} steps, {document['backend']}",
+        f"{right}{document['seconds']:.2f} s ({rate:,.0f} samples/s)",
         "spikes " + ", ".join(f"{name} {count:,}" for name, count in document["spikes"].items()),
     ]
     if "parity" in document:

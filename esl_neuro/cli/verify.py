@@ -17,6 +17,7 @@ from esl_neuro.cli.commands import (
     runs_option,
     samples_option,
 )
+from esl_neuro.cli.network_run import input_option, layout_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.readers import render as render_readers
 from esl_neuro.cli.workspace import latest_export
@@ -61,6 +62,8 @@ from esl_neuro.pipeline.choices import READERS
     help="Time steps of the random input of a NIR file.  [default: those of the file]",
 )
 @reset_option
+@input_option()
+@layout_option
 @click.option("--install-readers", "installing", is_flag=True, help="Install the readers first; about 1.2 GB.")
 @samples_option
 @data_option
@@ -74,6 +77,8 @@ def verify(
     dt_s: float | None,
     steps: int | None,
     reset: str | None,
+    inputs: Path | None,
+    layout: Any,
     installing: bool,
     samples: int | None,
     runs: Path,
@@ -85,8 +90,9 @@ def verify(
     must reproduce the golden trace, with all spikes, currents and potentials; every spike of the test set in Lava must
     equal the integer simulator; and on the golden inputs every spike of the independent NIR readers must equal the
     equations of the graph. A NIR file runs in these readers on random spikes, and its compiled program runs in Lava.
-    Exit code 1 if anything differs.
+    With --input, these inputs take the place of the test set and of the random spikes. Exit code 1 if anything differs.
     """
+    from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.readers import install_readers, verify_export_graph, verify_nir
     from esl_neuro.pipeline.verification import prove
 
@@ -96,14 +102,23 @@ def verify(
             return
     if what is not None and (what.is_file() or what.suffix == ".nir"):
         confirmed = verify_nir(
-            what, readers, on_status=print_status, samples=samples or 8, steps=steps, dt_s=dt_s, reset=reset
+            what,
+            readers,
+            on_status=print_status,
+            samples=samples or 8,
+            steps=steps,
+            dt_s=dt_s,
+            reset=reset,
+            inputs=inputs,
+            layout=layout,
         )
         emit(confirmed.to_dict(), render_readers(confirmed.to_dict()), as_json)
         confirmed.refuse_difference()
         return
     folder = what or latest_export(runs)
     with lava_bar() as progress:
-        proof = prove(folder, golden=golden, with_lava=not without_lava, samples=samples, progress=progress)
+        activity = Activity("lava", samples, inputs, layout)
+        proof = prove(folder, activity, golden=golden, with_lava=not without_lava, progress=progress)
     confirmed = verify_export_graph(folder, readers, on_status=print_status)
     document = {**proof.to_dict(), "readers": confirmed.to_dict()}
     emit(document, render(document), as_json)

@@ -13,9 +13,10 @@ from esl_neuro.compiler.folding import FoldedGraph, fold
 from esl_neuro.compiler.grouping import group
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.synaptic_filters import fuse_filters
+from esl_neuro.nirgraph.batch_axes import read_nodes
 from esl_neuro.nirgraph.findings import Finding, refuse_unsupported
 from esl_neuro.nirgraph.reading import Pass, run_passes
-from esl_neuro.nirgraph.shapes import DiscreteGraph, read_nodes
+from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.structure import Structure, read_structure
 
 

@@ -6,7 +6,8 @@ import functools
 import itertools
 import operator
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import nir
@@ -15,17 +16,44 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.interchange.making import Make
-from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
-from esl_neuro.nirgraph.findings import errors
-from esl_neuro.nirgraph.reading import READING, run_passes
+from esl_neuro.interchange.plan import CONVOLUTIONS, WEIGHTED, Floats, Plan, diagonal, per_channel, settle
+from esl_neuro.nirgraph.batch_axes import read_nodes
+from esl_neuro.nirgraph.findings import Finding, errors
+from esl_neuro.nirgraph.neuron_nodes import NeuronNode
+from esl_neuro.nirgraph.order import feedback_edges
+from esl_neuro.nirgraph.reading import Pass, run_passes
 from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
 from esl_neuro.nirgraph.shapes import DiscreteGraph
+from esl_neuro.nirgraph.structure import Structure, read_structure
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.layers import Flatten
 
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FILTERS = (nir.LI, nir.I, nir.CubaLI)
 PASSING = (nir.Flatten, nir.SumPool2d, nir.AvgPool2d)
+
+
+def name_self_loops(structure: Structure, _dt_s: float) -> tuple[Structure, list[Finding]]:
+    """Put a connection of weight one into every edge from neurons to themselves."""
+    loops = [name for name, target in structure.edges if name == target and isinstance(structure.nodes[name], SPIKING)]
+    nodes, edges = dict(structure.nodes), list(structure.edges)
+    for name in loops:
+        connection = f"{name}_recurrent"
+        while connection in nodes:
+            connection += "_"
+        nodes[connection] = nir.Scale(np.array(1.0))
+        edges.remove((name, name))
+        edges += [(name, connection), (connection, name)]
+    feedback = feedback_edges(structure.input, edges, structure.held)
+    return replace(structure, nodes=nodes, edges=tuple(edges), feedback=feedback), []
+
+
+PASSES: Mapping[str, Pass] = {"structure": read_structure, "self loops": name_self_loops, "nodes": read_nodes}
+
+
+def _from_rest(node: NeuronNode) -> NeuronNode:
+    """Measure the potentials of neurons from their reset potential, at which they start."""
+    return replace(node, leak=node.leak - node.reset, threshold=node.threshold - node.reset, reset=0 * node.reset)
 
 
 class GraphNetwork(nn.Module):
@@ -68,8 +96,9 @@ def from_nir(
     Discrete time is forward Euler with ``dt_s``. The gains of the neurons are folded into the preceding weights;
     without weights, a linear connection is inserted unless it would be the identity. Parameters may differ between
     neurons. Sum pools become average pools, whose factor is folded into the following weights. A final ``I`` node,
-    which sums without leak, is omitted: the caller sums outputs that do not fire over the steps. Neurons with a linear
-    connection back to themselves become a :class:`~esl_neuro.snn.neurons.RecurrentLIF`.
+    which sums without leak, is omitted: the caller sums outputs that do not fire over the steps. Neurons that feed
+    themselves, at once or through a linear connection, become a :class:`~esl_neuro.snn.neurons.RecurrentLIF`; a bias of
+    that connection moves to the one before the neurons. Potentials are measured from ``v_reset``.
 
     A network written by :func:`~esl_neuro.interchange.to_nir` returns with equal spikes. Weights without folded
     factors, or with powers of two only, are restored bit for bit, others within two units in the last place;
@@ -103,7 +132,7 @@ def from_nir(
         If the graph has no time step, or a part that no layer of this project can represent; the message lists all
         findings.
     """
-    discrete, findings = run_passes(READING, graph, dt_s, reset)
+    discrete, findings = run_passes(PASSES, graph, dt_s, reset)
     refuse(map(str, errors(findings)))
     for finding in findings:
         if finding.kind in RESET_FINDINGS:
@@ -133,6 +162,8 @@ def refuse(findings: Iterable[str]) -> None:
 
 class _Reader:
     def __init__(self, discrete: DiscreteGraph) -> None:
+        neurons = {name: _from_rest(node) for name, node in discrete.neurons.items()}
+        discrete = replace(discrete, neurons=neurons)
         self.discrete, self.structure, self.shapes = discrete, discrete.structure, discrete.shapes
         self.components = self.structure.components()
         self.plan = Plan()
@@ -156,7 +187,7 @@ class _Reader:
         for component in self.components:
             if len(component) == 1 and (component[0], component[0]) not in self.structure.edges:
                 continue
-            neurons = [name for name in component if isinstance(self.structure.nodes[name], SPIKING[:3])]
+            neurons = [name for name in component if isinstance(self.structure.nodes[name], SPIKING)]
             others = [name for name in component if name not in neurons]
             if len(neurons) == len(others) == 1 and self._is_feedback(others[0], neurons[0]):
                 self.feedback[neurons[0]] = others[0]
@@ -164,13 +195,13 @@ class _Reader:
                 names = ", ".join(f"'{name}'" for name in component)
                 findings.append(
                     f"the cycle of {names} cannot be trained; only neurons that feed themselves "
-                    "through one linear connection without bias, used for nothing else, are supported"
+                    "in one dimension, at once or through one linear connection used for nothing else, are supported"
                 )
         return findings
 
     def _is_feedback(self, connection: str, neurons: str) -> bool:
         node: Any = self.structure.nodes[connection]
-        linear = isinstance(node, nir.Linear) or (isinstance(node, nir.Affine) and not np.any(node.bias))
+        linear = isinstance(node, nir.Linear | nir.Affine | nir.Scale) and len(self.shapes[neurons]) == 1
         own = [edge for edge in self.structure.edges if connection in edge]
         return linear and sorted(own) == sorted([(connection, neurons), (neurons, connection)])
 
@@ -195,7 +226,12 @@ class _Reader:
         for name, neurons in self.discrete.neurons.items():
             drive = (neurons.dv * neurons.leak).reshape(self.shapes[name])
             if np.any(drive):
-                self._drive(name, drive)
+                self._drive(name, drive, f"v_leak differs from v_reset by up to {np.abs(neurons.leak).max():g}")
+        for name, connection in self.feedback.items():
+            back: Any = self.plan.nodes[connection]
+            if np.any(back.bias):  # constant from the first step, like any bias
+                self._drive(name, back.bias, f"its recurrent connection '{connection}' has a bias")
+                back.bias = np.zeros_like(back.bias)
 
     def _own(self, name: str, node: Any) -> nir.NIRNode:
         """Return a copy, since folding changes it; a scale becomes a diagonal connection."""
@@ -203,8 +239,8 @@ class _Reader:
             return nir.Affine(np.array(node.weight), np.array(node.bias))
         if isinstance(node, nir.Linear):
             return nir.Affine(np.array(node.weight), np.zeros(len(node.weight), node.weight.dtype))
-        if isinstance(node, nir.Conv2d):
-            copy = nir.Conv2d(
+        if isinstance(node, CONVOLUTIONS):
+            copy = type(node)(
                 None, np.array(node.weight), node.stride, node.padding, node.dilation, node.groups, np.array(node.bias)
             )
             copy.metadata = dict(node.metadata)
@@ -216,18 +252,34 @@ class _Reader:
             self.plan.findings.append(f"'{name}' (Scale): differs between positions; use one scale per channel")
         return node
 
-    def _drive(self, name: str, drive: Floats) -> None:
+    def _drive(self, name: str, drive: Floats, why: str) -> None:
         """Move a constant drive into a bias before the neurons."""
         for source, _ in self.plan.into(name):
             node: Any = self.plan.nodes[source]
             if isinstance(node, WEIGHTED) and len(self.plan.out_of(source)) == 1 and source != self.feedback.get(name):
-                rows = per_channel(self.shapes[name], drive) if isinstance(node, nir.Conv2d) else drive
+                rows = per_channel(self.shapes[name], drive) if isinstance(node, CONVOLUTIONS) else drive
                 if rows is not None:
                     node.bias = node.bias + rows
                     return
-        self.plan.findings.append(
-            f"'{name}': v_leak is not 0 and no bias before it can absorb it; add an Affine before it"
-        )
+        self._insert_bias(name, drive, why)
+
+    def _insert_bias(self, name: str, drive: Floats, why: str) -> None:
+        """Put a connection of weight one with a bias before neurons."""
+        shape = self.shapes[name]
+        rows = per_channel(shape, drive) if len(shape) > 1 else drive
+        source = next(source for source, _ in self.plan.into(name) if source != self.feedback.get(name))
+        connection: Any = diagonal(shape, np.ones(()))
+        if rows is None or connection is None:
+            self.plan.findings.append(
+                f"'{name}': {why}, which differs between positions, and no bias before it can absorb it"
+            )
+            return
+        connection.bias = np.array(rows, dtype=np.float64)
+        inserted = f"{name}_from_{source}"
+        self.plan.add(inserted, connection, shape)
+        self.plan.connect(source, inserted)
+        self.plan.connect(inserted, name)
+        del self.plan.edges[source, name]
 
     def layers(self, make: Make) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
         """Return the layers in order of execution, and the sources of each."""
@@ -265,8 +317,8 @@ class _Reader:
             return self.plan.out_of(name) == [self.structure.output]
         if not isinstance(node, WEIGHTED) or np.any(node.bias) or node.weight.shape[0] != node.weight.shape[1]:
             return False
-        if isinstance(node, nir.Conv2d) and (
-            node.weight.shape[2:] != (1, 1) or np.any(np.asarray(node.stride) != 1) or int(node.groups) != 1
+        if isinstance(node, CONVOLUTIONS) and (
+            set(node.weight.shape[2:]) != {1} or np.any(np.asarray(node.stride) != 1) or int(node.groups) != 1
         ):
             return False
         matrix = node.weight.reshape(len(node.weight), -1)
@@ -276,7 +328,7 @@ class _Reader:
         node: Any = self.plan.nodes[name]
         if isinstance(node, nir.Affine):
             return make.linear(node)
-        if isinstance(node, nir.Conv2d):
+        if isinstance(node, CONVOLUTIONS):
             return make.conv(node)
         if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
             return make.pool(node)
@@ -301,7 +353,7 @@ def _unknown(name: str, node: Any) -> str | None:
     known = (nir.Input, nir.Output, nir.Scale, *WEIGHTED, *SPIKING, *FILTERS, *PASSING)
     if isinstance(node, known):
         return None
-    nearest = {"Delay": "remove it or lengthen the synapses", "Conv1d": "write it as a Conv2d of height 1"}
+    nearest = {"Delay": "remove it or lengthen the synapses", "Port": "give the graph one input"}
     kind = type(node).__name__
     return f"'{name}' ({kind}) has no layer here; {nearest.get(kind, 'remove it')}"
 
@@ -309,15 +361,18 @@ def _unknown(name: str, node: Any) -> str | None:
 def _odd(name: str, node: Any, dt_s: float) -> str | None:
     """Describe what a neuron does that no layer supports."""
     reasons = []
-    if np.any(np.asarray(getattr(node, "v_reset", None) if getattr(node, "v_reset", None) is not None else 0) != 0):
-        reasons.append("v_reset is not 0; shift v_leak and v_threshold by it")
+    reset = getattr(node, "v_reset", None)
+    reset = 0.0 if reset is None else np.asarray(reset)
     threshold = getattr(node, "v_threshold", getattr(node, "threshold", None))
-    if threshold is not None and not np.all(np.asarray(threshold) > 0):
-        reasons.append(f"the threshold is {np.min(threshold):g}; every threshold must be positive")
+    if threshold is not None and not np.all(threshold - reset > 0):
+        lowest = np.min(threshold - reset)
+        reasons.append(f"the threshold is {lowest:g} above v_reset; every threshold must be positive above v_reset")
     for parameter in ("tau", "tau_syn", "tau_mem"):
         tau = getattr(node, parameter, None)
         if tau is not None and not np.all(np.asarray(tau) >= dt_s * (1 - 1e-9)):
             reasons.append(f"{parameter} is {np.min(tau):g} s, less than the time step {dt_s:g} s; use a shorter step")
-    if isinstance(node, nir.CubaLIF | nir.CubaLI | nir.LI) and np.any(node.v_leak):
+    if isinstance(node, nir.CubaLIF) and np.any(node.v_leak != reset):
+        reasons.append("v_leak differs from v_reset, which synapses cannot express; use an LIF")
+    if isinstance(node, nir.CubaLI | nir.LI) and np.any(node.v_leak):
         reasons.append("v_leak is not 0; use an LIF, or shift v_threshold by it")
     return f"'{name}' ({type(node).__name__}): {', '.join(reasons)}" if reasons else None

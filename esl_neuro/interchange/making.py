@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from esl_neuro.interchange.plan import Floats, per_channel
 from esl_neuro.nirgraph.neuron_nodes import NeuronNode
 from esl_neuro.resets import Reset
-from esl_neuro.snn.layers import AvgPool2d, Conv2d, Linear, SynapticFilter
+from esl_neuro.snn.layers import AvgPool2d, Conv1d, Conv2d, Linear, SynapticFilter
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
 
@@ -38,7 +38,7 @@ class Make:
 
     def pool(self, node: Any) -> AvgPool2d:
         """Return an average pool; a sum pool lacks its factor."""
-        return AvgPool2d(_ints(node.kernel_size), _ints(node.stride), _ints(node.padding))
+        return AvgPool2d(_pair(node.kernel_size), _pair(node.stride), _pair(node.padding))
 
     def linear(self, node: Any) -> Linear:
         """Return a linear layer, without bias if it is zero."""
@@ -46,17 +46,18 @@ class Make:
         _fill(layer, node.weight, node.bias)
         return layer
 
-    def conv(self, node: Any) -> Conv2d:
+    def conv(self, node: Any) -> Conv1d | Conv2d:
         """Return a convolution, without bias if it is zero."""
         weight, groups = _grouped(node)
-        padding: Any = node.padding if isinstance(node.padding, str) else _ints(node.padding)
-        layer = Conv2d(
+        axes = weight.ndim - 2
+        kind: Any = Conv1d if axes == 1 else Conv2d
+        layer: Conv1d | Conv2d = kind(
             weight.shape[1] * groups,
             len(weight),
-            (weight.shape[2], weight.shape[3]),
-            _ints(node.stride),
-            padding,
-            _ints(node.dilation),
+            weight.shape[2:],
+            _ints(node.stride, axes),
+            node.padding if isinstance(node.padding, str) else _ints(node.padding, axes),
+            _ints(node.dilation, axes),
             groups,
             bias=bool(np.any(node.bias)),
         )
@@ -118,9 +119,9 @@ def _grouped(node: Any) -> tuple[NDArray[Any], int]:
 
 
 def _narrow(values: Floats) -> Floats:
-    """Return one value per channel, shape (channels, 1, 1), if the values do not depend on the position."""
-    channels = per_channel(values.shape, values) if values.ndim == 3 else None
-    return np.array(values) if channels is None else channels[:, None, None]
+    """Return one value per channel, as (channels, 1, 1), if the values do not depend on the position."""
+    channels = per_channel(values.shape, values) if values.ndim > 1 else None
+    return np.array(values) if channels is None else channels.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def _fill(layer: Any, weight: NDArray[Any], bias: NDArray[Any]) -> None:
@@ -152,6 +153,10 @@ def raw_threshold(threshold: Floats) -> Tensor:
     return candidates.gather(0, surplus.argmin(0, keepdim=True))[0]
 
 
-def _ints(value: Any) -> tuple[int, int]:
-    first, second = (int(side) for side in np.broadcast_to(value, 2))
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = _ints(value)
     return first, second
+
+
+def _ints(value: Any, axes: int = 2) -> tuple[int, ...]:
+    return tuple(int(side) for side in np.broadcast_to(np.ravel(value), axes))

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-WEIGHTED = (nir.Affine, nir.Linear, nir.Conv2d)
+CONVOLUTIONS = (nir.Conv1d, nir.Conv2d)
+WEIGHTED = (nir.Affine, nir.Linear, *CONVOLUTIONS)
 
 
 @dataclass
@@ -89,7 +90,10 @@ def diagonal(shape: tuple[int, ...], factor: Floats) -> nir.NIRNode | None:
     channels = per_channel(shape, factor)
     if channels is None:
         return None
-    return convolution(np.diag(channels)[:, :, None, None], np.zeros(len(channels)), shape[1:])
+    kernel = np.diag(channels).reshape(len(channels), len(channels), *[1] * (len(shape) - 1))
+    if len(shape) == 2:
+        return nir.Conv1d(shape[1], kernel, 1, 0, 1, 1, np.zeros(len(channels)))
+    return convolution(kernel, np.zeros(len(channels)), shape[1:])
 
 
 def convolution(
@@ -105,10 +109,9 @@ def convolution(
 
 
 def per_channel(shape: tuple[int, ...], factor: Floats) -> Floats | None:
-    """Return a factor of a (channels, height, width) signal as one number per channel, None if positions differ."""
-    full = np.broadcast_to(factor, shape)
-    first = full[:, :1, :1]
-    return np.array(first[:, 0, 0]) if np.all(full == first) else None
+    """Return a factor of a (channels, ...) signal as one number per channel, None if positions differ."""
+    full = np.broadcast_to(factor, shape).reshape(shape[0], -1)
+    return np.array(full[:, 0]) if np.all(full == full[:, :1]) else None
 
 
 def _scale_weights(node: Any, factor: float) -> None:
@@ -120,7 +123,7 @@ def _scale_outputs(plan: Plan, name: str, factor: Floats) -> bool:
     node, shape = plan.nodes[name], plan.shapes[name]
     if not isinstance(node, WEIGHTED):
         return False
-    if isinstance(node, nir.Conv2d):
+    if isinstance(node, CONVOLUTIONS):
         rows = per_channel(shape, factor)
         if rows is None:
             return False

@@ -145,6 +145,24 @@ def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     return writer.node(call, node, call.shape)
 
 
+def _conv1d(writer: Writer, call: Call, layer: Any) -> WeightedSum:
+    if layer.padding_mode != "zeros":
+        return writer.refuse(call, f"padding_mode '{layer.padding_mode}' has no NIR form; use 'zeros'")
+    padding, (dilation,), (taps,) = layer.padding, layer.dilation, layer.kernel_size
+    reach = dilation * (taps - 1)
+    if padding == "same" and reach % 2:
+        return writer.refuse(call, f"padding 'same' of an even kernel ({taps}) is asymmetric; use an odd kernel")
+    if isinstance(padding, str):
+        padding = (reach // 2 if padding == "same" else 0,)
+    weight = _without_groups(_array(layer.weight), layer.groups)
+    bias = _bias(layer, layer.out_channels)
+    length = writer.input_shape(call)[1]
+    node = nir.Conv1d(length, weight, int(layer.stride[0]), int(padding[0]), int(dilation), 1, bias)
+    if layer.groups > 1:
+        node.metadata = {"groups": layer.groups}  # so that from_nir can restore the groups
+    return writer.node(call, node, call.shape)
+
+
 def _without_groups(weight: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
     if groups == 1:
         return weight
@@ -288,7 +306,7 @@ def _thresholds(writer: Writer, call: Call, layer: LIF) -> tuple[NDArray[np.floa
     threshold = np.broadcast_to(_array(layer.threshold), call.shape)
     if writer.thresholds == "native":
         return np.array(threshold), np.ones(())
-    shared = per_channel(call.shape, threshold.astype(np.float64)) if len(call.shape) == 3 else threshold
+    shared = per_channel(call.shape, threshold.astype(np.float64)) if len(call.shape) > 1 else threshold
     writer.original_thresholds[call.name] = np.array(threshold if shared is None else shared)
     return np.ones(call.shape, np.float32), 1 / threshold.astype(np.float64)
 
@@ -318,6 +336,7 @@ PASSED_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     nn.Linear: _linear,
     layers.Linear: _linear,
+    layers.Conv1d: _conv1d,
     layers.Conv2d: _conv,
     layers.BatchNorm2d: _batch_norm,
     layers.AvgPool2d: _pool,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import h5py
 import nir
+import numpy as np
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.nirgraph.batch_axes import read_nodes
+from esl_neuro.nirgraph.documents import Malformed, read_document
+from esl_neuro.nirgraph.findings import refuse
 from esl_neuro.nirgraph.nesting import unpack
 from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
+from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.resets import ZERO
 
 COMPATIBILITY = ("current", "1.0.4")
@@ -35,8 +41,9 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
     Raises
     ------
     BadInput
-        If there is no such level, or a neuron resets to a non-zero potential, or some neurons reset to zero and others
-        by subtraction, which the older format cannot express.
+        If there is no such level, a neuron resets to a non-zero potential, or some neurons reset to zero and others by
+        subtraction, which the older format cannot express, or a convolution has no ``input_shape`` and the graph does
+        not determine it.
     """
     if compatibility not in COMPATIBILITY:
         raise BadInput(f"compatibility '{compatibility}' is unknown; {did_you_mean(compatibility, COMPATIBILITY)}")
@@ -56,12 +63,48 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
             )
         graph = copy.copy(graph)
         graph.metadata = {**graph.metadata, KEY: min(resets, default=ZERO)}
-    nir.write(path, graph)
-    if compatibility != "current":
-        with h5py.File(path, "r+") as file:
-            _remove_later_fields(file["node"])
-            del file["version"]
-            file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")  # a write that fails half way leaves no file behind
+    try:
+        nir.write(beside, _writable(graph, _conv_shapes(graph)))
+        if compatibility != "current":
+            with h5py.File(beside, "r+") as file:
+                _remove_later_fields(file["node"])
+                del file["version"]
+                file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _conv_shapes(graph: nir.NIRGraph) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes that arrive at the nodes, by full name, if a convolution does not declare its own."""
+    nodes = unpack(graph)[0]
+    if all(getattr(node, "input_shape", 0) is not None for node in nodes.values()):
+        return {}
+    structure, _ = read_structure(graph, 1.0)  # shapes do not depend on the time step
+    return {} if structure is None else read_nodes(structure, 1.0)[0].arriving
+
+
+def _writable(graph: nir.NIRGraph, arriving: Mapping[str, tuple[int, ...]], prefix: str = "") -> nir.NIRGraph:
+    """Return a copy that ``nir.write`` can write: parameters of no dimension as numbers, no field None."""
+    nodes = {}
+    for name, node in graph.nodes.items():
+        full = f"{prefix}{name}"
+        if isinstance(node, nir.NIRGraph):
+            nodes[name] = _writable(node, arriving, f"{full}.")
+            continue
+        nodes[name] = written = copy.copy(node)
+        for field, value in vars(node).items():
+            if isinstance(value, np.ndarray) and value.ndim == 0:
+                setattr(written, field, value.item())
+        if getattr(node, "input_shape", 0) is None:
+            if full not in arriving:
+                raise BadInput(f"node '{full}' has no input_shape, and the graph does not determine it; set it")
+            written.input_shape = arriving[full][1] if isinstance(node, nir.Conv1d) else arriving[full][1:]
+    again = copy.copy(graph)
+    again.nodes = nodes
+    return again
 
 
 def _remove_later_fields(graph: h5py.Group) -> None:
@@ -77,41 +120,45 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a graph.
 
     Shapes are not checked: NIR derives the output shape of a convolution from one side of its kernel and one group,
-    which is wrong for non-square kernels and groups. :func:`~esl_neuro.nirgraph.shapes.read_nodes` infers shapes itself
-    and reports contradictions.
+    which is wrong for non-square kernels and groups. :func:`~esl_neuro.nirgraph.batch_axes.read_nodes` infers shapes
+    itself and reports contradictions.
 
     Raises
     ------
     BadInput
-        If there is no such file, or it is not a NIR file.
+        If there is no such file, it is not a NIR file, or a part of it cannot be read; the message lists all findings
+        with the names of the nodes.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    problem = f"{path}: not a readable NIR file"
     try:
-        return _unchecked(path)
-    except Exception as error:  # the reader raises whatever HDF5 or a node constructor raises
-        raise BadInput(f"{path}: not a readable NIR file: {error}") from error
-
-
-def _unchecked(path: Path) -> nir.NIRGraph:
-    def leave_unchecked(node: dict[str, Any]) -> None:
-        if node.get("type") == "NIRGraph":
-            node["type_check"] = False
-            for nested in node["nodes"].values():
-                leave_unchecked(nested)
-
-    with h5py.File(path, "r") as file:
-        document = nir.serialization.hdf2dict(file["node"])
-        lacks_reset = _lacks_reset(file["node"])
-        version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
-    leave_unchecked(document)
-    graph = nir.dict2NIRNode(document)
-    if not isinstance(graph, nir.NIRGraph):
-        raise ValueError(f"it holds a single {type(graph).__name__} node, not a graph")
-    if lacks_reset:
-        graph.metadata = {**graph.metadata, NIR_VERSION: version}
+        with h5py.File(path, "r") as file:
+            graph, findings = read_document(file)
+            if graph is not None and _lacks_reset(file["node"]):
+                version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
+                graph.metadata = {**graph.metadata, NIR_VERSION: version}
+    except Malformed as error:
+        raise BadInput(f"{problem}: {error}") from error
+    except Exception as error:  # HDF5 raises many kinds of errors for a damaged file
+        raise BadInput(f"{problem}: {_damage(path, error)}") from error
+    refuse(findings, problem)
+    assert graph is not None  # read_document returns a graph unless it found an error
     return graph
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """Say why HDF5 cannot open a file."""
+    size = path.stat().st_size
+    if size == 0:
+        return "it is empty"
+    if not h5py.is_hdf5(path):
+        with path.open("rb") as file:
+            begins = file.read(8)
+        return f"it is not an HDF5 file (it begins with {begins!r})"
+    why = " ".join(str(error).split())
+    return f"it is cut off or damaged, of {size:,} bytes ({why})"
 
 
 def _lacks_reset(node: h5py.Group) -> bool:

@@ -130,6 +130,34 @@ def _identity(_node: Any, shape: Shape, _dt_s: float) -> LinearNode:
     return LinearNode(None, shape)
 
 
+@dataclass(eq=False)
+class Port(nir.NIRNode):  # type: ignore[misc]
+    """One of several inputs of a graph: some of the lines of the only input that a structure has.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Its declared shape.
+    first, lines : int
+        First of its lines, and lines of all inputs together.
+    """
+
+    shape: Shape
+    first: int
+    lines: int
+
+    def __post_init__(self) -> None:
+        self.input_type = {"input": np.array([self.lines])}
+        self.output_type = {"output": np.array(self.shape)}
+
+
+def _port(node: Any, _shape: Shape, _dt_s: float) -> LinearNode:
+    size = math.prod(node.shape)
+    own = np.arange(size)
+    chosen = sp.csr_matrix((np.ones(size), (own, node.first + own)), shape=(size, node.lines))
+    return LinearNode(chosen, node.shape)
+
+
 def _matrix(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
     weight = floats(node, "weight")
     if weight.ndim != 2:
@@ -277,6 +305,7 @@ def _kernel(weight: Floats, shape: Shape, stride: Shape, padding: Shape, dilatio
 
 
 LINEAR: dict[type, Callable[[Any, Shape, float], LinearNode]] = {
+    Port: _port,
     nir.Input: _identity,
     nir.Output: _identity,
     nir.Linear: _matrix,

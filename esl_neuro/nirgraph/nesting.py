@@ -119,9 +119,18 @@ def _edges(graph: nir.NIRGraph, prefix: str) -> tuple[list[Edge], list[Finding]]
 
 
 def _check_counts(graph: nir.NIRGraph, prefix: str) -> list[Finding]:
-    place = f"graph '{prefix[:-1]}'" if prefix else "graph"
-    return [
-        Finding(f"{word}-count", place, f"has {count} {word}s; exactly one is supported")
-        for word, kind in (("input", nir.Input), ("output", nir.Output))
-        if (count := len(of_type(graph, kind))) != 1
-    ]
+    """Find nested graphs with several ends, whose ports edges cannot name, and a graph without an end."""
+    findings = []
+    for word, kind in (("input", nir.Input), ("output", nir.Output)):
+        names = of_type(graph, kind)
+        if prefix and len(names) != 1:
+            which = f" ({', '.join(names)})" if names else ""
+            message = f"has {len(names)} {word}s{which}; a nested graph has exactly one, because edges name no port"
+            findings.append(Finding(f"{word}-count", f"graph '{prefix[:-1]}'", message))
+        elif not names:
+            message = f"has no {word}; add an {word.capitalize()} node where signals {WAYS[word]} the network"
+            findings.append(Finding(f"{word}-count", "graph", message))
+    return findings
+
+
+WAYS = {"input": "enter", "output": "leave"}

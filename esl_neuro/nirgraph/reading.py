@@ -8,9 +8,11 @@ from typing import Any
 import nir
 
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.batch_axes import read_nodes
 from esl_neuro.nirgraph.findings import Finding, errors, refuse
+from esl_neuro.nirgraph.linear_nodes import Shape
 from esl_neuro.nirgraph.reset_notes import with_reset
-from esl_neuro.nirgraph.shapes import DiscreteGraph, read_nodes
+from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.nirgraph.time_step import time_step
 
@@ -78,3 +80,12 @@ def discretise(graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None
     refuse(findings, "the NIR graph cannot be read")
     assert isinstance(discrete, DiscreteGraph)
     return discrete
+
+
+def input_shapes(graph: nir.NIRGraph, dt_s: float | None = None) -> Shape | dict[str, Shape] | None:
+    """Return the shape of the input at one step, by name if there are several; None if the graph cannot be read."""
+    discrete, _ = run_passes(READING, graph, dt_s)
+    if not isinstance(discrete, DiscreteGraph):
+        return None
+    ports = discrete.structure.ports
+    return {name: node.shape for name, node in ports.items()} or discrete.shapes[discrete.structure.input]

@@ -60,7 +60,7 @@ class DiscreteGraph:
         return tuple(name for name in order if name in self.neurons and self.neurons[name].fires)
 
 
-def read_nodes(structure: Structure, dt_s: float) -> tuple[DiscreteGraph, list[Finding]]:
+def read_nodes_as_declared(structure: Structure, dt_s: float) -> tuple[DiscreteGraph, list[Finding]]:
     """Read every node, following the shapes from the input; on errors return the nodes read so far and the findings."""
     discrete = DiscreteGraph(structure, dt_s, {}, {}, {}, {})
     try:
@@ -105,10 +105,16 @@ def _findings(name: str, unsupported: Unsupported) -> list[Finding]:
 
 def _declared(node: Any, name: str, side: str) -> dict[str, Shape]:
     """Return the shape that a node declares by the name of the node, or an empty dict."""
+    shape = declared_shape(node, side)
+    return {} if shape is None else {name: shape}
+
+
+def declared_shape(node: Any, side: str) -> Shape | None:
+    """Return the ``"input"`` or ``"output"`` shape that a node declares; None if it declares none."""
     try:
-        return {name: _declared_shape(node, side)}
+        return _declared_shape(node, side)
     except Unsupported:
-        return {}
+        return None
 
 
 def _declared_shape(node: Any, side: str) -> Shape:
@@ -130,12 +136,9 @@ def _contradictions(node: Any, name: str, arriving: Shape, leaving: Shape) -> li
     marker = isinstance(node, (nir.Input, nir.Output))
     findings = []
     for side, shape in (("input", arriving),) if marker else (("output", leaving),):
-        try:
-            declared = _declared_shape(node, side)
-        except Unsupported:
-            continue
-        if declared != shape and (marker or not isinstance(node, (nir.Linear, nir.Affine))):
-            same = math.prod(declared) == math.prod(shape)
+        declared = declared_shape(node, side)
+        if declared not in (None, shape) and (marker or not isinstance(node, (nir.Linear, nir.Affine))):
+            same = math.prod(declared or ()) == math.prod(shape)
             what = f"declares the shape {declared}, but its {'input' if marker else 'output'} has shape {shape}"
             findings.append(
                 Finding("shape-mismatch", f"node '{name}'", what)

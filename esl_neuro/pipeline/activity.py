@@ -1,9 +1,11 @@
-"""Run any network to count its operations: a run or an export on its test set, a NIR file on given or random spikes."""
+"""Open any network (a run, an export, a NIR file) and run it on its test set, on given inputs or on random spikes."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
@@ -12,10 +14,13 @@ from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
+from esl_neuro.pipeline.export_folder import DOCUMENT
 from esl_neuro.pipeline.exports import export_run
-from esl_neuro.pipeline.inputs import Samples, payloads, random_samples, read_samples
-from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program
+from esl_neuro.pipeline.inputs import Layout, Samples, payloads, random_samples
+from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program, run_program
 from esl_neuro.training.run_folder import RunFolder
+
+RANDOM_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -27,32 +32,44 @@ class Activity:
     backend : str
         Simulator.
     samples : int or None
-        Number of samples: the first of the test set, or random ones.
-    spikes : Path or None
-        ``.npz`` or ``.npy`` file with input spikes or graded values.
+        Number of samples: the first of the test set or of ``inputs``, or random ones.
+    inputs : Path or None
+        ``.npz`` or ``.npy`` file with spikes, graded values or events, and labels; see
+        :mod:`~esl_neuro.pipeline.sample_files`.
+    layout : str or None
+        Order of the first axes of ``inputs``.
     rate : float or None
         Probability of a random input spike for each line and step.
     steps : int or None
-        Time steps per sample, if neither the network nor ``spikes`` determines them.
+        Time steps per sample, if the network does not determine them.
     dt_s : float or None
         Time step in seconds, for a NIR file without one.
+    target : str
+        The chip that a NIR file is compiled for.
     reset : str or None
         Reset of all neurons, for a NIR file that does not note it; see :mod:`esl_neuro.resets`.
     """
 
     backend: str = "integer"
     samples: int | None = None
-    spikes: Path | None = None
+    inputs: Path | None = None
+    layout: Layout | None = None
     rate: float | None = None
     steps: int | None = None
     dt_s: float | None = None
+    target: str = CHIP
     reset: str | None = None
+
+
+def is_nir_file(path: Path) -> bool:
+    """Return whether a path names a NIR file, rather than the folder of a run or an export."""
+    return path.suffix == ".nir" or path.is_file()
 
 
 def run_network(
     path: Path, activity: Activity, *, on_status: OnStatus = lambda _: None, progress: Progress | None = None
 ) -> RunResult:
-    """Run a network.
+    """Run a network to count its operations.
 
     A run without an export is exported for Loihi 2 first. If a run has several exports, the latest one is used.
 
@@ -72,34 +89,102 @@ def run_network(
     BadInput
         If the path is neither an export, a run nor a NIR file, or no input is given for a NIR file.
     """
-    if activity.spikes is not None and activity.rate is not None:
-        raise BadInput("--spikes and --rate are both given; keep one of the two")
-    given = None if activity.spikes is None else read_samples(activity.spikes)
-    if path.suffix == ".nir":
-        if given is None and activity.rate is None:
-            raise BadInput(
-                "a NIR file has no data set; give --spikes FILE, or --rate with the spikes per line and step"
-            )
-        compiled = _compile(path, activity, given, on_status)
-    else:
-        path = _export_of(path, on_status)
-        compiled = load_compiled(path)
-    samples, arriving = _inputs(compiled, activity, given)
+    compiled, samples, arriving = prepare(path, activity, on_status)
     on_status(f"{path}: running {samples.name} ({activity.backend})")
     return count_program(compiled.program, arriving, samples.name, samples.labels, activity.backend, progress=progress)
 
 
-def _inputs(compiled: CompiledNetwork, activity: Activity, given: Samples | None) -> tuple[Samples, Payloads]:
-    if given is not None:
-        values = given.values[: activity.samples]
-        samples = Samples(values, name=f"{len(values):,} samples of {activity.spikes}")
-        if compiled.program.input_bits == 1 and not samples.binary:
-            raise BadInput(f"{activity.spikes}: contains values other than 0 and 1; this program accepts only spikes")
-        return compiled.payloads(samples)
+def run_recorded(
+    path: Path,
+    activity: Activity,
+    *,
+    record_potentials: bool = False,
+    on_status: OnStatus = lambda _: None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run a network and return every spike, and with ``record_potentials`` every current and potential.
+
+    The result of an export on its test set is saved in its folder as JSON. A difference from the integer simulator is
+    returned, not raised.
+
+    Parameters
+    ----------
+    path, activity, on_status, progress
+        As in :func:`run_network`.
+    record_potentials : bool
+        Also record currents and potentials of every neuron and step.
+
+    Raises
+    ------
+    BadInput
+        As in :func:`run_network`.
+    MissingDependency
+        If Lava is needed and not installed.
+    """
+    compiled, samples, arriving = prepare(path, activity, on_status)
+    result = run_program(
+        compiled.program,
+        arriving,
+        samples.name,
+        samples.labels,
+        activity.backend,
+        record_potentials=record_potentials,
+        progress=progress,
+    )
+    if (path / DOCUMENT).is_file() and activity.inputs is None and activity.rate is None:
+        document = json.dumps({"export": str(path), **result.to_dict()}, indent=2)
+        (path / f"run-{activity.backend}.json").write_text(document + "\n", encoding="utf-8")
+    return result
+
+
+def prepare(
+    path: Path, activity: Activity, on_status: OnStatus = lambda _: None
+) -> tuple[CompiledNetwork, Samples, Payloads]:
+    """Open or compile a network, and return it with its inputs, in the units given and as payloads.
+
+    Raises
+    ------
+    BadInput
+        As in :func:`run_network`.
+    """
+    if activity.inputs is not None and activity.rate is not None:
+        raise BadInput("--input and --rate are both given; keep one of the two")
+    if activity.layout is not None and activity.inputs is None:
+        raise BadInput("--layout describes --input, which is not given; omit it")
+    compiled = _open(path, activity, on_status)
+    return compiled, *_inputs(compiled, activity)
+
+
+def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwork:
+    if not is_nir_file(path):
+        given = activity.dt_s is not None or activity.reset is not None or activity.target != CHIP
+        if given or (activity.steps and activity.rate is None):
+            raise BadInput(
+                f"{path}: an export has its time step, steps, reset and chip; omit --dt, --steps, --reset and --target"
+            )
+        return load_compiled(_export_of(path, on_status))
+    if activity.inputs is None and activity.rate is None:
+        raise BadInput(
+            f"{path}: a NIR file has no data set; give --input FILE, or --rate with the spikes per line and step"
+        )
+    options: dict[str, Any] = {"inputs": activity.inputs, "layout": activity.layout, "reset": activity.reset}
+    compiled = compile(path, activity.target, steps=activity.steps, dt_s=activity.dt_s, any_size=True, **options)
+    for finding in errors(compiled.findings):
+        on_status(f"{path}: {finding} (simulated anyway)")
+    for finding in compiled.findings:
+        if finding.kind in RESET_FINDINGS:
+            on_status(f"{path}: {finding}")
+    return compiled
+
+
+def _inputs(compiled: CompiledNetwork, activity: Activity) -> tuple[Samples, Payloads]:
+    if activity.inputs is not None:
+        given, arriving = compiled.payloads(activity.inputs, activity.layout)
+        return given.part(activity.samples), arriving[: activity.samples]
     if activity.rate is None:
         return compiled.payloads(compiled.test_set(activity.samples))
     steps = activity.steps or compiled.steps  # random spikes may have any number of steps; the report prints it
-    drawn = random_samples(activity.samples or 100, steps, compiled.program.input_size, activity.rate)
+    drawn = random_samples(activity.samples or RANDOM_SAMPLES, steps, compiled.program.input_size, activity.rate)
     return drawn, payloads(drawn.values, compiled.program)
 
 
@@ -112,16 +197,3 @@ def _export_of(path: Path, on_status: OnStatus) -> Path:
         return max(exports, key=lambda folder: (folder / "export.json").stat().st_mtime_ns)
     on_status(f"{path}: exporting for {CHIP}")
     return export_run(path).folder
-
-
-def _compile(path: Path, activity: Activity, given: Samples | None, on_status: OnStatus) -> CompiledNetwork:
-    """Compile a NIR file, whether or not it fits on a chip. Inputs that contradict the file's steps are refused."""
-    compiled = compile(
-        path, steps=activity.steps, dt_s=activity.dt_s, reset=activity.reset, inputs=given, any_size=True
-    )
-    for finding in errors(compiled.findings):
-        on_status(f"{path}: {finding} (counted anyway)")
-    for finding in compiled.findings:
-        if finding.kind in RESET_FINDINGS:
-            on_status(f"{path}: {finding}")
-    return compiled

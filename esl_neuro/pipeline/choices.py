@@ -3,6 +3,9 @@
 BACKENDS = ("integer", "lava", "lava-batched")
 """Simulators of a program."""
 
+LAYOUTS = ("samples,steps,...", "steps,samples,...", "steps,...")
+"""Orders of the first axes of an array of inputs."""
+
 FORMATS = {"netx": "network.net", "lava-script": "network.py"}
 """Optional formats of an export, and the file of each."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import nir
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.compiler.calibrate import search_scalings
@@ -27,11 +27,23 @@ from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_tar
 from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
+from esl_neuro.nirgraph.reading import input_shapes
 from esl_neuro.nirgraph.reset_notes import with_reset
+from esl_neuro.nirgraph.time_step import time_step
 from esl_neuro.pipeline.choices import CHIP
-from esl_neuro.pipeline.compiled_network import CompiledNetwork, graph_input_shape
+from esl_neuro.pipeline.compiled_network import CompiledNetwork
 from esl_neuro.pipeline.export_folder import DOCUMENT
-from esl_neuro.pipeline.inputs import GRADED_BITS, Layout, Samples, arrange, graded_scale
+from esl_neuro.pipeline.inputs import (
+    GRADED_BITS,
+    ONE_SAMPLE,
+    Given,
+    InputShape,
+    Layout,
+    Samples,
+    arrange,
+    graded_scale,
+)
+from esl_neuro.pipeline.sample_files import read_sample_file
 from esl_neuro.pipeline.training import TrainingRun, load_run
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.training.run_folder import RunFolder
@@ -77,13 +89,13 @@ def compile(
     *,
     steps: int | None = None,
     dt_s: float | None = None,
-    inputs: Samples | ArrayLike | None = None,
+    inputs: Given | None = None,
     layout: Layout | None = None,
     input_bits: int | None = None,
     input_scale: float | None = None,
     thresholds: Thresholds = "native",
     tie_safe: bool = False,
-    calibrate: int | None = None,
+    calibrate: int | Given | None = None,
     any_size: bool = False,
     reset: str | None = None,
 ) -> CompiledNetwork:
@@ -103,11 +115,11 @@ def compile(
     dt_s : float, optional
         Time step in seconds. Default: that of the graph's metadata; 1e-4 for a run or a module, 1e-3 for a single-spike
         network.
-    inputs : Samples or array, shape (samples, steps, ...), optional
-        Examples of the network's inputs. If they contain values other than 0 and 1, the input becomes graded; a finding
-        reports it.
-    layout : {"samples,steps,...", "steps,samples,..."}, optional
-        Order of the first two axes of ``inputs``.
+    inputs : Samples, array of shape (samples, steps, ...), arrays by name of the input, or path of a file, optional
+        Examples of the network's inputs, see :func:`~esl_neuro.pipeline.inputs.arrange`. If they contain values other
+        than 0 and 1, the input becomes graded; a finding reports it.
+    layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
+        Order of the first axes of ``inputs``; required if the network does not determine its steps.
     input_bits : int, optional
         1 for spikes, else the bits of the payload of graded values. Default: what ``inputs`` need, else 1.
     input_scale : float, optional
@@ -117,8 +129,9 @@ def compile(
         Thresholds unchanged, or folded into the weights, for NIR readers that support one per layer.
     tie_safe : bool
         Keep thresholds off the grid of weights, so that ``>`` and ``>=`` agree.
-    calibrate : int, optional
-        Number of samples on which the scale of each layer is searched: training samples of the run, or ``inputs``.
+    calibrate : int, or data in any form of ``inputs``, optional
+        Samples on which the scale of each layer is searched, or their number: the first training samples of a run, or
+        the first of ``inputs``.
     any_size : bool
         Compile for the simulators even if the network does not fit on one chip; findings report what does not fit.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
@@ -196,14 +209,24 @@ class _Options:
 
     steps: int | None
     dt_s: float | None
-    inputs: Samples | ArrayLike | None
+    inputs: Given | None
     layout: Layout | None
     input_bits: int | None
     input_scale: float | None
     thresholds: Thresholds
     tie_safe: bool
-    calibrate: int | None
+    calibrate: int | Given | None
     reset: str | None
+
+    @property
+    def has_calibration_data(self) -> bool:
+        """Whether samples to calibrate on are given, rather than their number."""
+        return self.calibrate is not None and not isinstance(self.calibrate, int | np.integer)
+
+    def refuse_layout(self) -> None:
+        """Reject a layout without inputs."""
+        if self.inputs is None and not self.has_calibration_data:
+            self.refuse(("layout",), "describes inputs, and none are given")
 
     def refuse(self, names: tuple[str, ...], why: str) -> None:
         """Reject options that have no effect here."""
@@ -260,7 +283,9 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
     scales: Scales = _by_formula
     if isinstance(network, QuantisedNetwork):
         scales = _as_trained(network)
-    elif options.calibrate is not None:
+    elif options.has_calibration_data:
+        raise BadInput("a run is calibrated on its own training samples; give their number")
+    elif isinstance(options.calibrate, int):
         part = dataset.train.select(np.arange(min(options.calibrate, len(dataset.train))))
         scales = _searched(evaluation_inputs(dataset, part, recipe.data.encoding, recipe.data.steps))
     return _Source(
@@ -313,13 +338,16 @@ def _searched(inputs: NDArray[Any]) -> Scales:
 
 def _graph_source(name: str, graph: nir.NIRGraph, options: _Options) -> _Source:
     options.refuse(("thresholds", "tie_safe"), "a NIR graph is compiled unchanged")
+    options.refuse_layout()
     steps = options.steps or _metadata_steps(graph)
-    samples = _samples(options, _graph_shape(graph), steps)
-    if not steps and samples is not None:
-        steps = samples.steps
+    timed = graph if options.dt_s is None else _with_metadata(graph, dt_s=options.dt_s)
+    samples = None
+    if options.inputs is not None or options.has_calibration_data:
+        shape, step = _read_input_shape(timed), time_step(timed)
+        samples, options = _arranged(options, shape, steps, step)
+    steps = steps or (samples.steps if samples else None)
     if not steps:
         raise BadInput(f"{name}: the number of time steps per sample is missing; give steps or inputs")
-    timed = graph if options.dt_s is None else _with_metadata(graph, dt_s=options.dt_s)
     if options.reset is not None:
         timed, conflicts = with_reset(timed, options.reset)
         refuse_unsupported(conflicts)
@@ -336,8 +364,12 @@ def _module_source(module: Any, options: _Options) -> _Source:
             f"{type(module).__name__} cannot be compiled; give a run, a NIR graph, a .nir file or a torch module"
         )
     options.refuse(("reset",), "given by the layers of the module")
-    shape = None if options.inputs is None else tuple(np.shape(_values(options.inputs))[2:])
-    samples = _samples(options, shape, options.steps)
+    options.refuse_layout()
+    options = replace(options, inputs=_module_inputs(options))
+    shape = None if options.inputs is None else _module_shape(options)
+    samples = None
+    if shape is not None:
+        samples, options = _arranged(options, shape, options.steps, options.dt_s)
     steps = options.steps or (samples.steps if samples else None)
     if not steps:
         raise BadInput("a torch module does not determine the number of time steps per sample; give steps or inputs")
@@ -351,6 +383,22 @@ def _module_source(module: Any, options: _Options) -> _Source:
     )
     source = _Source(type(module).__name__, graph, _as_written(graph), steps, InputFormat(), _by_formula)
     return _with_inputs(source, samples, options)
+
+
+def _module_inputs(options: _Options) -> Given | None:
+    """Return the inputs of a module, which does not declare their shape, so a file must contain one dense array."""
+    if not isinstance(options.inputs, str | Path):
+        return options.inputs
+    file = read_sample_file(Path(options.inputs))
+    if file.has_events:
+        raise BadInput(f"{file.path}: contains events, and a torch module does not determine the shape of its input")
+    return file.arrays["input"]
+
+
+def _module_shape(options: _Options) -> tuple[int, ...]:
+    inputs: Any = options.inputs
+    shape = np.shape(inputs.values if isinstance(inputs, Samples) else inputs)
+    return tuple(shape[1:] if options.layout == ONE_SAMPLE else shape[2:])
 
 
 def _with_inputs(source: _Source, samples: Samples | None, options: _Options) -> _Source:
@@ -376,30 +424,39 @@ def _with_inputs(source: _Source, samples: Samples | None, options: _Options) ->
             f"{payload.scale:g} per unit; give input_bits to choose another size"
         )
         findings = (*findings, Finding("graded-input", "input", message, WARNING))
-    if samples is None or options.calibrate is None:
+    if isinstance(options.calibrate, Samples):
+        return replace(source, payload=payload, findings=findings, scales=_searched(options.calibrate.values))
+    if samples is None or not isinstance(options.calibrate, int):
         return replace(source, payload=payload, findings=findings)
     return replace(source, payload=payload, findings=findings, scales=_searched(samples.values[: options.calibrate]))
 
 
-def _samples(options: _Options, shape: tuple[int, ...] | None, steps: int | None) -> Samples | None:
-    """Return the given inputs as (samples, steps, lines)."""
-    if options.inputs is None:
-        options.refuse(("layout",), "describes inputs, and none are given")
-        return None
-    return arrange(options.inputs, shape or np.shape(_values(options.inputs))[2:], steps, options.layout)
+def _arranged(options: _Options, shape: InputShape, steps: int | None, dt_s: float | None) -> tuple[Samples, _Options]:
+    """Return the given inputs, or else the calibration data, as (samples, steps, lines), and the options with both."""
+    inputs, calibrate = options.inputs, options.calibrate
+    if inputs is not None:
+        inputs = arrange(inputs, shape, steps, options.layout, dt_s)
+    if options.has_calibration_data:
+        steps = steps or (inputs.steps if inputs else None)
+        calibrate = arrange(calibrate, shape, steps, options.layout, dt_s)  # type: ignore[arg-type]
+    samples = inputs or calibrate
+    assert isinstance(samples, Samples)  # one of the two is given
+    return samples, replace(options, inputs=inputs, calibrate=calibrate)
 
 
-def _values(inputs: Samples | ArrayLike) -> Any:
-    return inputs.values if isinstance(inputs, Samples) else inputs
+def _read_input_shape(graph: nir.NIRGraph) -> InputShape:
+    """Return the shape of the input of a graph.
 
-
-def _graph_shape(graph: nir.NIRGraph) -> tuple[int, ...] | None:
-    """Return the shape of the only input of a graph; None if the graph has several inputs."""
-    inputs = [node for node in graph.nodes.values() if isinstance(node, nir.Input)]
-    if len(inputs) != 1:
-        return None
-    size = int(np.prod(next(iter(inputs[0].input_type.values()))))
-    return graph_input_shape(graph, size)
+    Raises
+    ------
+    BadInput
+        If the graph cannot be compiled; the message lists all findings.
+    """
+    shape = input_shapes(graph)
+    if shape is None:
+        refuse_unsupported(analyse(graph)[1])
+    assert shape is not None  # analyse found an error otherwise
+    return shape
 
 
 def _metadata_steps(graph: nir.NIRGraph) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nir
 import numpy as np
@@ -22,8 +22,11 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.reading import input_shapes
 from esl_neuro.pipeline.export_folder import ExportFolder, read_export, write_export
 from esl_neuro.pipeline.inputs import (
+    Given,
+    InputShape,
     Layout,
     Samples,
     arrange,
@@ -35,9 +38,6 @@ from esl_neuro.pipeline.inputs import (
 from esl_neuro.pipeline.simulation import Progress, RunResult, run_program
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.training.run_folder import environment
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 GOLDEN_SAMPLES = 4
 GOLDEN_RATE = 0.3  # of the random spikes in the golden trace of a network without a data set
@@ -101,9 +101,10 @@ class CompiledNetwork:
         return read_nir(self.source) if isinstance(self.source, Path) else self.source
 
     @cached_property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input at one step."""
-        return graph_input_shape(self.graph, self.program.input_size)
+    def input_shape(self) -> InputShape:
+        """Shape of the input at one step; by name if there are several inputs."""
+        shape = input_shapes(self.graph, self.program.dt_s)
+        return (self.program.input_size,) if shape is None else shape
 
     @cached_property
     def utilisation(self) -> tuple[Utilisation, ...]:
@@ -131,10 +132,10 @@ class CompiledNetwork:
             If its data set is unknown, or there are fewer samples.
         """
         if self.data is None:
-            raise BadInput(f"{self.name}: the data set that it was trained for is unknown; give inputs of your own")
+            raise BadInput(f"{self.name}: the data set that it was trained for is unknown; give inputs (--input FILE)")
         return evaluation_samples(self.data, samples, dataset)
 
-    def payloads(self, inputs: Samples | ArrayLike, layout: Layout | None = None) -> tuple[Samples, Payloads]:
+    def payloads(self, inputs: Given, layout: Layout | None = None) -> tuple[Samples, Payloads]:
         """Return inputs as (samples, steps, lines), in the units given and as the payloads that enter the program.
 
         Raises
@@ -145,13 +146,13 @@ class CompiledNetwork:
         steps = self.steps
         if self.input_steps is not None and isinstance(inputs, Samples) and inputs.steps == len(self.input_steps):
             steps = len(self.input_steps)
-        samples = arrange(inputs, self.input_shape, steps, layout)
+        samples = arrange(inputs, self.input_shape, steps, layout, self.program.dt_s)
         arriving = payloads(samples.values, self.program)
         return samples, arriving if steps == self.steps else spread(arriving, self.steps, self.input_steps)
 
     def run(
         self,
-        inputs: Samples | ArrayLike,
+        inputs: Given,
         backend: str = "integer",
         *,
         layout: Layout | None = None,
@@ -162,11 +163,12 @@ class CompiledNetwork:
 
         Parameters
         ----------
-        inputs : Samples or array, shape (samples, steps, ...)
-            0/1 spikes, or graded values in units of the network's input if the network was compiled for them.
+        inputs : Samples, array of shape (samples, steps, ...), arrays by name of the input, or path of a file
+            0/1 spikes, or graded values in units of the network's input if the network was compiled for them; see
+            :func:`~esl_neuro.pipeline.inputs.arrange`.
         backend : {"integer", "lava", "lava-batched"}
             Simulator. Every spike in Lava is compared with the integer simulator.
-        layout : {"samples,steps,...", "steps,samples,..."}, optional
+        layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
             Order of the first axes of an array.
         record_potentials : bool
             Also record currents and potentials of every neuron and step in the trace.
@@ -303,14 +305,3 @@ def from_export(files: ExportFolder) -> CompiledNetwork:
         )
     except (KeyError, TypeError) as error:
         raise BadInput(f"{files.folder}: export.json is damaged ({error}); export again") from error
-
-
-def graph_input_shape(graph: nir.NIRGraph, size: int) -> tuple[int, ...]:
-    """Return the shape of the only input of that size, or ``(size,)`` if the graph has none or several."""
-    shapes = [
-        tuple(int(length) for length in np.ravel(next(iter(node.input_type.values()))))
-        for node in graph.nodes.values()
-        if isinstance(node, nir.Input)
-    ]
-    fitting = [shape for shape in shapes if int(np.prod(shape)) == size]
-    return fitting[0] if len(fitting) == 1 else (size,)

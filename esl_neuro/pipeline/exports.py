@@ -1,8 +1,7 @@
-"""Export a run, and run an export in a simulator."""
+"""Export a run, or compile a NIR file into the same folder."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,16 @@ from esl_neuro.errors import CheckFailed
 from esl_neuro.hardware import as_target
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import Target, compile
-from esl_neuro.pipeline.compiled_network import GOLDEN_SAMPLES, CompiledNetwork, load_compiled, save_compiled
-from esl_neuro.pipeline.simulation import Progress, RunResult, run_program
+from esl_neuro.pipeline.compiled_network import GOLDEN_SAMPLES, CompiledNetwork, save_compiled
+from esl_neuro.pipeline.float_predictions import float_predictions
+from esl_neuro.pipeline.inputs import Given, Layout
+from esl_neuro.pipeline.simulation import run_program
 from esl_neuro.pipeline.training import TrainingRun, load_run
 
 
 @dataclass(frozen=True)
 class Export:
-    """A run that was compiled, tested and saved as an export.
+    """A run or a file that was compiled, tested and saved as an export.
 
     Attributes
     ----------
@@ -36,9 +37,9 @@ class Export:
 
     @property
     def loss(self) -> float:
-        """Accuracy loss by quantisation, as a fraction of the test samples."""
-        accuracy = self.document["accuracy"]
-        return float(accuracy["float"] - accuracy["integer"])
+        """Accuracy loss by quantisation, as a fraction of the samples; 0 if no labels are known."""
+        accuracy = self.document.get("accuracy")
+        return 0.0 if accuracy is None else float(accuracy["float"] - accuracy["integer"])
 
     def refuse_loss(self, most: float) -> None:
         """Raise an error if quantisation costs more than ``most`` points of test accuracy.
@@ -110,37 +111,54 @@ def export_run(
     return Export(where, compiled, document)
 
 
-def run_export(
-    folder: str | Path,
-    backend: str = "integer",
-    samples: int | None = None,
+def compile_file(
+    file: str | Path,
+    target: Target = CHIP,
+    folder: str | Path | None = None,
     *,
-    record_potentials: bool = False,
-    progress: Progress | None = None,
-) -> RunResult:
-    """Run an export on its first test samples (all by default), and save the result in its folder as JSON.
+    inputs: Given | None = None,
+    layout: Layout | None = None,
+    formats: tuple[str, ...] = (),
+    nir_version: str = "current",
+    **how: Any,
+) -> Export:
+    """Compile a NIR file and save the same folder as :func:`export_run` does.
 
-    Unlike :meth:`CompiledNetwork.run`, this also returns a result that differs from the integer simulator.
+    Parameters
+    ----------
+    file : str or Path
+        The NIR file.
+    target : str, Path or HardwareTarget
+        The chip.
+    folder : str or Path, optional
+        Folder to write. Default: the name of the file and of the chip, as ``model-loihi2``, in the current folder.
+    inputs : Samples, array, arrays by name or path of a file, optional
+        Inputs of the network, with labels. The first are those of the golden trace; with labels, the accuracies of the
+        float network and of the integers are stored. Without inputs, the golden trace has random spikes.
+    layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
+        Order of the first axes of ``inputs`` and of calibration data.
+    formats, nir_version
+        As in :meth:`CompiledNetwork.save`.
+    **how
+        As in :func:`~esl_neuro.pipeline.compilation.compile`.
 
     Raises
     ------
-    BadInput
-        If the folder is not an export, or the test set has fewer samples.
-    MissingDependency
-        If Lava is needed and not installed.
+    BadInput, LimitExceeded
+        As in :func:`~esl_neuro.pipeline.compilation.compile`; an earlier export remains unchanged.
     """
-    path = Path(folder)
-    compiled = load_compiled(path)
-    given, arriving = compiled.payloads(compiled.test_set(samples))
-    result = run_program(
-        compiled.program,
-        arriving,
-        given.name,
-        given.labels,
-        backend,
-        record_potentials=record_potentials,
-        progress=progress,
-    )
-    document = {"export": str(path), **result.to_dict()}
-    (path / f"run-{backend}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return result
+    chip, path = as_target(target), Path(file)
+    compiled = compile(path, chip, inputs=inputs, layout=layout, **how)
+    more: dict[str, Any] = {"source": str(path)}
+    golden = compiled.golden_inputs()
+    if inputs is not None:
+        given, arriving = compiled.payloads(inputs, layout)
+        golden = arriving[:GOLDEN_SAMPLES]
+        if given.labels is not None:
+            result = run_program(compiled.program, arriving, given.name, given.labels)
+            right = float((float_predictions(compiled, given) == given.labels).mean())
+            ties = float(result.trace.ties().mean())
+            more["accuracy"] = {"samples": len(given), "float": right, "integer": result.accuracy, "ties": ties}
+    where = Path(folder) if folder is not None else Path(f"{path.stem}-{chip.name}")
+    document = save_compiled(compiled, where, golden, more, formats=formats, nir_version=nir_version)
+    return Export(where, compiled, document)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +15,15 @@ from esl_neuro.compiler.program import Program
 from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.pipeline.sample_files import frames_of_events, read_sample_file
 from esl_neuro.random_streams import stream
 from esl_neuro.recipes.sections import DataSection
 
-Layout = Literal["samples,steps,...", "steps,samples,..."]
-"""Order of the first two axes of an array; the other axes are the input of the network at one step."""
+Layout = Literal["samples,steps,...", "steps,samples,...", "steps,..."]
+"""Order of the first axes of an array; the other axes are the input of the network at one step. ``"steps,..."`` is one
+sample."""
 
-SAMPLES_FIRST, STEPS_FIRST = get_args(Layout)
+SAMPLES_FIRST, STEPS_FIRST, ONE_SAMPLE = LAYOUTS = get_args(Layout)
 GRADED_BITS = 8  # default size of the payload of graded values
 
 
@@ -74,7 +76,14 @@ class Samples:
         """
         if count > len(self):
             raise BadInput(f"{count} samples are too many; there are only {len(self)} ({self.name})")
-        return Samples(self.values[:count], None if self.labels is None else self.labels[:count])
+        return self.part(count)
+
+    def part(self, count: int | None) -> Samples:
+        """Return the first samples, all by default or if there are fewer."""
+        if count is None or count >= len(self):
+            return self
+        name = f"{count:,} of {self.name}" if self.name else ""
+        return Samples(self.values[:count], None if self.labels is None else self.labels[:count], name)
 
 
 def is_binary(values: NDArray[Any]) -> bool:
@@ -87,21 +96,36 @@ def is_binary(values: NDArray[Any]) -> bool:
 # Layout.
 
 
+Given: TypeAlias = "Samples | ArrayLike | Mapping[str, ArrayLike] | str | Path"
+"""Inputs in any form that :func:`arrange` takes."""
+
+InputShape: TypeAlias = "Sequence[int] | Mapping[str, Sequence[int]]"
+"""Shape of the input of a network at one step; by name if it has several inputs."""
+
+
 def arrange(
-    given: Samples | ArrayLike, shape: Sequence[int], steps: int | None = None, layout: Layout | None = None
+    given: Given,
+    shape: InputShape,
+    steps: int | None = None,
+    layout: Layout | None = None,
+    dt_s: float | None = None,
 ) -> Samples:
     """Return inputs as (samples, steps, lines), checked against the input of a network. No layout is guessed.
 
     Parameters
     ----------
-    given : Samples or array
-        An array or torch tensor is (samples, steps, ...) unless ``layout`` declares another order.
-    shape : sequence of int
-        Shape of the network's input at one step; its lines are numbered in row-major order.
+    given : Samples, array, mapping of str to array, str or Path
+        An array or torch tensor; arrays by the names of the inputs of a network that has several; or an ``.npz`` or
+        ``.npy`` file, also of events, with labels (:mod:`~esl_neuro.pipeline.sample_files`).
+    shape : sequence of int, or mapping of str to sequence of int
+        Shape of the network's input at one step; its lines are numbered in row-major order, and the lines of several
+        inputs follow each other.
     steps : int, optional
         Time steps per sample that the network requires; any number by default.
-    layout : {"samples,steps,...", "steps,samples,..."}, optional
-        Order of the first two axes.
+    layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
+        Order of the first axes. Default: (samples, steps, ...) if only that fits the steps of the network.
+    dt_s : float, optional
+        Time step in seconds, for events with times.
 
     Returns
     -------
@@ -111,24 +135,29 @@ def arrange(
     Raises
     ------
     BadInput
-        If the shape contradicts the network's input, or an array without a declared layout has as many samples as
-        steps, so that both orders fit.
+        If the shape contradicts the network's input, or both orders fit and no layout is declared.
     """
+    if isinstance(given, str | Path):
+        return _from_file(Path(given), shape, steps, layout, dt_s)
+    if isinstance(shape, Mapping):
+        return _from_ports(given, shape, steps, layout)
+    if isinstance(given, Mapping):
+        raise BadInput(f"inputs are given by name ({', '.join(map(str, given))}), but the network has one input")
     if isinstance(given, Samples):
         if layout is not None:
             raise BadInput(f"layout '{layout}' is given for Samples, which are always {SAMPLES_FIRST}; omit it")
         samples = given
     else:
-        samples = Samples(samples_first(given, layout, steps))
+        samples = Samples(samples_first(given, layout, steps, shape))
     size, found = math.prod(shape), samples.values.shape
     if steps is not None and found[1] != steps:
-        raise BadInput(_wrong_steps(found, steps, size, swapped=layout == STEPS_FIRST))
+        raise BadInput(_wrong_steps(found, steps, size, layout))
     if math.prod(found[2:]) != size:
         raise BadInput(
             f"inputs of shape {found} (samples, steps, ...) have {math.prod(found[2:])} lines per step; the network "
             f"requires {size}, of shape {tuple(shape)}"
         )
-    if len(found) > 3 and len(shape) > 1 and found[2:] != tuple(shape):
+    if len(found) > 3 and len(shape) > 1 and _several(found[2:]) != _several(shape):
         raise BadInput(
             f"inputs of shape {found} (samples, steps, ...) have the shape {found[2:]} at each step; the network "
             f"requires {tuple(shape)}: move the axes (numpy.moveaxis), channels come first"
@@ -136,24 +165,67 @@ def arrange(
     return replace(samples, values=samples.values.reshape(*found[:2], size))
 
 
+def _several(shape: Sequence[int]) -> list[int]:
+    """Return the lengths of the axes that have more than one element."""
+    return [length for length in shape if length > 1]
+
+
+def _from_file(path: Path, shape: InputShape, steps: int | None, layout: Layout | None, dt_s: float | None) -> Samples:
+    file = read_sample_file(path, tuple(shape) if isinstance(shape, Mapping) else ())
+    try:
+        if file.has_events and not isinstance(shape, Mapping):
+            if layout is not None:
+                raise BadInput(f"layout '{layout}' is given for events, which name sample and step; omit it")
+            values, note = frames_of_events(file, shape, steps, dt_s)
+            return Samples(values, file.labels, f"{len(values):,} samples of {path}{note}")
+        given = file.arrays if isinstance(shape, Mapping) else file.arrays["input"]
+        values = arrange(given, shape, steps, layout).values
+        return Samples(values, file.labels, f"{len(values):,} samples of {path}")
+    except BadInput as error:
+        text = str(error)
+        raise BadInput(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _from_ports(given: Any, shape: Mapping[str, Sequence[int]], steps: int | None, layout: Layout | None) -> Samples:
+    if isinstance(given, Samples) or not isinstance(given, Mapping):  # lines of all inputs, one after the other
+        return arrange(given, (sum(math.prod(each) for each in shape.values()),), steps, layout)
+    if given.keys() != shape.keys():
+        raise BadInput(
+            f"inputs are given for {', '.join(map(repr, given)) or 'none'}; the network has the inputs "
+            f"{', '.join(map(repr, shape))}"
+        )
+    parts = [_port(name, given[name], shape[name], steps, layout) for name in shape]
+    lengths = {name: part.shape[:2] for name, part in zip(shape, parts, strict=True)}
+    if len(set(lengths.values())) > 1:
+        raise BadInput(f"the inputs have different samples and steps: {lengths}")
+    return Samples(np.concatenate(parts, axis=2))
+
+
+def _port(name: str, given: Any, shape: Sequence[int], steps: int | None, layout: Layout | None) -> NDArray[Any]:
+    try:
+        return arrange(given, shape, steps, layout).values
+    except BadInput as error:
+        raise BadInput(f"input '{name}': {error}") from error
+
+
 def _numbers(given: ArrayLike) -> NDArray[Any]:
     tensor: Any = given
     values = np.asarray(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else given)
     if values.dtype.kind not in "buif":
         raise BadInput(f"inputs have the type {values.dtype}; give numbers of shape (samples, steps, ...)")
-    if values.ndim < 3:
-        raise BadInput(_too_few_axes(values.shape))
     return values
 
 
 def _too_few_axes(shape: tuple[int, ...]) -> str:
     return (
-        f"inputs have the shape {shape}, but need at least three axes (samples, steps, ...); write one sample as "
-        "values[None], and constant values as numpy.repeat(values[:, None], steps, axis=1)"
+        f"inputs have the shape {shape}, but need at least three axes (samples, steps, ...); give one sample with "
+        f"layout='{ONE_SAMPLE}', and constant values as numpy.repeat(values[:, None], steps, axis=1)"
     )
 
 
-def samples_first(given: ArrayLike, layout: Layout | None, steps: int | None = None) -> NDArray[Any]:
+def samples_first(
+    given: ArrayLike, layout: Layout | None, steps: int | None = None, shape: Sequence[int] | None = None
+) -> NDArray[Any]:
     """Return an array or tensor as (samples, steps, ...).
 
     Raises
@@ -162,25 +234,39 @@ def samples_first(given: ArrayLike, layout: Layout | None, steps: int | None = N
         If it does not contain numbers, has too few axes, the layout is unknown, or no layout is given and both fit.
     """
     values = _numbers(given)
-    if layout is not None and layout not in (SAMPLES_FIRST, STEPS_FIRST):
-        raise BadInput(f"layout '{layout}' is unknown; {did_you_mean(layout, (SAMPLES_FIRST, STEPS_FIRST))}")
-    if layout is None and steps is not None and values.shape[0] == values.shape[1] == steps > 1:
+    if layout is not None and layout not in LAYOUTS:
+        raise BadInput(f"layout '{layout}' is unknown; {did_you_mean(layout, LAYOUTS)}")
+    if layout == ONE_SAMPLE and values.ndim >= 2:
+        return values[None]
+    if layout is None and shape is not None and values.shape == (steps, math.prod(shape)):
+        return values[None]
+    if values.ndim < 3:
+        raise BadInput(_too_few_axes(values.shape))
+    first, second = values.shape[:2]
+    choice = f"give one: layout='{SAMPLES_FIRST}' or layout='{STEPS_FIRST}'"
+    if layout is None and steps is None:
         raise BadInput(
-            f"inputs of shape {values.shape} have {steps} samples and {steps} steps, so both orders fit; "
-            f"give one: layout='{SAMPLES_FIRST}' or layout='{STEPS_FIRST}'"
+            f"inputs of shape {values.shape} can be {first} samples of {second} steps or {second} samples of {first} "
+            f"steps, and the network does not determine its steps; {choice}"
+        )
+    if layout is None and first == second == steps and first > 1:
+        raise BadInput(
+            f"inputs of shape {values.shape} have {first} samples and {second} steps, so both orders fit; {choice}"
         )
     return values.swapaxes(0, 1) if layout == STEPS_FIRST else values
 
 
-def _wrong_steps(found: tuple[int, ...], steps: int, size: int, *, swapped: bool) -> str:
+def _wrong_steps(found: tuple[int, ...], steps: int, size: int, layout: Layout | None) -> str:
     read = (
         f"inputs of shape {found} (samples, steps, ...) have {found[1]} steps per sample; the network requires {steps}"
     )
-    if found[0] == steps:
-        other = SAMPLES_FIRST if swapped else STEPS_FIRST
-        return f"{read} and {size} input lines. The first axis fits the steps: give layout='{other}'"
     if math.prod(found[1:]) == size:
+        if found[0] == steps:
+            return f"{read}. They fit one sample of {steps} steps: give layout='{ONE_SAMPLE}'"
         return f"{read}. The axis of steps is missing: use numpy.repeat(values[:, None], {steps}, axis=1)"
+    if found[0] == steps and layout != ONE_SAMPLE:
+        other = SAMPLES_FIRST if layout == STEPS_FIRST else STEPS_FIRST
+        return f"{read} and {size} input lines. The first axis fits the steps: give layout='{other}'"
     return f"{read}. Give {steps} steps per sample, or compile with steps={found[1]}"
 
 
@@ -277,31 +363,3 @@ def random_samples(samples: int, steps: int, lines: int, rate: float) -> Samples
     """Return random spikes with the same probability on each line and step; repeated calls give the same spikes."""
     drawn = stream(0, "input spikes").random((samples, steps, lines)) < rate
     return Samples(drawn.astype(np.uint8), name=f"{samples} samples of random spikes at rate {rate:g} (no real data)")
-
-
-def read_samples(path: Path) -> Samples:
-    """Read spikes or graded values from an ``.npz`` file (its only array, or ``input``) or an ``.npy`` file.
-
-    Raises
-    ------
-    BadInput
-        If the file does not contain non-negative numbers of shape (samples, steps, lines).
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if hasattr(loaded, "files"):
-            names = loaded.files
-            if "input" not in names and len(names) != 1:
-                raise BadInput(f"{path}: contains the arrays {names}; name one of them 'input'")
-            loaded = loaded["input" if "input" in names else names[0]]
-    except BadInput:
-        raise
-    except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
-        raise BadInput(f"{path}: is not a readable .npz or .npy file: {error}") from error
-    if loaded.ndim == 2:
-        loaded = loaded[None]
-    if loaded.ndim != 3:
-        raise BadInput(f"{path}: has the shape {loaded.shape}; give (samples, steps, lines)")
-    if loaded.dtype.kind not in "buif" or not np.isfinite(loaded).all() or loaded.min(initial=0) < 0:
-        raise BadInput(f"{path}: contains values that are negative or not numbers; give 0 and 1, or graded values")
-    return Samples(loaded, name=f"{len(loaded):,} samples of {path}")

@@ -7,11 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from esl_neuro.backends.golden import read_trace
 from esl_neuro.errors import CheckFailed, MissingDependency
 from esl_neuro.interchange.readers import READERS, Verdict, ask, default_folder, install, installed, make_reader_case
+from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.nirgraph.reading import discretise, input_shapes
+from esl_neuro.nirgraph.time_step import time_step
 from esl_neuro.pipeline.choices import LAVA
 from esl_neuro.pipeline.export_folder import GOLDEN, read_export
+from esl_neuro.pipeline.inputs import Given, Layout, Samples, arrange
 from esl_neuro.pipeline.lava_verdict import ask_lava
 from esl_neuro.pipeline.simulation import OnStatus
 
@@ -65,6 +71,8 @@ def verify_nir(
     *,
     folder: Path | None = None,
     on_status: OnStatus = lambda _: None,
+    inputs: Given | None = None,
+    layout: Layout | None = None,
     **options: Any,
 ) -> ReaderReport:
     """Run a NIR file in independent readers, and its compiled program in Lava (all of these by default).
@@ -79,8 +87,12 @@ def verify_nir(
         The folder in which the readers are installed.
     on_status : callable
         Called with a message before each long operation.
+    inputs : Samples, array or path of a file, optional
+        Inputs instead of random spikes; the first ``samples`` of them.
+    layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
+        Order of the first axes of ``inputs``.
     **options
-        Inputs, samples, steps, time step and reset; see :func:`~esl_neuro.interchange.readers.make_reader_case`.
+        Samples, steps, time step and reset; see :func:`~esl_neuro.interchange.readers.make_reader_case`.
 
     Raises
     ------
@@ -90,12 +102,26 @@ def verify_nir(
         If a layer fires too rarely for a comparison to show anything.
     """
     path = Path(file)
+    if inputs is not None:
+        options["inputs"] = _arranged(path, inputs, layout, options)
     case, chosen = make_reader_case(path, **options), readers or (*READERS, LAVA)
     for finding in case.findings:
         on_status(f"{path}: {finding}")
     on_status(f"{path}: running in {', '.join(chosen)}")
     verdicts = ask(case, [name for name in chosen if name != LAVA], folder)
     return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())))
+
+
+def _arranged(path: Path, inputs: Given, layout: Layout | None, options: dict[str, Any]) -> NDArray[Any]:
+    """Return inputs as (samples, steps, lines), checked against the file."""
+    graph, dt_s = read_nir(path), options.get("dt_s")
+    shape = input_shapes(graph, dt_s)
+    if shape is None:
+        discretise(graph, dt_s)  # raises all findings
+    steps = options.get("steps") or graph.metadata.get("steps")
+    assert shape is not None
+    samples = arrange(inputs, shape, None if steps is None else int(steps), layout, time_step(graph, dt_s))
+    return samples.values[: options.get("samples")]
 
 
 def verify_export_graph(
@@ -106,9 +132,9 @@ def verify_export_graph(
     chosen = readers or installed(default_folder())
     if not chosen:
         return ReaderReport(files.graph_path, ())
-    payloads = read_trace(folder / GOLDEN).input_spikes
+    golden = Samples(read_trace(folder / GOLDEN).input_spikes / files.program.input_scale)
     try:
-        return verify_nir(files.graph_path, chosen, on_status=on_status, inputs=payloads / files.program.input_scale)
+        return verify_nir(files.graph_path, chosen, on_status=on_status, inputs=golden)
     except CheckFailed as quiet:
         on_status(f"{folder / GOLDEN}: {quiet}; using random spikes instead")
         return verify_nir(files.graph_path, chosen, on_status=on_status)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from esl_neuro.backends.trace import Payloads, Trace, first_difference
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
+from esl_neuro.pipeline.sample_files import save_arrays
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and of all samples."""
@@ -127,10 +129,34 @@ class RunResult:
         if self.parity is not None and not self.parity.equal:
             raise CheckFailed(f"{self.backend} differs from integer: {self.parity.first_difference}")
 
+    def save(self, path: str | Path) -> None:
+        """Write the result as a compressed ``.npz`` file.
+
+        Arrays: ``input``, ``spikes/<layer>`` (samples, steps, neurons), ``output_spikes``, ``output_potential`` (of
+        every step if potentials were recorded, else of the last one, if it is the readout), ``predictions``, and with
+        labels ``labels`` and ``accuracy``.
+
+        Raises
+        ------
+        BadInput
+            If the folder of the file does not exist.
+        """
+        trace, name = self.trace, self.program.output.name
+        arrays: dict[str, Any] = {"input": trace.input_spikes, "predictions": self.predictions}
+        arrays |= {f"spikes/{layer}": fired for layer, fired in trace.spikes.items()}
+        arrays["output_spikes"] = trace.spikes[name]
+        potential = trace.v.get(name, trace.potential)
+        if potential is not None:
+            arrays["output_potential"] = potential
+        if self.labels is not None:
+            arrays |= {"labels": self.labels, "accuracy": np.float64(self.accuracy)}
+        save_arrays(Path(path), arrays)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         document: dict[str, Any] = {
             "backend": self.backend,
+            "ran_on": self.ran_on,
             "samples": self.samples,
             "steps": self.steps,
             "seconds": self.seconds,

@@ -15,10 +15,11 @@ from esl_neuro.compiler.program import Program, differences
 from esl_neuro.compiler.quantise import Scaling
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.nirgraph.files import read_nir
+from esl_neuro.pipeline.activity import Activity, run_recorded
 from esl_neuro.pipeline.choices import BACKENDS
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
 from esl_neuro.pipeline.export_folder import GOLDEN, read_export
-from esl_neuro.pipeline.exports import run_export
+from esl_neuro.pipeline.inputs import Layout
 from esl_neuro.pipeline.simulation import Progress, RunResult, simulate
 
 
@@ -59,6 +60,8 @@ def verify(
     golden: bool = False,
     with_lava: bool = True,
     samples: int | None = None,
+    inputs: str | Path | None = None,
+    layout: Layout | None = None,
     progress: Progress | None = None,
 ) -> Proof:
     """Verify an export: compile its graph again, repeat its golden trace, run its test set in Lava.
@@ -73,7 +76,11 @@ def verify(
     with_lava : bool
         Whether to run Lava; set it to False if Lava is not installed.
     samples : int, optional
-        Number of test samples; all by default.
+        Number of samples of the test set, or of ``inputs``; all by default.
+    inputs : path, optional
+        File of inputs to run in Lava instead of the test set, see :mod:`~esl_neuro.pipeline.sample_files`.
+    layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
+        Order of the first axes of ``inputs``.
     progress : callable, optional
         Called with the number of finished samples and of all samples, in Lava.
 
@@ -86,13 +93,14 @@ def verify(
     MissingDependency
         If Lava is needed and not installed.
     """
-    proof = prove(Path(folder), golden=golden, with_lava=with_lava, samples=samples, progress=progress)
+    activity = Activity("lava", samples, None if inputs is None else Path(inputs), layout)
+    proof = prove(Path(folder), activity, golden=golden, with_lava=with_lava, progress=progress)
     proof.refuse_difference()
     return proof
 
 
 def prove(
-    folder: Path, *, golden: bool, with_lava: bool, samples: int | None, progress: Progress | None = None
+    folder: Path, activity: Activity, *, golden: bool, with_lava: bool, progress: Progress | None = None
 ) -> Proof:
     """Verify an export like :func:`verify`, but return a run in Lava that differs instead of raising an error."""
     changed = recompile(folder)
@@ -105,9 +113,9 @@ def prove(
     if not with_lava:
         return Proof(folder, repeated)
     try:
-        if golden or read_export(folder).data is None:
+        if golden or (read_export(folder).data is None and activity.inputs is None):
             return Proof(folder, repeated | {"lava": _repeat_golden(folder, "lava", progress)})
-        return Proof(folder, repeated, run_export(folder, "lava", samples, progress=progress))
+        return Proof(folder, repeated, run_recorded(folder, activity, progress=progress))
     except MissingDependency as missing:
         raise MissingDependency(f"{missing}; 'esl-neuro verify --without-lava' verifies the rest") from missing
 

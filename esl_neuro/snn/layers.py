@@ -34,6 +34,10 @@ class Linear(StepInvariant, nn.Linear):
     """Linear layer at every step; torch's layer accepts any number of leading dimensions."""
 
 
+class Conv1d(StepInvariant, OverTime, nn.Conv1d):
+    """Convolution over one axis, at every step."""
+
+
 class Conv2d(StepInvariant, OverTime, nn.Conv2d):
     """Convolution of every step."""
 

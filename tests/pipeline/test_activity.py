@@ -18,7 +18,7 @@ def test_spikes_with_the_steps_first_are_refused_for_a_file_that_declares_its_st
     spikes = (np.random.default_rng(0).random((5, 16, 4)) < 0.3).astype(np.uint8)
     np.save(tmp_path / "good.npy", spikes)
     np.save(tmp_path / "swapped.npy", spikes.swapaxes(0, 1))
-    result = run_network(tmp_path / "net.nir", Activity(spikes=tmp_path / "good.npy"))
+    result = run_network(tmp_path / "net.nir", Activity(inputs=tmp_path / "good.npy"))
     assert result.counts.total("sop_effective") == FAN_OUT * int(spikes.sum())
     with pytest.raises(BadInput, match="have 5 steps per sample; the network requires 16"):
-        run_network(tmp_path / "net.nir", Activity(spikes=tmp_path / "swapped.npy"))
+        run_network(tmp_path / "net.nir", Activity(inputs=tmp_path / "swapped.npy"))

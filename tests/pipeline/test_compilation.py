@@ -127,7 +127,11 @@ def test_a_graph_and_its_file_are_compiled_alike(tmp_path):
 def test_steps_come_from_the_arguments_then_the_metadata_then_the_inputs():
     assert compile(graph(steps=6)).steps == 6
     assert compile(graph(steps=6), steps=8).steps == 8
-    assert compile(graph(), inputs=np.zeros((3, 5, 4))).steps == 5
+    assert compile(graph(), inputs=np.zeros((3, 5, 4)), layout="samples,steps,...").steps == 5
+    assert compile(graph(), inputs=np.zeros((3, 5, 4)), layout="steps,samples,...").steps == 3
+    assert compile(graph(), inputs=Samples(np.zeros((3, 5, 4)))).steps == 5  # samples first by definition
+    with pytest.raises(BadInput, match=r"3 samples of 5 steps or 5 samples of 3 steps, and the.*give one: layout="):
+        compile(graph(), inputs=np.zeros((3, 5, 4)))
     with pytest.raises(BadInput, match="number of time steps per sample is missing; give steps or inputs"):
         compile(graph())
     with pytest.raises(BadInput, match=r"have 5 steps per sample; the network requires 6.*compile with steps=5"):
@@ -145,14 +149,14 @@ def test_a_given_time_step_is_kept_in_the_graph():
 
 def test_graded_inputs_become_payloads_and_this_is_said():
     inputs = np.tile([0.2, 0.5, 0.9, 1.0], (1, 8, 1))
-    chip = compile(graph(), inputs=inputs)
+    chip = compile(graph(steps=8), inputs=inputs)
     assert [finding.kind for finding in chip.findings] == ["graded-input"]
     assert "payloads of 8 bits, 255 per unit" in str(chip.findings[0])
     assert chip.run(inputs).trace.input_spikes[0, 0].tolist() == [51, 128, 230, 255]
-    assert compile(graph(), inputs=4 * inputs).program.input_scale == 255 / 4
-    told = compile(graph(), inputs=inputs, input_bits=6)
+    assert compile(graph(steps=8), inputs=4 * inputs).program.input_scale == 255 / 4
+    told = compile(graph(steps=8), inputs=inputs, input_bits=6)
     assert (told.program.input_scale, told.findings) == (63.0, ())
-    assert compile(graph(), inputs=inputs > 0.6).program.input_bits == 1
+    assert compile(graph(steps=8), inputs=inputs > 0.6).program.input_bits == 1
 
 
 def test_graded_inputs_into_a_program_of_spikes_are_refused():

@@ -16,9 +16,10 @@ from esl_neuro.backends.lava_session import lava_installed
 from esl_neuro.compiler.program import Program, differences
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.pipeline import simulation
+from esl_neuro.pipeline.activity import Activity, run_recorded
 from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import load_compiled
-from esl_neuro.pipeline.exports import export_run, run_export
+from esl_neuro.pipeline.exports import export_run
 from esl_neuro.pipeline.inputs import evaluation_samples
 from esl_neuro.pipeline.training import load_run
 from esl_neuro.pipeline.verification import verify
@@ -94,12 +95,12 @@ def test_saving_again_leaves_nothing_of_the_earlier_network(run, tmp_path):
 
 @pytest.mark.parametrize("inputs", [np.ones((2, 8, 4)), np.full((2, 8, 4), 0.7)])
 def test_a_network_without_a_data_set_proves_itself_on_random_spikes(tmp_path, inputs):
-    chip = compile(graph(dt_s=None), dt_s=1e-4, inputs=inputs)
+    chip = compile(graph(dt_s=None), dt_s=1e-4, inputs=inputs, layout="samples,steps,...")
     chip.save(tmp_path / "out")
     assert verify(tmp_path / "out", with_lava=False).golden == {"integer": 3 * 4 * 8 * 4}
     again = load_compiled(tmp_path / "out")
     assert again.run(inputs).spikes == chip.run(inputs).spikes
-    for ask in (again.test_set, lambda: run_export(tmp_path / "out")):
+    for ask in (again.test_set, lambda: run_recorded(tmp_path / "out", Activity())):
         with pytest.raises(BadInput, match="the data set that it was trained for is unknown"):
             ask()
 
@@ -108,7 +109,7 @@ def test_an_export_is_the_compiled_network_with_its_accuracies(run, exported):
     assert differences(Program.load(exported.folder), compile(run).program) == []
     accuracy = exported.to_dict()["accuracy"]
     assert accuracy["float"] == run.accuracy
-    assert accuracy["integer"] == run_export(exported.folder).accuracy
+    assert accuracy["integer"] == run_recorded(exported.folder, Activity()).accuracy
     kept = json.loads((exported.folder / "run-integer.json").read_text())
     assert kept["accuracy"] == accuracy["integer"]
     exported.refuse_loss(100.0)

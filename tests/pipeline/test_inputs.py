@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from esl_neuro.compiler.program import Program
 from esl_neuro.data import prepare
 from esl_neuro.errors import BadInput
-from esl_neuro.pipeline.inputs import Samples, arrange, evaluation_samples, payloads, read_samples, spread
+from esl_neuro.pipeline.inputs import Samples, arrange, evaluation_samples, payloads, spread
 from esl_neuro.recipes.sections import DataSection
 
 STEPS_FIRST = "steps,samples,..."
@@ -66,9 +62,9 @@ def test_as_many_samples_as_steps_without_a_layout_are_refused():
         ((9, 4, 7), None, r"\(9, 4, 7\).*have 7 lines per step; the network requires 6, of shape \(2, 3\)"),
         ((9, 4, 3, 2), None, r"have the shape \(3, 2\) at each step; the network requires \(2, 3\): move the axes"),
         (
-            (4, 6),
+            (9, 6),
             None,
-            r"\(4, 6\), but need at least three axes \(samples, steps, \.\.\.\).*one sample as values\[None\]",
+            r"\(9, 6\), but need at least three axes \(samples, steps, \.\.\.\).*one sample with layout='steps,\.\.\.'",
         ),
         ((9, 4, 6), "samples,step,...", r"did you mean 'samples,steps,\.\.\.'"),
     ],
@@ -76,6 +72,47 @@ def test_as_many_samples_as_steps_without_a_layout_are_refused():
 def test_a_contradiction_names_both_shapes_and_the_fix(shape, layout, words):
     with pytest.raises(BadInput, match=words):
         arrange(np.zeros(shape), (2, 3), 4, layout)
+
+
+def test_an_array_of_unknown_steps_can_be_read_in_two_ways_and_is_refused_with_both():
+    with pytest.raises(BadInput, match=r"5 samples of 4 steps or 4 samples of 5 steps, and the.*; give one: layout="):
+        arrange(np.zeros((5, 4, 6)), (2, 3))
+    for layout, steps in (("samples,steps,...", 4), (STEPS_FIRST, 5)):
+        assert arrange(np.zeros((5, 4, 6)), (2, 3), layout=layout).steps == steps
+
+
+def test_one_sample_is_an_array_of_the_steps_or_is_said():
+    values = np.arange(24).reshape(4, 6)
+    assert arrange(values, (2, 3), 4).values.tolist() == [values.tolist()]
+    image = values.reshape(4, 2, 3)
+    assert arrange(image, (2, 3), 4, "steps,...").values.tolist() == [values.tolist()]
+    with pytest.raises(BadInput, match=r"They fit one sample of 4 steps: give layout='steps,\.\.\.'"):
+        arrange(image, (2, 3), 4)
+    with pytest.raises(BadInput, match="have 4 steps per sample; the network requires 5"):
+        arrange(image, (2, 3), 5, "steps,...")
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 5, 6), (3, 4, 60), (3, 4, 1, 2, 5, 6)])
+def test_images_keep_their_order_of_lines(shape):
+    values = np.arange(3 * 4 * 60).reshape(shape)
+    assert arrange(values, (2, 5, 6), 4).values.ravel().tolist() == values.ravel().tolist()
+    assert arrange(values.swapaxes(0, 1), (2, 5, 6), 4, STEPS_FIRST).values.ravel().tolist() == values.ravel().tolist()
+
+
+def test_several_inputs_are_given_by_name_and_their_lines_follow_each_other():
+    shape = {"a": (2,), "b": (1, 3)}
+    a, b = np.arange(16).reshape(2, 4, 2), np.arange(24).reshape(2, 4, 1, 3)
+    joined = arrange({"b": b, "a": a}, shape, 4).values
+    assert np.array_equal(joined, np.concatenate([a, b[:, :, 0]], axis=2))
+    assert np.array_equal(arrange(joined, shape, 4).values, joined)
+    with pytest.raises(BadInput, match="inputs are given for 'a'; the network has the inputs 'a', 'b'"):
+        arrange({"a": a}, shape, 4)
+    with pytest.raises(BadInput, match=r"input 'b': .*have 2 lines per step; the network requires 3"):
+        arrange({"a": a, "b": a}, shape, 4)
+    with pytest.raises(BadInput, match="different samples and steps"):
+        arrange({"a": a, "b": b[:1]}, shape, 4)
+    with pytest.raises(BadInput, match=r"by name \(a\), but the network has one input"):
+        arrange({"a": a}, (2,), 4)
 
 
 def test_a_layout_for_samples_is_refused():
@@ -153,37 +190,3 @@ def test_test_samples_are_those_of_the_data_set():
     assert np.array_equal(some.values[:, 3], dataset.test.batch()[:7])
     with pytest.raises(BadInput, match="samples 1000: the test set of 'digits' has 359 samples"):
         evaluation_samples(data, 1000)
-
-
-def test_a_file_of_several_arrays_says_which_is_the_input(tmp_path):
-    path = tmp_path / "spikes.npz"
-    np.savez(path, a=np.zeros((1, 2, 3)), b=np.zeros((1, 2, 3)))
-    with pytest.raises(BadInput, match="name one of them 'input'"):
-        read_samples(path)
-    np.savez(path, a=np.zeros((1, 2, 3)), input=np.ones((1, 2, 3)))
-    assert read_samples(path).values.all()
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_a_file_that_is_cut_anywhere_is_refused_by_its_name(tmp_path, suffix):
-    path = tmp_path / f"spikes{suffix}"
-    values = (np.random.default_rng(0).random((3, 4, 5)) < 0.5).astype(np.uint8)
-    np.save(path, values) if suffix == ".npy" else np.savez_compressed(path, input=values)
-    whole = path.read_bytes()
-    assert np.array_equal(read_samples(path).values, values)
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(BadInput, match=f"spikes{suffix}: "):
-            read_samples(path)
-
-
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, 10**6), byte=st.integers(0, 255))
-def test_a_changed_byte_gives_samples_or_one_error(tmp_path, at, byte):
-    path = tmp_path / "spikes.npz"
-    np.savez_compressed(path, input=np.ones((3, 4, 5), np.uint8))
-    content = bytearray(path.read_bytes())
-    content[at % len(content)] = byte
-    path.write_bytes(content)
-    with contextlib.suppress(BadInput):
-        assert read_samples(path).values.ndim == 3

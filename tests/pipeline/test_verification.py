@@ -49,7 +49,7 @@ def test_readers_get_the_golden_inputs_as_samples_then_steps(folder, monkeypatch
     given = {}
     monkeypatch.setattr(readers, "verify_nir", lambda _path, _readers, **options: given.update(options))
     readers.verify_export_graph(folder, ("norse",))
-    assert (given["inputs"] == read_trace(folder / "golden.h5").input_spikes).all()
+    assert (given["inputs"].values == read_trace(folder / "golden.h5").input_spikes).all()
 
 
 def test_a_changed_golden_trace_is_found_and_compared(folder):

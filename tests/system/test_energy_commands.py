@@ -95,9 +95,9 @@ def test_a_network_too_large_for_a_chip_is_counted_all_the_same(run):
     spikes = np.zeros((1, 2, side * side), np.uint8)
     spikes[0, 0, :3] = 1
     np.save(run.folder / "three.npy", spikes)
-    done = run(f"{REPORT} large.nir --spikes three.npy --dt-s 1e-4 --target cmos45 --json")
+    done = run(f"{REPORT} large.nir --spikes three.npy --steps 2 --dt-s 1e-4 --target cmos45 --json")
     assert done.returncode == 0, done.stderr
-    assert "(counted anyway)" in done.stderr
+    assert "(simulated anyway)" in done.stderr
     assert json.loads(done.stdout)["counts"]["layers"][0]["sop_effective"] == 3 * channels
 
 
@@ -119,11 +119,11 @@ def test_lava_is_the_default_and_counts_the_same(run):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("{nir}", ["give --spikes FILE, or --rate"]),
+        ("{nir}", ["give --input FILE, or --rate"]),
         ("{nir} --rate 0.1 --spikes two.npy", ["keep one of the two"]),
         ("{export} --spikes two.npy", ["values other than 0 and 1"]),
         ("{nir} --spikes below.npy", ["values that are negative or not numbers"]),
-        ("{nir} --spikes flat.npy", ["shape (3,)", "(samples, steps, lines)"]),
+        ("{nir} --spikes flat.npy", ["shape (3,)", "(samples, steps, ...)"]),
         ("{export} --samples 2 --explain loihi:silcon", ["did you mean 'loihi:silicon'"]),
         ("{export} --samples 2 --preset hu2017", ["did you mean 'hu2018'"]),
         ("{export} --samples 2 --placement two.npy", ["not a readable .npz file of core numbers"]),

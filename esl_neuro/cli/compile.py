@@ -1,0 +1,86 @@
+"""``esl-neuro compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option
+from esl_neuro.cli.export import render
+from esl_neuro.cli.network_run import chip_option, input_option, layout_option
+from esl_neuro.pipeline.choices import FORMATS
+
+
+@click.command(
+    cls=ExampleCommand,
+    short_help="Compile any NIR file to an integer program, with everything that an export has.",
+    examples=(
+        ("esl-neuro compile net.nir --steps 50", "write the folder net-loihi2: program, golden trace and more"),
+        ("esl-neuro compile net.nir --input data.npz", "with your inputs: steps, graded values, accuracy if labelled"),
+        ("esl-neuro compile net.nir --input data.npz --layout steps,samples,...", "inputs with the steps first"),
+        ("esl-neuro compile net.nir --steps 50 --dt 1e-4 --format lava-script", "also a script for Lava alone"),
+        ("esl-neuro run net-loihi2 --input data.npz --save out.npz", "then run it"),
+    ),
+)
+@click.argument("file", metavar="FILE.nir", type=click.Path(path_type=Path))
+@chip_option
+@input_option()
+@layout_option
+@click.option(
+    "--calibrate",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="FILE",
+    help="Search the scale of each layer on the inputs of this file, .npz or .npy.",
+)
+@click.option(
+    "--dt",
+    "dt_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time step in seconds.  [default: that of the file]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Time steps per sample.  [default: those of the file, else of the input with --layout]",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write.  [default: FILE-TARGET]"
+)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(FORMATS)),
+    multiple=True,
+    help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
+)
+@click.option(
+    "--input-bits",
+    type=click.IntRange(1, 16),
+    help="Bits of the payload of graded input.  [default: as the input needs]",
+)
+@click.option("--input-scale", type=click.FloatRange(min=0, min_open=True), help="Payload per unit of graded input.")
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Largest accuracy loss by quantisation, in points, on labelled input; the command fails above it.",
+)
+@click.option(
+    "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
+)
+@json_option
+def compile(file: Path, target: str, out: Path | None, max_loss: float, as_json: bool, **how: Any) -> None:
+    """Compile FILE.nir, written by any program, for a chip, and write the same folder as 'esl-neuro export'.
+
+    'run', 'evaluate', 'energy report' and 'verify' accept that folder. The first inputs of --input are those of its
+    golden trace; without --input, the golden trace has random spikes.
+    """
+    from esl_neuro.pipeline.exports import compile_file
+
+    compiled = compile_file(file, target, out, **how)
+    document = compiled.to_dict()
+    emit(document, render(document), as_json)
+    compiled.refuse_loss(max_loss)
