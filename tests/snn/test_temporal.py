@@ -283,7 +283,7 @@ def test_loss_equals_equation_6():
     rows = [[math.exp(-v) for v in row] for row in z.tolist()]
     expected = [-math.log(row[label] / sum(row)) for row, label in zip(rows, labels.tolist(), strict=True)]
     loss = temporal_loss(z, labels)
-    assert float(loss) == pytest.approx(sum(expected) / 2, rel=1e-12)
+    assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-12)
     loss.backward()
     for row, label, grad in zip(rows, labels.tolist(), z.grad.tolist(), strict=True):
         assert grad == pytest.approx([((k == label) - value / sum(row)) / 2 for k, value in enumerate(row)])
