@@ -26,6 +26,7 @@ RESET_FINDINGS = ("reset-note", "reset-unknown", "reset-conflict")
 KEY = "reset"  # of our own note
 NIR_VERSION = "nir_version"  # noted by read_nir for a file whose neurons have no v_reset
 DT_OF_SNNTORCH_S = 1e-4
+STATED_KEYS = {"dt_s", "steps"}  # a user's statements about a file, which compile() adds to its metadata
 STATE_IT = f"state it: --reset {', --reset '.join(RESETS)}"
 
 
@@ -76,6 +77,7 @@ def with_reset(graph: nir.NIRGraph, reset: str) -> tuple[nir.NIRGraph, list[Find
         if found not in (None, reset) and (found, reset) != (SUBTRACT, SUBTRACT_NEXT_STEP):
             message = f"its metadata note the reset '{found}', but '{reset}' is stated; omit the statement"
             findings.append(Finding("reset-conflict", place, message))
+            return copy.copy(node)
         changed = copy.copy(node)
         changed.metadata = {**(getattr(node, "metadata", None) or {}), KEY: reset}
         return changed
@@ -267,12 +269,12 @@ def _flat(graph: nir.NIRGraph, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _has_the_form_of_snntorch(graph: nir.NIRGraph) -> bool:
-    """Recognise ``tau = dt / (1 - beta)`` and ``r = tau / dt`` with ``dt`` = 1e-4 s, in a graph without metadata.
+    """Recognise ``tau = dt / (1 - beta)`` and ``r = tau / dt`` with ``dt`` = 1e-4 s, in a graph without own metadata.
 
     The numbers are in single precision, except those of a recurrent layer, which has the nodes ``lif`` and ``w_rec``.
     """
     nodes = dict(_flat(graph))
-    if graph.metadata or any(getattr(node, "metadata", None) for node in nodes.values()):
+    if graph.metadata.keys() - STATED_KEYS or any(getattr(node, "metadata", None) for node in nodes.values()):
         return False
     neurons = {name: node for name, node in nodes.items() if resets_potential(node)}
     return bool(neurons) and all(

@@ -264,7 +264,7 @@ def test_a_file_in_the_form_of_snntorch_is_warned_about():
     "graph",
     [
         network(np.eye(3), lif(3)),  # double precision: SpikingJelly, and what is made by hand
-        network(np.eye(3), lif(3, dtype=np.float32), {"dt_s": DT}),
+        network(np.eye(3), lif(3, dtype=np.float32), {"generator": "other"}),
         network(np.eye(3), lif(3, dtype=np.float32), {"reset": "zero"}),
     ],
 )
