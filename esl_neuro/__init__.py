@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from esl_neuro.lazy import lazily
 
 if TYPE_CHECKING:
+    from esl_neuro.backends.netx_reading import from_netx
     from esl_neuro.energy.comparison import ComparisonReport
     from esl_neuro.energy.report import EnergyReport
     from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError, LimitExceeded, MissingDependency
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from esl_neuro.nirgraph.findings import Finding
     from esl_neuro.pipeline.compilation import check, compile
     from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
-    from esl_neuro.pipeline.exports import Export, export_run
+    from esl_neuro.pipeline.exports import Export, compile_file, export_run
     from esl_neuro.pipeline.inputs import Samples, test_set
     from esl_neuro.pipeline.operations import count_operations, price_operations
     from esl_neuro.pipeline.pricing import compare_energy, energy_report
@@ -65,10 +66,12 @@ __all__ = [
     "check",
     "compare_energy",
     "compile",
+    "compile_file",
     "count_operations",
     "energy_report",
     "evaluate",
     "export_run",
+    "from_netx",
     "load_compiled",
     "load_run",
     "load_target",
@@ -85,13 +88,14 @@ __all__ = [
 _MODULES = {
     "nirgraph.files": ("read_nir", "write_nir"),
     "nirgraph.findings": ("Finding",),
+    "backends.netx_reading": ("from_netx",),
     "energy.comparison": ("ComparisonReport",),
     "energy.report": ("EnergyReport",),
     "errors": ("BadInput", "CheckFailed", "EslNeuroError", "LimitExceeded", "MissingDependency"),
     "hardware": ("HardwareTarget", "load_target"),
     "pipeline.compilation": ("check", "compile"),
     "pipeline.compiled_network": ("CompiledNetwork", "load_compiled"),
-    "pipeline.exports": ("Export", "export_run"),
+    "pipeline.exports": ("Export", "compile_file", "export_run"),
     "pipeline.inputs": ("Samples", "test_set"),
     "pipeline.operations": ("count_operations", "price_operations"),
     "pipeline.pricing": ("compare_energy", "energy_report"),

@@ -242,7 +242,8 @@ def _cached_frames(
     The name of the cache file contains the settings; the file contains a fingerprint of the recordings.
     """
     kind = "binary" if settings.binary else "counts"
-    path = home / f"frames-{part.name}-{settings.steps}-{settings.cut}-{kind}-{size[0]}x{size[1]}.npz"
+    cut = settings.cut if settings.duration is None else f"{settings.cut}{settings.duration}"
+    path = home / f"frames-{part.name}-{settings.steps}-{cut}-{kind}-{size[0]}x{size[1]}.npz"
     source = _fingerprint(home, part.files)
     try:
         with np.load(path, allow_pickle=False) as cache:
@@ -262,7 +263,7 @@ def _make_frames(
     values = np.zeros((part.labels.size, settings.steps, *shape), dtype=np.uint8 if settings.binary else np.uint16)
     for number, (origin, events) in enumerate(part.read()):
         moved = events if size == sensor[1:] else shrink(events, sensor[1:], size)
-        values[number] = frames(moved, settings.steps, shape, settings.cut, settings.binary, origin)
+        values[number] = frames(moved, settings.steps, shape, settings.cut, settings.binary, origin, settings.duration)
     return values
 
 

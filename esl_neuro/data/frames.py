@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,24 +30,42 @@ class FrameSettings:
     steps : int
         Frames per recording.
     cut : str
-        ``"count"``: equal numbers of events per frame; ``"time"``: frames of equal duration.
+        ``"count"``: equal numbers of events per frame; ``"time"``: equal parts of the recording, from first to last
+        event; ``"duration"``: frames of ``duration`` from the start of the recording, the same in every recording, as
+        for a chip that runs in real time.
     binary : bool
         True: 1 for at least one event; False: number of events.
     size : tuple of int, optional
         Height and width of the frames; None: the default of the data set.
+    duration : int, optional
+        Duration of a frame in the unit of the event times (microseconds in all data sets), for ``"duration"`` only.
     """
 
     steps: int = 10
     cut: str = "count"
     binary: bool = True
     size: tuple[int, int] | None = None
+    duration: int | None = None
 
     def __post_init__(self) -> None:
-        CUTS[self.cut]
+        _check_cut(self.cut, self.duration)
         if self.steps < 1:
             raise BadInput(f"frames: steps is {self.steps}, expected 1 or more")
         if self.size is not None and min(self.size) < 1:
             raise BadInput(f"frames: size is {self.size}, expected a height and a width of 1 or more")
+
+
+DURATION = "duration"
+
+
+def _check_cut(cut: str, duration: int | None) -> None:
+    if cut == DURATION:
+        if duration is None or duration < 1:
+            raise BadInput(f"frames: the cut '{DURATION}' needs the duration of a frame, 1 or more; it is {duration}")
+        return
+    if duration is not None:
+        raise BadInput(f"frames: a duration of {duration} is given, but the cut is '{cut}'; use cut '{DURATION}'")
+    CUTS[cut]
 
 
 @CUTS.register
@@ -75,8 +94,11 @@ def frames(
     cut: str = "count",
     binary: bool = True,
     origin: str = "recording",
+    duration: int | None = None,
 ) -> NDArray[Any]:
     """Collect events in frames; every event is in exactly one frame.
+
+    With the cut ``"duration"``, events after the last frame are left out, and a warning counts them.
 
     Parameters
     ----------
@@ -87,11 +109,13 @@ def frames(
     shape : tuple of int
         Polarities, height and width of the sensor.
     cut : str
-        ``"count"`` or ``"time"``; see :data:`CUTS`.
+        ``"count"`` or ``"time"``, see :data:`CUTS`; or ``"duration"``.
     binary : bool
         True: 1 for at least one event; False: number of events.
     origin : str
         Source of the events, for messages.
+    duration : int, optional
+        Duration of a frame, for ``"duration"``: frame ``k`` holds the events of ``k duration <= t < (k + 1) duration``.
 
     Returns
     -------
@@ -101,14 +125,19 @@ def frames(
     Raises
     ------
     BadInput
-        If an event is outside the sensor, or a count overflows.
+        If an event is outside the sensor or before time 0, a count overflows, or the cut has no duration.
     """
+    _check_cut(cut, duration)
+    if cut == DURATION:
+        assert duration is not None  # checked above
+        events = _within(events, steps * duration, origin)
     place = tuple(events[name].astype(np.int64) for name in ("p", "y", "x"))
     for axis, places, size in zip("pyx", place, shape, strict=True):
         if places.size and (places.min() < 0 or places.max() >= size):
             outside = int(places.min() if places.min() < 0 else places.max())
             raise BadInput(f"{origin}: event with {axis} = {outside}, expected 0 to {size - 1}")
-    slots = CUTS[cut](events["t"].astype(np.int64), steps)
+    times = events["t"].astype(np.int64)
+    slots = times // duration if duration is not None else CUTS[cut](times, steps)
     volume = (steps, *shape)
     cells = np.ravel_multi_index((slots, *place), volume)
     if binary:
@@ -120,6 +149,20 @@ def frames(
     if largest > maximum:
         raise BadInput(f"{origin}: {largest} events at one place of a frame, at most {maximum} fit; use more frames")
     return counts.astype(np.uint16).reshape(volume)
+
+
+def _within(events: Events, end: int, origin: str) -> Events:
+    """Return the events before an end, and warn of the others."""
+    times = events["t"].astype(np.int64)
+    if times.min(initial=0) < 0:
+        raise BadInput(f"{origin}: an event is at time {times.min()}, before the start of the recording")
+    late = times >= end
+    if late.any():
+        warnings.warn(
+            f"{origin}: {int(late.sum()):,} of {len(events):,} events come after the last frame and are left out",
+            stacklevel=3,
+        )
+    return events[~late]
 
 
 def shrink(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> Events:

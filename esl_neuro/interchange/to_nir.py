@@ -13,6 +13,7 @@ import nir
 from torch import nn
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.interchange.foreign import export_foreign, framework_of
 from esl_neuro.interchange.plan import Floats, settle
 from esl_neuro.interchange.single_spikes import temporal_plan
 from esl_neuro.interchange.ties import raise_thresholds
@@ -56,7 +57,9 @@ def to_nir(
     ----------
     network : nn.Module
         The trained network, exported in evaluation mode. A custom network may use the layers of :mod:`esl_neuro.snn`
-        and sums of their signals. A quantised network is written with its rounded numbers, from which the compiler
+        and sums of their signals. A network with neurons of snnTorch, SpikingJelly, Norse or sinabs is written by the
+        exporter of that framework, completed, and compared with the graph (:mod:`~esl_neuro.interchange.foreign`). A
+        quantised network is written with its rounded numbers, from which the compiler
         makes the same integers as in training.
     steps : int
         Time steps per sample, stored in the metadata.
@@ -92,6 +95,11 @@ def to_nir(
         raise BadInput(f"thresholds '{thresholds}' is unknown; {did_you_mean(thresholds, ('native', 'folded'))}")
     if steps < 1 or not 0 < dt_s < math.inf:
         raise BadInput(f"steps is {steps} and dt_s is {dt_s}; both must be positive")
+    framework = framework_of(network)
+    if framework is not None:
+        if thresholds != "native" or tie_safe:
+            raise BadInput(f"thresholds and tie_safe do not apply: the exporter of {framework.name} writes the graph")
+        return export_foreign(network, framework, shape or _first_inputs(network), steps, dt_s)
     if isinstance(network, TemporalNetwork):
         plan = temporal_plan(network, dt_s)
         original: dict[str, Floats] = {}

@@ -107,7 +107,8 @@ def spread(values: Floats, shape: Shape, name: str) -> Floats:
         return np.full(math.prod(shape), values.item())
     if values.size == math.prod(shape):
         return np.array(values.ravel())
-    if values.ndim == len(shape) and all(size in (1, whole) for size, whole in zip(values.shape, shape, strict=True)):
+    own = (1,) * (len(shape) - values.ndim) + values.shape  # one value per position is the same for all channels
+    if len(own) == len(shape) and all(size in (1, whole) for size, whole in zip(own, shape, strict=True)):
         return np.array(np.broadcast_to(values, shape).ravel())
     raise Unsupported(
         "shape-mismatch",

@@ -1,4 +1,4 @@
-"""Open any network (a run, an export, a NIR file) and run it on its test set, on given inputs or on random spikes."""
+"""Open any network (a run, an export, a NIR or ``.net`` file) and run it on test set, given inputs or random spikes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esl_neuro.backends.netx_reading import from_netx
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import errors
@@ -21,6 +22,7 @@ from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_p
 from esl_neuro.training.run_folder import RunFolder
 
 RANDOM_SAMPLES = 100
+NETX = ".net"  # suffix of the files of lava-dl
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Activity:
 
 
 def is_nir_file(path: Path) -> bool:
-    """Return whether a path names a NIR file, rather than the folder of a run or an export."""
-    return path.suffix == ".nir" or path.is_file()
+    """Return whether a path names a file, NIR or ``.net``, rather than the folder of a run or an export."""
+    return path.suffix in (".nir", NETX) or path.is_file()
 
 
 def run_network(
@@ -163,6 +165,8 @@ def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwor
                 f"{path}: an export has its time step, steps, reset and chip; omit --dt, --steps, --reset and --target"
             )
         return load_compiled(_export_of(path, on_status))
+    if path.suffix == NETX:
+        return _read_netx(path, activity)
     if activity.inputs is None and activity.rate is None:
         raise BadInput(
             f"{path}: a NIR file has no data set; give --input FILE, or --rate with the spikes per line and step"
@@ -175,6 +179,13 @@ def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwor
         if finding.kind in RESET_FINDINGS:
             on_status(f"{path}: {finding}")
     return compiled
+
+
+def _read_netx(path: Path, activity: Activity) -> CompiledNetwork:
+    if activity.steps is None:
+        raise BadInput(f"{path}: a .net file does not determine the number of time steps per sample; give --steps")
+    program = from_netx(path, activity.steps, target=activity.target, dt_s=activity.dt_s or 1e-3)
+    return CompiledNetwork(path.name, None, program, (), ())
 
 
 def _inputs(compiled: CompiledNetwork, activity: Activity) -> tuple[Samples, Payloads]:

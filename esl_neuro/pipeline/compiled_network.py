@@ -51,8 +51,9 @@ class CompiledNetwork:
     ----------
     name : str
         Name of the recipe, the file or the module.
-    source : nir.NIRGraph or Path
-        The network, with time step and steps in its metadata, or its file.
+    source : nir.NIRGraph, Path or None
+        The network, with time step and steps in its metadata, or its file; None for a ``.net`` file, which has integers
+        only.
     program : Program
         The integers.
     quantisation : tuple of QuantisationError
@@ -70,7 +71,7 @@ class CompiledNetwork:
     """
 
     name: str
-    source: nir.NIRGraph | Path = field(repr=False)
+    source: nir.NIRGraph | Path | None = field(repr=False)
     program: Program = field(repr=False)
     quantisation: tuple[QuantisationError, ...] = field(repr=False)
     findings: tuple[Finding, ...]
@@ -96,14 +97,16 @@ class CompiledNetwork:
         Raises
         ------
         BadInput
-            If its file is damaged.
+            If its file is damaged, or it has none.
         """
+        if self.source is None:
+            raise BadInput(f"{self.name}: has integers only, no NIR graph; it can be run and priced")
         return read_nir(self.source) if isinstance(self.source, Path) else self.source
 
     @cached_property
     def input_shape(self) -> InputShape:
         """Shape of the input at one step; by name if there are several inputs."""
-        shape = input_shapes(self.graph, self.program.dt_s)
+        shape = None if self.source is None else input_shapes(self.graph, self.program.dt_s)
         return (self.program.input_size,) if shape is None else shape
 
     @cached_property

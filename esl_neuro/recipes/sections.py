@@ -34,9 +34,12 @@ class DataSection(Section):
         description="channels, height and width to which images are enlarged and event frames are drawn",
     )
     samples: Count | None = Field(default=None, description="at most this many samples of each part, for short budgets")
-    cut: Literal["count", "time"] = Field(
-        default="count", description="recordings are cut into frames of equal event count or of equal time"
+    cut: Literal["count", "time", "duration"] = Field(
+        default="count",
+        description="recordings are cut into frames of equal event count, into equal parts of the time from first to "
+        "last event, or into frames of frame_us from their start",
     )
+    frame_us: Count | None = Field(default=None, description="duration of a frame in microseconds, for cut = duration")
 
 
 # --- networks -------------------------------------------------------------------------------------------------------

@@ -123,3 +123,59 @@ def test_settings_are_checked():
         FrameSettings(cut="cont")
     with pytest.raises(BadInput, match=r"size is \(0, 3\)"):
         FrameSettings(size=(0, 3))
+
+
+def steady(length, every=10_000, start=100_000):
+    """A recording of a constant event rate after a silent start, in microseconds."""
+    return recording([(time, 0, 0, 0) for time in range(start, length, every)])
+
+
+def test_frames_of_a_duration_are_the_same_time_in_every_recording():
+    """The same rate gives the same frame, and silence at the start stays; "time" stretches the short recording."""
+    short, long = steady(400_000), steady(1_200_000)
+    counts = [
+        frames(each, 12, SHAPE, "duration", False, duration=100_000).sum(axis=(1, 2, 3)) for each in (short, long)
+    ]
+    assert counts[0].tolist() == [0, 10, 10, 10, *[0] * 8]
+    assert counts[1].tolist() == [0, *[10] * 11]
+    assert frames(short, 10, SHAPE, "time", False).sum(axis=(1, 2, 3)).tolist() == [3] * 10
+
+
+def test_events_after_the_last_frame_are_counted():
+    with pytest.warns(UserWarning, match="gesture: 20 of 110 events come after the last frame and are left out"):
+        found = frames(steady(1_200_000), 10, SHAPE, "duration", False, "gesture", 100_000)
+    assert found.sum() == 90
+
+
+@given(events=events_lists, steps=st.integers(1, 12), duration=st.integers(5, 60))
+def test_every_event_is_in_the_frame_of_its_time(events, steps, duration):
+    late = [event for event in events if event[0] >= steps * duration]
+    expected = np.zeros((steps, *SHAPE), int)
+    for time, x, y, p in events:
+        if time < steps * duration:
+            expected[time // duration, p, y, x] += 1
+    if late:
+        with pytest.warns(UserWarning, match=f"{len(late)} of {len(events)} events"):
+            found = frames(recording(events), steps, SHAPE, "duration", False, duration=duration)
+    else:
+        found = frames(recording(events), steps, SHAPE, "duration", False, duration=duration)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"cut": "duration"}, "needs the duration of a frame"),
+        ({"cut": "time", "duration": 5}, "a duration of 5 is given, but the cut is 'time'"),
+    ],
+)
+def test_a_duration_belongs_to_its_cut(settings, words):
+    with pytest.raises(BadInput, match=words):
+        FrameSettings(**settings)
+    with pytest.raises(BadInput, match=words):
+        frames(steady(400_000), 10, SHAPE, **settings)
+
+
+def test_an_event_before_the_start_is_refused():
+    with pytest.raises(BadInput, match="an event is at time -3, before the start"):
+        frames(recording([(-3, 0, 0, 0)]), 2, SHAPE, "duration", duration=10)

@@ -59,7 +59,15 @@ def learner_options(name):
     [
         (
             DataSection,
-            {"name": REQUIRED, "encoding": REQUIRED, "steps": REQUIRED, "shape": None, "samples": None, "cut": "count"},
+            {
+                "name": REQUIRED,
+                "encoding": REQUIRED,
+                "steps": REQUIRED,
+                "shape": None,
+                "samples": None,
+                "cut": "count",
+                "frame_us": None,
+            },
         ),
         (LifSection, NETWORK | {"neuron": "lif", "tau": REQUIRED}),
         (CubaLifSection, NETWORK | {"neuron": REQUIRED, "tau": REQUIRED, "tau_syn": REQUIRED}),
