@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option
+from esl_neuro.cli.commands import ExampleCommand, dt_option, emit, json_option
 from esl_neuro.errors import CheckFailed, LimitExceeded
 
 
@@ -25,7 +25,7 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--target", default="loihi2", show_default=True, help="Chip: a name, or the path of a TOML file.")
-@click.option("--dt", "dt_s", type=float, help="Time step in seconds.  [default: 'dt_s' of the file's metadata]")
+@dt_option
 @click.option(
     "--steps",
     type=click.IntRange(min=1),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esl_neuro.cli.commands import data_option, print_status, runs_option, samples_option
+from esl_neuro.cli.commands import data_option, dt_option, print_status, runs_option, samples_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import BACKENDS
 
@@ -35,10 +35,16 @@ def activity_options(function: Function) -> Function:
     ) -> Any:
         from esl_neuro.pipeline.activity import Activity
 
-        return function(activity=Activity(backend, samples, spikes, rate, steps, dt_s), **others)
+        return function(activity=Activity(_available(backend), samples, spikes, rate, steps, dt_s), **others)
 
     options = (
-        click.option("--backend", type=click.Choice(BACKENDS), default="lava", show_default=True, help="Simulator."),
+        click.option(
+            "--backend",
+            type=click.Choice(BACKENDS),
+            default="lava",
+            show_default="lava, or integer without Lava",
+            help="Simulator.",
+        ),
         samples_option,
         click.option(
             "--spikes",
@@ -51,11 +57,7 @@ def activity_options(function: Function) -> Function:
         click.option(
             "--steps", type=click.IntRange(min=1), help="Time steps of random spikes.  [default: those of the file]"
         ),
-        click.option(
-            "--dt-s",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Time step in seconds, for a NIR file without one.",
-        ),
+        dt_option,
         data_option,
         runs_option,
     )
@@ -63,6 +65,21 @@ def activity_options(function: Function) -> Function:
     for option in reversed(options):
         result = option(result)
     return result  # type: ignore[no-any-return]
+
+
+def _available(backend: str) -> str:
+    """Return the simulator; without Lava, the integer simulator instead of the default, with a status message."""
+    from click.core import ParameterSource
+
+    from esl_neuro.backends.lava_session import INSTALL, lava_installed
+
+    chosen = click.get_current_context().get_parameter_source("backend") != ParameterSource.DEFAULT
+    if chosen or backend == "integer" or lava_installed():
+        return backend
+    print_status(
+        f"Lava is not installed, so the integer simulator runs, which gives the same counts; install Lava: {INSTALL}"
+    )
+    return "integer"
 
 
 placement_option = click.option(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option, samples_option
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    OutputPath,
+    data_option,
+    emit,
+    json_option,
+    percent,
+    runs_option,
+    samples_option,
+)
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.pipeline.choices import BACKENDS
@@ -29,11 +38,11 @@ if TYPE_CHECKING:
 )
 @click.argument("export", required=False, type=click.Path(path_type=Path))
 @click.option("--backend", type=click.Choice(BACKENDS), default="integer", show_default=True, help="Simulator.")
-@click.option("--spikes", type=click.Path(dir_okay=False, path_type=Path), help="Write all spikes to this .npz file.")
+@click.option("--spikes", type=OutputPath(), help="Write all spikes to this .npz file.")
 @click.option(
     "--trace",
     "trace_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(),
     help="Write spikes, currents and potentials to this NIRData file.",
 )
 @samples_option

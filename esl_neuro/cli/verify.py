@@ -10,6 +10,7 @@ import click
 from esl_neuro.cli.commands import (
     ExampleCommand,
     data_option,
+    dt_option,
     emit,
     json_option,
     print_status,
@@ -48,12 +49,7 @@ from esl_neuro.pipeline.choices import READERS
     multiple=True,
     help="Run the NIR graph only in this reader; may be repeated.  [default: all installed readers]",
 )
-@click.option(
-    "--dt",
-    "dt_s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Time step in seconds, for a NIR file without one.",
-)
+@dt_option
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -84,6 +80,8 @@ def verify(
     equations of the graph. A NIR file runs in these readers on random spikes, and its compiled program runs in Lava.
     Exit code 1 if anything differs.
     """
+    if what is not None:
+        _refuse_missing(what)
     from esl_neuro.pipeline.readers import install_readers, verify_export_graph, verify_nir
     from esl_neuro.pipeline.verification import prove
 
@@ -91,7 +89,7 @@ def verify(
         install_readers(print_status)
         if what is None:
             return
-    if what is not None and (what.is_file() or what.suffix == ".nir"):
+    if what is not None and what.is_file():
         confirmed = verify_nir(what, readers, on_status=print_status, samples=samples or 8, steps=steps, dt_s=dt_s)
         emit(confirmed.to_dict(), render_readers(confirmed.to_dict()), as_json)
         confirmed.refuse_difference()
@@ -104,6 +102,15 @@ def verify(
     emit(document, render(document), as_json)
     proof.refuse_difference()
     confirmed.refuse_difference()
+
+
+def _refuse_missing(what: Path) -> None:
+    """Reject a path that does not exist, before anything slow is loaded."""
+    from esl_neuro.errors import BadInput
+
+    if not what.exists():
+        kind = "file" if what.suffix == ".nir" else "export"
+        raise BadInput(f"{what}: there is no such {kind}")
 
 
 def render(document: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def run_network(
 ) -> RunResult:
     """Run a network.
 
-    A run without an export is exported for Loihi 2 first. If a run has several exports, the latest one is used.
+    A run without an export is exported for Loihi 2 first. A run with several exports is rejected.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def run_network(
             )
         compiled = _compile(path, activity, given, on_status)
     else:
-        path = _export_of(path, on_status)
+        path = export_of(path, on_status)
         compiled = load_compiled(path)
     samples, arriving = _inputs(compiled, activity, given)
     on_status(f"{path}: running {samples.name} ({activity.backend})")
@@ -99,13 +99,21 @@ def _inputs(compiled: CompiledNetwork, activity: Activity, given: Samples | None
     return drawn, payloads(drawn.values, compiled.program)
 
 
-def _export_of(path: Path, on_status: OnStatus) -> Path:
-    """Return the export of a run, made if there is none; return any other path unchanged."""
+def export_of(path: Path, on_status: OnStatus = lambda _: None) -> Path:
+    """Return the export of a run, made if there is none; return any other path unchanged.
+
+    Raises
+    ------
+    BadInput
+        If the run has several exports; none of them is chosen silently.
+    """
     if not RunFolder(path).result.is_file():
         return path
-    exports = [document.parent for document in path.glob("*/export.json")]
+    exports = sorted(document.parent for document in path.glob("*/export.json"))
+    if len(exports) > 1:
+        raise BadInput(f"{path}: has {len(exports)} exports; give one of them: {', '.join(map(str, exports))}")
     if exports:
-        return max(exports, key=lambda folder: (folder / "export.json").stat().st_mtime_ns)
+        return exports[0]
     on_status(f"{path}: exporting for {CHIP}")
     return export_run(path).folder
 

@@ -27,6 +27,7 @@ from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_tar
 from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
+from esl_neuro.nirgraph.time_step import metadata_steps
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, graph_input_shape
 from esl_neuro.pipeline.export_folder import DOCUMENT
@@ -300,7 +301,7 @@ def _searched(inputs: NDArray[Any]) -> Scales:
 
 def _graph_source(name: str, graph: nir.NIRGraph, options: _Options) -> _Source:
     options.refuse(("thresholds", "tie_safe"), "a NIR graph is compiled unchanged")
-    steps = options.steps or _metadata_steps(graph)
+    steps = options.steps or metadata_steps(graph)
     samples = _samples(options, _graph_shape(graph), steps)
     if not steps and samples is not None:
         steps = samples.steps
@@ -383,11 +384,6 @@ def _graph_shape(graph: nir.NIRGraph) -> tuple[int, ...] | None:
         return None
     size = int(np.prod(next(iter(inputs[0].input_type.values()))))
     return graph_input_shape(graph, size)
-
-
-def _metadata_steps(graph: nir.NIRGraph) -> int | None:
-    value = graph.metadata.get("steps")
-    return None if value is None else int(value)
 
 
 def _with_metadata(graph: nir.NIRGraph, **entries: Any) -> nir.NIRGraph:
