@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, dt_option, emit, json_option
-from esl_neuro.errors import CheckFailed, LimitExceeded
+from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 
 
 @click.command(
@@ -42,6 +42,8 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, as_jso
     document = check_file(file, target, dt_s, steps)
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
+    if wrong and all(finding["kind"] == "no-time-step" for finding in wrong):
+        raise BadInput(f"{file}: " + "; ".join(finding["message"] for finding in wrong))
     if wrong and not document["compiles"]:
         problems = "1 problem prevents" if len(wrong) == 1 else f"{len(wrong)} problems prevent"
         raise CheckFailed(f"{file}: {problems} compilation for {target}")
