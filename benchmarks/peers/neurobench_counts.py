@@ -62,7 +62,33 @@ def convolution() -> Network:
     return Network(nn.Conv2d(2, 8, 3, stride=2, padding=1), nn.Linear(8 * 16, 10))
 
 
-def both(make: Callable[[], Network], signal: Tensor, analog: bool) -> dict[str, dict[str, float]]:
+class Meeting(nn.Module):
+    """Layers that meet: a residual block, then recurrent neurons, whose own weights are a linear layer inside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.short, self.last = (nn.Linear(i, o) for i, o in ((60, 40), (40, 40), (60, 40), (40, 10)))
+        self.first, self.second = (snntorch.Leaky(0.9, threshold=0.6, init_hidden=True) for _ in range(2))
+        self.recurrent = snntorch.RLeaky(0.9, threshold=0.6, linear_features=10, init_hidden=True)
+        for layer in (self.a, self.b, self.short, self.last, self.recurrent.recurrent):
+            layer.weight.data *= 4 * (torch.rand_like(layer.weight) < DENSITY)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the output spikes of every step."""
+        outputs = []
+        for step in signal.unbind(1):
+            hidden = self.second(self.b(self.first(self.a(step))) + self.short(step))
+            outputs.append(self.recurrent(self.last(hidden)))
+        return torch.stack(outputs, 1)
+
+    def rest(self) -> None:
+        """Bring every neuron to rest."""
+        self.first.reset_mem()
+        self.second.reset_mem()
+        self.recurrent.reset_mem()
+
+
+def both(make: Callable[[], Network | Meeting], signal: Tensor, analog: bool) -> dict[str, dict[str, float]]:
     """Count one network by NeuroBench and by us, per sample."""
     network = make()
     network.rest()
@@ -71,7 +97,7 @@ def both(make: Callable[[], Network], signal: Tensor, analog: bool) -> dict[str,
         network,
         signal.transpose(0, 1).contiguous(),
         signals=first,
-        neurons=(snntorch.Leaky,),
+        neurons=(snntorch.Leaky, snntorch.RLeaky),
         run=lambda net, steps: net(steps.transpose(0, 1)),
     )
     counts = count_recording(layers)
@@ -95,6 +121,7 @@ def main() -> None:
         "analog values into linear layers": both(linear, torch.rand(8, 20, 300), analog=True),
         "spikes into a convolution": both(convolution, (torch.rand(4, 5, 2, 8, 8) < 0.2).float(), analog=False),
     }
+    cases["layers that meet"] = both(Meeting, (torch.rand(8, 20, 60) < 0.2).float(), analog=False)
     print(json.dumps(cases, indent=2))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, reset_option
-from esl_neuro.errors import CheckFailed, LimitExceeded
+from esl_neuro.cli.commands import ExampleCommand, dt_option, emit, json_option, reset_option
+from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 
 
 @click.command(
@@ -29,7 +29,7 @@ from esl_neuro.errors import CheckFailed, LimitExceeded
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--target", default="loihi2", show_default=True, help="Chip: a name, or the path of a TOML file.")
-@click.option("--dt", "dt_s", type=float, help="Time step in seconds.  [default: 'dt_s' of the file's metadata]")
+@dt_option
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -47,6 +47,8 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, reset:
     document = check_file(file, target, dt_s, steps, reset)
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
+    if wrong and all(finding["kind"] == "no-time-step" for finding in wrong):
+        raise BadInput(f"{file}: " + "; ".join(finding["message"] for finding in wrong))
     if wrong and not document["compiles"]:
         problems = "1 problem prevents" if len(wrong) == 1 else f"{len(wrong)} problems prevent"
         raise CheckFailed(f"{file}: {problems} compilation for {target}")

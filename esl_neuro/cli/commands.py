@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import click
@@ -25,9 +26,19 @@ runs_option = click.option(
 )
 
 
-def _use_data_folder(_context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
+DATA = "esl_neuro.data"  # where a context keeps the folder that was given
+
+
+def _use_data_folder(context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
     if folder is not None:
+        context.meta[DATA] = folder
         os.environ["ESL_NEURO_DATA"] = str(folder)
+
+
+def given_data() -> Path | None:
+    """Return the folder given with ``--data``; None without the option."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(DATA)
 
 
 data_option = click.option(
@@ -42,6 +53,42 @@ reset_option = click.option(
     type=click.Choice(RESETS),
     help="What a spike does to the potential, for a NIR file that does not note it: set it to zero, or subtract the "
     "threshold, at once or after the leak of the next step (snnTorch's default).  [default: zero]",
+)
+
+
+class OutputPath(click.Path):
+    """A file or folder to write, checked before anything runs and created only when there is something to write.
+
+    A file needs an existing folder, so that a spelling mistake creates none.
+    """
+
+    def __init__(self, *, folder: bool = False) -> None:
+        super().__init__(file_okay=not folder, dir_okay=folder, path_type=Path)
+        self.folder = folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail with the reason why it cannot be written."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        above = path if path.exists() else path.parent
+        while self.folder and not above.exists():
+            above = above.parent
+        if not above.exists():
+            self.fail(f"'{path}' cannot be written: the folder '{above}' does not exist; create it first", param, ctx)
+        if not (above.is_dir() or above == path):
+            self.fail(f"'{path}' cannot be written: '{above}' is not a folder", param, ctx)
+        try:
+            with path.open("ab") if above == path and not self.folder else TemporaryFile(dir=above):
+                pass
+        except OSError as error:
+            self.fail(f"'{path}' cannot be written: {error.strerror or error}", param, ctx)
+        return path
+
+
+dt_option = click.option(
+    "--dt",
+    "dt_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time step in seconds, for a NIR file without one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

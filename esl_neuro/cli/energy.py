@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, OutputPath, emit, json_option, print_status
 from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
@@ -80,8 +80,8 @@ for command in (compare, import_log, measure, validate):
     help="Print constants, sources and arithmetic of all rows, of one row number, or of target:model.",
 )
 @click.option("--cite", is_flag=True, help="Print BibTeX of the constants used, and a caption, instead.")
-@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all rows as CSV.")
-@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Also draw charts into this folder.")
+@click.option("--csv", "csv_file", type=OutputPath(), help="Also write all rows as CSV.")
+@click.option("--plots", type=OutputPath(folder=True), help="Also draw charts into this folder.")
 @click.option(
     "--plot-format",
     type=click.Choice(("png", "pdf", "svg")),
@@ -126,11 +126,9 @@ def report(
         document, text = recompute(preset, network, activity, runs)
         emit(document, text, as_json)
         return
-    if plots is not None:
-        plots.mkdir(parents=True, exist_ok=True)
-    if csv_file is not None:
-        csv_file.parent.mkdir(parents=True, exist_ok=True)
-    folder = network or latest_export(runs)
+    if explain is not None and explain != ALL:
+        check_row(explain, targets, tick_s)
+    folder = chosen(network, runs)
     result = report_network(folder, activity, targets, tick_s, measured, placement)
     if csv_file is not None:
         from esl_neuro.report.energy_csv import write_energy_csv
@@ -140,9 +138,26 @@ def report(
     if plots is not None:
         from esl_neuro.report.energy_plots import draw_energy
 
+        plots.mkdir(parents=True, exist_ok=True)
+
         for written in draw_energy(result, plots, plot_format):
             print_status(f"written: {written}")
     emit({"export": str(folder), **result.to_dict()}, _text(result, explain, cite), as_json)
+
+
+def chosen(network: Path | None, runs: Path) -> Path:
+    """Return the network to price: a given one, the export of a run, or the latest export."""
+    from esl_neuro.pipeline.activity import export_of
+
+    return latest_export(runs) if network is None else export_of(network, print_status)
+
+
+def check_row(row: str, targets: tuple[str, ...], tick_s: float) -> None:
+    """Reject a row that the report will not have."""
+    from esl_neuro.pipeline.pricing import row_names
+    from esl_neuro.report.energy_text import row_index
+
+    row_index(row, row_names(targets, tick_s))
 
 
 def report_network(
@@ -160,7 +175,12 @@ def report_network(
     names, cores = target_names(targets), placing(placement)
     measurements = [Measurement.load(path) for path in measured]
     return energy_report(
-        run_watched(folder, activity), names, tick_s=tick_s, placement=cores, measurements=measurements
+        run_watched(folder, activity),
+        names,
+        tick_s=tick_s,
+        placement=cores,
+        measurements=measurements,
+        network=str(folder),
     )
 
 
@@ -189,7 +209,7 @@ def recompute(preset: str, network: Path | None, activity: Activity, runs: Path)
         return result.to_dict(), render_preset(result)
     if preset not in LITERATURE:
         raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, [*PRESETS, *LITERATURE])}")
-    folder = network or latest_export(runs)
+    folder = chosen(network, runs)
     run = run_watched(folder, activity)
     applied = literature(preset, run.counts)
     return {"export": str(folder), "ran_on": run.ran_on, **applied.to_dict()}, render_literature(applied)

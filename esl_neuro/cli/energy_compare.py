@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
 from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
@@ -54,10 +54,12 @@ def compare(
     corresponds to that of ESL-SNNs, with counted operations: FIRST, the dense network, on each processor over SECOND on
     each chip.
     """
+    from esl_neuro.pipeline.activity import export_of
     from esl_neuro.pipeline.pricing import compare_energy, placing, target_names
     from esl_neuro.report.comparison_text import render_comparison
 
     targets, cores = target_names(targets or ENERGY_TARGETS), placing(placement)
+    first, second = (export_of(path, print_status) for path in (first, second))
     one, other = (run_watched(path, activity) for path in (first, second))
     result = compare_energy(one, other, targets, names=(str(first), str(second)), tick_s=tick_s, placement=cores)
     emit(result.to_dict(), render_comparison(result), as_json)

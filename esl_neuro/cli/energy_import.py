@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
 
 
 @click.command(
@@ -33,9 +33,7 @@ from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_stat
     help="Start of the load, in seconds or in the time format of the log.  [default: start of the log]",
 )
 @click.option("--to", "end", help="End of the load.  [default: end of the log]")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: TARGET-measured.json]"
-)
+@click.option("--out", type=OutputPath(), help="File to write.  [default: TARGET-measured.json]")
 @json_option
 def import_log(
     log: Path,

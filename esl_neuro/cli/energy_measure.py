@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
 
 
 @click.command(
@@ -28,7 +28,7 @@ from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_stat
 @click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to subtract, in W.")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(),
     default=Path("gpu-measured.json"),
     show_default=True,
     help="File to write.",

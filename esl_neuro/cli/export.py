@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, runs_option
+from esl_neuro.cli.commands import ExampleCommand, OutputPath, data_option, emit, json_option, percent, runs_option
 from esl_neuro.cli.workspace import latest_run
 from esl_neuro.pipeline.choices import FORMATS
 
@@ -26,7 +26,7 @@ from esl_neuro.pipeline.choices import FORMATS
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--target", default="loihi2", show_default=True, help="Chip: a name, or the path of a TOML file.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write.  [default: RUN/TARGET]")
+@click.option("--out", type=OutputPath(folder=True), help="Folder to write.  [default: RUN/TARGET]")
 @click.option(
     "--max-loss",
     type=click.FloatRange(min=0),

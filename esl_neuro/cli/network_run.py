@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esl_neuro.cli.commands import data_option, print_status, reset_option, runs_option, samples_option
+from esl_neuro.cli.commands import data_option, dt_option, print_status, reset_option, runs_option, samples_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import BACKENDS, CHIP, LAYOUTS
 
@@ -58,7 +58,7 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
         ) -> Any:
             from esl_neuro.pipeline.activity import Activity
 
-            activity = Activity(backend, samples, inputs, layout, rate, steps, dt_s, target, reset)  # type: ignore[arg-type]
+            activity = Activity(_available(backend), samples, inputs, layout, rate, steps, dt_s, target, reset)  # type: ignore[arg-type]
             return function(activity=activity, **others)
 
         options = (
@@ -69,13 +69,7 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
             click.option(
                 "--steps", type=click.IntRange(min=1), help="Time steps per sample.  [default: those of the file]"
             ),
-            click.option(
-                "--dt",
-                "--dt-s",
-                "dt_s",
-                type=click.FloatRange(min=0, min_open=True),
-                help="Time step in seconds, for a NIR file without one.",
-            ),
+            dt_option,
             reset_option,
             *((chip_option,) if chip else ()),
             data_option,
@@ -102,7 +96,25 @@ def input_option(*names: str) -> Callable[[Function], Function]:
 
 def backend_option(default: str) -> Callable[[Function], Function]:
     """Add ``--backend`` to a command."""
-    return click.option("--backend", type=click.Choice(BACKENDS), default=default, show_default=True, help="Simulator.")
+    shown = "lava, or integer without Lava" if default == "lava" else True
+    return click.option(
+        "--backend", type=click.Choice(BACKENDS), default=default, show_default=shown, help="Simulator."
+    )
+
+
+def _available(backend: str) -> str:
+    """Return the simulator; without Lava, the integer simulator instead of the default, with a status message."""
+    from click.core import ParameterSource
+
+    from esl_neuro.backends.lava_session import INSTALL, lava_installed
+
+    chosen = click.get_current_context().get_parameter_source("backend") != ParameterSource.DEFAULT
+    if chosen or backend == "integer" or lava_installed():
+        return backend
+    print_status(
+        f"Lava is not installed, so the integer simulator runs, which gives the same counts; install Lava: {INSTALL}"
+    )
+    return "integer"
 
 
 rate_option = click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, print_status
+from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, percent, print_status
 from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 @click.argument("network", metavar="[EXPORT|FILE.nir]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(),
     help="Write outputs, potentials of the output, spikes, classes and accuracy to this .npz file.",
 )
-@click.option("--spikes", type=click.Path(dir_okay=False, path_type=Path), help="Write all spikes to this .npz file.")
+@click.option("--spikes", type=OutputPath(), help="Write all spikes to this .npz file.")
 @click.option(
     "--trace",
     "trace_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(),
     help="Write spikes, currents and potentials to this NIRData file.",
 )
 @activity_options("integer", chip=True)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, print_status, runs_option
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    OutputPath,
+    data_option,
+    emit,
+    json_option,
+    print_status,
+    runs_option,
+)
 
 if TYPE_CHECKING:
     from esl_neuro.training.sweep import SweepPlan
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(),
     help="Draw the results into this .svg, .png or .pdf file.",
 )
 @click.option("--list", "listing", is_flag=True, help="Print the runs and the progress of each, without training.")

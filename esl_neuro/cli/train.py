@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, percent, print_status, runs_option
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    data_option,
+    emit,
+    given_data,
+    json_option,
+    percent,
+    print_status,
+    runs_option,
+)
 from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
 
@@ -104,9 +113,10 @@ def train_recipe(
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (the seed of the recipe by default) and return the results."""
-    from esl_neuro.pipeline.training import recipe_of, start_training
+    from esl_neuro.pipeline.training import recipe_of, refuse_unread_folder, start_training
 
     recipes = [recipe_of(recipe, seed, overrides) for seed in seeds or (None,)]
+    refuse_unread_folder(recipes[0].data.name, given_data())
     return [watch(start_training(loaded, runs=runs, download=download), tensorboard) for loaded in recipes]
 
 

@@ -10,6 +10,7 @@ import click
 from esl_neuro.cli.commands import (
     ExampleCommand,
     data_option,
+    dt_option,
     emit,
     json_option,
     print_status,
@@ -50,12 +51,7 @@ from esl_neuro.pipeline.choices import READERS
     multiple=True,
     help="Run the NIR graph only in this reader; may be repeated.  [default: all installed readers]",
 )
-@click.option(
-    "--dt",
-    "dt_s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Time step in seconds, for a NIR file without one.",
-)
+@dt_option
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -92,6 +88,8 @@ def verify(
     equations of the graph. A NIR file runs in these readers on random spikes, and its compiled program runs in Lava.
     With --input, these inputs take the place of the test set and of the random spikes. Exit code 1 if anything differs.
     """
+    if what is not None:
+        _refuse_missing(what)
     from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.readers import install_readers, verify_export_graph, verify_nir
     from esl_neuro.pipeline.verification import prove
@@ -100,7 +98,7 @@ def verify(
         install_readers(print_status)
         if what is None:
             return
-    if what is not None and (what.is_file() or what.suffix == ".nir"):
+    if what is not None and what.is_file():
         confirmed = verify_nir(
             what,
             readers,
@@ -124,6 +122,15 @@ def verify(
     emit(document, render(document), as_json)
     proof.refuse_difference()
     confirmed.refuse_difference()
+
+
+def _refuse_missing(what: Path) -> None:
+    """Reject a path that does not exist, before anything slow is loaded."""
+    from esl_neuro.errors import BadInput
+
+    if not what.exists():
+        kind = "file" if what.suffix == ".nir" else "export"
+        raise BadInput(f"{what}: there is no such {kind}")
 
 
 def render(document: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nir
 
@@ -14,6 +13,7 @@ from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
 from esl_neuro.hardware import HardwareTarget, arithmetic_of, as_target
 from esl_neuro.nirgraph.findings import Finding, errors
+from esl_neuro.nirgraph.time_step import metadata_steps
 
 STEPS = 100  # if neither the caller nor the graph gives the steps
 
@@ -63,7 +63,7 @@ def check_graph(
     Raises
     ------
     BadInput
-        If the target declares no integer arithmetic.
+        If the target declares no integer arithmetic, or ``steps`` of the graph's metadata is not a whole number.
     """
     chip = as_target(target)
     arithmetic = arithmetic_of(chip)
@@ -71,7 +71,7 @@ def check_graph(
     findings += [] if network is None else check_resets(network, chip)
     if network is None or errors(findings):
         return Checked(compiles=False, fits=False, findings=tuple(findings))
-    count = steps if steps is not None else _steps(graph.metadata.get("steps"))
+    count = steps or metadata_steps(graph) or STEPS
     program, rounding = quantise_network(network, chip.name, arithmetic, count, input_payload(1))
     placement = place(program, chip)
     too_large = check_limits(program, placement, chip)
@@ -81,10 +81,3 @@ def check_graph(
         findings=(*findings, *check_rounding(rounding), *check_time_step(network, program), *too_large),
         utilisation=tuple(utilisation(program, placement, chip)),
     )
-
-
-def _steps(value: Any) -> int:
-    try:
-        return max(1, int(value))
-    except (TypeError, ValueError, OverflowError):
-        return STEPS

@@ -141,6 +141,7 @@ class Request:
     frames: FrameSettings = field(default_factory=FrameSettings)
 
 
+BUILT_IN = ("digits",)  # data sets that need no folder
 DATASETS: Registry[Callable[[Request], Dataset]] = Registry("data set")
 
 

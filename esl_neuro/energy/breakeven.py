@@ -9,16 +9,17 @@ from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import Estimate
 
 # Units of the terms that scale with rate and with density. Updates and time scale with neither.
-WITH_ACTIVITY = frozenset({"SOP", "spike", "message", "hop", "weight read"})
-WITH_CONNECTIONS = frozenset({"SOP", "weight read"})
+WITH_ACTIVITY = frozenset({"SOP", "MAC", "spike", "message", "hop", "weight read"})
+WITH_CONNECTIONS = frozenset({"SOP", "MAC", "weight read"})
 
 
 @dataclass(frozen=True)
 class BreakEven:
     """Where an estimate of a chip equals one of a processor, with everything else unchanged.
 
-    Counts are assumed proportional to the firing rate (SOPs, spikes, messages) or to the density (SOPs); updates and
-    static power are constant. This is a first-order statement about this network, not about a retrained one.
+    Counts are assumed proportional to the firing rate (SOPs, effective multiplications of graded input, spikes,
+    messages) or to the density (SOPs and effective multiplications); updates and static power are constant. This is a
+    first-order statement about this network, not about a retrained one.
 
     Attributes
     ----------
@@ -46,7 +47,8 @@ class BreakEven:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         numbers = {key: value for key, value in vars(self).items() if key not in ("chip", "processor")}
-        return {"chip": self.chip.name, "processor": self.processor.name, **numbers}
+        bounds = {"chip_lower_bound": self.chip.lower_bound, "processor_lower_bound": self.processor.lower_bound}
+        return {"chip": self.chip.name, "processor": self.processor.name, **bounds, **numbers}
 
 
 def firing_rate(counts: Counts) -> float:

@@ -84,8 +84,8 @@ def with_memory(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estim
         "arithmetic of events and state updates, reads of weights, reads and writes of states, 32 bits each",
         (
             *_events(counts, target, numbers),
-            operation("decays of states", counts, "state_writes", "MAC", multiply),
-            operation("additions of states", counts, ("state_writes", "bias_adds"), "MAC", add),
+            operation("decays of states", counts, "state_writes", "state operation", multiply),
+            operation("additions of states", counts, ("state_writes", "bias_adds"), "state operation", add),
             *_accesses(
                 counts,
                 target,

@@ -73,8 +73,13 @@ class EstimateComparison:
     high: float
     probability: float
 
+    @property
+    def relation(self) -> str:
+        """Bound of the ratio, see :func:`esl_neuro.energy.estimate.relation`."""
+        return relation(self.first, self.second)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Return plain data for JSON; ``first_lower_bound`` if the energy of the first is at least ``first_pj``."""
         numbers = {key: value for key, value in vars(self).items() if key not in ("first", "second")}
         energies = {
             side: None if estimate.energy_pj is None else estimate.energy_pj.nominal
@@ -84,6 +89,9 @@ class EstimateComparison:
             "target": self.first.target,
             "model": self.first.model,
             "scope": self.first.scope,
+            "relation": self.relation,
+            "first_lower_bound": self.first.lower_bound,
+            "second_lower_bound": self.second.lower_bound,
             **energies,
             **numbers,
         }
@@ -124,6 +132,8 @@ class Crossing:
             "chip": self.chip.name,
             "chip_scope": self.chip.scope,
             "relation": self.relation,
+            "processor_lower_bound": self.processor.lower_bound,
+            "chip_lower_bound": self.chip.lower_bound,
             **numbers,
         }
 

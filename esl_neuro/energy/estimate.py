@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, Protocol
 
@@ -31,6 +31,9 @@ SUMMABLE: dict[str, frozenset[str]] = {
     "utilisation": frozenset({"peak_tdp", "assumption"}),
     "measured_app": frozenset({"measured_app"}),
     "proxy": frozenset({"per_term", "proxy"}),
+    # Operations, and the static power of the whole chip meanwhile: the two parts of a total.
+    "per_term+static": frozenset({"per_term", "static"}),
+    "proxy+static": frozenset({"per_term", "proxy", "static"}),
     # Sums of a paper, right or wrong: for reproduction only.
     "paper_preset": frozenset(SCOPES),
     REFUSED: frozenset(),
@@ -137,7 +140,8 @@ class Term:
     count : float
         Count per sample, in ``count_unit``.
     count_unit : str
-        ``"SOP"``, ``"MAC"``, ``"FLOP"``, ``"update"``, ``"spike"``, ``"message"``, ``"hop"``, ``"access"`` or ``"s"``.
+        ``"SOP"``, ``"MAC"``, ``"FLOP"``, ``"update"``, ``"state operation"``, ``"spike"``, ``"message"``, ``"hop"``,
+        ``"weight read"``, ``"access"``, ``"operation"`` or ``"s"``.
     price : Price
         pJ per ``count_unit``.
     price_text : str
@@ -315,6 +319,43 @@ class Estimate:
             "notes": list(self.notes),
             "refusal": self.refusal,
         }
+
+
+STATIC_UNIT = "s"  # of a power times a duration
+
+
+def with_static(operations: Estimate, static: Estimate) -> Estimate:
+    """Add the static power of a chip to an estimate of its operations, so that it can be held against a total."""
+    return replace(
+        operations,
+        model=f"{operations.model}+{static.model}",
+        scope=f"{operations.scope}+static",
+        prices=f"{operations.prices}; {static.prices}",
+        terms=(*operations.terms, *static.terms),
+    )
+
+
+def parts_pj(estimate: Estimate, static: Estimate | None) -> tuple[float | None, float | None, float | None]:
+    """Return the nominal dynamic, static and total energy in pJ per sample; None where nothing is published.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        The estimate that represents a target.
+    static : Estimate or None
+        The estimate of its static power alone.
+    """
+    if estimate.energy_pj is None:
+        return None, None, None
+    total = estimate.energy_pj.nominal
+    if estimate.scope == "marginal+static":
+        held = sum(term.energy_pj.nominal for term in estimate.terms if term.count_unit == STATIC_UNIT)
+        return total - held, held, total
+    if estimate.scope not in ("per_term", "proxy", "marginal"):
+        return None, None, total  # a price that includes everything, or a peak
+    if static is None or static.energy_pj is None:
+        return total, None, None
+    return total, static.energy_pj.nominal, total + static.energy_pj.nominal
 
 
 def relation(over: Estimate, under: Estimate) -> str:

@@ -22,8 +22,8 @@ BLOCK_ENTRIES = 2**23
 def connection_fans(connection: Connection) -> IntArray:
     """Count the connections of each source: non-zero, stored, and of the dense layer. int64, shape (sources, 3).
 
-    The dense form of a diagonal self-connection, like the inhibition after a single spike, is one multiplication per
-    neuron and not a square matrix.
+    The dense form of a self-inhibition, by which each neuron suppresses only itself after a spike, is one
+    multiplication per neuron. Any other recurrence is a square matrix, also if few or no weights are left in it.
     """
     weights = connection.weights
     if isinstance(weights, Kernel):
@@ -31,14 +31,15 @@ def connection_fans(connection: Connection) -> IntArray:
         dense = replace(weights, weights=np.ones_like(weights.weights)).fan_out()
         return np.stack([effective, effective, dense], axis=1)  # a zero of a kernel is not a synapse
     targets, sources = weights.shape
-    alone = connection.source == connection.target and _is_diagonal(weights)
+    alone = connection.source == connection.target and _is_self_inhibition(weights)
     full = np.full(sources, 1 if alone else targets)
     return np.stack([fan_out(nonzero_pattern(weights)), fan_out(weights), full], axis=1)
 
 
-def _is_diagonal(weights: sp.csr_matrix) -> bool:
+def _is_self_inhibition(weights: sp.csr_matrix) -> bool:
     rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
-    return bool(np.array_equal(rows, weights.indices[: weights.nnz]))
+    stored = weights.data[: weights.nnz]
+    return bool(weights.nnz and np.array_equal(rows, weights.indices[: weights.nnz]) and (stored < 0).all())
 
 
 def nonzero_pattern(weights: sp.csr_matrix) -> sp.csr_matrix:

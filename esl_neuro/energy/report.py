@@ -12,7 +12,7 @@ from esl_neuro.compiler.program import Program
 from esl_neuro.energy.breakeven import BreakEven, break_even
 from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.counts import Counts, count
-from esl_neuro.energy.estimate import Estimate, relation
+from esl_neuro.energy.estimate import Estimate, parts_pj, relation, with_static
 from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.prices import price
@@ -49,7 +49,12 @@ class Ratio:
         return {
             side: {"target": estimate.target, "model": estimate.model, "scope": estimate.scope}
             for side, estimate in (("first", self.first), ("second", self.second))
-        } | {"relation": self.relation, "value": self.value}
+        } | {
+            "relation": self.relation,
+            "first_lower_bound": self.first.lower_bound,
+            "second_lower_bound": self.second.lower_bound,
+            "value": self.value,
+        }
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,12 +85,19 @@ class EnergyReport:
         Distribution of each estimate, None if refused.
     break_evens : tuple of BreakEven
         Break-evens of the representative estimates of each chip and each processor.
+    totals : tuple of BreakEven
+        The same with the static power of the chip, where it has an estimate of its own: like the price of a processor,
+        these include everything.
     measurements : tuple of Measurement
         Measured energies to report with the estimates.
     ratios : tuple of Ratio
         GPU (first) over chips (second).
     warnings : tuple of str
         Warnings for the reader.
+    silent : tuple of str
+        Layers that never spike.
+    network : str
+        Name or path of the network.
     """
 
     backend: str
@@ -106,6 +118,9 @@ class EnergyReport:
     measurements: tuple[Measurement, ...]
     ratios: tuple[Ratio, ...]
     warnings: tuple[str, ...]
+    totals: tuple[BreakEven, ...] = ()
+    silent: tuple[str, ...] = ()
+    network: str = ""
 
     @property
     def density(self) -> float:
@@ -121,6 +136,12 @@ class EnergyReport:
     def summary(self) -> tuple[tuple[Estimate, Distribution | None], ...]:
         """The representative estimate of each target with its distribution."""
         return tuple({estimate.target: (estimate, found) for estimate, found in reversed(self.rows)}.values())[::-1]
+
+    @property
+    def parts(self) -> dict[str, tuple[float | None, float | None, float | None]]:
+        """Dynamic, static and total energy of each target, nominal, in pJ per sample; see :func:`parts_pj`."""
+        alone = _static_of(self.estimates)
+        return {estimate.target: parts_pj(estimate, alone.get(estimate.target)) for estimate, _ in self.summary}
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -174,6 +195,12 @@ class EnergyReport:
             ],
             "measurements": [measurement.to_dict() for measurement in self.measurements],
             "break_even": [meeting.to_dict() for meeting in self.break_evens],
+            "break_even_with_static": [meeting.to_dict() for meeting in self.totals],
+            "parts_pj_per_sample": [
+                {"target": target, "dynamic": dynamic, "static": static, "total": total}
+                for target, (dynamic, static, total) in self.parts.items()
+            ],
+            "silent": list(self.silent),
             "ratios": [ratio.to_dict() for ratio in self.ratios],
             "constants": {c.id: c.model_dump() for c in self.constants},
             "warnings": list(self.warnings),
@@ -189,6 +216,7 @@ def energy_report(
     measurements: Sequence[Measurement] = (),
     ran_on: str = "",
     accuracy: float | None = None,
+    network: str = "",
 ) -> EnergyReport:
     """Count a run and price it for several targets.
 
@@ -240,6 +268,9 @@ def energy_report(
         measurements=tuple(measurements),
         ratios=gpu_ratios(estimates),
         warnings=tuple(_warnings(program, trace, counts, hardware, placement, bool(measurements))),
+        totals=tuple(_totals(counts, estimates, draws)),
+        silent=_silent(program, counts),
+        network=network,
     )
 
 
@@ -276,6 +307,32 @@ def _break_evens(
                 yield break_even(counts, chip, processor, likely, assumed)
 
 
+def _totals(counts: Counts, estimates: Sequence[Estimate], draws: Draws) -> Iterator[BreakEven]:
+    """Compare the chips with their static power, where it is an estimate of its own, with the processors."""
+    first = {e.target: e for e in reversed(estimates) if e.terms and e.scope != "static"}
+    alone = _static_of(estimates)
+    for processor in [e for e in first.values() if e.kind in PROCESSORS]:
+        for chip in reversed(first.values()):
+            if chip.scope in ("per_term", "proxy") and chip.kind not in PROCESSORS and chip.target in alone:
+                total = with_static(chip, alone[chip.target])
+                yield break_even(counts, total, processor, probability_below(total, processor, draws), None)
+
+
+def _static_of(estimates: Sequence[Estimate]) -> dict[str, Estimate]:
+    """Return the estimate of the static power of each target that has one."""
+    return {e.target: e for e in reversed(estimates) if e.scope == "static" and e.terms}
+
+
+def _silent(program: Program, counts: Counts) -> tuple[str, ...]:
+    """Return the layers that never spike; a readout of potentials never does."""
+    readout = program.output.name if program.readout == "potential" else None
+    return tuple(
+        layer.name
+        for layer in counts.layers
+        if layer.spikes_out == 0 and layer.neuron_updates and layer.name != readout
+    )
+
+
 def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
     """Return the peak estimate of each GPU over every non-zero estimate of a chip that prices operations."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
@@ -302,9 +359,8 @@ def _warnings(
         yield "counts are of 1 sample, so the spread over samples is unknown; run more"
     if trace.steps != program.steps:
         yield f"the run had {trace.steps} steps per sample, the program was exported for {program.steps}"
-    for layer in counts.layers:
-        if layer.spikes_out == 0:
-            yield f"layer '{layer.name}' never spikes in this run: its thresholds may be too high"
+    for name in _silent(program, counts):
+        yield f"layer '{name}' never spikes in this run: its thresholds may be too high"
     for chip in chips:
         if chip.target.note is not None:
             yield f"{chip.name}: {chip.target.note}"

@@ -35,13 +35,23 @@ class Finding:
         return f"{self.place}: {self.message}"
 
 
+NO_TIME_STEP = "no-time-step"
+
+
 def errors(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings that prevent compilation."""
     return [finding for finding in findings if finding.severity == ERROR]
 
 
+def only_time_step(findings: Sequence[Finding]) -> bool:
+    """Return whether nothing is wrong with a network but that its time step must be given."""
+    return {finding.kind for finding in errors(findings)} == {NO_TIME_STEP}
+
+
 def refuse(findings: Sequence[Finding], problem: str) -> None:
     """Raise :class:`BadInput` with the problem and all errors, if there are any."""
+    if only_time_step(findings):
+        raise BadInput("; ".join(finding.message for finding in errors(findings)))
     if errors(findings):
         raise BadInput(f"{problem}: " + "; ".join(map(str, errors(findings))))
 

@@ -9,7 +9,7 @@ import nir
 
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.batch_axes import read_nodes
-from esl_neuro.nirgraph.findings import Finding, errors, refuse
+from esl_neuro.nirgraph.findings import NO_TIME_STEP, Finding, errors, refuse
 from esl_neuro.nirgraph.linear_nodes import Shape
 from esl_neuro.nirgraph.reset_notes import with_reset
 from esl_neuro.nirgraph.shapes import DiscreteGraph
@@ -19,7 +19,6 @@ from esl_neuro.nirgraph.time_step import time_step
 Pass = Callable[[Any, float], tuple[Any, list[Finding]]]
 """Takes the result of the previous pass (the first one takes a graph) and the time step in seconds."""
 
-NO_TIME_STEP = "no-time-step"
 KINDS_THAT_NEED_A_TIME_STEP = ("time-constant", "delay")
 
 READING: Mapping[str, Pass] = {"structure": read_structure, "nodes": read_nodes}

@@ -8,6 +8,26 @@ from typing import Any
 from esl_neuro.errors import BadInput
 
 
+def metadata_steps(graph: Any) -> int | None:
+    """Return the steps per sample in the metadata of a ``nir.NIRGraph``; None if there are none.
+
+    Raises
+    ------
+    BadInput
+        If they are not a whole number of at least 1.
+    """
+    value = graph.metadata.get("steps")
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"'steps' of the NIR graph is {value}; it must be a whole number") from error
+    if not (1 <= number < 2**31 and number.is_integer()):
+        raise BadInput(f"'steps' of the NIR graph is {value}; it must be a whole number from 1 to {2**31 - 1:,}")
+    return int(number)
+
+
 def time_step(graph: Any, dt_s: float | None = None) -> float:
     """Return the time step in seconds: the argument, else ``dt_s`` of the metadata of a ``nir.NIRGraph``.
 

@@ -73,7 +73,7 @@ def run_network(
 ) -> RunResult:
     """Run a network to count its operations.
 
-    A run without an export is exported for Loihi 2 first. If a run has several exports, the latest one is used.
+    A run without an export is exported for Loihi 2 first. A run with several exports is rejected.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwor
             raise BadInput(
                 f"{path}: an export has its time step, steps, reset and chip; omit --dt, --steps, --reset and --target"
             )
-        return load_compiled(_export_of(path, on_status))
+        return load_compiled(export_of(path, on_status))
     if path.suffix == NETX:
         return _read_netx(path, activity)
     if activity.inputs is None and activity.rate is None:
@@ -199,12 +199,20 @@ def _inputs(compiled: CompiledNetwork, activity: Activity) -> tuple[Samples, Pay
     return drawn, payloads(drawn.values, compiled.program)
 
 
-def _export_of(path: Path, on_status: OnStatus) -> Path:
-    """Return the export of a run, made if there is none; return any other path unchanged."""
+def export_of(path: Path, on_status: OnStatus = lambda _: None) -> Path:
+    """Return the export of a run, made if there is none; return any other path unchanged.
+
+    Raises
+    ------
+    BadInput
+        If the run has several exports; none of them is chosen silently.
+    """
     if not RunFolder(path).result.is_file():
         return path
-    exports = [document.parent for document in path.glob("*/export.json")]
+    exports = sorted(document.parent for document in path.glob("*/export.json"))
+    if len(exports) > 1:
+        raise BadInput(f"{path}: has {len(exports)} exports; give one of them: {', '.join(map(str, exports))}")
     if exports:
-        return max(exports, key=lambda folder: (folder / "export.json").stat().st_mtime_ns)
+        return exports[0]
     on_status(f"{path}: exporting for {CHIP}")
     return export_run(path).folder

@@ -29,7 +29,7 @@ from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.nirgraph.reading import input_shapes
 from esl_neuro.nirgraph.reset_notes import with_reset
-from esl_neuro.nirgraph.time_step import time_step
+from esl_neuro.nirgraph.time_step import metadata_steps, time_step
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
 from esl_neuro.pipeline.export_folder import DOCUMENT
@@ -339,7 +339,7 @@ def _searched(inputs: NDArray[Any]) -> Scales:
 def _graph_source(name: str, graph: nir.NIRGraph, options: _Options) -> _Source:
     options.refuse(("thresholds", "tie_safe"), "a NIR graph is compiled unchanged")
     options.refuse_layout()
-    steps = options.steps or _metadata_steps(graph)
+    steps = options.steps or metadata_steps(graph)
     timed = graph if options.dt_s is None else _with_metadata(graph, dt_s=options.dt_s)
     samples = None
     if options.inputs is not None or options.has_calibration_data:
@@ -457,11 +457,6 @@ def _read_input_shape(graph: nir.NIRGraph) -> InputShape:
         refuse_unsupported(analyse(graph)[1])
     assert shape is not None  # analyse found an error otherwise
     return shape
-
-
-def _metadata_steps(graph: nir.NIRGraph) -> int | None:
-    value = graph.metadata.get("steps")
-    return None if value is None else int(value)
 
 
 def _with_metadata(graph: nir.NIRGraph, **entries: Any) -> nir.NIRGraph:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import CheckFailed
-from esl_neuro.hardware import as_target
+from esl_neuro.hardware import arithmetic_of, as_target
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import Target, compile
 from esl_neuro.pipeline.compiled_network import GOLDEN_SAMPLES, CompiledNetwork, save_compiled
@@ -90,6 +90,7 @@ def export_run(
         As in :func:`~esl_neuro.pipeline.compilation.compile`; an earlier export remains unchanged.
     """
     chip = as_target(target)
+    arithmetic_of(chip)  # a chip without integers, or a folder that is no run, is reported before torch loads
     source = run if isinstance(run, TrainingRun) else load_run(run)
     compiled = compile(source, chip, **how)
     from esl_neuro.training.trainer import accuracy

@@ -32,6 +32,7 @@ def energy_report(
     tick_s: float = 1e-3,
     placement: Placing | None = None,
     measurements: Sequence[Measurement] = (),
+    network: str = "",
 ) -> EnergyReport:
     """Price a run on each target.
 
@@ -47,6 +48,8 @@ def energy_report(
         Assigns the cores of a program, to count messages and hops; see :func:`placing`.
     measurements : sequence of Measurement
         Measured energies to show beside the estimates.
+    network : str
+        Name or path of the network, for the report.
 
     Raises
     ------
@@ -62,6 +65,7 @@ def energy_report(
         measurements,
         ran_on=result.ran_on,
         accuracy=result.accuracy,
+        network=network,
     )
 
 
@@ -115,6 +119,17 @@ def target_names(targets: Sequence[str | Path]) -> tuple[str, ...]:
     for name in names:
         price(PROBE, load_target(name), 1e-3)
     return names
+
+
+def row_names(targets: Sequence[str | Path] = ENERGY_TARGETS, tick_s: float = 1e-3) -> list[str]:
+    """Return the names of the rows of an energy report, ``"target:model"``, in its order.
+
+    Raises
+    ------
+    BadInput
+        If a target is unknown, or its file is invalid.
+    """
+    return [each.name for name in target_names(targets) for each in price(PROBE, load_target(name), tick_s)]
 
 
 def placing(given: str | None) -> Placing:

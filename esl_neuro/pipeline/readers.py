@@ -32,32 +32,37 @@ class ReaderReport:
         The file.
     verdicts : tuple of Verdict
         One for each reader that ran the file or should have.
+    demanded : tuple of str
+        Readers that were asked for by name, and so must be installed.
     """
 
     file: Path
     verdicts: tuple[Verdict, ...]
+    demanded: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON, with None for NaN."""
         return {"file": str(self.file), "readers": [_without_nan(asdict(verdict)) for verdict in self.verdicts]}
 
     def refuse_difference(self) -> None:
-        """Raise an error if a reader differs or breaks, or if no reader is installed.
+        """Raise an error if a reader differs or breaks, or a reader that was asked for, or every reader, is missing.
 
         Raises
         ------
         CheckFailed
             If spikes differ, or a reader's process died.
         MissingDependency
-            If no reader is installed.
+            If a reader that was asked for by name is not installed, or none of all is.
         """
         wrong = [each.reader for status in ("different", "broken") for each in self.verdicts if each.status == status]
         if wrong:
             raise CheckFailed(f"{self.file}: not confirmed by {', '.join(wrong)}")
-        # Lava runs the compiled program, so it cannot confirm how the file is read.
-        asked = [each for each in self.verdicts if each.reader != LAVA] or self.verdicts
-        if asked and all(each.status == "absent" for each in asked):
-            raise MissingDependency(asked[0].reason)
+        absent = [each for each in self.verdicts if each.status == "absent"]
+        missing = [each for each in absent if each.reader in self.demanded or len(absent) == len(self.verdicts)]
+        if missing:
+            names = ", ".join(each.reader for each in missing)
+            reasons = "; ".join(dict.fromkeys(f"{each.reader}: {each.reason}" for each in missing))
+            raise MissingDependency(f"{self.file}: not run in {names} ({reasons})")
 
 
 def install_readers(on_status: OnStatus, names: tuple[str, ...] = (), folder: Path | None = None) -> None:
@@ -109,7 +114,7 @@ def verify_nir(
         on_status(f"{path}: {finding}")
     on_status(f"{path}: running in {', '.join(chosen)}")
     verdicts = ask(case, [name for name in chosen if name != LAVA], folder)
-    return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())))
+    return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())), readers)
 
 
 def _arranged(path: Path, inputs: Given, layout: Layout | None, options: dict[str, Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esl_neuro.data import Dataset, prepare
+from esl_neuro.data.datasets import BUILT_IN, DATASETS
 from esl_neuro.data.inputs import Disturbance
 from esl_neuro.data.noise import NOISES
 from esl_neuro.errors import BadInput
@@ -181,6 +182,23 @@ def recipe_of(recipe: str | Path | Recipe, seed: int | None, changes: Sequence[s
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
 
 
+def refuse_unread_folder(name: str, folder: Path | None) -> None:
+    """Reject a folder for a data set that reads none: whoever gives it expects to train on what is in it.
+
+    Raises
+    ------
+    BadInput
+        With the data sets that read a folder.
+    """
+    if folder is None or name not in BUILT_IN:
+        return
+    others = ", ".join(sorted(set(DATASETS.names()) - set(BUILT_IN)))
+    raise BadInput(
+        f"--data {folder} would be ignored: the data set '{name}' is built in and reads no folder. Select a data set "
+        f"in it with --set data.name=NAME ({others}), or omit --data; folders of image files are not read"
+    )
+
+
 def start_training(
     recipe: str | Path | Recipe,
     *,
@@ -198,6 +216,7 @@ def start_training(
 
 def resume_training(folder: str | Path) -> Trainer:
     """Load the state of an interrupted run, without training it; see :func:`resume`."""
+    load_run(folder)  # a folder that is no run is reported before torch loads
     from esl_neuro.training.trainer import Trainer
 
     return Trainer.resume(RunFolder(Path(folder)))

@@ -41,7 +41,7 @@ def render_comparison(result: ComparisonReport) -> str:
             short(c.first.target),
             c.first.model,
             c.first.scope,
-            ">=" if c.first.lower_bound or c.second.lower_bound else "",
+            c.relation.removeprefix("="),
             joules(c.first.energy_pj.nominal),
             joules(c.second.energy_pj.nominal),
             f"{c.ratio:.3g}x",
@@ -53,7 +53,8 @@ def render_comparison(result: ComparisonReport) -> str:
     ]
     note = (
         "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that shared constants "
-        "cancel; P: probability that A needs less; '>=': an energy is a lower bound, so the ratio is not exact."
+        "cancel; P: probability that A needs less; '>=', '<=': the ratio is at least, at most this, because one energy "
+        "is a lower bound; '~': both are."
     )
     return sections(
         "\n".join(wrap(line) for line in _networks(result)),

@@ -46,7 +46,7 @@ def render_energy_report(report: EnergyReport) -> str:
         "Energy per sample, one line per target\n" + _summary(report),
         "Energy per sample by layer, nominal, in J\n" + _layers(report),
         "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
-        *_meetings(report.break_evens),
+        *_meetings((*report.break_evens, *report.totals)),
         *_ratios(report),
         "Notes on the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
     )
@@ -76,11 +76,7 @@ def render_one_explanation(report: EnergyReport, row: str) -> str:
     BadInput
         If there is no such row.
     """
-    names = [estimate.name for estimate in report.estimates]
-    index = names.index(row) if row in names else int(row) - 1 if row.isdigit() else -1
-    if not 0 <= index < len(names):
-        raise BadInput(f"--explain '{row}': no such row; use 1 to {len(names)} or a name, {did_you_mean(row, names)}")
-    estimate, found = report.rows[index]
+    estimate, found = report.rows[row_index(row, [estimate.name for estimate in report.estimates])]
     return sections(
         "Arithmetic, per sample\n" + arithmetic(estimate),
         *(() if found is None else (wrap(_in_words(found)),)),
@@ -88,6 +84,20 @@ def render_one_explanation(report: EnergyReport, row: str) -> str:
         "Constants used\n" + (render_constants(estimate.constants) or "none"),
         wrap(VERIFICATION),
     )
+
+
+def row_index(row: str, names: list[str]) -> int:
+    """Return the position of a row, given as its number or as ``"target:model"``.
+
+    Raises
+    ------
+    BadInput
+        If there is no such row.
+    """
+    index = names.index(row) if row in names else int(row) - 1 if row.isdigit() else -1
+    if not 0 <= index < len(names):
+        raise BadInput(f"--explain '{row}': no such row; use 1 to {len(names)} or a name, {did_you_mean(row, names)}")
+    return index
 
 
 def _in_words(found: Distribution) -> str:
@@ -180,15 +190,28 @@ def short(name: str) -> str:
 def _run(report: EnergyReport) -> str:
     spread = report.counts.spread()
     right = "" if report.accuracy is None else f"; accuracy {report.accuracy:.2%}"
+    named = f" of {report.network}" if report.network else ""
     lines = (
-        f"Energy report: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "
+        f"Energy report{named}: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "
         f"program for {report.program_target}, tick {report.tick_s:g} s{right}",
         f"Network: {report.inputs:,} inputs, {report.neurons:,} neurons, {report.stored:,} of {report.dense:,} "
         f"connections stored (density {report.density:.4f})",
         f"Effective SOPs per sample: mean {exact(spread.mean)}, std {exact(spread.std)}, "
         f"min {spread.minimum:,}, max {spread.maximum:,}",
+        *_silence(report),
     )
     return "\n".join(wrap(line) for line in lines)
+
+
+def _silence(report: EnergyReport) -> tuple[str, ...]:
+    """Warn in the first lines, because every figure below them is of a network that does nothing there."""
+    if not report.silent:
+        return ()
+    neurons = [layer.name for layer in report.counts.layers if layer.neuron_updates]
+    which = (
+        "no layer ever spikes" if len(report.silent) == len(neurons) else f"never spiking: {', '.join(report.silent)}"
+    )
+    return (f"WARNING: {which} in this run, so the figures below are not those of a working network",)
 
 
 def _activity(counts: Counts) -> str:
@@ -270,7 +293,20 @@ def _summary(report: EnergyReport) -> str:
         )
         for m in report.measurements
     ]
-    return "\n".join((table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE)))
+    return "\n".join(
+        (table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE), "", _parts(report))
+    )
+
+
+def _parts(report: EnergyReport) -> str:
+    rows = [
+        (short(target), *("" if part is None else joules(part) for part in parts))
+        for target, parts in report.parts.items()
+        if any(part is not None for part in parts)
+    ]
+    return "Dynamic and static energy, nominal, in J: compare only the same column\n" + table(
+        ("target", "dynamic", "static", "total"), rows
+    )
 
 
 def _summary_row(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
@@ -316,6 +352,7 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
     rows = [
         (
             short(meeting.chip.target),
+            meeting.chip.scope,
             short(meeting.processor.target),
             "" if meeting.probability is None else f"{meeting.probability:.3f}",
             f"{meeting.rate:.4f}",
@@ -328,14 +365,14 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
     ]
     if not rows:
         return ()
-    headers = ("chip", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
+    headers = ("chip", "scope", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
     note = (
         "rate: spikes per source line and step; equal at: where the nominal energies are equal, all else equal ('> 1': "
         "the chip needs less even with a spike in every step, or with every connection; 'never': its fixed costs alone "
         "are higher); utilisation: fraction of its peak rate at which the processor needs the same energy (above 1: "
-        "impossible). The two sides have different scopes."
+        "impossible). The price of a processor includes its static power; a scope with 'static' does so for the chip."
     )
-    return ("Break-even of chip and processor\n" + table(headers, rows, 2) + "\n" + wrap(note),)
+    return ("Break-even of chip and processor\n" + table(headers, rows, 3) + "\n" + wrap(note),)
 
 
 def _where(value: float | None) -> str:

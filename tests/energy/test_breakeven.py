@@ -61,3 +61,22 @@ def test_density_moves_operations_and_not_spikes():
 def test_a_run_without_spikes_has_a_rate_of_zero():
     silent = dataclasses.replace(LAYER, spikes_in=0)
     assert firing_rate(Counts(2, 10, (silent,))) == 0
+
+
+def test_multiplications_of_graded_input_grow_like_additions():
+    # 100 effective multiplications of values and no spike: twice the activity or the density is twice the energy.
+    macs = with_runs(sop_effective=0 * LAYER.runs["sop_effective"], macs_effective=LAYER.runs["sop_effective"])
+    chip, processor = estimate("cmos45", "arithmetic", macs), estimate("titan-black", "per-mac")
+    found = break_even(macs, chip, processor, 1.0, None)
+    factor = processor.energy_pj.nominal / chip.energy_pj.nominal
+    assert {term.count_unit for term in chip.terms} == {"SOP", "MAC"}
+    assert found.rate_at == pytest.approx(found.rate * factor)
+    assert found.density_at == pytest.approx(found.density * factor)
+
+
+def test_decays_of_states_do_not_grow_with_activity():
+    with_memory = estimate("cmos45", "with-memory")
+    assert not {t.what for t in with_memory.terms if t.count_unit == "MAC"} & {
+        "decays of states",
+        "additions of states",
+    }

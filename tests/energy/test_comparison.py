@@ -52,6 +52,14 @@ def test_the_first_on_each_processor_is_held_against_the_second_on_each_chip(res
 def test_as_text_and_as_json(result):
     document = json.loads(json.dumps(result.to_dict()))
     assert document["counts_per_sample"]["sop_effective"] == [50, 25]
+    bounds = {(c["target"], c["model"]): c for c in document["comparisons"]}
+    silicon = bounds["loihi", "silicon"]  # messages between cores have no count, so both energies are lower bounds
+    assert (silicon["relation"], silicon["first_lower_bound"], silicon["second_lower_bound"]) == ("~", True, True)
+    assert bounds["truenorth", "all-in"]["relation"] == "="
+    assert {(c["relation"], c["processor_lower_bound"], c["chip_lower_bound"]) for c in document["crossings"]} >= {
+        ("~", True, True),
+        ("=", False, False),
+    }
     text = render_comparison(result)
     assert "A: dense (30 stored connections; 2 samples x 10 steps)\nB: sparse" in text
     assert "; accuracy 50.00%)" in text

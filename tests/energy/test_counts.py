@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -222,6 +223,26 @@ def test_blocks_and_words_do_not_change_the_touched_count(monkeypatch):
     assert touched(spikes, pattern).tolist() == expected
     monkeypatch.setattr(tally_module, "BLOCK_BYTES", 1)
     assert touched(spikes, pattern).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "dense"),
+    [
+        ([[0, 0], [0, 0]], 4),  # all pruned
+        ([[2, 0], [0, 0]], 4),  # few left
+        ([[2, 0], [0, 4]], 4),  # only those to itself left
+        ([[0, 2], [0, 0]], 4),
+        ([[-2, 0], [0, -4]], 2),  # the self-inhibition after a single spike
+    ],
+)
+def test_the_dense_form_of_a_recurrence_is_a_square_matrix(recurrent, dense):
+    program = make_program([{"rows": [[2], [2]], "shape": (2, 1)}], [[0, 0]])
+    weights = sp.csr_matrix(np.array(recurrent, dtype=np.int64))
+    around = Connection("layer0", "layer0", weights, 0, weights.nnz, delay=1)
+    program = dataclasses.replace(program, connections=(*program.connections, around))
+    trace = Trace("integer", np.ones((1, 1, 1), np.uint8), {"layer0": np.ones((1, 1, 2), np.uint8)})
+    first, second = count(program, trace).layers
+    assert (first.macs_dense, second.macs_dense) == (2, dense)
 
 
 def test_fan_out():

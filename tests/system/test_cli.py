@@ -212,7 +212,9 @@ def test_a_spike_that_differs_fails_and_is_named(workspace, monkeypatch, capsys)
 # Missing dependencies and limits: exit codes 3 and 4.
 
 
-@pytest.mark.parametrize("command", [["run", "--backend", "lava"], ["verify"], ["energy", "report"]])
+@pytest.mark.parametrize(
+    "command", [["run", "--backend", "lava"], ["verify"], ["energy", "report", "--backend", "lava"]]
+)
 def test_without_lava_exit_code_3_and_the_command_that_installs_it(workspace, command):
     script = f"import sys; sys.modules['lava'] = None; from esl_neuro.cli.main import main; sys.exit(main({command!r}))"
     done = subprocess.run(

@@ -29,9 +29,7 @@ BRIEFLY = {
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
-NEEDS_LAVA = re.compile(
-    r"--backend lava|diff integer lava|verify(?! --install-readers)|energy report(?!.*(--backend integer|--preset))"
-)
+NEEDS_LAVA = re.compile(r"--backend lava|diff integer lava|verify(?! --install-readers)")
 
 
 def commands() -> list[str]:

@@ -95,7 +95,7 @@ def test_a_network_too_large_for_a_chip_is_counted_all_the_same(run):
     spikes = np.zeros((1, 2, side * side), np.uint8)
     spikes[0, 0, :3] = 1
     np.save(run.folder / "three.npy", spikes)
-    done = run(f"{REPORT} large.nir --spikes three.npy --steps 2 --dt-s 1e-4 --target cmos45 --json")
+    done = run(f"{REPORT} large.nir --spikes three.npy --steps 2 --dt 1e-4 --target cmos45 --json")
     assert done.returncode == 0, done.stderr
     assert "(simulated anyway)" in done.stderr
     assert json.loads(done.stdout)["counts"]["layers"][0]["sop_effective"] == 3 * channels
@@ -227,7 +227,7 @@ def test_targets_are_listed_shown_and_checked(run):
     assert "did you mean 'loihi2'" in run("esl-neuro targets show lohi2").stderr
 
 
-def test_a_run_is_exported_where_it_has_no_export_and_its_latest_export_is_used_otherwise(run):
+def test_a_run_is_exported_where_it_has_no_export_and_its_export_is_used_otherwise(run):
     shutil.rmtree(run.folder / EXPORT)
     command = "esl-neuro energy compare runs/mlp-digits-001 runs/mlp-digits-001 --backend integer --samples 5"
     first = run(command)

@@ -50,11 +50,28 @@ def test_names_of_the_readers_are_those_of_the_room():
 
 
 @pytest.mark.usefixtures("file")
-def test_without_readers_the_command_that_installs_them_is_named(without_readers):
-    done = without_readers.run("esl-neuro verify x.nir --steps 20")
+def test_a_reader_that_was_asked_for_must_be_installed(without_readers):
+    done = without_readers.run("esl-neuro verify x.nir --steps 20 --reader norse --reader lava")
     assert done.returncode == 3
     assert "absent" in done.stdout
+    assert "not run in norse" in done.stderr
     assert "esl-neuro verify --install-readers" in done.stderr
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("file")
+def test_readers_are_optional_where_lava_is_equal(without_readers):
+    done = without_readers.run("esl-neuro verify x.nir --steps 20")
+    assert done.returncode == 0, done.stderr
+    assert "equal" in done.stdout
+    assert "norse absent: not installed; run 'esl-neuro verify --install-readers'" in done.stdout
+
+
+def test_nothing_that_runs_is_a_missing_dependency_with_every_reason():
+    nothing = report(verdict("absent", reason="no reader"), Verdict("lava", "", "absent", "no lava"))
+    with pytest.raises(MissingDependency, match=r"norse: no reader; lava: no lava"):
+        nothing.refuse_difference()
+    report(verdict("absent", reason="no reader"), Verdict("lava", "", "equal")).refuse_difference()
 
 
 @pytest.mark.usefixtures("file")
