@@ -18,6 +18,7 @@ from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
 
 IntArray = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Weights: TypeAlias = "sp.csr_matrix | Kernel"
 
 SCHEMA = 2
@@ -45,8 +46,9 @@ class Group:
         Thresholds.
     bias_mant, bias_exp : int64 array, shape (neurons,)
         Signed bias mantissa and its exponent.
-    scale : float
-        Integer threshold units per unit of the float network (``vth = round(scale * v_threshold)``).
+    scale : float64 array, shape (neurons,)
+        Integer threshold units per unit of the float network (``vth = round(scale * v_threshold)``). One number stands
+        for all neurons.
     """
 
     name: str
@@ -55,7 +57,11 @@ class Group:
     vth: IntArray
     bias_mant: IntArray
     bias_exp: IntArray
-    scale: float
+    scale: Floats
+
+    def __post_init__(self) -> None:
+        scale = np.broadcast_to(np.asarray(self.scale, dtype=np.float64), self.vth.shape)
+        object.__setattr__(self, "scale", scale)
 
     @property
     def neurons(self) -> int:
@@ -188,7 +194,7 @@ class Program:
             f"groups/{group.name}/{key}": np.ascontiguousarray(getattr(group, key))
             for group in self.groups
             for key in _GROUP_ARRAYS
-        }
+        } | {f"groups/{group.name}/scale": np.ascontiguousarray(group.scale) for group in self.groups}
         connections: list[dict[str, Any]] = []
         for index, connection in enumerate(self.connections):
             entry = {name: getattr(connection, name) for name in _CONNECTION_FIELDS}
@@ -206,7 +212,7 @@ class Program:
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in _PROGRAM_FIELDS},
             "arithmetic": self.formats.model_dump(),
-            "groups": [{"name": group.name, "neurons": group.neurons, "scale": group.scale} for group in self.groups],
+            "groups": [{"name": group.name, "neurons": group.neurons} for group in self.groups],
             "connections": connections,
         }
         (folder / "program.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -259,7 +265,9 @@ def _read_group(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Group
     parameters: dict[str, IntArray] = {
         key: arrays[f"groups/{entry['name']}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS
     }
-    return Group(name=entry["name"], scale=entry["scale"], **parameters)
+    # Programs of version 0.1.0 have one scale for a group, beside its name.
+    scale = entry["scale"] if "scale" in entry else arrays[f"groups/{entry['name']}/scale"]
+    return Group(name=entry["name"], scale=scale, **parameters)
 
 
 def _read_connection(
@@ -286,10 +294,10 @@ def differences(first: Program, second: Program) -> list[str]:
         if len(getattr(first, part)) != len(getattr(second, part)):
             return [*found, part]
     for group, other in zip(first.groups, second.groups, strict=True):
-        found += [f"{group.name}.{name}" for name in ("name", "scale") if getattr(group, name) != getattr(other, name)]
+        found += [f"{group.name}.name"] if group.name != other.name else []
         found += [
             f"{group.name}.{name}"
-            for name in _GROUP_ARRAYS
+            for name in ("scale", *_GROUP_ARRAYS)
             if not np.array_equal(getattr(group, name), getattr(other, name))
         ]
     for one, two in zip(first.connections, second.connections, strict=True):
