@@ -16,6 +16,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.interchange.making import Make
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
 from esl_neuro.nirgraph.findings import errors
+from esl_neuro.nirgraph.neuron_nodes import one_step
 from esl_neuro.nirgraph.reading import READING, run_passes
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.snn.layers import Flatten
@@ -305,7 +306,7 @@ def _odd(name: str, node: Any, dt_s: float) -> str | None:
         reasons.append(f"the threshold is {np.min(threshold):g}; every threshold must be positive")
     for parameter in ("tau", "tau_syn", "tau_mem"):
         tau = getattr(node, parameter, None)
-        if tau is not None and not np.all(np.asarray(tau) >= dt_s * (1 - 1e-9)):
+        if tau is not None and np.any((np.asarray(tau) < dt_s) & ~one_step(np.asarray(tau), dt_s)):
             reasons.append(f"{parameter} is {np.min(tau):g} s, less than the time step {dt_s:g} s; use a shorter step")
     if isinstance(node, nir.CubaLIF | nir.CubaLI | nir.LI) and np.any(node.v_leak):
         reasons.append("v_leak is not 0; use an LIF, or shift v_threshold by it")
