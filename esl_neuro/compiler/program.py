@@ -60,8 +60,8 @@ class Group:
     scale: Floats
 
     def __post_init__(self) -> None:
-        scale = np.broadcast_to(np.asarray(self.scale, dtype=np.float64), self.vth.shape)
-        object.__setattr__(self, "scale", scale)
+        if np.ndim(self.scale) == 0:
+            object.__setattr__(self, "scale", np.full(np.shape(self.vth), self.scale, dtype=np.float64))
 
     @property
     def neurons(self) -> int:
@@ -139,6 +139,8 @@ class Program:
         Payload per unit of the float network's input; 1 for 0/1 spikes.
     arithmetic : Arithmetic, optional
         Integer formats that it was compiled for. Default: those of the target, see :attr:`formats`.
+    one_scale_per_group : bool
+        Whether a file of version 0.1.0 was read, which rounded by other rules.
     """
 
     target: str
@@ -151,6 +153,7 @@ class Program:
     input_bits: int = 1
     input_scale: float = 1.0
     arithmetic: Arithmetic | None = None
+    one_scale_per_group: bool = False
 
     @property
     def formats(self) -> Arithmetic:
@@ -194,7 +197,13 @@ class Program:
             f"groups/{group.name}/{key}": np.ascontiguousarray(getattr(group, key))
             for group in self.groups
             for key in _GROUP_ARRAYS
-        } | {f"groups/{group.name}/scale": np.ascontiguousarray(group.scale) for group in self.groups}
+        }
+        entries: list[dict[str, Any]] = [{"name": group.name, "neurons": group.neurons} for group in self.groups]
+        for group, entry in zip(self.groups, entries, strict=True):
+            if self.one_scale_per_group:
+                entry["scale"] = float(group.scale[0])
+            else:
+                arrays[f"groups/{group.name}/scale"] = np.ascontiguousarray(group.scale)
         connections: list[dict[str, Any]] = []
         for index, connection in enumerate(self.connections):
             entry = {name: getattr(connection, name) for name in _CONNECTION_FIELDS}
@@ -212,7 +221,7 @@ class Program:
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in _PROGRAM_FIELDS},
             "arithmetic": self.formats.model_dump(),
-            "groups": [{"name": group.name, "neurons": group.neurons} for group in self.groups],
+            "groups": entries,
             "connections": connections,
         }
         (folder / "program.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -247,6 +256,7 @@ class Program:
             fields = {name: document[name] for name in _PROGRAM_FIELDS}
             if "arithmetic" in document:  # programs of version 0.1.0 have none
                 fields["arithmetic"] = Arithmetic.model_validate(document["arithmetic"])
+            fields["one_scale_per_group"] = all("scale" in entry for entry in document["groups"])
             return cls(connections=connections, groups=groups, **fields)
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, BadInput):
@@ -267,6 +277,8 @@ def _read_group(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Group
     }
     # Programs of version 0.1.0 have one scale for a group, beside its name.
     scale = entry["scale"] if "scale" in entry else arrays[f"groups/{entry['name']}/scale"]
+    if np.shape(scale) not in ((), parameters["vth"].shape):
+        raise ValueError(f"{len(scale)} scales of group {entry['name']}")
     return Group(name=entry["name"], scale=scale, **parameters)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from esl_neuro.compiler.network import FloatConnection, FloatGroup
+from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program, Weights
 from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT, Arithmetic
 from esl_neuro.hardware.rounding import (
@@ -27,6 +27,7 @@ from esl_neuro.hardware.rounding import (
     potential_lattice,
     round_current_decay,
     round_potential_decay,
+    round_thresholds,
     round_weights,
     rounding_bias,
     rounding_loss,
@@ -149,6 +150,35 @@ def quantise(
     pairs = [(_values(each.weights), values) for each, (_, values) in zip(wanted, rounded, strict=True)]
     neurons = _round_group(group, scale, connections, arithmetic, steps)
     return connections, neurons, measure_error(group, pairs, connections, neurons, arithmetic, payload, steps)
+
+
+def round_as_0_1_0(
+    network: FloatNetwork, stored: Program, payload: InputFormat
+) -> tuple[tuple[Connection, ...], tuple[Group, ...]]:
+    """Round a network with the scales and exponents of a program of version 0.1.0, by the rules of that version.
+
+    It rounded every threshold to the nearest integer, and had no bias that makes up for rounded sums.
+    """
+    arithmetic, scales = stored.formats, {group.name: group.scale for group in stored.groups}
+    connections = tuple(
+        _round_connection(per_payload(each, payload), scales[each.target], rounded.weight_exp, arithmetic)[0]
+        for each, rounded in zip(network.connections, stored.connections, strict=True)
+    )
+    groups = []
+    for group in network.groups:
+        scale = scales[group.name]
+        bias_mant, bias_exp = bias_format(group.bias * scale * (1 << POTENTIAL_SHIFT), arithmetic)
+        integers = {
+            "du": round_current_decay(group.du, arithmetic),
+            "dv": round_potential_decay(group.dv, arithmetic),
+            "vth": round_thresholds(group.threshold, scale, arithmetic),
+            "bias_mant": bias_mant,
+            "bias_exp": bias_exp,
+        }
+        groups.append(
+            Group(group.name, **{name: each.astype(np.int64) for name, each in integers.items()}, scale=scale)
+        )
+    return connections, tuple(groups)
 
 
 def _round_connection(
