@@ -85,7 +85,7 @@ def recorded_program(steps: int) -> Program:
     """Return the neuron with the integers of the recording."""
     connection = Connection("input", "lif", sp.csr_matrix(np.array([[WEIGHT]])), 0, 1)
     du, dv, vth, nothing = (np.array([value]) for value in (NO_FILTER, DV, THRESHOLD, 0))
-    return Program("loihi2", 1, steps, DT_S, (connection,), (Group("lif", du, dv, vth, nothing, nothing, 1.0),))
+    return Program("loihi2", 1, steps, DT_S, (connection,), (Group("lif", du, dv, vth, nothing, nothing, np.ones(1)),))
 
 
 def run(program: Program, given: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -66,7 +66,7 @@ def ours(network: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         weights = sp.csr_matrix(network[f"weights_{target}"])
         zeros = np.zeros(SIZES[target], dtype=np.int64)
         connections.append(Connection(source, target, weights, 0, weights.nnz))
-        groups.append(Group(target, zeros + 4095, zeros, zeros + 1, zeros, zeros, 1.0))
+        groups.append(Group(target, zeros + 4095, zeros, zeros + 1, zeros, zeros, np.ones(zeros.size)))
     program = Program("loihi", SIZES["input"], theirs["steps"], 1e-3, tuple(connections), tuple(groups))
     placement = CoreMap({name: network[f"cores_{name}"] for name in SIZES})
     counts = count(program, Trace("sanafe", spikes.pop("input"), spikes), placement)

@@ -59,7 +59,9 @@ def of_matrices(matrices: list[sp.csr_matrix], steps: int, rng: np.random.Genera
         name, neurons = f"lif{index}", matrix.shape[0]
         zeros = np.zeros(neurons, np.int64)
         connections.append(Connection(source, name, matrix, 0, matrix.nnz))
-        groups.append(Group(name, zeros + 4095, zeros + 2048, rng.integers(200, 1000, neurons), zeros, zeros, 1.0))
+        groups.append(
+            Group(name, zeros + 4095, zeros + 2048, rng.integers(200, 1000, neurons), zeros, zeros, np.ones(neurons))
+        )
         source = name
     return Program("loihi2", matrices[0].shape[1], steps, 1e-4, tuple(connections), tuple(groups))
 

@@ -218,7 +218,7 @@ class _Reader:
             vth=_per_neuron(neuron["vThMant"], shape, "vThMant"),
             bias_mant=bias,
             bias_exp=np.full(bias.shape, BIAS_EXP if bias.any() else 0, np.int64),
-            scale=1.0,
+            scale=np.ones(bias.shape),
         )
 
 

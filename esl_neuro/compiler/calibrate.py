@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.compile import quantise_network
 from esl_neuro.compiler.float_groups import FloatTrace, run_groups
 from esl_neuro.compiler.network import FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, Weights
-from esl_neuro.compiler.quantise import BY_FORMULA, Scaling
+from esl_neuro.compiler.quantise import BY_FORMULA, Scaling, biases
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.hardware.arithmetic import DECAY_BITS, DECAY_ONE, HALF_RANGE, POTENTIAL_SHIFT
 from esl_neuro.hardware.rounding import SPIKES, InputFormat
 from esl_neuro.nirgraph.findings import WARNING, Finding
 from esl_neuro.nirgraph.kernel import Kernel
-from esl_neuro.nirgraph.linear_maps import apply
+from esl_neuro.nirgraph.linear_maps import Floats, apply
 
 
 class SimulationResult(Protocol):
@@ -233,7 +234,7 @@ def rounded_network(network: FloatNetwork, program: Program, layers: frozenset[s
     """
     scales = {group.name: group.scale for group in program.groups}
     groups = tuple(
-        _rounded_group(group, next(each for each in program.groups if each.name == group.name))
+        _rounded_group(group, next(each for each in program.groups if each.name == group.name), program)
         if group.name in layers
         else group
         for group in network.groups
@@ -245,18 +246,20 @@ def rounded_network(network: FloatNetwork, program: Program, layers: frozenset[s
     return replace(network, groups=groups, connections=connections)
 
 
-def _rounded_group(group: FloatGroup, got: Group) -> FloatGroup:
+def _rounded_group(group: FloatGroup, got: Group, program: Program) -> FloatGroup:
     return replace(
         group,
-        bias=(got.bias_mant << got.bias_exp) / (got.scale * (1 << POTENTIAL_SHIFT)),
+        bias=biases(program, got) / (got.scale * (1 << POTENTIAL_SHIFT)),
         du=(got.du + 1) / DECAY_ONE,
         dv=got.dv / DECAY_ONE,
         threshold=got.vth / got.scale if group.fires else group.threshold,
     )
 
 
-def _unscaled(connection: Connection, scale: float, program: Program) -> Weights:
+def _unscaled(connection: Connection, scale: Floats, program: Program) -> Weights:
     unit = 2.0**connection.weight_exp / scale * (program.input_scale if connection.source == INPUT else 1)
-    if isinstance(connection.weights, Kernel):
-        return replace(connection.weights, weights=connection.weights.weights * unit)
-    return connection.weights.astype(np.float64) * unit
+    weights = connection.weights
+    if isinstance(weights, Kernel):
+        channels = unit.reshape(weights.output_shape)[:, :1, :1, None]
+        return replace(weights, weights=weights.weights * channels)
+    return sp.csr_matrix(sp.diags(unit) @ weights)

@@ -13,7 +13,7 @@ from esl_neuro.compiler.timing import TooFast, latencies
 from esl_neuro.hardware import HardwareTarget, arithmetic_of
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.linear_nodes import floats
-from esl_neuro.nirgraph.neuron_nodes import TIME_CONSTANTS, NeuronNode
+from esl_neuro.nirgraph.neuron_nodes import TIME_CONSTANTS, NeuronNode, one_step
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 
 
@@ -60,11 +60,11 @@ Reason = tuple[str, str]
 
 
 def _time_constants(node: Any, dt_s: float) -> list[Reason]:
-    shortest = {name: float(floats(node, name).min()) for name in TIME_CONSTANTS if hasattr(node, name)}
+    shortest = {name: floats(node, name).min() for name in TIME_CONSTANTS if hasattr(node, name)}
     return [
         ("time-constant", f"{name} is {tau_s:g} s, less than the time step {dt_s:g} s; use a shorter time step")
         for name, tau_s in shortest.items()
-        if tau_s < dt_s * (1 - 1e-9)
+        if tau_s < dt_s and not one_step(tau_s, dt_s)
     ]
 
 

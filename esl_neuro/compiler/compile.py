@@ -14,16 +14,10 @@ from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import (
-    BY_FORMULA,
-    EXACT_EXPONENT,
-    QuantisationError,
-    Scaling,
-    quantise,
-)
+from esl_neuro.compiler.quantise import BY_FORMULA, QuantisationError, Scaling, quantise
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
-from esl_neuro.hardware.rounding import SPIKES, InputFormat
+from esl_neuro.hardware.rounding import EXACT_EXPONENT, SPIKES, InputFormat
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.nirgraph.kernel import Kernel
 

@@ -18,10 +18,11 @@ from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
 
 IntArray = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Weights: TypeAlias = "sp.csr_matrix | Kernel"
 
 SCHEMA = 2
-SCHEMA_WITH_RESETS = 3  # of a program with a reset by subtraction, which earlier versions would ignore
+SCHEMA_SINCE_0_2 = 3  # of a program with a reset by subtraction or a scale for each neuron, which 0.1.0 does not know
 INPUT = "input"
 READOUTS = ("spikes", "first_spike", "potential")
 
@@ -49,8 +50,9 @@ class Group:
         Thresholds.
     bias_mant, bias_exp : int64 array, shape (neurons,)
         Signed bias mantissa and its exponent.
-    scale : float
-        Integer threshold units per unit of the float network (``vth = round(scale * v_threshold)``).
+    scale : float64 array, shape (neurons,)
+        Integer threshold units per unit of the float network (``vth = round(scale * v_threshold)``). One number stands
+        for all neurons.
     reset_by : int64 array, shape (neurons,), or None
         What a spike subtracts from ``v``: ``vth << 6``, or more if the float network subtracts in the next step. None
         for a reset to zero.
@@ -62,8 +64,12 @@ class Group:
     vth: IntArray
     bias_mant: IntArray
     bias_exp: IntArray
-    scale: float
+    scale: Floats
     reset_by: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.scale) == 0:
+            object.__setattr__(self, "scale", np.full(np.shape(self.vth), self.scale, dtype=np.float64))
 
     @property
     def neurons(self) -> int:
@@ -146,6 +152,8 @@ class Program:
         Payload per unit of the float network's input; 1 for 0/1 spikes.
     arithmetic : Arithmetic, optional
         Integer formats that it was compiled for. Default: those of the target, see :attr:`formats`.
+    one_scale_per_group : bool
+        Whether a file of version 0.1.0 was read, which rounded by other rules.
     """
 
     target: str
@@ -158,6 +166,7 @@ class Program:
     input_bits: int = 1
     input_scale: float = 1.0
     arithmetic: Arithmetic | None = None
+    one_scale_per_group: bool = False
 
     @property
     def formats(self) -> Arithmetic:
@@ -207,6 +216,14 @@ class Program:
             for group in self.groups
             if group.reset_by is not None
         }
+        entries: list[dict[str, Any]] = [
+            {"name": group.name, "neurons": group.neurons, "reset": group.reset} for group in self.groups
+        ]
+        for group, entry in zip(self.groups, entries, strict=True):
+            if self.one_scale_per_group:
+                entry["scale"] = float(group.scale[0])
+            else:
+                arrays[f"groups/{group.name}/scale"] = np.ascontiguousarray(group.scale)
         connections: list[dict[str, Any]] = []
         for index, connection in enumerate(self.connections):
             entry = {name: getattr(connection, name) for name in _CONNECTION_FIELDS}
@@ -221,13 +238,10 @@ class Program:
             }
             connections.append(entry)
         document = {
-            "schema": SCHEMA if all(group.reset_by is None for group in self.groups) else SCHEMA_WITH_RESETS,
+            "schema": SCHEMA if self.one_scale_per_group else SCHEMA_SINCE_0_2,
             **{name: getattr(self, name) for name in _PROGRAM_FIELDS},
             "arithmetic": self.formats.model_dump(),
-            "groups": [
-                {"name": group.name, "neurons": group.neurons, "scale": group.scale, "reset": group.reset}
-                for group in self.groups
-            ],
+            "groups": entries,
             "connections": connections,
         }
         (folder / "program.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -251,9 +265,9 @@ class Program:
         try:
             document = json.loads((folder / "program.json").read_text(encoding="utf-8"))
             schema = document["schema"]
-            if schema not in (SCHEMA, SCHEMA_WITH_RESETS):
+            if schema not in (SCHEMA, SCHEMA_SINCE_0_2):
                 raise BadInput(
-                    f"{folder}: program schema is {schema}, this version reads {SCHEMA} and {SCHEMA_WITH_RESETS}; "
+                    f"{folder}: program schema is {schema}, this version reads {SCHEMA} and {SCHEMA_SINCE_0_2}; "
                     "export again"
                 )
             arrays = load_file(str(folder / "program.safetensors"))
@@ -265,6 +279,7 @@ class Program:
             fields = {name: document[name] for name in _PROGRAM_FIELDS}
             if "arithmetic" in document:  # programs of version 0.1.0 have none
                 fields["arithmetic"] = Arithmetic.model_validate(document["arithmetic"])
+            fields["one_scale_per_group"] = all("scale" in entry for entry in document["groups"])
             return cls(connections=connections, groups=groups, **fields)
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, BadInput):
@@ -285,7 +300,11 @@ def _read_group(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Group
     }
     subtracts = entry.get("reset", "zero") == "subtract"  # programs of version 0.1.0 do not say
     reset_by = arrays[f"groups/{entry['name']}/reset_by"].astype(np.int64) if subtracts else None
-    return Group(name=entry["name"], scale=entry["scale"], reset_by=reset_by, **parameters)
+    # Programs of version 0.1.0 have one scale for a group, beside its name.
+    scale = entry["scale"] if "scale" in entry else arrays[f"groups/{entry['name']}/scale"]
+    if np.shape(scale) not in ((), parameters["vth"].shape):
+        raise ValueError(f"{len(scale)} scales of group {entry['name']}")
+    return Group(name=entry["name"], scale=scale, reset_by=reset_by, **parameters)
 
 
 def _read_connection(
@@ -312,10 +331,10 @@ def differences(first: Program, second: Program) -> list[str]:
         if len(getattr(first, part)) != len(getattr(second, part)):
             return [*found, part]
     for group, other in zip(first.groups, second.groups, strict=True):
-        found += [f"{group.name}.{name}" for name in ("name", "scale") if getattr(group, name) != getattr(other, name)]
+        found += [f"{group.name}.name"] if group.name != other.name else []
         found += [
             f"{group.name}.{name}"
-            for name in (*_GROUP_ARRAYS, "reset_by")
+            for name in ("scale", *_GROUP_ARRAYS, "reset_by")
             if not np.array_equal(getattr(group, name), getattr(other, name))
         ]
     for one, two in zip(first.connections, second.connections, strict=True):

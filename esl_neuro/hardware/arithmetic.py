@@ -31,6 +31,9 @@ class Arithmetic(Table):
         Decays are the multiples of ``2**-decay_bits``. A program stores decays in 1/4096, so 12 bits are the maximum.
     threshold_bits : int
         Thresholds are unsigned.
+    thresholds_per, weight_exp_per : str
+        Whether each ``"neuron"`` or only each ``"group"`` has a threshold, and whether each ``"connection"`` or only
+        each ``"group"`` has a weight exponent.
     bias_mantissa_bits, bias_exponent_bits : int
         A bias is a signed mantissa, shifted left by an unsigned exponent.
     potential_bits : int
@@ -48,6 +51,8 @@ class Arithmetic(Table):
     weight_exp_max: int = Field(ge=0)
     decay_bits: int = Field(gt=0, le=DECAY_BITS)
     threshold_bits: int = Field(gt=0)
+    thresholds_per: Literal["neuron", "group"] = "neuron"
+    weight_exp_per: Literal["connection", "group"] = "connection"
     bias_mantissa_bits: int = Field(gt=0)
     bias_exponent_bits: int = Field(gt=0)
     potential_bits: int = Field(gt=POTENTIAL_SHIFT)

@@ -19,7 +19,7 @@ from esl_neuro.interchange.making import Make
 from esl_neuro.interchange.plan import CONVOLUTIONS, WEIGHTED, Floats, Plan, diagonal, per_channel, settle
 from esl_neuro.nirgraph.batch_axes import read_nodes
 from esl_neuro.nirgraph.findings import Finding, errors
-from esl_neuro.nirgraph.neuron_nodes import NeuronNode
+from esl_neuro.nirgraph.neuron_nodes import NeuronNode, one_step
 from esl_neuro.nirgraph.order import feedback_edges
 from esl_neuro.nirgraph.reading import Pass, run_passes
 from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
@@ -369,7 +369,7 @@ def _odd(name: str, node: Any, dt_s: float) -> str | None:
         reasons.append(f"the threshold is {lowest:g} above v_reset; every threshold must be positive above v_reset")
     for parameter in ("tau", "tau_syn", "tau_mem"):
         tau = getattr(node, parameter, None)
-        if tau is not None and not np.all(np.asarray(tau) >= dt_s * (1 - 1e-9)):
+        if tau is not None and np.any((np.asarray(tau) < dt_s) & ~one_step(np.asarray(tau), dt_s)):
             reasons.append(f"{parameter} is {np.min(tau):g} s, less than the time step {dt_s:g} s; use a shorter step")
     if isinstance(node, nir.CubaLIF) and np.any(node.v_leak != reset):
         reasons.append("v_leak differs from v_reset, which synapses cannot express; use an LIF")

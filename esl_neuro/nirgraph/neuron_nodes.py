@@ -8,6 +8,7 @@ from typing import Any
 
 import nir
 import numpy as np
+from numpy.typing import NDArray
 
 from esl_neuro.nirgraph.linear_maps import Floats
 from esl_neuro.nirgraph.linear_nodes import Shape, Unsupported, floats, spread
@@ -86,6 +87,7 @@ def _subtracting(neurons: NeuronNode, reset: Reset) -> NeuronNode:
     return replace(neurons, reset_by=neurons.threshold / (1 - neurons.dv))
 
 
+SINGLE_PRECISION = 2**-22  # relative error of a ratio of two numbers in single precision, and a margin of 2
 TIME_CONSTANTS = ("tau", "tau_syn", "tau_mem")
 Reason = tuple[str, str]
 
@@ -140,9 +142,16 @@ def _current_based(values: dict[str, Floats], dt_s: float) -> NeuronNode:
     return NeuronNode(du, dv, gain, values["v_leak"], *_firing(values))
 
 
+def one_step(tau_s: Floats, dt_s: float) -> NDArray[np.bool_]:
+    """Tell which time constants are one time step, up to single precision.
+
+    Files hold time constants in single precision, often of neurons without memory, and ``float32(1e-4)`` is below 1e-4.
+    """
+    return np.asarray(np.abs(dt_s / tau_s - 1) < SINGLE_PRECISION)
+
+
 def _decay(tau_s: Floats, dt_s: float) -> Floats:
-    decay = dt_s / tau_s
-    return np.where(np.abs(decay - 1) < 1e-9, 1.0, decay)  # a time constant of one step, up to rounding
+    return np.where(one_step(tau_s, dt_s), 1.0, dt_s / tau_s)
 
 
 def _firing(values: dict[str, Floats]) -> tuple[Floats, Floats]:

@@ -60,6 +60,7 @@ Target: TypeAlias = "HardwareTarget | str | Path"
 # A tenth of the synaptic time constant; 5e-4 is closer to exact times but needs twice the steps.
 SINGLE_SPIKE_DT_S = 1e-3
 READ_BY_FIRST_SPIKE = "first_spike"
+SINGLE_PRECISION = 2**-22  # of a scale: the numbers of a graph are written in single precision
 
 # Computes the scales of some layers from the network, the arithmetic of the chip, the steps and the payload.
 Scales = Callable[[FloatNetwork, Arithmetic, int, InputFormat], Mapping[str, Scaling]]
@@ -314,9 +315,12 @@ def _as_trained(network: QuantisedNetwork) -> Scales:
             learned = network.integers(stage)
             (connection,) = (per_payload(each, payload) for each in floats.incoming(group.name))
             scale, (exponent,) = scale_and_exponents(group, (connection,), arithmetic, steps, payload)
-            factor, shift = learned.constants.scale / scale, learned.weight_exp - exponent
-            if shift or abs(factor - 1) > 1e-9:
-                scalings[group.name] = Scaling(factor, shift)
+            wanted = learned.constants.scale.flatten().numpy()
+            factors = np.repeat(wanted, group.neurons // len(wanted)) / scale
+            shift = learned.weight_exp - exponent
+            if shift or np.any(np.abs(factors - 1) > SINGLE_PRECISION):
+                equal = np.all(np.abs(factors / factors[0] - 1) < SINGLE_PRECISION)
+                scalings[group.name] = Scaling(float(factors[0]) if equal else tuple(factors.tolist()), shift)
         return scalings
 
     return scales

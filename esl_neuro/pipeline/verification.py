@@ -12,7 +12,7 @@ from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.compile import input_payload, quantise_network
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Program, differences
-from esl_neuro.compiler.quantise import Scaling
+from esl_neuro.compiler.quantise import Scaling, round_as_0_1_0
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.pipeline.activity import Activity, run_recorded
@@ -123,16 +123,24 @@ def prove(
 def recompile(folder: Path) -> list[str]:
     """Compile the NIR graph of an export again; return the names of the fields that differ from the stored program.
 
-    The program carries the integer formats of its chip, so the chip's own file is not needed.
+    The program carries the integer formats of its chip, so the chip's own file is not needed. One with a scale for each
+    group, as version 0.1.0 wrote it, keeps its scales and exponents.
     """
     files = read_export(folder)
-    stored = files.program
+    stored, network = files.program, read_network(read_nir(files.graph_path))
+    payload = input_payload(stored.input_bits, stored.input_scale)
+    if stored.one_scale_per_group:
+        names = [(each.source, each.target) for each in network.connections]
+        if names != [(each.source, each.target) for each in stored.connections]:
+            return ["connections"]
+        connections, groups = round_as_0_1_0(network, stored, payload)
+        return differences(stored, replace(stored, connections=connections, groups=groups))
     again, _ = quantise_network(
-        read_network(read_nir(files.graph_path)),
+        network,
         stored.target,
         stored.formats,
         stored.steps,
-        input_payload(stored.input_bits, stored.input_scale),
+        payload,
         {name: Scaling(**each) for name, each in files.document.get("scalings", {}).items()},
     )
     # A NIR graph does not contain the readout.

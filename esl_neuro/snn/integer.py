@@ -43,8 +43,8 @@ class LayerConstants:
         What remains of ``u`` and ``v`` after a step, in 1/4096.
     vth, bias : float64 Tensor
         Thresholds in integer units and biases in units of ``v``; they broadcast with a step of one sample.
-    scale : float
-        ``S``, integers per float unit.
+    scale : float64 Tensor
+        ``S``, integers per float unit; it broadcasts likewise.
     reset : {"zero", "subtract", "subtract_next_step"}
         What a spike does to the potential, see :mod:`esl_neuro.resets`.
     """
@@ -53,7 +53,7 @@ class LayerConstants:
     keep_v: float
     vth: Tensor
     bias: Tensor
-    scale: float
+    scale: Tensor
     reset: Reset = ZERO
 
     @property
@@ -65,9 +65,9 @@ class LayerConstants:
         return (self.vth * POTENTIAL_ONE / kept).round().clamp(max=HALF_RANGE - 1)
 
     @property
-    def unit(self) -> float:
-        """Float units per unit of ``v``: ``1 / (64 S)``, in single precision."""
-        return float(np.float32(1 / (POTENTIAL_ONE * self.scale)))
+    def unit(self) -> Tensor:
+        """Float units per unit of ``v``: ``1 / (64 S)``, float64 numbers in single precision."""
+        return (1 / (POTENTIAL_ONE * self.scale)).float().double()
 
 
 def integer_lif(
@@ -113,7 +113,7 @@ class StraightThrough(torch.autograd.Function):
     """``(values, rounded, factor) -> rounded``, with the gradient of ``factor values``."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, rounded: Tensor, factor: float) -> Tensor:  # noqa: ARG004 (only its gradient)
+    def forward(ctx: Any, values: Tensor, rounded: Tensor, factor: Tensor | float) -> Tensor:  # noqa: ARG004 (gradient)
         """Return the rounded values."""
         ctx.factor = factor
         return rounded
@@ -121,10 +121,11 @@ class StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         """Return the error of the values."""
-        return grads[0] * ctx.factor, None, None
+        factor = ctx.factor.to(grads[0].dtype) if isinstance(ctx.factor, Tensor) else ctx.factor
+        return grads[0] * factor, None, None
 
 
-def straight_through(values: Tensor, rounded: Tensor, factor: float) -> Tensor:
+def straight_through(values: Tensor, rounded: Tensor, factor: Tensor | float) -> Tensor:
     """Return ``rounded``, whose gradient for ``values`` is ``factor``."""
     result: Tensor = StraightThrough.apply(values, rounded, factor)  # type: ignore[no-untyped-call]
     return result
@@ -157,14 +158,15 @@ class _IntegerLIF(torch.autograd.Function):
         error_u, error_threshold = lif_errors(charged, levels, grads[0], tau, ctx.surrogate, ctx.width, constants.reset)
         error_bias = None if of_bias is None else error_u.sum((0, 1)).sum_to_size(of_bias)
         error_current = _through_synapses(error_u, constants.keep_u / DECAY_ONE)
-        return error_current / constants.scale, error_threshold.sum_to_size(of_threshold), error_bias, None, None, None
+        error_sums = error_current / constants.scale.to(error_current.dtype)
+        return error_sums, error_threshold.sum_to_size(of_threshold), error_bias, None, None, None
 
 
 class _Readout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sums: Tensor, bias: Tensor | None, constants: LayerConstants) -> Tensor:
         ctx.constants, ctx.dtype, ctx.bias_shape = constants, sums.dtype, None if bias is None else bias.shape
-        spikes, charged = run(sums, constants, 1.0, len(sums))
+        spikes, charged = run(sums, constants, torch.ones_like(constants.scale), len(sums))
         potentials = charged.double() * (1 - spikes)
         return torch.diff(potentials, dim=0, prepend=torch.zeros_like(potentials[:1])) * constants.unit
 
@@ -172,7 +174,7 @@ class _Readout(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         error = grads[0].to(ctx.dtype)
         error_bias = None if ctx.bias_shape is None else error.sum((0, 1)).sum_to_size(ctx.bias_shape)
-        return error / ctx.constants.scale, error_bias, None
+        return error / ctx.constants.scale.to(error.dtype), error_bias, None
 
 
 def _through_synapses(error_u: Tensor, kept: float) -> Tensor:
@@ -185,7 +187,7 @@ def _through_synapses(error_u: Tensor, kept: float) -> Tensor:
     return error_current
 
 
-def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -> tuple[Tensor, Tensor]:
+def run(sums: Tensor, constants: LayerConstants, unit: Tensor, steps_kept: int) -> tuple[Tensor, Tensor]:
     """Run the neurons, in compiled form if there is one.
 
     Parameters
@@ -194,8 +196,8 @@ def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -
         ``a``; the steps may share their memory.
     constants : LayerConstants
         The integer constants.
-    unit : float
-        Value of a unit of ``v`` in ``charged``.
+    unit : float64 Tensor
+        Value of a unit of ``v`` in ``charged``; it broadcasts like the constants.
     steps_kept : int
         Steps of ``charged``: all, or one that all steps share if they are not needed.
 
@@ -214,7 +216,7 @@ def run(sums: Tensor, constants: LayerConstants, unit: float, steps_kept: int) -
     return spikes, charged
 
 
-def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
+def run_in_torch(sums: Tensor, constants: LayerConstants, unit: Tensor, spikes: Tensor, charged: Tensor) -> None:
     """Compute spikes and potentials on any device, exactly in double precision."""
     u = v = torch.zeros(sums.shape[1:], dtype=torch.float64, device=sums.device)
     threshold, reset_by = constants.vth * POTENTIAL_ONE, constants.reset_by
@@ -228,18 +230,18 @@ def run_in_torch(sums: Tensor, constants: LayerConstants, unit: float, spikes: T
         v = torch.where(v > threshold, 0.0 if reset_by is None else v - reset_by, v)
 
 
-def run_compiled(sums: Tensor, constants: LayerConstants, unit: float, spikes: Tensor, charged: Tensor) -> None:
+def run_compiled(sums: Tensor, constants: LayerConstants, unit: Tensor, spikes: Tensor, charged: Tensor) -> None:
     """Compute spikes and potentials on the CPU."""
     shape = sums.shape[2:]
     once = sums[:1] if sums.stride(0) == 0 else sums
     reset_by = constants.vth * 0 - 1 if constants.reset_by is None else constants.reset_by
-    bias, threshold, subtracted = (
+    bias, threshold, subtracted, units = (
         values.expand(shape).contiguous().numpy().ravel()
-        for values in (constants.bias, constants.vth * POTENTIAL_ONE, reset_by)
+        for values in (constants.bias, constants.vth * POTENTIAL_ONE, reset_by, unit)
     )
     use_threads(torch.get_num_threads())
     keep = constants.keep_u, constants.keep_v
-    _run(rows(once), *keep, bias, threshold, subtracted, unit, rows(spikes), rows(charged))
+    _run(rows(once), *keep, bias, threshold, subtracted, units, rows(spikes), rows(charged))
 
 
 @compiled
@@ -250,7 +252,7 @@ def _run(
     bias: NDArray[np.float64],
     threshold: NDArray[np.float64],
     reset_by: NDArray[np.float64],  # -1 for a reset to zero
-    unit: float,
+    unit: NDArray[np.float64],
     spikes: NDArray[np.float32],
     charged: NDArray[np.float32],
 ) -> None:
@@ -273,4 +275,4 @@ def _run(
                 o = 1.0 if v > threshold[n] else 0.0
                 current[n] = u
                 potential[n] = v - o * (reset_by[n] if reset_by[n] >= 0 else v)
-                level[n], fired[n] = v * unit, o
+                level[n], fired[n] = v * unit[n], o

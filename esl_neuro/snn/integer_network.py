@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
@@ -23,15 +24,21 @@ from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_BITS, POTENTIAL_S
 from esl_neuro.hardware.rounding import (
     SPIKES,
     InputFormat,
+    Rows,
     bias_format,
-    group_scale,
+    lattice_thresholds,
+    one_threshold,
+    potential_lattice,
     round_current_decay,
     round_potential_decay,
-    round_thresholds,
     round_weights,
-    weight_exponent,
+    rounding_bias,
+    rounding_loss,
+    row_formats,
+    steps_kept,
     wrapping_sum,
 )
+from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, straight_through
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
 from esl_neuro.snn.neurons import LIF, CubaLIF
@@ -75,8 +82,10 @@ class Integers:
         Even integers, in the shape of the layer's weight.
     weight_exp : int
         Shift of the weighted sums; a negative one shifts right, rounding down.
-    factor : float
-        Integer weight per unit of the float weight.
+    factor : Tensor
+        Integer weight per unit of the float weight; it broadcasts with the weights.
+    rounding_bias : Tensor
+        Part of the bias of ``constants`` that makes up for sums that are rounded down.
     constants : LayerConstants
         Constants of the neurons.
     exact_in_single : bool
@@ -85,7 +94,8 @@ class Integers:
 
     weights: Tensor
     weight_exp: int
-    factor: float
+    factor: Tensor
+    rounding_bias: Tensor
     constants: LayerConstants
     exact_in_single: bool
 
@@ -130,6 +140,8 @@ class QuantisedNetwork(nn.Sequential):
         Integer formats of the chip.
     inputs : InputFormat
         Format of the input.
+    steps : int, optional
+        Time steps of a sample. Default: many.
 
     Raises
     ------
@@ -137,7 +149,9 @@ class QuantisedNetwork(nn.Sequential):
         If layers have no integer form; the message lists them all.
     """
 
-    def __init__(self, network: nn.Module, arithmetic: Arithmetic, inputs: InputFormat = SPIKES) -> None:
+    def __init__(
+        self, network: nn.Module, arithmetic: Arithmetic, inputs: InputFormat = SPIKES, steps: int | None = None
+    ) -> None:
         super().__init__()
         if type(network) is not nn.Sequential:
             raise BadInput(
@@ -151,7 +165,7 @@ class QuantisedNetwork(nn.Sequential):
             )
         for name, layer in network.named_children():
             self.add_module(name, IntegerLIF(layer) if isinstance(layer, LIF) else layer)
-        self.arithmetic, self.inputs = arithmetic, inputs
+        self.arithmetic, self.inputs, self.steps = arithmetic, inputs, steps
         self.stages, self.after = _stages(self, inputs)
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -207,46 +221,61 @@ class QuantisedNetwork(nn.Sequential):
     def _integers(self, stage: Stage, weight: Tensor, bias: Tensor | None) -> Integers:
         arithmetic, payload = self.arithmetic, stage.payload
         neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
-        largest_weight = float(weight.abs().max()) / stage.pooled
-        largest_threshold = float(neurons.threshold.max()) if isinstance(neurons, IntegerLIF) else 0.0
-        exponent = self._exponent(stage, weight, largest_weight)
-        scale = group_scale(largest_weight, largest_threshold, arithmetic, payload=payload.scale, exponent=exponent)
-        factor = scale / (2.0**exponent * payload.scale * stage.pooled)
-        weights = round_weights(weight, factor, arithmetic)
-        if bias is None:
-            drive = weight.new_zeros((), dtype=torch.float64)
-        else:
-            mantissa, shift = bias_format(bias.double() * scale * 2**POTENTIAL_SHIFT, arithmetic)
-            drive = mantissa * 2**shift
-        if not isinstance(neurons, IntegerLIF):
-            # A readout has no leak and the highest threshold of the chip.
-            vth = weight.new_full((), 2**arithmetic.threshold_bits - 1, dtype=torch.float64)
-            constants = LayerConstants(0.0, float(DECAY_ONE), vth, drive, scale)
-        else:
-            vth = round_thresholds(neurons.threshold.double(), scale, arithmetic)
-            constants = LayerConstants(*_kept(neurons, self.arithmetic), vth, drive, scale, neurons.reset)
-        exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
-        return Integers(weights, exponent, factor, constants, exact)
+        keep_u, keep_v = _kept(neurons, arithmetic) if isinstance(neurons, IntegerLIF) else (0.0, float(DECAY_ONE))
+        per_row, exponent = self._formats(stage, weight, bias, (DECAY_ONE - keep_u) / DECAY_ONE)
+        scale = torch.from_numpy(per_row).to(weight.device).reshape(-1, *[1] * (weight.dim() - 2))
+        factor = _of_rows(scale, weight) / (2.0**exponent * payload.scale * stage.pooled)
+        weights = round_weights(weight * factor.to(weight.dtype), 1.0, arithmetic)
 
-    def _exponent(self, stage: Stage, weight: Tensor, largest_weight: float) -> int:
-        """Return the weight exponent of a stage."""
-        neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
-        thresholds, steps_kept = (0.0, 0.0), 1.0
+        # A readout has no leak and the highest threshold of the chip.
+        threshold = (2**arithmetic.threshold_bits - 1) / scale
         if isinstance(neurons, IntegerLIF):
-            thresholds = float(neurons.threshold.min()), float(neurons.threshold.max())
-            steps_kept = DECAY_ONE / (DECAY_ONE - _kept(neurons, self.arithmetic)[0])
+            threshold = neurons.threshold.double()
+        du, dv = torch.full_like(scale, DECAY_ONE - 1 - keep_u), torch.full_like(scale, DECAY_ONE - keep_v)
+        loss = (weights.flatten(1) != 0).any(1).reshape(scale.shape) * rounding_loss(exponent, arithmetic)
+        more = rounding_bias(loss, du, dv, threshold * scale, self.steps)
+        drive = more if bias is None else bias.double() * scale * 2**POTENTIAL_SHIFT + more
+        mantissa, shift = bias_format(drive, arithmetic)
+        drive = mantissa * 2**shift
+        reset = neurons.reset if isinstance(neurons, IntegerLIF) else None
+        lattice = potential_lattice(du, dv, drive, exponent, arithmetic) * (reset == ZERO)
+        vth = lattice_thresholds(threshold, scale, lattice, drive, arithmetic)
+        constants = LayerConstants(keep_u, keep_v, vth, drive, scale, reset or ZERO)
+        exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
+        return Integers(weights, exponent, factor, more, constants, exact)
+
+    def _formats(
+        self, stage: Stage, weight: Tensor, bias: Tensor | None, lost_u: float
+    ) -> tuple[NDArray[np.float64], int]:
+        """Return the scale of each row and the weight exponent of a stage."""
+        neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
+        rows, unit = len(weight), stage.payload.scale * stage.pooled
+        fires, thresholds = False, np.zeros((rows, 1))
+        if isinstance(neurons, IntegerLIF):
+            fires, thresholds = True, _by_row(neurons.threshold, rows)
+        kept = float(steps_kept(np.asarray(lost_u), self.steps))
         arriving = stage.payload.largest * stage.pooled
-        room = (wrapping_sum(self.arithmetic) / steps_kept - 1) / arriving
-        factor = self.arithmetic.weight_max / (largest_weight * stage.pooled or 1.0)
-        return weight_exponent(
-            largest_weight,
-            thresholds,
-            arriving * _largest_sum(weight, factor, room, self.arithmetic),
-            self.arithmetic,
-            steps_kept=steps_kept,
-            payload=stage.payload.scale,
+        room = (wrapping_sum(self.arithmetic) / kept - 1) / arriving
+
+        def sums(scale: NDArray[np.float64], exponents: Sequence[int]) -> NDArray[np.float64]:
+            factor = scale / 2.0 ** exponents[0] / unit
+            return arriving * 2.0 ** exponents[0] * _largest_sums(weight, factor, room, self.arithmetic)
+
+        largest = _array(weight.abs().flatten(1).amax(1)) / unit
+        formats = Rows(
+            largest=(largest if fires else np.full(rows, largest.max()))[None],
+            thresholds=np.stack([thresholds.min(1), thresholds.max(1)]),
+            bias=np.zeros(rows) if bias is None else np.abs(_by_row(bias, rows)).max(1),
+            steps_kept=np.full(rows, kept),
+            sums=sums,
             graded=stage.payload.bits > 1,
         )
+        scale, (exponent,) = row_formats(formats, self.arithmetic)
+        if not fires:
+            return np.full(rows, scale.min()), exponent
+        if self.arithmetic.thresholds_per == "group":
+            return one_threshold(thresholds.max(1), scale), exponent
+        return scale, exponent
 
     @torch.no_grad()
     def on_grid(self) -> nn.Sequential:
@@ -267,7 +296,7 @@ class QuantisedNetwork(nn.Sequential):
             connection: Any = network.get_submodule(stage.connection)
             connection.weight.copy_(integers.weights / integers.factor)
             if bias is not None:
-                rounded = constants.bias / 2**POTENTIAL_SHIFT / constants.scale
+                rounded = (constants.bias - integers.rounding_bias) / 2**POTENTIAL_SHIFT / constants.scale
                 connection.bias = nn.Parameter(rounded.flatten().to(connection.weight.dtype))
             if stage.neurons is not None:
                 neurons: Any = network.get_submodule(stage.neurons)
@@ -376,16 +405,32 @@ def _weighted_sums(connection: nn.Module, weights: Tensor, signal: Tensor) -> Te
     return whole.reshape(*signal.shape[:2], *whole.shape[1:])
 
 
-def _largest_sum(weight: Tensor, factor: float, room: float, arithmetic: Arithmetic) -> float:
-    """Return the largest sum of integer weights of one sign into a neuron, or a bound if that is within the room."""
-    rows = weight.flatten(1)
-    bound = (
-        float((rows.abs().sum(1) + rows.sum(1).abs()).max()) / 2 * factor + rows.shape[1]
-    )  # rounding errors of up to 1 each
-    if bound < room:
-        return bound
-    rows = round_weights(rows, factor, arithmetic)
-    return float(torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)).max())
+def _array(values: Tensor) -> NDArray[np.float64]:
+    return values.detach().double().cpu().numpy()
+
+
+def _by_row(values: Tensor, rows: int) -> NDArray[np.float64]:
+    """Arrange values of neurons by the rows of the weights that feed them, shape (rows, values of a row)."""
+    array = _array(values).ravel()
+    return np.full((rows, 1), array[0]) if array.size == 1 else array.reshape(rows, -1)
+
+
+def _of_rows(scale: Tensor, weight: Tensor) -> Tensor:
+    """Let a value for each row broadcast with the weights."""
+    return scale.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _largest_sums(
+    weight: Tensor, factor: NDArray[np.float64], room: float, arithmetic: Arithmetic
+) -> NDArray[np.float64]:
+    """Return the largest sum of integer weights of one sign in each row, or bounds if all are within the room."""
+    rows = weight.detach().flatten(1)
+    bounds = _array(rows.abs().sum(1) + rows.sum(1).abs()) / 2 * factor
+    bounds = bounds + rows.shape[1]  # rounding errors of up to 1 each
+    if (bounds < room).all():
+        return bounds
+    rows = round_weights(rows * _of_rows(torch.from_numpy(factor), rows).to(rows), 1.0, arithmetic)
+    return _array(torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)))
 
 
 def _exact_in_single(weights: Tensor, arriving: int, arithmetic: Arithmetic) -> bool:

@@ -28,7 +28,9 @@ def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> Quantised
             "training.quantize: batch norm needs the statistics of a finished run; train without quantize "
             "first, then: esl-neuro train --from RUN --quantize TARGET"
         )
-    return QuantisedNetwork(network, formats_of(recipe.training.quantize), input_format(recipe, dataset))
+    return QuantisedNetwork(
+        network, formats_of(recipe.training.quantize), input_format(recipe, dataset), recipe.data.steps
+    )
 
 
 def formats_of(name: str) -> Arithmetic:

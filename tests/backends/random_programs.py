@@ -12,11 +12,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.compile import quantise_network
+from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
+from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.kernel import Kernel
 
-KINDS = ("feed-forward", "recurrent", "residual", "conv", "delays", "graded", "everything", "subtraction")
+KINDS = ("feed-forward", "recurrent", "residual", "conv", "delays", "graded", "everything", "subtraction", "compiled")
 GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
 
 
@@ -40,7 +44,7 @@ class Plan:
 
 
 def random_plan(rng, kind="everything", extreme=False, steps=None):
-    everything = kind in ("everything", "subtraction")
+    everything = kind in ("everything", "subtraction", "compiled")
     depth = int(rng.integers(1, 4)) if kind in ("feed-forward", "graded", "delays") else int(rng.integers(2, 4))
     edges = [(layer, layer + 1, 0) for layer in range(depth)]
     if everything or kind == "residual":
@@ -61,7 +65,7 @@ def random_plan(rng, kind="everything", extreme=False, steps=None):
         depth=depth,
         steps=steps or int(rng.integers(1, 13)),
         edges=tuple(
-            (*edge, 7 if extreme else int(rng.integers(-3, 4))) for edge in sorted(edges, key=lambda edge: edge[1])
+            (*edge, 7 if extreme else int(rng.integers(-8, 4))) for edge in sorted(edges, key=lambda edge: edge[1])
         ),
         extreme=extreme,
         images=int(rng.integers(1, depth + 1)) if everything or kind == "conv" else 0,
@@ -104,9 +108,69 @@ def random_network(rng, plan, widest=40):
 def random_networks(rng, plan, count, widest=40):
     """Networks of one plan; exponents with which sums could leave 32 bits are lowered in all of them."""
     programs = [random_network(rng, plan, widest) for _ in range(count)]
+    if plan.kind == "compiled":
+        programs = compiled_networks(rng, programs, plan.extreme)
     while not all(valid(program) for program in programs):
         programs = [with_lower_exponents(program) for program in programs]
     return programs
+
+
+def compiled_networks(rng, drawn, extreme):
+    """Float networks like these, as the compiler rounds them, all at once, so that they have the same exponents.
+
+    Rows differ by powers of ten, and so do connections; neurons lose all, some or nothing of their potential. So there
+    are scales of single neurons, exponents of single connections, thresholds between two points of a lattice, and
+    biases that make up for rounding.
+    """
+    joined = side_by_side(drawn)
+    rows = {group.name: 10 ** rng.uniform(-2, 2, group.neurons) for group in joined.groups}
+    groups = tuple(random_float_group(rng, group, rows[group.name], extreme) for group in joined.groups)
+    if joined.readout == "potential":
+        groups = (*groups[:-1], replace(groups[-1], threshold=np.full(groups[-1].neurons, np.inf)))
+    connections = tuple(
+        FloatConnection(
+            each.source,
+            each.target,
+            sp.csr_matrix(sp.diags(rows[each.target] * 10 ** rng.uniform(-3, 0)) @ each.matrix),
+            each.delay,
+        )
+        for each in joined.connections
+    )
+    network = FloatNetwork((joined.input_size,), joined.dt_s, groups, connections)
+    payload = InputFormat(joined.input_bits, 2.0**joined.input_bits - 1)
+    program, _ = quantise_network(network, "loihi2", load_target("loihi2").arithmetic, joined.steps, payload)
+    return apart(program, drawn)
+
+
+def random_float_group(rng, group, rows, extreme):
+    """Thresholds from below one weight to many; half of the neurons without memory or without leak."""
+    size = group.neurons
+    threshold = rows * 10 ** rng.uniform(0, 5 if extreme else 2.5, size)
+    bias = rng.normal(0, 0.1, size) * threshold * (rng.random(size) < 0.3)
+    du = np.where(rng.random(size) < 0.5, 1.0, rng.uniform(0.01, 1, size))
+    dv = rng.choice([0.0, 1.0, *rng.uniform(0, 1, 2)], size)
+    return FloatGroup(group.name, bias, du, dv, threshold)
+
+
+def apart(program, parts):
+    """Split what :func:`side_by_side` joined."""
+    starts, networks = dict.fromkeys([INPUT, *(group.name for group in program.groups)], 0), []
+    for part in parts:
+        ends = {INPUT: part.input_size, **{group.name: group.neurons for group in part.groups}}
+        place = {name: slice(starts[name], starts[name] + size) for name, size in ends.items()}
+        groups = [
+            replace(group, **{key: getattr(group, key)[place[group.name]] for key in (*GROUP_ARRAYS, "scale")})
+            for group in program.groups
+        ]
+        connections = [
+            replace(each, weights=sp.csr_matrix(each.matrix[place[each.target], place[each.source]]))
+            for each in program.connections
+        ]
+        networks.append(
+            replace(program, input_size=part.input_size, groups=tuple(groups), connections=tuple(connections))
+        )
+        starts = {name: starts[name] + size for name, size in ends.items()}
+    return networks
 
 
 def valid(program):

@@ -1,4 +1,4 @@
-"""56 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
+"""64 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
 
 And every spike of 50 that lava-dl loads from ``.net`` files. ``tests/backends/parity.py`` does the same for 1,000.
 """
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.lava
 
 @pytest.mark.parametrize("batch", range(len(KINDS)), ids=KINDS)
 def test_random_networks(batch):
-    # Every other batch of a kind is extreme: with 7 kinds, those from 7 on.
+    # Every other batch of a kind is extreme: with 8 kinds, those from 8 on.
     result = parity.run_batch(seed=0, batch=batch + len(KINDS) * (batch % 2), networks=8)
     assert result["differences"] == 0
     assert result["networks"] == 8
     assert result["firing"] >= 4
-    if batch % 2:
+    if batch % 2 and result["kind"] != "compiled":  # the compiler avoids both
         assert min(result["wrapping"], result["saturating"]) > 0
 
 

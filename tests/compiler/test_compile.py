@@ -66,7 +66,7 @@ def test_weights_that_are_exact_give_the_spikes_of_the_float_network(tau, steps,
     net = network(tau=tau, seed=seed)
     graph = graph_of(net, steps)
     compilation = compile_graph(graph, LOIHI2, steps)
-    assert [(error.weight_error, error.threshold_error, error.lost) for error in compilation.errors] == [(0, 0, 0)] * 2
+    assert max(max(error.weight_error, error.threshold_error, error.lost) for error in compilation.errors) < 1e-12
     spikes = (np.random.default_rng(seed).random((30, steps, 8)) < 0.3).astype(np.uint8)
     trace = run_integer(compilation.program, spikes)
     expected = float_spikes(net, graph, spikes)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import nir
 import numpy as np
 import pytest
 
+from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.errors import BadInput
+from esl_neuro.interchange import from_nir
+from esl_neuro.nirgraph.neuron_nodes import one_step
+from esl_neuro.nirgraph.reading import discretise
 from esl_neuro.nirgraph.time_step import time_step
 
 
@@ -36,3 +42,33 @@ def test_time_step_must_be_positive(step):
 def test_time_step_that_is_no_number_is_refused():
     with pytest.raises(BadInput, match="must be a number of seconds"):
         time_step(graph(dt_s="1 ms"))
+
+
+@pytest.mark.parametrize("dt_s", [1e-4, 1e-3, 2e-3, 0.1, 1 / 3, 7e-5])
+@pytest.mark.parametrize("single", [np.float32, np.float64])
+def test_a_time_constant_of_one_step_is_no_memory_for_every_reader_in_single_precision_too(dt_s, single):
+    """Exporters of torch modules compute ``tau = dt / (1 - 0)`` in single precision, below or above the step."""
+    dt = single(dt_s)
+    one = np.ones(3, single)
+    neurons = {
+        "lif": nir.LIF(tau=dt / one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one),
+        "cuba": nir.CubaLIF(
+            tau_syn=dt * one, tau_mem=10 * dt * one, r=10 * one, v_leak=0 * one, v_threshold=one, v_reset=0 * one
+        ),
+    }
+    for node in neurons.values():
+        nodes = {"input": nir.Input({"input": np.array([3])}), "fc": nir.Linear(1.5 * np.eye(3)), "n": node}
+        nodes["output"] = nir.Output({"output": np.array([3])})
+        graph = nir.NIRGraph(nodes, list(pairwise(nodes)), metadata={"dt_s": dt_s})
+        discrete = discretise(graph).neurons["n"]
+        assert ((discrete.dv if isinstance(node, nir.LIF) else discrete.du) == 1.0).all()
+        program = compile_graph(graph, "loihi2", 5).program
+        assert program.groups[0].du.tolist() == [4095] * 3
+        if isinstance(node, nir.LIF):
+            assert program.groups[0].dv.tolist() == [4095] * 3
+        assert from_nir(graph) is not None
+
+
+def test_a_time_constant_that_differs_from_the_step_is_not_one_step():
+    tau = np.array([1e-3 * (1 + 1e-6), 1e-3 * (1 - 1e-6), 1e-3 * (1 + 1e-7)])
+    assert one_step(tau, 1e-3).tolist() == [False, False, True]

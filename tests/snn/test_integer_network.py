@@ -138,7 +138,7 @@ def assert_is_the_reference(quantised, signal):
     for name, fired in record.items():
         assert np.array_equal(activity.spikes[name].detach().numpy(), fired), name
     if potential is not None:
-        unit = quantised.integers(quantised.stages[-1]).constants.unit
+        unit = quantised.integers(quantised.stages[-1]).constants.unit.numpy()
         assert np.array_equal(activity.outputs.sum(0).detach().numpy(), potential * unit)
         assert np.array_equal(activity.predictions().numpy(), potential.argmax(1))
     return record, potential

@@ -15,6 +15,8 @@ from esl_neuro.resets import RESETS
 from esl_neuro.snn.functional import SURROGATES
 from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, run_compiled, run_in_torch
 
+ONE = torch.ones((), dtype=torch.float64)
+
 
 def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12, reset="zero"):
     """Random constants, and the group that has them."""
@@ -29,7 +31,7 @@ def constants(rng, du, dv, shape, largest_threshold=2**17, largest_bias=2**12, r
         kept = 4096 - dv if reset == "subtract_next_step" else 4096
         subtracted = np.minimum(np.rint((group.vth << 6) * 4096 / kept), 2**23 - 1)
         group = replace(group, reset_by=subtracted.astype(np.int64))
-    return LayerConstants(float(4095 - du), float(4096 - dv), *tensors, scale=100.0, reset=reset), group
+    return LayerConstants(float(4095 - du), float(4096 - dv), *tensors, scale=ONE * 100, reset=reset), group
 
 
 @settings(max_examples=60)
@@ -48,7 +50,7 @@ def test_spikes_and_potentials_are_those_of_the_simulator(seed, du, dv, shape, l
     forms = []
     for run in (run_compiled, run_in_torch):
         spikes, charged = torch.empty(sums.shape), torch.empty(sums.shape)
-        run(sums, numbers, 1.0, spikes, charged)
+        run(sums, numbers, ONE, spikes, charged)
         forms.append((spikes.flatten(2).numpy(), charged.flatten(2).numpy()))
     u = v = np.zeros((group.neurons, 3), np.int64)
     for step, arriving in enumerate(sums.flatten(2).numpy().astype(np.int64)):
@@ -65,10 +67,10 @@ def test_edges_of_the_range_wrap_and_saturate_as_in_the_simulator():
     sums = torch.tensor([-edge - 1, -edge, -edge + 1, edge - 1, edge, edge + 1, -3 * edge, 3 * edge]).double()
     for dv, bias in ((0, 0), (2048, -4095), (4095, 4095)):
         group = Group("lif", *(np.full(8, value) for value in (4095, dv, 2**17 - 1, bias, 7)), scale=1.0)
-        numbers = LayerConstants(0.0, 4096.0 - dv, torch.tensor(2.0**17 - 1), torch.tensor(bias * 128.0), scale=1.0)
+        numbers = LayerConstants(0.0, 4096.0 - dv, torch.tensor(2.0**17 - 1), torch.tensor(bias * 128.0), scale=ONE)
         for run in (run_compiled, run_in_torch):
             spikes, charged = torch.empty(4, 1, 8), torch.empty(4, 1, 8)
-            run(sums.expand(4, 1, 8), numbers, 1.0, spikes, charged)
+            run(sums.expand(4, 1, 8), numbers, ONE, spikes, charged)
             u = v = np.zeros((8, 1), np.int64)
             for step in range(4):
                 u, v, fired = lif_step(u, v, sums.numpy().astype(np.int64)[:, None], GroupConstants.of(group))
@@ -82,7 +84,7 @@ def test_without_gradients_the_potentials_take_the_memory_of_one_step():
     full, kept = torch.empty(4, 2, 5), torch.empty(1, 2, 5)
     for charged in (full, kept):
         spikes = torch.empty(4, 2, 5)
-        run_compiled(sums, numbers, 1.0, spikes, charged)
+        run_compiled(sums, numbers, ONE, spikes, charged)
     assert torch.equal(full[-1:], kept)
 
 
@@ -93,7 +95,7 @@ def test_number_of_threads_changes_nothing():
         for threads in (1, 2):
             torch.set_num_threads(threads)
             spikes, charged = torch.empty(sums.shape), torch.empty(sums.shape)
-            run_compiled(sums, numbers, 1.0, spikes, charged)
+            run_compiled(sums, numbers, ONE, spikes, charged)
             results.append((spikes, charged))
     finally:
         torch.set_num_threads(before)
@@ -115,7 +117,9 @@ def test_compiled_and_torch_gradients_are_the_same():
 
 
 def test_changes_of_a_readout_add_up_to_its_potential_exactly():
-    numbers = LayerConstants(0.0, 4096.0, torch.tensor(131071.0).double(), torch.tensor(24.0).double(), scale=123.456)
+    numbers = LayerConstants(
+        0.0, 4096.0, torch.tensor(131071.0).double(), torch.tensor(24.0).double(), scale=ONE * 123.456
+    )
     sums = torch.randint(-2000, 2000, (50, 3, 4)).float()
     changes = integer_readout(sums, None, numbers)
     assert torch.equal(changes.sum(0), (sums.double().sum(0) * 64 + 50 * 24) * numbers.unit)
