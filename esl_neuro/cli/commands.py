@@ -36,6 +36,9 @@ data_option = click.option(
     callback=_use_data_folder,
     help="Folder of the data sets.  [default: ESL_NEURO_DATA, or ./data]",
 )
+accept_loss_option = click.option(
+    "--accept-loss", is_flag=True, help="Go on even if the integers are far from the float network."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

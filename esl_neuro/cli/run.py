@@ -51,6 +51,8 @@ def run(
 ) -> None:
     """Run EXPORT (the latest one if not given) on its test set.
 
+    The first samples also run in floating point, to print how far the integers are from the float network.
+
     --backend lava uses the synapses and neurons of Lava, lava-batched those of this project, for many samples at once.
     Both compare every spike of every layer with the integer simulator. A difference is reported with layer, neuron and
     step, and exit code 1.
@@ -82,6 +84,8 @@ def save_spikes(trace: Trace, path: Path) -> None:
 
 def render(document: dict[str, Any]) -> str:
     """Write the simulator, the accuracy, and whether the simulators agree."""
+    from esl_neuro.report.fidelity_text import render_fidelity, render_findings
+
     rate = document["samples"] / document["seconds"]
     lines = [
         f"{document['export']}: {document['samples']} test samples x {document['steps']} steps, {document['backend']}",
@@ -92,4 +96,8 @@ def render(document: dict[str, Any]) -> str:
         parity = document["parity"]
         outcome = "all equal" if parity["equal"] else f"DIFFERENT: {parity['first_difference']}"
         lines.append(f"compared with the integer simulator: {parity['values_compared']:,} spike values, {outcome}")
+    if document.get("fidelity"):
+        lines += ["", render_fidelity(document["fidelity"])]
+    if document.get("findings"):
+        lines += ["", render_findings(document["findings"])]
     return "\n".join(lines)

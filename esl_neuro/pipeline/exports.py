@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from esl_neuro.errors import CheckFailed
 from esl_neuro.hardware import as_target
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import Target, compile
-from esl_neuro.pipeline.compiled_network import GOLDEN_SAMPLES, CompiledNetwork, load_compiled, save_compiled
+from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled, save_compiled
+from esl_neuro.pipeline.decisions import predict
 from esl_neuro.pipeline.simulation import Progress, RunResult, run_program
 from esl_neuro.pipeline.training import TrainingRun, load_run
 
@@ -93,20 +94,19 @@ def export_run(
     compiled = compile(source, chip, **how)
     from esl_neuro.training.trainer import accuracy
 
-    test, arriving = compiled.payloads(compiled.test_set(dataset=source.dataset))
-    result = run_program(compiled.program, arriving, test.name, test.labels)
+    test = compiled.test_set(dataset=source.dataset)
+    classes, ties = predict(compiled, test)
     more = {
         "run": str(source.folder),
         "accuracy": {
             "samples": len(test),
             "float": accuracy(source.network, source.dataset, source.dataset.test, source.recipe.data),
-            "integer": result.accuracy,
-            "ties": float(result.trace.ties().mean()),
+            "integer": float((classes == test.labels).mean()),
+            "ties": float(ties.mean()),
         },
     }
-    del result  # its trace is large
     where = Path(folder) if folder is not None else source.folder / chip.name
-    document = save_compiled(compiled, where, arriving[:GOLDEN_SAMPLES], more, formats=formats, nir_version=nir_version)
+    document = save_compiled(compiled, where, compiled.golden_inputs(), more, formats=formats, nir_version=nir_version)
     return Export(where, compiled, document)
 
 
@@ -120,7 +120,8 @@ def run_export(
 ) -> RunResult:
     """Run an export on its first test samples (all by default), and save the result in its folder as JSON.
 
-    Unlike :meth:`CompiledNetwork.run`, this also returns a result that differs from the integer simulator.
+    The first samples also run in floating point, for the fidelity of the result. Unlike :meth:`CompiledNetwork.run`,
+    this also returns a result that differs from the integer simulator.
 
     Raises
     ------
@@ -141,6 +142,8 @@ def run_export(
         record_potentials=record_potentials,
         progress=progress,
     )
+    fidelity, findings = compiled.compare(given)
+    result = replace(result, fidelity=fidelity, findings=tuple(findings))
     document = {"export": str(path), **result.to_dict()}
     (path / f"run-{backend}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return result
