@@ -38,12 +38,15 @@ class Trial:
         Description from which a reader can repeat the measurement.
     drawn : bool
         Whether the input is random, and not data of the network.
+    rates : float array, shape (samples,), optional
+        For input of several rates, that of each sample.
     """
 
     values: NDArray[Any]
     payloads: NDArray[Any]
     name: str
     drawn: bool = False
+    rates: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class LayerFidelity:
         All entries.
     moved_share : float or None
         ``moved / spikes_float``, at least one spike; None for a readout that never fires.
+    moved_worst : float or None
+        The same, of the samples of the rate at which it is largest.
     potential_error : float or None
         For such a readout, the root mean square error of its last potentials over their standard deviation.
     u_range, v_range : tuple of float
@@ -77,6 +82,7 @@ class LayerFidelity:
     moved: int
     entries: int
     moved_share: float | None
+    moved_worst: float | None
     potential_error: float | None
     u_range: tuple[float, float]
     v_range: tuple[float, float]
@@ -155,28 +161,39 @@ def compare_layers(
     network: FloatNetwork, program: Program, trial: Trial, wanted: FloatTrace, got: SimulationResult
 ) -> Fidelity:
     """Compare a run of the float network with a run of the integers on the same input."""
-    layers = tuple(_compare(network, program, group, wanted, got) for group in network.groups)
+    parts = [slice(None)] if trial.rates is None else [trial.rates == rate for rate in np.unique(trial.rates)]
+    layers = tuple(_compare(network, program, group, wanted, got, parts) for group in network.groups)
     return Fidelity(trial.name, trial.drawn, layers)
 
 
 def _compare(
-    network: FloatNetwork, program: Program, group: FloatGroup, wanted: FloatTrace, got: SimulationResult
+    network: FloatNetwork,
+    program: Program,
+    group: FloatGroup,
+    wanted: FloatTrace,
+    got: SimulationResult,
+    parts: Sequence[Any],
 ) -> LayerFidelity:
     name = group.name
     floats, integers = wanted.spikes[name], got.spikes[name]
-    moved, spikes = int(np.count_nonzero(floats != integers)), int(floats.sum(dtype=np.int64))
     return LayerFidelity(
         layer=name,
         rounding=measure_rounding(network, program, name),
-        spikes_float=spikes,
+        spikes_float=int(floats.sum(dtype=np.int64)),
         spikes_integer=int(integers.sum(dtype=np.int64)),
-        moved=moved,
+        moved=int(np.count_nonzero(floats != integers)),
         entries=floats.size,
-        moved_share=moved / max(1, spikes) if group.fires else None,
+        moved_share=_share(floats, integers) if group.fires else None,
+        moved_worst=max(_share(floats[part], integers[part]) for part in parts) if group.fires else None,
         potential_error=None if group.fires else group_error(wanted, got, program, name),
         u_range=_ends(got.u[name]),
         v_range=_ends(got.v[name]),
     )
+
+
+def _share(floats: NDArray[Any], integers: NDArray[Any]) -> float:
+    """Return the number of differing entries per spike of the float network."""
+    return float(np.count_nonzero(floats != integers)) / max(1, int(floats.sum(dtype=np.int64)))
 
 
 def _ends(values: NDArray[Any]) -> tuple[float, float]:
@@ -221,6 +238,7 @@ def _check_moved(
         what = (
             f"{layer.moved:,} entries of its spike trains differ from the float network, "
             f"{100 * layer.moved_share:.1f} % of its {layer.spikes_float:,} spikes"
+            f"{_at_worst(layer)}"
         )
         severe = layer.moved_share >= BOUNDS.moved_error and not fidelity.drawn
         severity = ERROR if severe else WARNING
@@ -228,12 +246,17 @@ def _check_moved(
     return findings
 
 
+def _at_worst(layer: LayerFidelity) -> str:
+    worst, share = layer.moved_worst or 0.0, layer.moved_share or 0.0
+    return f" (at the worst rate {100 * worst:.1f} %)" if worst > 1.2 * share else ""
+
+
 def _differs(layer: LayerFidelity, *, output: bool) -> bool:
     if layer.moved_share is None:
         return (layer.potential_error or 0.0) > BOUNDS.potential
     if output:
         return layer.moved / max(1, layer.entries) > BOUNDS.moved_output
-    return layer.moved_share > BOUNDS.moved_hidden
+    return (layer.moved_worst or 0.0) > BOUNDS.moved_hidden
 
 
 QUANTITIES: dict[str, tuple[str, ...]] = {

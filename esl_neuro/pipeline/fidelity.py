@@ -18,8 +18,8 @@ from esl_neuro.pipeline.inputs import Samples, payloads, spread
 from esl_neuro.random_streams import stream
 
 SAMPLES = 64  # of data that are compared, at most
-DRAWN_SAMPLES = 12
-DRAWN_RATES = (0.3, 0.1, 0.9)  # spikes per line and step: ordinary, sparse and dense input
+DRAWN_SAMPLES = 60
+DRAWN_RATES = (0.3, 0.1, 0.6, 0.9)  # spikes per line and step, ordinary first
 SEED = 0
 
 
@@ -75,13 +75,14 @@ def draw(program: Program, *, single_spikes: bool = False) -> Trial:
     """
     count, steps, lines = affordable(program, DRAWN_SAMPLES), program.steps, program.input_size
     generator = stream(SEED, "fidelity input")
+    rates = None
     if single_spikes:
         spikes = generator.integers(0, max(1, steps // 2), (count, 1, lines)) == np.arange(steps)[:, None]
         how = "one spike a line at random"
     else:
         rates = np.resize(DRAWN_RATES, count)
         spikes = generator.random((count, steps, lines)) < rates[:, None, None]
-        how = f"random spikes at rates {', '.join(f'{rate:g}' for rate in rates[: len(DRAWN_RATES)])}"
+        how = f"random spikes at rates {', '.join(f'{rate:g}' for rate in DRAWN_RATES[:count])}"
     if program.input_bits > 1:
         sent = spikes * generator.integers(1, 2**program.input_bits, spikes.shape)
         how += f" with payloads from 1 to {2**program.input_bits - 1}"
@@ -89,7 +90,7 @@ def draw(program: Program, *, single_spikes: bool = False) -> Trial:
         sent = spikes
     arriving = sent.astype(np.uint8 if program.input_bits <= 8 else np.int32)
     name = f"{count} drawn samples x {steps:,} steps ({how}, seed {SEED})"
-    return Trial(arriving / program.input_scale, arriving, name, drawn=True)
+    return Trial(arriving / program.input_scale, arriving, name, drawn=True, rates=rates)
 
 
 def refuse_losses(findings: Sequence[Finding], what: str) -> None:
