@@ -223,7 +223,7 @@ def _check_weights(network: FloatNetwork, program: Program, name: str) -> list[F
     lost = declared - sum(got.stored for _, got in pairs)
     if not declared or lost / declared <= BOUNDS.lost_warn:
         return []
-    shared = np.ndim(_named(program.groups, name).scale) == 0
+    shared = np.unique(_named(program.groups, name).scale).size == 1
     largest = max(_largest_beside_lost(wanted, got, shared=shared) for wanted, got in pairs)
     reason = (
         "beside weights that are much larger; clip the largest weights"
