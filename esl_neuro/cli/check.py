@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, dt_option, emit, json_option, reset_option
+from esl_neuro.cli.commands import ExampleCommand, accept_loss_option, dt_option, emit, json_option, reset_option
 from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 
 
@@ -36,13 +36,24 @@ from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
     help="Time steps per sample, over which a readout accumulates.  [default: 'steps' of the file's metadata, or 100]",
 )
 @reset_option
+@accept_loss_option
 @json_option
-def check(file: Path, target: str, dt_s: float | None, steps: int | None, reset: str | None, as_json: bool) -> None:
+def check(
+    file: Path,
+    target: str,
+    dt_s: float | None,
+    steps: int | None,
+    reset: str | None,
+    accept_loss: bool,
+    as_json: bool,
+) -> None:
     """Check whether FILE compiles for a chip and fits on it, and how much of the chip it needs.
 
-    Also prints the time from reading the file to placing the network on the cores, and the peak memory of the process.
+    Runs floats and integers on the same random spikes, and prints how far the integers are from the float network. Also
+    prints the time from reading the file to placing the network on the cores, and the peak memory of the process.
 
-    Exit codes: 0 FILE compiles and fits, 1 it does not compile, 2 it cannot be read, 4 it does not fit.
+    Exit codes: 0 FILE compiles and fits, 1 it does not compile or its integers are far from the float network, 2 it
+    cannot be read, 4 it does not fit.
     """
     document = check_file(file, target, dt_s, steps, reset)
     emit(document, render(document), as_json)
@@ -52,8 +63,10 @@ def check(file: Path, target: str, dt_s: float | None, steps: int | None, reset:
     if wrong and not document["compiles"]:
         problems = "1 problem prevents" if len(wrong) == 1 else f"{len(wrong)} problems prevent"
         raise CheckFailed(f"{file}: {problems} compilation for {target}")
-    if wrong:
+    if not document["fits"]:
         raise LimitExceeded(f"{file}: does not fit on one {target}")
+    if wrong and not accept_loss:
+        raise CheckFailed(f"{file}: the integers are far from the float network; --accept-loss accepts it")
 
 
 def check_file(
@@ -87,9 +100,12 @@ def peak_memory_gib() -> float | None:
 
 def render(document: dict[str, Any]) -> str:
     """Write findings and utilisation as text."""
+    from esl_neuro.report.fidelity_text import render_fidelity
     from esl_neuro.report.tables import table
 
     parts = []
+    if document["fidelity"]:
+        parts.append(render_fidelity(document["fidelity"]))
     if document["findings"]:
         rows = [
             (finding["severity"], finding["kind"], finding["place"], finding["message"])

@@ -90,6 +90,9 @@ dt_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     help="Time step in seconds, for a NIR file without one.",
 )
+accept_loss_option = click.option(
+    "--accept-loss", is_flag=True, help="Go on even if the integers are far from the float network."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, OutputPath, data_option, emit, json_option, percent, runs_option
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    OutputPath,
+    accept_loss_option,
+    data_option,
+    emit,
+    json_option,
+    percent,
+    runs_option,
+)
 from esl_neuro.cli.workspace import latest_run
 from esl_neuro.pipeline.choices import FORMATS
 
@@ -63,7 +72,7 @@ from esl_neuro.pipeline.choices import FORMATS
     "--dt",
     "dt_s",
     type=click.FloatRange(min=0, min_open=True),
-    help="Time step in seconds.  [default: 1e-4; 1e-3 for single spikes]",
+    help="Time step in seconds.  [default: 1e-4; for single spikes chosen on validation samples]",
 )
 @click.option(
     "--input-bits",
@@ -74,11 +83,12 @@ from esl_neuro.pipeline.choices import FORMATS
     "--calibrate",
     type=click.IntRange(min=1),
     metavar="SAMPLES",
-    help="Search the scale of each layer on this number of training samples.",
+    help="Search the scale of each layer on this number of training samples; kept if better on validation.",
 )
 @click.option(
     "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
 )
+@accept_loss_option
 @data_option
 @runs_option
 @json_option
@@ -87,7 +97,8 @@ def export(
 ) -> None:
     """Export RUN (the latest one if not given) as a NIR graph and an integer program.
 
-    Prints the quantisation error of each layer and the test accuracy before and after.
+    Prints the quantisation error of each layer, how far the integers are from the float network on validation samples,
+    and the test accuracy before and after. Exit code 1 if the integers lose too much.
     """
     from esl_neuro.pipeline.exports import export_run
 
@@ -99,6 +110,7 @@ def export(
 
 def render(document: dict[str, Any]) -> str:
     """Write quantisation errors and accuracies as text."""
+    from esl_neuro.report.fidelity_text import render_fidelity, render_findings
     from esl_neuro.report.tables import table
 
     rows = [
@@ -126,12 +138,15 @@ def render(document: dict[str, Any]) -> str:
         "lost",
         "u range used",
     )
-    warnings = [f"warning: {finding['place']}: {finding['message']}" for finding in document["findings"]]
+    said = [_decision(each) for each in document.get("decisions", ())]
+    if document["findings"]:
+        said.append(render_findings(document["findings"]))
     return (
         f"{document.get('run', document.get('source'))} -> {document['folder']} (NIR graph and integer program for "
         f"{document['target']})\n\n"
         f"Quantisation error\n{table(headers, rows)}\n\n"
-        + "".join(f"{line}\n" for line in warnings)
+        f"{render_fidelity(document.get('fidelity'))}\n\n"
+        + "".join(f"{line}\n" for line in said)
         + render_accuracy(document)
     )
 
@@ -152,3 +167,9 @@ def render_accuracy(document: dict[str, Any]) -> str:
         f"Test accuracy, {accuracy['samples']} samples: float {percent(accuracy['float'])}, "
         f"integer {percent(accuracy['integer'])} (loss {loss:.2f} points){ties}"
     )
+
+
+def _decision(document: dict[str, Any]) -> str:
+    from esl_neuro.pipeline.decisions import read_decision
+
+    return str(read_decision(document))

@@ -11,6 +11,7 @@ INSTALL = "esl-neuro verify --install-readers"
 
 def render(document: dict[str, Any]) -> str:
     """Write the verdicts as a table, then the first divergence of each reader that differs."""
+    from esl_neuro.report.fidelity_text import render_fidelity, render_findings
     from esl_neuro.report.tables import table
 
     if not document["readers"]:
@@ -29,6 +30,10 @@ def render(document: dict[str, Any]) -> str:
             f"lava runs the program for {CHIP}, compared with the integer simulator; the others, with the equations"
         )
     headers = ("reader", "version", "result", "entries", "spikes", "differing")
+    if document.get("fidelity"):
+        more += ["", render_fidelity(document["fidelity"])]
+    if document.get("findings"):
+        more += ["", render_findings(document["findings"])]
     return "\n".join([document["file"], "", table(headers, rows, left=3), *([""] if more else []), *more])
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, percent, print_status
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    OutputPath,
+    accept_loss_option,
+    emit,
+    json_option,
+    percent,
+    print_status,
+)
 from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
     help="Write spikes, currents and potentials to this NIRData file.",
 )
 @activity_options("integer", chip=True)
+@accept_loss_option
 @json_option
 def run(
     network: Path | None,
@@ -50,6 +59,7 @@ def run(
     spikes: Path | None,
     trace_file: Path | None,
     activity: Activity,
+    accept_loss: bool,
     runs: Path,
     as_json: bool,
 ) -> None:
@@ -59,14 +69,16 @@ def run(
     'input' is (samples, steps, ...), or its order is given with --layout; events are the arrays 'sample', 'step' (or
     'time_s') and 'line' (or 'channel', 'row' and 'column'); 'labels' are the classes.
 
+    The first samples also run in floating point, to print how far the integers are from the float network.
+
     --backend lava uses the synapses and neurons of Lava, lava-batched those of this project, for many samples at once.
     Both compare every spike of every layer with the integer simulator. A difference is reported with layer, neuron and
     step, and exit code 1.
     """
-    from esl_neuro.pipeline.activity import run_recorded
+    from esl_neuro.pipeline.activity import is_nir_file, run_recorded
+    from esl_neuro.pipeline.fidelity import refuse_losses
 
     path = network or latest_export(runs)
-    check_writable(save, spikes, trace_file)
     recorded = save is not None or trace_file is not None
     with lava_bar(activity.backend) as progress:
         result = run_recorded(path, activity, record_potentials=recorded, on_status=print_status, progress=progress)
@@ -81,15 +93,8 @@ def run(
     document = {"export": str(path), **result.to_dict()}
     emit(document, render(document), as_json)
     result.refuse_difference()
-
-
-def check_writable(*files: Path | None) -> None:
-    """Refuse files in folders that do not exist, before anything runs."""
-    from esl_neuro.errors import BadInput
-
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise BadInput(f"{file}: the folder {file.parent} does not exist")
+    if is_nir_file(path) and not accept_loss:
+        refuse_losses(result.findings, str(path))
 
 
 def save_spikes(trace: Trace, path: Path) -> None:
@@ -101,6 +106,8 @@ def save_spikes(trace: Trace, path: Path) -> None:
 
 def render(document: dict[str, Any]) -> str:
     """Write the simulator, the accuracy, and whether the simulators agree."""
+    from esl_neuro.report.fidelity_text import render_fidelity, render_findings
+
     rate = document["samples"] / document["seconds"]
     right = "" if document["accuracy"] is None else f"accuracy {percent(document['accuracy'])}, "
     lines = [
@@ -112,4 +119,8 @@ def render(document: dict[str, Any]) -> str:
         parity = document["parity"]
         outcome = "all equal" if parity["equal"] else f"DIFFERENT: {parity['first_difference']}"
         lines.append(f"compared with the integer simulator: {parity['values_compared']:,} spike values, {outcome}")
+    if document.get("fidelity"):
+        lines += ["", render_fidelity(document["fidelity"])]
+    if document.get("findings"):
+        lines += ["", render_findings(document["findings"])]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    accept_loss_option,
     data_option,
     dt_option,
     emit,
@@ -64,6 +65,7 @@ from esl_neuro.pipeline.choices import READERS
 @samples_option
 @data_option
 @runs_option
+@accept_loss_option
 @json_option
 def verify(
     what: Path | None,
@@ -78,6 +80,7 @@ def verify(
     installing: bool,
     samples: int | None,
     runs: Path,
+    accept_loss: bool,
     as_json: bool,
 ) -> None:
     """Verify EXPORT (the latest one if not given), or run FILE.nir in independent readers.
@@ -86,7 +89,9 @@ def verify(
     must reproduce the golden trace, with all spikes, currents and potentials; every spike of the test set in Lava must
     equal the integer simulator; and on the golden inputs every spike of the independent NIR readers must equal the
     equations of the graph. A NIR file runs in these readers on random spikes, and its compiled program runs in Lava.
-    With --input, these inputs take the place of the test set and of the random spikes. Exit code 1 if anything differs.
+    Integers and floats also run side by side on the same drawn spikes, to print how far apart they are. With --input,
+    these inputs take the place of the test set and of the random spikes. Exit code 1 if anything differs, or the
+    integers are far from FILE.nir.
     """
     if what is not None:
         _refuse_missing(what)
@@ -112,6 +117,8 @@ def verify(
         )
         emit(confirmed.to_dict(), render_readers(confirmed.to_dict()), as_json)
         confirmed.refuse_difference()
+        if not accept_loss:
+            confirmed.refuse_losses()
         return
     folder = what or latest_export(runs)
     with lava_bar() as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import nir
 
 from esl_neuro.compiler.chip_checks import check_resets
 from esl_neuro.compiler.compile import check_rounding, check_time_step, input_payload, quantise_network
+from esl_neuro.compiler.fidelity import Fidelity
 from esl_neuro.compiler.frontend import analyse
+from esl_neuro.compiler.losses import LOSSES, check_losses
+from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
+from esl_neuro.compiler.program import Program
 from esl_neuro.hardware import HardwareTarget, arithmetic_of, as_target
 from esl_neuro.nirgraph.findings import Finding, errors
 from esl_neuro.nirgraph.time_step import metadata_steps
@@ -30,12 +35,24 @@ class Checked:
         Errors and warnings.
     utilisation : tuple of Utilisation
         Resources used on one chip; empty if the graph does not compile.
+    fidelity : Fidelity or None
+        How closely the integers follow the graph, where it was measured.
     """
 
     compiles: bool
     fits: bool
     findings: tuple[Finding, ...]
     utilisation: tuple[Utilisation, ...] = ()
+    fidelity: Fidelity | None = None
+
+    @property
+    def losses(self) -> tuple[Finding, ...]:
+        """Errors of a graph that compiles, but whose integers are far from the float network."""
+        return tuple(finding for finding in errors(self.findings) if self.compiles and finding.kind in LOSSES)
+
+
+Comparison = Callable[[FloatNetwork, Program], tuple[Fidelity | None, list[Finding]]]
+"""Measures how closely a program follows its network."""
 
 
 def check_graph(
@@ -44,6 +61,7 @@ def check_graph(
     steps: int | None = None,
     dt_s: float | None = None,
     reset: str | None = None,
+    compare: Comparison | None = None,
 ) -> Checked:
     """Report everything that prevents compilation, and the resources used. No graph raises an error.
 
@@ -59,6 +77,8 @@ def check_graph(
         Time step in seconds, if the graph has none in its metadata.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
         Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.resets`.
+    compare : callable, optional
+        Runs integers and floats side by side. Default: the fidelity is not measured.
 
     Raises
     ------
@@ -75,9 +95,18 @@ def check_graph(
     program, rounding = quantise_network(network, chip.name, arithmetic, count, input_payload(1))
     placement = place(program, chip)
     too_large = check_limits(program, placement, chip)
+    fidelity, differences = compare(network, program) if compare else (None, [])
     return Checked(
         compiles=True,
         fits=not errors(too_large),
-        findings=(*findings, *check_rounding(rounding), *check_time_step(network, program), *too_large),
+        findings=(
+            *findings,
+            *check_losses(network, program),
+            *check_rounding(rounding),
+            *check_time_step(network, program),
+            *differences,
+            *too_large,
+        ),
         utilisation=tuple(utilisation(program, placement, chip)),
+        fidelity=fidelity,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from esl_neuro.compiler.chip_checks import check_resets
 from esl_neuro.compiler.frontend import analyse
+from esl_neuro.compiler.losses import LOSSES, check_losses
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Placement, check_limits, place
 from esl_neuro.compiler.program import Program
@@ -36,7 +37,8 @@ class Compilation:
     errors : tuple of QuantisationError
         One per layer, input to output.
     findings : tuple of Finding
-        Warnings; from :func:`compile_any_size` also what does not fit.
+        Warnings, and errors of the kinds :data:`~esl_neuro.compiler.losses.LOSSES`, where the integers are far from the
+        float network; from :func:`compile_any_size` also what does not fit.
     placement : Placement
         Core of each neuron.
     """
@@ -89,7 +91,7 @@ def compile_graph(
     compilation = compile_any_size(
         graph, target, steps, dt_s, input_bits=input_bits, input_scale=input_scale, scalings=scalings, reset=reset
     )
-    refuse_too_large(compilation.findings)
+    refuse_too_large([finding for finding in compilation.findings if finding.kind not in LOSSES])
     return compilation
 
 
@@ -135,7 +137,12 @@ def compile_network(
     refuse_unsupported(check_resets(network, target))
     program, errors = quantise_network(network, target.name, arithmetic_of(target), steps, payload, scalings)
     placement = place(program, target)
-    findings = (*check_rounding(errors), *check_time_step(network, program), *check_limits(program, placement, target))
+    findings = (
+        *check_losses(network, program),
+        *check_rounding(errors),
+        *check_time_step(network, program),
+        *check_limits(program, placement, target),
+    )
     return Compilation(program, errors, findings, placement)
 
 
@@ -193,15 +200,10 @@ def quantise_network(
 
 
 def check_rounding(errors: tuple[QuantisationError, ...]) -> list[Finding]:
-    """Warn of layers that rounding may have damaged."""
+    """Warn of biases that do not fit their registers."""
     findings = []
     for error in errors:
         place = f"layer '{error.layer}'"
-        if error.declared and error.lost == error.declared:
-            message = (
-                f"all {error.declared:,} connections were rounded to zero; lower the thresholds relative to the weights"
-            )
-            findings.append(Finding("no-weights-left", place, message, WARNING))
         if error.bias_error > 0.5:
             message = f"a bias was clipped, with an error of {error.bias_error:.2g} thresholds; scale the layer down"
             findings.append(Finding("clipped-bias", place, message, WARNING))

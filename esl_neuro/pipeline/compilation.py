@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
-from esl_neuro.backends.integer import run_integer
-from esl_neuro.compiler.calibrate import search_scalings
 from esl_neuro.compiler.check import Checked, check_graph
 from esl_neuro.compiler.compile import compile_network, input_payload
 from esl_neuro.compiler.frontend import analyse
+from esl_neuro.compiler.losses import LOSSES
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.quantise import Scaling, per_payload, scale_and_exponents
 from esl_neuro.data.encodings import ENCODINGS
-from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
 from esl_neuro.hardware.rounding import InputFormat
@@ -32,7 +29,12 @@ from esl_neuro.nirgraph.reset_notes import with_reset
 from esl_neuro.nirgraph.time_step import metadata_steps, time_step
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
+from esl_neuro.pipeline.decisions import SAMPLES as MOST_SAMPLES
+from esl_neuro.pipeline.decisions import Decision, choose_time_step
+from esl_neuro.pipeline.decisions import calibrate as calibrate_scales
 from esl_neuro.pipeline.export_folder import DOCUMENT
+from esl_neuro.pipeline.fidelity import SAMPLES as COMPARED_SAMPLES
+from esl_neuro.pipeline.fidelity import compare, refuse_losses
 from esl_neuro.pipeline.inputs import (
     GRADED_BITS,
     ONE_SAMPLE,
@@ -42,6 +44,7 @@ from esl_neuro.pipeline.inputs import (
     Samples,
     arrange,
     graded_scale,
+    spread,
 )
 from esl_neuro.pipeline.sample_files import read_sample_file
 from esl_neuro.pipeline.training import TrainingRun, load_run
@@ -57,20 +60,21 @@ if TYPE_CHECKING:
 Network: TypeAlias = "TrainingRun | nir.NIRGraph | nn.Module | str | Path"
 Target: TypeAlias = "HardwareTarget | str | Path"
 
-# A tenth of the synaptic time constant; 5e-4 is closer to exact times but needs twice the steps.
-SINGLE_SPIKE_DT_S = 1e-3
 READ_BY_FIRST_SPIKE = "first_spike"
 SINGLE_PRECISION = 2**-22  # of a scale: the numbers of a graph are written in single precision
 
-# Computes the scales of some layers from the network, the arithmetic of the chip, the steps and the payload.
-Scales = Callable[[FloatNetwork, Arithmetic, int, InputFormat], Mapping[str, Scaling]]
+# Computes the scales of some layers from the network, the arithmetic of the chip, the steps and the payload, and says
+# how they were chosen.
+Chosen = tuple[Mapping[str, Scaling], tuple[Decision, ...]]
+Scales = Callable[[FloatNetwork, Arithmetic, int, InputFormat], Chosen]
 
 
 @dataclass(frozen=True)
 class _Source:
     """Everything that the integers depend on, whatever kind of network was given.
 
-    ``written`` is the graph to write to a file, ``graph`` the graph that a reader of that file gets.
+    ``written`` is the graph to write to a file, ``graph`` the graph that a reader of that file gets, ``samples`` the
+    data on which integers and floats are compared.
     """
 
     name: str
@@ -82,6 +86,8 @@ class _Source:
     data: DataSection | None = None
     input_steps: tuple[int, ...] | None = None
     findings: tuple[Finding, ...] = field(default=())
+    samples: Samples | None = field(default=None)
+    decisions: tuple[Decision, ...] = field(default=())
 
 
 def compile(
@@ -99,8 +105,11 @@ def compile(
     calibrate: int | Given | None = None,
     any_size: bool = False,
     reset: str | None = None,
+    accept_loss: bool = False,
 ) -> CompiledNetwork:
-    """Compile a network for a chip.
+    """Compile a network for a chip, and compare the integers with the float network.
+
+    They are compared on validation samples of a run, on ``inputs``, or on drawn input.
 
     A run determines its steps, its time step, the kind and the bits of its input, its readout and its learned scales.
     For any other network these come from the arguments or from the metadata of the graph.
@@ -114,8 +123,8 @@ def compile(
     steps : int, optional
         Time steps per sample. Default: those of ``inputs``, else those of the graph's metadata.
     dt_s : float, optional
-        Time step in seconds. Default: that of the graph's metadata; 1e-4 for a run or a module, 1e-3 for a single-spike
-        network.
+        Time step in seconds. Default: that of the graph's metadata; 1e-4 for a run or a module; for a single-spike run
+        the one that :func:`~esl_neuro.pipeline.decisions.choose_time_step` chooses on validation samples.
     inputs : Samples, array of shape (samples, steps, ...), arrays by name of the input, or path of a file, optional
         Examples of the network's inputs, see :func:`~esl_neuro.pipeline.inputs.arrange`. If they contain values other
         than 0 and 1, the input becomes graded; a finding reports it.
@@ -131,13 +140,15 @@ def compile(
     tie_safe : bool
         Keep thresholds off the grid of weights, so that ``>`` and ``>=`` agree.
     calibrate : int, or data in any form of ``inputs``, optional
-        Samples on which the scale of each layer is searched, or their number: the first training samples of a run, or
-        the first of ``inputs``.
+        Samples on which the scale of each layer is searched, or their number: training samples of a run, or the first
+        of ``inputs``. The result is kept only if it is better, on validation samples of the run or on the same samples.
     any_size : bool
         Compile for the simulators even if the network does not fit on one chip; findings report what does not fit.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
         Reset of all neurons of a graph whose metadata do not note it; see :mod:`esl_neuro.resets`. Default: zero, with
         a finding if the graph looks like that of a program whose neurons subtract.
+    accept_loss : bool
+        Compile even if the integers are far from the float network; findings report how far.
 
     Returns
     -------
@@ -150,27 +161,48 @@ def compile(
         lists all findings.
     LimitExceeded
         If the network does not fit on the chip.
+    CheckFailed
+        If the integers are too far from the float network.
     """
     chip = as_target(target)
-    arithmetic = arithmetic_of(chip)
     options = _Options(steps, dt_s, inputs, layout, input_bits, input_scale, thresholds, tie_safe, calibrate, reset)
-    source = _source(network, options)
+    opened = _open(network)
+    decisions: tuple[Decision, ...] = ()
+    if isinstance(opened, TrainingRun) and opened.recipe.network.neuron == "single_spike" and dt_s is None:
+        chosen, decision = choose_time_step(
+            lambda each: _compile(_source(opened, replace(options, dt_s=each)), chip)[1],
+            opened.validation_set(MOST_SAMPLES),
+            opened.validation_accuracy(MOST_SAMPLES),
+        )
+        options, decisions = replace(options, dt_s=chosen), (decision,)
+    source = _source(opened, options)
+    floats, compiled = _compile(source, chip)
+    if not any_size:
+        refuse_too_large([finding for finding in compiled.findings if finding.kind not in LOSSES])
+    fidelity, differences = compare(floats, compiled.program, source.samples, source.input_steps)
+    findings = (*compiled.findings, *differences)
+    if not accept_loss:
+        refuse_losses(findings, source.name)
+    return replace(compiled, findings=findings, fidelity=fidelity, decisions=(*decisions, *compiled.decisions))
+
+
+def _compile(source: _Source, chip: HardwareTarget) -> tuple[FloatNetwork, CompiledNetwork]:
+    """Translate a source to integers, whatever it loses and whether or not it fits."""
     floats, findings = analyse(source.graph, None)
     refuse_unsupported(findings)
     assert floats is not None  # analyse returns a network unless it found an error
-    scalings = source.scales(floats, arithmetic, source.steps, source.payload)
+    scalings, decisions = source.scales(floats, arithmetic_of(chip), source.steps, source.payload)
     compilation = compile_network(floats, chip, source.steps, source.payload, scalings)
-    if not any_size:
-        refuse_too_large(compilation.findings)
     program = compilation.program
     if floats.single_spikes:
         program = replace(program, readout=READ_BY_FIRST_SPIKE)
-    return CompiledNetwork(
+    return floats, CompiledNetwork(
         name=source.name,
         source=source.written,
         program=program,
         quantisation=compilation.errors,
         findings=(*findings, *source.findings, *compilation.findings),
+        decisions=decisions,
         hardware=chip,
         scalings=scalings,
         data=source.data,
@@ -201,7 +233,7 @@ def check(
         If the file cannot be read, or the target has no arithmetic to compile for.
     """
     chip = as_target(target)
-    return check_graph(_graph(network), chip, steps, dt_s, reset)
+    return check_graph(_graph(network), chip, steps, dt_s, reset, compare)
 
 
 @dataclass(frozen=True)
@@ -241,14 +273,19 @@ def _native(value: object) -> bool:
     return isinstance(value, str) and value == "native"
 
 
+def _open(network: Network) -> Network:
+    """Load a run from its folder; return anything else unchanged."""
+    if isinstance(network, str | Path) and Path(network).is_dir() and RunFolder(Path(network)).config.is_file():
+        return load_run(network)
+    return network
+
+
 def _source(network: Network, options: _Options) -> _Source:
     """Return the source of whatever was given."""
     if isinstance(network, TrainingRun):
         return _run_source(network, options)
     if isinstance(network, str | Path):
         path = Path(network)
-        if path.is_dir() and RunFolder(path).config.is_file():
-            return _run_source(load_run(path), options)
         if (path / DOCUMENT).is_file():
             raise BadInput(f"{path}: is already compiled; open it with load_compiled")
         return _graph_source(path.name, read_nir(path), options)
@@ -263,7 +300,8 @@ def _source(network: Network, options: _Options) -> _Source:
 def _run_source(run: TrainingRun, options: _Options) -> _Source:
     """Read from a run what its integers depend on.
 
-    A single-spike network has no steps: the time step determines their number, and the steps in which inputs arrive.
+    A single-spike network has no steps: the time step, which must be given, determines their number, and the steps in
+    which inputs arrive.
     """
     options.refuse(
         ("steps", "inputs", "layout", "input_scale", "reset"), f"given by the recipe of the run '{run.folder}'"
@@ -276,7 +314,6 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
     recipe, dataset, network = run.recipe, run.dataset, run.network
     steps, dt_s, input_steps = recipe.data.steps, options.dt_s or DT_S, None
     if isinstance(network, TemporalNetwork):
-        dt_s = options.dt_s or SINGLE_SPIKE_DT_S
         steps, input_steps = steps_needed(dt_s), tuple(arrival_steps(dt_s))
     graph = to_nir(network, steps, dt_s, shape=dataset.shape, thresholds=options.thresholds, tie_safe=options.tie_safe)
     encoding = ENCODINGS[recipe.data.encoding]
@@ -287,8 +324,8 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
     elif options.has_calibration_data:
         raise BadInput("a run is calibrated on its own training samples; give their number")
     elif isinstance(options.calibrate, int):
-        part = dataset.train.select(np.arange(min(options.calibrate, len(dataset.train))))
-        scales = _searched(evaluation_inputs(dataset, part, recipe.data.encoding, recipe.data.steps))
+        judged, exact = run.validation_set(MOST_SAMPLES), run.validation_accuracy(MOST_SAMPLES)
+        scales = _searched(run.training_set(options.calibrate), judged, exact, input_steps)
     return _Source(
         name=recipe.name,
         written=graph,
@@ -298,18 +335,19 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
         scales=scales,
         data=recipe.data,
         input_steps=input_steps,
+        samples=run.validation_set(COMPARED_SAMPLES),
     )
 
 
-def _by_formula(*_: object) -> Mapping[str, Scaling]:
+def _by_formula(*_: object) -> Chosen:
     """Use the compiler's formula for every scale."""
-    return {}
+    return {}, ()
 
 
 def _as_trained(network: QuantisedNetwork) -> Scales:
     """Make the compiler use the scales and exponents that the network was trained with."""
 
-    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Mapping[str, Scaling]:
+    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Chosen:
         scalings = {}
         for stage, group in zip(network.stages, floats.groups, strict=True):
             learned = network.integers(stage)
@@ -321,18 +359,23 @@ def _as_trained(network: QuantisedNetwork) -> Scales:
             if shift or np.any(np.abs(factors - 1) > SINGLE_PRECISION):
                 equal = np.all(np.abs(factors / factors[0] - 1) < SINGLE_PRECISION)
                 scalings[group.name] = Scaling(float(factors[0]) if equal else tuple(factors.tolist()), shift)
-        return scalings
+        return scalings, ()
 
     return scales
 
 
-def _searched(inputs: NDArray[Any]) -> Scales:
-    """Search the scale of each layer on inputs of shape (samples, steps, ...)."""
+def _searched(
+    searched: Samples, judged: Samples, accuracy: float | None = None, input_steps: tuple[int, ...] | None = None
+) -> Scales:
+    """Search the scale of each layer on some samples; keep it if it is better on others."""
 
-    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Mapping[str, Scaling]:
-        lines = inputs.reshape(*inputs.shape[:2], -1)
-        chosen = search_scalings(floats, arithmetic, steps, lines, run_integer, payload)
-        return {each.group: each.scaling for each in chosen}
+    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Chosen:
+        first, second = (
+            replace(each, values=spread(each.values.reshape(*each.values.shape[:2], -1), steps, input_steps))
+            for each in (searched, judged)
+        )
+        scalings, decision = calibrate_scales(floats, arithmetic, steps, payload, first, second, accuracy)
+        return scalings, (decision,)
 
     return scales
 
@@ -428,11 +471,13 @@ def _with_inputs(source: _Source, samples: Samples | None, options: _Options) ->
             f"{payload.scale:g} per unit; give input_bits to choose another size"
         )
         findings = (*findings, Finding("graded-input", "input", message, WARNING))
+    scales = source.scales
     if isinstance(options.calibrate, Samples):
-        return replace(source, payload=payload, findings=findings, scales=_searched(options.calibrate.values))
-    if samples is None or not isinstance(options.calibrate, int):
-        return replace(source, payload=payload, findings=findings)
-    return replace(source, payload=payload, findings=findings, scales=_searched(samples.values[: options.calibrate]))
+        scales = _searched(options.calibrate, replace(options.calibrate, labels=None))
+    elif samples is not None and options.calibrate is not None:
+        part = samples.first(min(int(options.calibrate), len(samples)))  # type: ignore[arg-type]
+        scales = _searched(part, replace(part, labels=None))
+    return replace(source, payload=payload, findings=findings, scales=scales, samples=samples)
 
 
 def _arranged(options: _Options, shape: InputShape, steps: int | None, dt_s: float | None) -> tuple[Samples, _Options]:

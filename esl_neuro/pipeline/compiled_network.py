@@ -14,6 +14,8 @@ import numpy as np
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.compiler.calibrate import check_activity
+from esl_neuro.compiler.fidelity import Fidelity, read_fidelity
+from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.placement import Utilisation, place, utilisation
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import QuantisationError, Scaling
@@ -23,7 +25,9 @@ from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.reading import input_shapes
+from esl_neuro.pipeline.decisions import Decision, read_decision
 from esl_neuro.pipeline.export_folder import ExportFolder, read_export, write_export
+from esl_neuro.pipeline.fidelity import compare
 from esl_neuro.pipeline.inputs import (
     Given,
     InputShape,
@@ -68,6 +72,10 @@ class CompiledNetwork:
         Data set and encoding that it was trained for; None if unknown.
     input_steps : tuple of int or None
         Step of the program in which each step of the encoding arrives, if the program has more steps.
+    fidelity : Fidelity or None
+        How closely the integers follow the float network; None for an export of a version that did not measure it.
+    decisions : tuple of Decision
+        What the compiler chose by trying it on samples.
     """
 
     name: str
@@ -79,6 +87,8 @@ class CompiledNetwork:
     scalings: Mapping[str, Scaling] = field(default_factory=dict, repr=False)
     data: DataSection | None = field(default=None, repr=False)
     input_steps: tuple[int, ...] | None = None
+    fidelity: Fidelity | None = field(default=None, repr=False)
+    decisions: tuple[Decision, ...] = field(default=(), repr=False)
 
     @property
     def target(self) -> str:
@@ -124,7 +134,8 @@ class CompiledNetwork:
     def __str__(self) -> str:
         program = self.program
         size = f"{program.neurons:,} neurons, {program.synapses:,} synapses, {program.steps} steps"
-        return "\n".join([f"{self.name} compiled for {self.target}: {size}", *map(str, self.findings)])
+        said = (*self.decisions, *self.findings)
+        return "\n".join([f"{self.name} compiled for {self.target}: {size}", *map(str, said)])
 
     def test_set(self, samples: int | None = None, dataset: Dataset | None = None) -> Samples:
         """Return the first test samples (all by default) of the data that the network was trained for.
@@ -200,6 +211,16 @@ class CompiledNetwork:
         result.refuse_difference()
         return result
 
+    def compare(self, inputs: Samples) -> tuple[Fidelity | None, list[Finding]]:
+        """Run floats and integers side by side on the first of some samples; return what differs, and what is too far.
+
+        Parameters
+        ----------
+        inputs : Samples
+            As in :meth:`run`.
+        """
+        return compare(read_network(self.graph), self.program, inputs, self.input_steps)
+
     def save(self, folder: str | Path, *, formats: tuple[str, ...] = (), nir_version: str = "current") -> Path:
         """Write an export, which ``load_compiled`` reads and ``verify`` checks; return its path.
 
@@ -257,7 +278,11 @@ def save_compiled(
     """
     program = compiled.program
     golden = run_integer(program, golden_inputs, record_potentials=True)
-    findings = (*compiled.findings, *check_activity(program, golden.input_spikes, golden))
+    known = {(finding.kind, finding.place) for finding in compiled.findings}
+    seen = [
+        each for each in check_activity(program, golden.input_spikes, golden) if (each.kind, each.place) not in known
+    ]
+    findings = (*compiled.findings, *seen)
     document = {
         "recipe": compiled.name,
         "target": program.target,
@@ -266,6 +291,8 @@ def save_compiled(
         "readout": program.readout,
         "scalings": {name: asdict(scaling) for name, scaling in compiled.scalings.items()},
         "findings": [asdict(finding) for finding in findings],
+        "fidelity": None if compiled.fidelity is None else asdict(compiled.fidelity),
+        "decisions": [asdict(decision) for decision in compiled.decisions],
         "environment": environment(),
         **more,
     }
@@ -305,6 +332,8 @@ def from_export(files: ExportFolder) -> CompiledNetwork:
             scalings={name: Scaling(**each) for name, each in document.get("scalings", {}).items()},
             data=files.data,
             input_steps=None if steps is None else tuple(steps),
+            fidelity=read_fidelity(document.get("fidelity")),
+            decisions=tuple(read_decision(each) for each in document.get("decisions", ())),
         )
     except (KeyError, TypeError) as error:
         raise BadInput(f"{files.folder}: export.json is damaged ({error}); export again") from error

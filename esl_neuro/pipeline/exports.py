@@ -11,9 +11,9 @@ from esl_neuro.hardware import arithmetic_of, as_target
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import Target, compile
 from esl_neuro.pipeline.compiled_network import GOLDEN_SAMPLES, CompiledNetwork, save_compiled
+from esl_neuro.pipeline.decisions import predict
 from esl_neuro.pipeline.float_predictions import float_predictions
 from esl_neuro.pipeline.inputs import Given, Layout
-from esl_neuro.pipeline.simulation import run_program
 from esl_neuro.pipeline.training import TrainingRun, load_run
 
 
@@ -95,20 +95,19 @@ def export_run(
     compiled = compile(source, chip, **how)
     from esl_neuro.training.trainer import accuracy
 
-    test, arriving = compiled.payloads(compiled.test_set(dataset=source.dataset))
-    result = run_program(compiled.program, arriving, test.name, test.labels)
+    test = compiled.test_set(dataset=source.dataset)
+    classes, ties = predict(compiled, test)
     more = {
         "run": str(source.folder),
         "accuracy": {
             "samples": len(test),
             "float": accuracy(source.network, source.dataset, source.dataset.test, source.recipe.data),
-            "integer": result.accuracy,
-            "ties": float(result.trace.ties().mean()),
+            "integer": float((classes == test.labels).mean()),
+            "ties": float(ties.mean()),
         },
     }
-    del result  # its trace is large
     where = Path(folder) if folder is not None else source.folder / chip.name
-    document = save_compiled(compiled, where, arriving[:GOLDEN_SAMPLES], more, formats=formats, nir_version=nir_version)
+    document = save_compiled(compiled, where, compiled.golden_inputs(), more, formats=formats, nir_version=nir_version)
     return Export(where, compiled, document)
 
 
@@ -156,10 +155,13 @@ def compile_file(
         given, arriving = compiled.payloads(inputs, layout)
         golden = arriving[:GOLDEN_SAMPLES]
         if given.labels is not None:
-            result = run_program(compiled.program, arriving, given.name, given.labels)
-            right = float((float_predictions(compiled, given) == given.labels).mean())
-            ties = float(result.trace.ties().mean())
-            more["accuracy"] = {"samples": len(given), "float": right, "integer": result.accuracy, "ties": ties}
+            classes, ties = predict(compiled, given)
+            more["accuracy"] = {
+                "samples": len(given),
+                "float": float((float_predictions(compiled, given) == given.labels).mean()),
+                "integer": float((classes == given.labels).mean()),
+                "ties": float(ties.mean()),
+            }
     where = Path(folder) if folder is not None else Path(f"{path.stem}-{chip.name}")
     document = save_compiled(compiled, where, golden, more, formats=formats, nir_version=nir_version)
     return Export(where, compiled, document)

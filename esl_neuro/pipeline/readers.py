@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from esl_neuro.backends.golden import read_trace
+from esl_neuro.compiler.check import Checked
 from esl_neuro.errors import CheckFailed, MissingDependency
-from esl_neuro.interchange.readers import READERS, Verdict, ask, default_folder, install, installed, make_reader_case
+from esl_neuro.interchange.readers import (
+    READERS,
+    ReaderCase,
+    Verdict,
+    ask,
+    default_folder,
+    install,
+    installed,
+    make_reader_case,
+)
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.reading import discretise, input_shapes
 from esl_neuro.nirgraph.time_step import time_step
-from esl_neuro.pipeline.choices import LAVA
+from esl_neuro.pipeline.choices import CHIP, LAVA
+from esl_neuro.pipeline.compilation import check
 from esl_neuro.pipeline.export_folder import GOLDEN, read_export
-from esl_neuro.pipeline.inputs import Given, Layout, Samples, arrange
+from esl_neuro.pipeline.fidelity import refuse_losses
+from esl_neuro.pipeline.inputs import Given, Layout, arrange
 from esl_neuro.pipeline.lava_verdict import ask_lava
 from esl_neuro.pipeline.simulation import OnStatus
 
@@ -34,15 +46,36 @@ class ReaderReport:
         One for each reader that ran the file or should have.
     demanded : tuple of str
         Readers that were asked for by name, and so must be installed.
+    checked : Checked or None
+        Whether the file compiles for the chip, and how closely its integers follow it; None if Lava was not asked.
     """
 
     file: Path
     verdicts: tuple[Verdict, ...]
     demanded: tuple[str, ...] = ()
+    checked: Checked | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON, with None for NaN."""
-        return {"file": str(self.file), "readers": [_without_nan(asdict(verdict)) for verdict in self.verdicts]}
+        document: dict[str, Any] = {
+            "file": str(self.file),
+            "readers": [_without_nan(asdict(verdict)) for verdict in self.verdicts],
+        }
+        if self.checked is not None and self.checked.compiles:
+            document["fidelity"] = None if self.checked.fidelity is None else asdict(self.checked.fidelity)
+            document["findings"] = [asdict(finding) for finding in self.checked.findings]
+        return document
+
+    def refuse_losses(self) -> None:
+        """Raise an error if the integers for the chip are too far from the file.
+
+        Raises
+        ------
+        CheckFailed
+            With every loss above the error bounds.
+        """
+        if self.checked is not None and self.checked.compiles:
+            refuse_losses(self.checked.findings, str(self.file))
 
     def refuse_difference(self) -> None:
         """Raise an error if a reader differs or breaks, or a reader that was asked for, or every reader, is missing.
@@ -82,6 +115,8 @@ def verify_nir(
 ) -> ReaderReport:
     """Run a NIR file in independent readers, and its compiled program in Lava (all of these by default).
 
+    With Lava, the integers of the program are also compared with the file in floating point, on drawn input.
+
     Parameters
     ----------
     file : str or Path
@@ -112,9 +147,25 @@ def verify_nir(
     case, chosen = make_reader_case(path, **options), readers or (*READERS, LAVA)
     for finding in case.findings:
         on_status(f"{path}: {finding}")
+    report = _ask(path, case, chosen, readers, folder, on_status)
+    if LAVA not in chosen:
+        return report
+    checked = check(path, CHIP, steps=case.inputs.shape[1], dt_s=options.get("dt_s"), reset=options.get("reset"))
+    return replace(report, checked=checked)
+
+
+def _ask(
+    path: Path,
+    case: ReaderCase,
+    chosen: tuple[str, ...],
+    demanded: tuple[str, ...],
+    folder: Path | None,
+    on_status: OnStatus,
+) -> ReaderReport:
+    """Run a case in readers and in Lava."""
     on_status(f"{path}: running in {', '.join(chosen)}")
     verdicts = ask(case, [name for name in chosen if name != LAVA], folder)
-    return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())), readers)
+    return ReaderReport(path, (*verdicts, *((ask_lava(case, path),) if LAVA in chosen else ())), demanded)
 
 
 def _arranged(path: Path, inputs: Given, layout: Layout | None, options: dict[str, Any]) -> NDArray[Any]:
@@ -137,12 +188,13 @@ def verify_export_graph(
     chosen = readers or installed(default_folder())
     if not chosen:
         return ReaderReport(files.graph_path, ())
-    golden = Samples(read_trace(folder / GOLDEN).input_spikes / files.program.input_scale)
+    golden = read_trace(folder / GOLDEN).input_spikes / files.program.input_scale
     try:
-        return verify_nir(files.graph_path, chosen, on_status=on_status, inputs=golden)
+        case = make_reader_case(files.graph_path, inputs=golden)
     except CheckFailed as quiet:
         on_status(f"{folder / GOLDEN}: {quiet}; using random spikes instead")
-        return verify_nir(files.graph_path, chosen, on_status=on_status)
+        case = make_reader_case(files.graph_path)
+    return _ask(files.graph_path, case, chosen, readers, None, on_status)
 
 
 def _without_nan(value: Any) -> Any:

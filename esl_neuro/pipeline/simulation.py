@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends import integer, lava, lava_batched
 from esl_neuro.backends.trace import Payloads, Trace, first_difference
+from esl_neuro.compiler.fidelity import Fidelity
 from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
+from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.pipeline.sample_files import save_arrays
 
 Progress = Callable[[int, int], None]
@@ -65,6 +67,10 @@ class RunResult:
         Duration of the run.
     parity : Parity or None
         Comparison with the integer simulator; None if there was none.
+    fidelity : Fidelity or None
+        Comparison with the float network; None if there was none.
+    findings : tuple of Finding
+        Where the integers are far from the float network.
     """
 
     program: Program = field(repr=False)
@@ -73,6 +79,8 @@ class RunResult:
     labels: NDArray[np.int64] | None = field(repr=False)
     seconds: float
     parity: Parity | None = None
+    fidelity: Fidelity | None = field(default=None, repr=False)
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
 
     @property
     def backend(self) -> str:
@@ -170,6 +178,10 @@ class RunResult:
                 "equal": self.parity.equal,
                 "first_difference": self.parity.first_difference,
             }
+        if self.fidelity is not None:
+            document["fidelity"] = asdict(self.fidelity)
+        if self.fidelity is not None or self.findings:
+            document["findings"] = [asdict(finding) for finding in self.findings]
         return document
 
 

@@ -9,9 +9,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from esl_neuro.data import Dataset, prepare
-from esl_neuro.data.datasets import BUILT_IN, DATASETS
-from esl_neuro.data.inputs import Disturbance
+from esl_neuro.data.datasets import BUILT_IN, DATASETS, Split
+from esl_neuro.data.inputs import Disturbance, evaluation_inputs
 from esl_neuro.data.noise import NOISES
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.choices import RECIPE
@@ -93,6 +95,29 @@ class TrainingRun:
             If there are fewer samples.
         """
         return evaluation_samples(self.recipe.data, samples, self.dataset)
+
+    def training_set(self, most: int) -> Samples:
+        """Return the first training samples, at most that many, with the encoding of an evaluation."""
+        return self._encoded(self._first("train", most), "training")
+
+    def validation_set(self, most: int) -> Samples:
+        """Return the first validation samples, at most that many, with the encoding of an evaluation."""
+        return self._encoded(self._first("validation", most), "validation")
+
+    def validation_accuracy(self, most: int) -> float:
+        """Accuracy of the float network on :meth:`validation_set`."""
+        from esl_neuro.training.trainer import accuracy
+
+        return accuracy(self.network, self.dataset, self._first("validation", most), self.recipe.data)
+
+    def _first(self, part: str, most: int) -> Split:
+        split: Split = getattr(self.dataset, part)
+        return split.select(np.arange(min(most, len(split))))
+
+    def _encoded(self, split: Split, name: str) -> Samples:
+        data = self.recipe.data
+        values = evaluation_inputs(self.dataset, split, data.encoding, data.steps)
+        return Samples(values, split.labels, f"{len(values):,} {name} samples")
 
 
 def train(
