@@ -253,6 +253,7 @@ def _rounded_group(group: FloatGroup, got: Group, program: Program) -> FloatGrou
         du=(got.du + 1) / DECAY_ONE,
         dv=got.dv / DECAY_ONE,
         threshold=got.vth / got.scale if group.fires else group.threshold,
+        reset_by=None if got.reset_by is None else got.reset_by / (got.scale * (1 << POTENTIAL_SHIFT)),
     )
 
 

@@ -261,7 +261,7 @@ def _differs(layer: LayerFidelity, *, output: bool) -> bool:
 
 QUANTITIES: dict[str, tuple[str, ...]] = {
     "weights": (),
-    "thresholds": ("threshold",),
+    "thresholds": ("threshold", "reset_by"),
     "decays": ("du", "dv"),
     "biases": ("bias",),
 }
