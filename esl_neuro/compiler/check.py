@@ -10,7 +10,7 @@ import nir
 
 from esl_neuro.compiler.chip_checks import check_resets
 from esl_neuro.compiler.compile import check_rounding, check_time_step, input_payload, quantise_network
-from esl_neuro.compiler.fidelity import Fidelity
+from esl_neuro.compiler.fidelity import Fidelity, weigh
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.losses import LOSSES, check_losses
 from esl_neuro.compiler.network import FloatNetwork
@@ -101,7 +101,7 @@ def check_graph(
         fits=not errors(too_large),
         findings=(
             *findings,
-            *check_losses(network, program),
+            *weigh(check_losses(network, program), fidelity, program.output.name),
             *check_rounding(rounding),
             *check_time_step(network, program),
             *differences,

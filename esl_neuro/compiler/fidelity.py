@@ -5,7 +5,7 @@ The simulator of the integers is an argument, so any backend works.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from esl_neuro.hardware.arithmetic import HALF_RANGE, POTENTIAL_SHIFT
 from esl_neuro.nirgraph.findings import ERROR, WARNING, Finding
 
 WORK = 400_000_000  # connections times steps times samples that a measurement may visit
+ROUNDED = ("weights-lost", "coarse-threshold")
 ENTRIES = 4_000_000  # entries of spike trains, each about 40 bytes
 
 
@@ -201,6 +202,29 @@ def _ends(values: NDArray[Any]) -> tuple[float, float]:
 
 
 # Findings.
+
+
+def weigh(findings: Iterable[Finding], fidelity: Fidelity | None, output: str) -> list[Finding]:
+    """Make rounded weights and thresholds a warning where the comparison shows that they cost almost nothing.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+        Of :func:`~esl_neuro.compiler.losses.check_losses`, among others.
+    fidelity : Fidelity or None
+        The comparison; without one, or for a layer that is silent in it, nothing changes.
+    output : str
+        Name of the output layer.
+    """
+    layers = () if fidelity is None else fidelity.layers
+    calm = {
+        f"layer '{layer.layer}'"
+        for layer in layers
+        if layer.spikes_float and not _differs(layer, output=layer.layer == output)
+    }
+    return [
+        replace(each, severity=WARNING) if each.kind in ROUNDED and each.place in calm else each for each in findings
+    ]
 
 
 def _judged(finding: Finding, fidelity: Fidelity) -> Finding:

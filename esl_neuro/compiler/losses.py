@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.compiler.quantise import largest_threshold_error
 from esl_neuro.hardware.arithmetic import DECAY_ONE, HALF_RANGE, POTENTIAL_SHIFT
 from esl_neuro.nirgraph.findings import ERROR, WARNING, Finding
 from esl_neuro.nirgraph.kernel import Kernel
@@ -114,12 +115,11 @@ def measure_rounding(network: FloatNetwork, program: Program, name: str) -> Roun
     """Return what rounding loses in one layer of a program."""
     group, rounded = _named(network.groups, name), _named(program.groups, name)
     incoming = program.incoming(name)
-    thresholds = np.abs(_scaled(rounded.vth, rounded) / group.threshold - 1) if group.fires else np.zeros(1)
     current, potential = _reaches(network, program, rounded, fires=group.fires)
     return Rounding(
         weights=sum(each.declared for each in incoming),
         lost=sum(each.declared - each.stored for each in incoming),
-        threshold_error=float(thresholds.max()),
+        threshold_error=largest_threshold_error(group, incoming, rounded, program.formats) if group.fires else 0.0,
         threshold_steps=_threshold_steps(program, rounded, incoming) if group.fires else None,
         decay_error=max(float(error.max(initial=0)) for error in decay_errors(group, rounded, program.steps)),
         current_reach=current,

@@ -558,7 +558,7 @@ def measure_error(
         layer=group.name,
         scale=float(np.median(rounded.scale)),
         weight_error=math.sqrt(missed / squares) if squares else 0.0,
-        threshold_error=_threshold_error(group, connections, rounded, arithmetic) if group.fires else 0.0,
+        threshold_error=largest_threshold_error(group, connections, rounded, arithmetic) if group.fires else 0.0,
         decay_error=float(max(np.max(np.abs(decay)) for decay in decays)),
         bias_error=float(np.max(np.abs(bias / rounded.scale - group.bias) / thresholds)),
         declared=declared,
@@ -575,7 +575,7 @@ def _reset_error(group: FloatGroup, rounded: Group) -> float:
     return float(np.max(np.abs(subtracted - group.reset_by) / group.threshold))
 
 
-def _threshold_error(
+def largest_threshold_error(
     group: FloatGroup, connections: Sequence[Connection], rounded: Group, arithmetic: Arithmetic
 ) -> float:
     """Return the largest relative threshold error; between two points of a lattice, a threshold has none."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from esl_neuro.compiler.check import Checked, check_graph
 from esl_neuro.compiler.compile import compile_network, input_payload
+from esl_neuro.compiler.fidelity import weigh
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.losses import LOSSES
 from esl_neuro.compiler.network import FloatNetwork
@@ -180,7 +181,7 @@ def compile(
     if not any_size:
         refuse_too_large([finding for finding in compiled.findings if finding.kind not in LOSSES])
     fidelity, differences = compare(floats, compiled.program, source.samples, source.input_steps)
-    findings = (*compiled.findings, *differences)
+    findings = (*weigh(compiled.findings, fidelity, compiled.program.output.name), *differences)
     if not accept_loss:
         refuse_losses(findings, source.name)
     return replace(compiled, findings=findings, fidelity=fidelity, decisions=(*decisions, *compiled.decisions))

@@ -109,6 +109,15 @@ def test_a_threshold_of_few_weight_steps_is_coarse():
     assert "coarse-threshold" in severities(graph)
 
 
+def test_rounding_that_moves_no_spike_is_a_warning_and_one_that_does_an_error():
+    """One strong weight in a row of its own decides when the neuron fires; the weak ones beside it do not matter."""
+    rng = np.random.default_rng(0)
+    strong = np.concatenate([[500.0], rng.uniform(0.01, 0.05, 7)])[None]
+    assert severities(network_of(strong, tau_s=DT_S))["weights-lost"] == "warning"
+    weak = np.concatenate([[-500.0], rng.uniform(0.1, 0.4, 7)])[None]
+    assert severities(network_of(weak))["weights-lost"] == "error"
+
+
 def test_ends_of_the_potential_are_named_before_and_on_data():
     """40 lines of inhibition, then as much excitation: the potential stops at the floor, and the spikes are wrong."""
     weight = np.concatenate([np.full((1, 40), -0.02), np.full((1, 40), 0.02)], axis=1)
