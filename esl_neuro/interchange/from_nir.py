@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +17,7 @@ from esl_neuro.interchange.making import Make
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, diagonal, per_channel, settle
 from esl_neuro.nirgraph.findings import errors
 from esl_neuro.nirgraph.reading import READING, run_passes
-from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
+from esl_neuro.nirgraph.reset_notes import warn_of_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.layers import Flatten
@@ -105,9 +104,7 @@ def from_nir(
     """
     discrete, findings = run_passes(READING, graph, dt_s, reset)
     refuse(map(str, errors(findings)))
-    for finding in findings:
-        if finding.kind in RESET_FINDINGS:
-            warnings.warn(str(finding), stacklevel=2)
+    warn_of_resets(findings, stacklevel=2)
     assert isinstance(discrete, DiscreteGraph)
     reader = _Reader(discrete)
     refuse(reader.findings)
