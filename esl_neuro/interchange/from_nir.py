@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from esl_neuro.nirgraph.findings import Finding, errors
 from esl_neuro.nirgraph.neuron_nodes import NeuronNode, one_step
 from esl_neuro.nirgraph.order import feedback_edges
 from esl_neuro.nirgraph.reading import Pass, run_passes
-from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
+from esl_neuro.nirgraph.reset_notes import warn_of_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.structure import Structure, read_structure
 from esl_neuro.resets import ZERO
@@ -134,9 +133,7 @@ def from_nir(
     """
     discrete, findings = run_passes(PASSES, graph, dt_s, reset)
     refuse(map(str, errors(findings)))
-    for finding in findings:
-        if finding.kind in RESET_FINDINGS:
-            warnings.warn(str(finding), stacklevel=2)
+    warn_of_resets(findings, stacklevel=2)
     assert isinstance(discrete, DiscreteGraph)
     reader = _Reader(discrete)
     refuse(reader.findings)

@@ -11,7 +11,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.batch_axes import read_nodes
 from esl_neuro.nirgraph.findings import NO_TIME_STEP, Finding, errors, refuse
 from esl_neuro.nirgraph.linear_nodes import Shape
-from esl_neuro.nirgraph.reset_notes import with_reset
+from esl_neuro.nirgraph.reset_notes import warn_of_resets, with_reset
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.nirgraph.time_step import time_step
@@ -59,7 +59,7 @@ def run_passes(
 
 
 def discretise(graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None = None) -> DiscreteGraph:
-    """Convert a graph to discrete time.
+    """Convert a graph to discrete time, with a ``UserWarning`` if its reset is unclear.
 
     Parameters
     ----------
@@ -78,6 +78,7 @@ def discretise(graph: nir.NIRGraph, dt_s: float | None = None, reset: str | None
     discrete, findings = run_passes(READING, graph, dt_s, reset)
     refuse(findings, "the NIR graph cannot be read")
     assert isinstance(discrete, DiscreteGraph)
+    warn_of_resets(findings, stacklevel=2)
     return discrete
 
 

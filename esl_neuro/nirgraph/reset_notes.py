@@ -11,7 +11,8 @@ import contextlib
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,11 @@ def read_resets(graph: nir.NIRGraph) -> tuple[dict[str, Reset], list[Finding]]:
             elif resets_potential(node):
                 of_node = note(getattr(node, "metadata", None), f"node '{prefix}{name}'")
                 resets[f"{prefix}{name}"] = of_node or own
+            elif read_note(getattr(node, "metadata", None), "")[0] not in (None, ZERO):
+                message = (
+                    "its metadata note a reset by subtraction, but it has no potential that resets; note it on a neuron"
+                )
+                findings.append(Finding("reset-note", f"node '{prefix}{name}'", message, WARNING))
 
     walk(graph, "", None)
     if not findings and any(reset is None for reset in resets.values()):
@@ -98,13 +104,19 @@ def with_reset(graph: nir.NIRGraph, reset: str) -> tuple[nir.NIRGraph, list[Find
 
 
 def noted(nodes: Mapping[str, Any], resets: Mapping[str, Reset]) -> dict[str, Any]:
-    """Return nodes with their reset in their own metadata, unless all reset to zero."""
-    if all(reset == ZERO for reset in resets.values()):
-        return dict(nodes)
-    changed = {name: copy.copy(node) if name in resets else node for name, node in nodes.items()}
+    """Return nodes with their reset in their own metadata, so that no graph around them needs to note it."""
+    changed = dict(nodes)
     for name in resets.keys() & nodes.keys():
+        changed[name] = copy.copy(nodes[name])
         changed[name].metadata = {**(getattr(nodes[name], "metadata", None) or {}), KEY: resets[name]}
     return changed
+
+
+def warn_of_resets(findings: Sequence[Finding], stacklevel: int) -> None:
+    """Issue a ``UserWarning`` for each finding about resets, for callers who get no findings."""
+    for finding in findings:
+        if finding.kind in RESET_FINDINGS:
+            warnings.warn(str(finding), stacklevel=stacklevel + 1)
 
 
 def resets_potential(node: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 
 import h5py
@@ -258,6 +259,23 @@ def test_a_file_in_the_form_of_snntorch_is_warned_about():
     assert "'lif' are read as reset to zero" in finding.message
     assert [found.kind for found in analyse(graph, DT)[1]] == ["reset-unknown"]
     assert analyse(graph, DT, "subtract")[1] == []
+
+
+def test_the_float_simulation_warns_too_and_not_if_the_reset_is_stated():
+    graph, inputs = network(np.eye(3), lif(3, dtype=np.float32)), np.ones((1, 4, 3))
+    with pytest.warns(UserWarning, match="the form that snnTorch writes"):
+        simulate(graph, inputs, DT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulate(graph, inputs, DT, "zero")
+
+
+def test_a_note_on_a_node_without_potential_is_warned_about():
+    graph = network(np.eye(3), lif(3), {"dt_s": DT})
+    graph.nodes["fc"].metadata = {"reset": "subtract"}
+    (finding,) = read_resets(graph)[1]
+    assert (finding.place, finding.severity) == ("node 'fc'", WARNING)
+    assert "no potential that resets" in finding.message
 
 
 @pytest.mark.parametrize(
