@@ -45,6 +45,7 @@ def render_energy_report(report: EnergyReport) -> str:
         "Memory and messages, mean per sample\n" + _traffic(report.counts),
         "Energy per sample, one line per target\n" + _summary(report),
         "Energy per sample by layer, nominal, in J\n" + _layers(report),
+        _parts(report),
         "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
         *_meetings((*report.break_evens, *report.totals)),
         *_ratios(report),
@@ -293,9 +294,7 @@ def _summary(report: EnergyReport) -> str:
         )
         for m in report.measurements
     ]
-    return "\n".join(
-        (table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE), "", _parts(report))
-    )
+    return "\n".join((table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE)))
 
 
 def _parts(report: EnergyReport) -> str:
@@ -304,7 +303,7 @@ def _parts(report: EnergyReport) -> str:
         for target, parts in report.parts.items()
         if any(part is not None for part in parts)
     ]
-    return "Dynamic and static energy, nominal, in J: compare only the same column\n" + table(
+    return "Dynamic and static energy per sample, nominal, in J: compare within a column\n" + table(
         ("target", "dynamic", "static", "total"), rows
     )
 

@@ -238,3 +238,40 @@ def test_a_report_in_a_notebook_is_ten_lines(report):
             assert (">= " in line) == estimate.lower_bound
             assert f"({found.low_pj / 1e3:.4g} - {found.high_pj / 1e3:.4g})" in line
             assert line.endswith(estimate.scope)
+
+
+def test_the_first_line_names_the_network_and_the_first_lines_warn_of_silence(report):
+    program, random = chain((300, 50, 10), 0.2), np.random.default_rng(1)
+    arriving = (random.random((3, 4, 300)) < 0.1).astype(np.uint8)
+    first, last = (group.name for group in program.groups)
+    fired, silent = np.ones((3, 4, 50), np.uint8), np.zeros((3, 4, 10), np.uint8)
+
+    def lines(hidden, readout="spikes"):
+        trace = Trace("integer", arriving, {first: hidden, last: silent})
+        found = energy_report(dataclasses.replace(program, readout=readout), trace, network="runs/a/loihi2")
+        return render_energy_report(found).split("\n\n")[0]
+
+    assert lines(fired).startswith("Energy report of runs/a/loihi2: ")
+    assert f"WARNING: never spiking: {last}" in lines(fired)
+    assert "WARNING: no layer ever spikes" in lines(0 * fired)
+    assert "WARNING" not in lines(fired, readout="potential")  # such a readout never spikes
+    assert "WARNING" not in render_energy_report(report)
+
+
+def test_dynamic_and_static_energy_are_separate_and_totals_meet_totals(report):
+    parts = report.parts
+    static = {estimate.target: estimate for estimate in report.estimates if estimate.scope == "static"}
+    for target in ("loihi", "loihi2"):
+        dynamic, held, total = parts[target]
+        assert held == static[target].energy_pj.nominal > 0
+        assert total == dynamic + held
+    dynamic, held, total = parts["truenorth"]
+    estimate = next(e for e in report.estimates if e.target == "truenorth")
+    assert (total, estimate.scope) == (estimate.energy_pj.nominal, "marginal+static")
+    assert dynamic + held == pytest.approx(total)
+    assert parts["v100-pcie"][:2] == (None, None)  # its price includes everything
+    with_static = {meeting.chip.target: meeting for meeting in report.totals}
+    assert set(with_static) == {"loihi", "loihi2"}
+    assert with_static["loihi"].chip.scope == "per_term+static"
+    assert with_static["loihi"].chip.energy_pj.nominal == pytest.approx(parts["loihi"][2])
+    assert {row[0] for row in rows(render_energy_report(report), "loihi") if "per_term+static" in row} == {"loihi"}
