@@ -18,13 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nir
 import numpy as np
 
 import esl_neuro as esl
 from esl_neuro.nirgraph import simulate
 from esl_neuro.nirgraph.findings import errors
 
-DT_S, STEPS, SAMPLES, RATE = 1e-4, 50, 4, 0.3
+STEPS, SAMPLES, RATE = 50, 4, 0.3
+TIME_STEPS_S = (1e-4, 1e-3, 1.0)  # for a file without one: the first at which the network fires
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,10 @@ def origin(folder: Path) -> str:
         ["git", "-C", str(folder), "remote", "get-url", "origin"], capture_output=True, text=True, check=False
     )
     address = found.stdout.strip().removesuffix(".git").rstrip("/")
-    return "/".join(address.replace(":", "/").split("/")[-2:]) if address else folder.name
+    if address:
+        return "/".join(address.replace(":", "/").split("/")[-2:])
+    own = folder.parent if folder.name == "repo" else folder  # a bare mirror named owner+name
+    return own.name.replace("+", "/", 1)
 
 
 def judge(path: Path) -> tuple[str, str]:
@@ -81,18 +86,30 @@ def judge(path: Path) -> tuple[str, str]:
         graph = esl.read_nir(path)
     except esl.BadInput as error:
         return "unreadable", _reason(error, path)
-    dt_s = None if "dt_s" in graph.metadata else DT_S
-    try:
-        chip = esl.compile(graph, "loihi2", steps=STEPS, dt_s=dt_s, any_size=True)
-    except esl.BadInput as error:
-        return "refused", _reason(error, path)
+    outcome, detail = "", ""
+    for dt_s in (None,) if "dt_s" in graph.metadata else TIME_STEPS_S:
+        try:
+            outcome, detail, fired = run(graph, dt_s)
+        except esl.BadInput as error:
+            return "refused", _reason(error, path)
+        if fired:
+            break
+    return outcome, detail
+
+
+def run(graph: nir.NIRGraph, dt_s: float | None) -> tuple[str, str, int]:
+    """Compile a graph and run it on random spikes; return outcome, detail, and the spikes of the float network."""
+    chip = esl.compile(graph, "loihi2", steps=STEPS, dt_s=dt_s, any_size=True)
     spikes = (np.random.default_rng(0).random((SAMPLES, STEPS, chip.program.input_size)) < RATE).astype(np.uint8)
     fired = sum(chip.run(spikes).spikes.values())
-    in_float = sum(int(each.sum()) for each in simulate(graph, spikes, dt_s).spikes.values())
+    shape = chip.input_shape
+    fed = spikes if isinstance(shape, dict) else spikes.reshape(SAMPLES, STEPS, *shape)
+    in_float = sum(int(each.sum()) for each in simulate(graph, fed, dt_s).spikes.values())
     size = f"{chip.program.neurons:,} neurons, {chip.program.synapses:,} synapses"
     kinds = ", ".join(dict.fromkeys(each.kind for each in chip.findings))
-    detail = f"{size}; spikes {fired:,} (float {in_float:,})" + (f"; {kinds}" if kinds else "")
-    return ("too large" if errors(chip.findings) else "runs"), detail
+    step = "" if dt_s is None else f" at {dt_s:g} s"
+    detail = f"{size}; spikes{step} {fired:,} (float {in_float:,})" + (f"; {kinds}" if kinds else "")
+    return ("too large" if errors(chip.findings) else "runs"), detail, in_float
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -172,6 +172,7 @@ class _Reader:
             if isinstance(node, (*SPIKING, *FILTERS)) and (found := _odd(name, node, discrete.dt_s))
         ]
         self.findings += self._cycles()
+        self.findings += [f"'{name}': is one of several outputs; keep one" for name in self.structure.outputs]
         self.findings += [
             f"'{name}' (Flatten): flattens some dimensions only; flatten all of them"
             for name, node in self.structure.nodes.items()

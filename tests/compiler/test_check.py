@@ -79,7 +79,7 @@ def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
     for _ in range(times):
         if graph.nodes:
             damage(rng, graph)
-    checked = check_graph(graph, LOIHI2, None, dt_s)
+    checked = check_graph(graph, LOIHI2, 3, dt_s)
     wrong = [finding for finding in checked.findings if finding.severity == "error"]
     assert checked.fits == (not wrong)
     assert checked.compiles == bool(checked.utilisation)

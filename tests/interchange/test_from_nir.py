@@ -224,6 +224,19 @@ def test_neurons_that_feed_themselves_at_once_are_recurrent(cells):
     assert (simulate(without, inputs).outputs != simulate(foreign(nodes, edges), inputs).outputs).any()  # it matters
 
 
+def test_several_inputs_and_outputs_are_named():
+    nodes = {
+        "cells": lif(),
+        "more": nir.Input({"input": np.array([3])}),
+        "aside": nir.Output({"output": np.array([3])}),
+    }
+    edges = [("input", "cells"), ("more", "cells"), ("cells", "output"), ("cells", "aside")]
+    with pytest.raises(BadInput) as caught:
+        from_nir(foreign(nodes, edges))
+    for part in ("'more' (Port) has no layer here; give the graph one input", "'aside': is one of several outputs"):
+        assert part in str(caught.value)
+
+
 def test_a_self_loop_of_an_image_is_named():
     graph = foreign({"cells": lif((2, 2, 2))}, [("input", "cells"), ("cells", "cells"), ("cells", "output")])
     graph.nodes["input"] = nir.Input({"input": np.array([2, 2, 2])})
