@@ -35,7 +35,7 @@ def test_a_run_is_compared_on_validation_samples(run, tmp_path):
 
 def test_a_graph_is_compared_on_given_or_drawn_input():
     inputs = (np.random.default_rng(0).random((5, 20, 4)) < 0.4).astype(np.uint8)
-    given, drawn = compile(graph(), inputs=inputs), compile(graph(steps=20))
+    given, drawn = compile(graph(), inputs=inputs, layout="samples,steps,..."), compile(graph(steps=20))
     assert given.fidelity.inputs == "5 samples x 20 steps"
     assert drawn.fidelity.drawn
     assert "seed 0" in drawn.fidelity.inputs
@@ -105,6 +105,6 @@ def test_calibration_is_kept_only_if_nothing_gets_worse(run):
 
 def test_calibration_of_a_graph_is_compared_on_the_same_inputs():
     inputs = (np.random.default_rng(0).random((20, 20, 4)) < 0.4).astype(np.uint8)
-    (decision,) = compile(graph(), inputs=inputs, calibrate=10).decisions
+    (decision,) = compile(graph(), inputs=inputs, layout="samples,steps,...", calibrate=10).decisions
     assert decision.samples == "10 samples"
     assert [each.accuracy_loss for each in decision.candidates] == [None, None]
