@@ -106,5 +106,5 @@ def test_calibration_is_kept_only_if_nothing_gets_worse(run):
 def test_calibration_of_a_graph_is_compared_on_the_same_inputs():
     inputs = (np.random.default_rng(0).random((20, 20, 4)) < 0.4).astype(np.uint8)
     (decision,) = compile(graph(), inputs=inputs, layout="samples,steps,...", calibrate=10).decisions
-    assert decision.samples == "10 samples"
+    assert decision.samples == "10 of 20 samples"
     assert [each.accuracy_loss for each in decision.candidates] == [None, None]
