@@ -259,10 +259,10 @@ def _check_moved(
             what = f"potentials differ by {100 * (layer.potential_error or 0):.1f} % of their standard deviation"
             findings.append(Finding("potentials-moved", f"layer '{layer.layer}'", f"{what}; {causes}", WARNING))
             continue
+        share = f"{100 * layer.moved_share:.1f} % of its {layer.spikes_float:,} spikes{_at_worst(layer)}"
         what = (
             f"{layer.moved:,} entries of its spike trains differ from the float network, "
-            f"{100 * layer.moved_share:.1f} % of its {layer.spikes_float:,} spikes"
-            f"{_at_worst(layer)}"
+            f"{share if layer.spikes_float else 'which never fires here'}"
         )
         severe = layer.moved_share >= BOUNDS.moved_error and not fidelity.drawn
         severity = ERROR if severe else WARNING

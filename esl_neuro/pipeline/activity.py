@@ -11,7 +11,6 @@ from esl_neuro.backends.netx_reading import from_netx
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import errors
-from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
@@ -184,11 +183,9 @@ def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwor
         accept_loss=True,  # whoever runs it sees the findings
         **options,
     )
-    for finding in errors(compiled.findings):
-        on_status(f"{path}: {finding} (simulated anyway)")
     for finding in compiled.findings:
-        if finding.kind in RESET_FINDINGS:
-            on_status(f"{path}: {finding}")
+        anyway = " (simulated anyway)" if finding in errors(compiled.findings) else ""
+        on_status(f"{path}: {finding}{anyway}")
     return compiled
 
 
