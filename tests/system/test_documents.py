@@ -26,6 +26,7 @@ BRIEFLY = {
     "python benchmarks/nir_paper.py": "--steps 20",
     "python benchmarks/readers.py": "--reader norse",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
+    "python benchmarks/fidelity.py": "--epochs 1",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
 NEEDS_LAVA = re.compile(
