@@ -27,6 +27,7 @@ BRIEFLY = {
     "python benchmarks/readers.py": "--reader norse --network LIF --network IF",
     "python benchmarks/counting.py": "--repeat 1",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
+    "python benchmarks/fidelity.py": "--epochs 1",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
 NEEDS_LAVA = re.compile(r"--backend lava|diff integer lava|verify(?! --install-readers)")
