@@ -1,7 +1,5 @@
 """``python -m esl_neuro`` is the command ``esl-neuro``."""
 
-import sys
+import runpy
 
-from esl_neuro.cli.main import main
-
-sys.exit(main())
+runpy.run_module("esl_neuro.cli.main", run_name="__main__")

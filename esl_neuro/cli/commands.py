@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import click
@@ -68,6 +67,8 @@ class OutputPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail with the reason why it cannot be written."""
+        from tempfile import TemporaryFile
+
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         above = path if path.exists() else path.parent
         while self.folder and not above.exists():
