@@ -1,4 +1,4 @@
-"""56 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
+"""64 random networks of every kind: every spike, u and v in stock Lava is the integer simulator's.
 
 And every spike of 50 that lava-dl loads from ``.net`` files. ``tests/backends/parity.py`` does the same for 1,000.
 """
