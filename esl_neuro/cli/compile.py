@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, OutputPath, accept_loss_option, emit, json_option
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    OutputPath,
+    accept_loss_option,
+    dt_option,
+    emit,
+    json_option,
+    reset_option,
+)
 from esl_neuro.cli.export import render
 from esl_neuro.cli.network_run import chip_option, input_option, layout_option
 from esl_neuro.pipeline.choices import FORMATS
@@ -34,12 +42,7 @@ from esl_neuro.pipeline.choices import FORMATS
     metavar="FILE",
     help="Search the scale of each layer on the inputs of this file, .npz or .npy.",
 )
-@click.option(
-    "--dt",
-    "dt_s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Time step in seconds.  [default: that of the file]",
-)
+@dt_option
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -69,6 +72,7 @@ from esl_neuro.pipeline.choices import FORMATS
 @click.option(
     "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
 )
+@reset_option
 @accept_loss_option
 @json_option
 def compile(file: Path, target: str, out: Path | None, max_loss: float, as_json: bool, **how: Any) -> None:
