@@ -52,8 +52,10 @@ def _moved(layer: dict[str, Any]) -> str:
 
 
 def _percent(fraction: float) -> str:
+    if fraction < 1e-6:  # of float arithmetic, not of integers
+        return "0 %"
     return f"{100 * fraction:.2g} %" if fraction < 0.0995 else f"{100 * fraction:.0f} %"
 
 
 def _range(ends: list[float]) -> str:
-    return " to ".join(f"{100 * end:.0f} %" for end in ends)
+    return " to ".join(f"{100 * end + 0.0:.0f} %".replace("-0 %", "0 %") for end in ends)
