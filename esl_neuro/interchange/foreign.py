@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.reading import discretise
+from esl_neuro.nirgraph.reset_notes import KEY
 from esl_neuro.nirgraph.simulation import simulate
+from esl_neuro.resets import SUBTRACT, SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn.neurons import LIF
 
 STEPS, SAMPLES = 24, 4  # of the comparison
@@ -45,12 +47,15 @@ class Framework:
         ``(network, inputs of shape (steps, samples, ...)) -> outputs of the same layout``.
     lost : callable
         ``(module) -> reason or None``: what its exporter does not carry of a neuron.
+    reset : callable
+        ``(module) -> reset or None``: what a spike of a neuron does to its potential, which no exporter writes.
     """
 
     name: str
     export: Callable[[nn.Module, Tensor, float], nir.NIRGraph]
     run: Callable[[nn.Module, Tensor], Tensor]
     lost: Callable[[Any], str | None]
+    reset: Callable[[Any], Reset | None] = lambda _: ZERO
 
 
 def framework_of(network: nn.Module) -> Framework | None:
@@ -112,8 +117,18 @@ def export_foreign(
     dropped = [f"'{name}' ({_kind(module, name)})" for name, node in written.nodes.items() if node is None]
     if dropped:
         raise BadInput(f"the exporter of {framework.name} leaves out {', '.join(dropped)}; replace them, or fold them")
-    graph = _normalised(written, shape, {"dt_s": dt_s, "steps": steps})
+    graph = _normalised(written, shape, {"dt_s": dt_s, "steps": steps, **_reset_note(module, framework)})
     return _checked(module, graph, framework, shape)
+
+
+def _reset_note(module: nn.Module, framework: Framework) -> dict[str, str]:
+    """Return the note on the reset that the graph needs; a reset to zero, which is what NIR has, needs none."""
+    resets = {reset for each in module.modules() if (reset := framework.reset(each)) is not None}
+    if len(resets) > 1:
+        found = ", ".join(sorted(resets))
+        raise BadInput(f"the neurons have different resets ({found}); the graph of an exporter notes one for all")
+    (reset,) = resets or {ZERO}
+    return {} if reset == ZERO else {KEY: reset}
 
 
 def _kind(module: nn.Module, name: str) -> str:
@@ -260,19 +275,24 @@ def _lost_snntorch(module: Any) -> str | None:
     if not _is_snntorch_neuron(module):
         return None
     mechanism = module.reset_mechanism
-    if mechanism != "zero":
-        return (
-            f"resets with '{mechanism}', which the exporter writes as a reset to zero; use reset_mechanism='zero' with "
-            "reset_delay=False"
-        )
-    if getattr(module, "reset_delay", False):
-        return "resets one step after its spike; use reset_delay=False, as NIR and the importer of snnTorch do"
+    if mechanism not in ("zero", "subtract"):
+        return f"resets with '{mechanism}', which has no NIR form; use reset_mechanism='subtract' or 'zero'"
+    if mechanism == "zero" and getattr(module, "reset_delay", False):
+        return "resets to zero one step after its spike; use reset_delay=False, as NIR and the importer of snnTorch do"
     for name in ("inhibition", "state_quant"):
         if getattr(module, name, False):
             return f"{name} has no NIR form"
     if float(torch.as_tensor(getattr(module, "graded_spikes_factor", 1.0)).max()) != 1:
         return "graded_spikes_factor is not 1; multiply the next weights by it"
     return None
+
+
+def _reset_of_snntorch(module: Any) -> Reset | None:
+    if not _is_snntorch_neuron(module):
+        return None
+    if module.reset_mechanism == "zero":
+        return ZERO
+    return SUBTRACT_NEXT_STEP if getattr(module, "reset_delay", False) else SUBTRACT
 
 
 def _export_spikingjelly(network: nn.Module, sample: Tensor, dt_s: float) -> nir.NIRGraph:
@@ -364,8 +384,11 @@ def _run_sinabs(network: nn.Module, inputs: Tensor) -> Tensor:
 
 def _lost_sinabs(module: Any) -> str | None:
     reset = getattr(module, "reset_fn", None)
-    if reset is not None and type(reset).__name__ != "MembraneReset":
-        return f"resets with {type(reset).__name__}, which the exporter does not write; use reset_fn=MembraneReset()"
+    if reset is not None and type(reset).__name__ not in ("MembraneReset", "MembraneSubtract"):
+        return f"resets with {type(reset).__name__}, which has no NIR form; use MembraneSubtract() or MembraneReset()"
+    subtracted = getattr(reset, "subtract_value", None)
+    if subtracted is not None:
+        return f"subtracts {subtracted:g} instead of its threshold; use MembraneSubtract()"
     if getattr(module, "min_v_mem", None) is not None:
         return "min_v_mem has no NIR form; use None"
     if type(getattr(module, "spike_fn", None)).__name__ == "MultiSpike" or (
@@ -377,10 +400,25 @@ def _lost_sinabs(module: Any) -> str | None:
     return None
 
 
+def _reset_of_sinabs(module: Any) -> Reset | None:
+    reset = getattr(module, "reset_fn", None)
+    if reset is None:
+        return None
+    return SUBTRACT if type(reset).__name__ == "MembraneSubtract" else ZERO
+
+
+def _reset_of_spikingjelly(module: Any) -> Reset | None:
+    if not hasattr(module, "v_threshold") or not hasattr(module, "v_reset"):
+        return None
+    return SUBTRACT if module.v_reset is None else ZERO
+
+
 FRAMEWORKS = {
-    "snntorch": Framework("snnTorch", _export_snntorch, _run_snntorch, _lost_snntorch),
-    "spikingjelly": Framework("SpikingJelly", _export_spikingjelly, _run_spikingjelly, lambda _: None),
+    "snntorch": Framework("snnTorch", _export_snntorch, _run_snntorch, _lost_snntorch, _reset_of_snntorch),
+    "spikingjelly": Framework(
+        "SpikingJelly", _export_spikingjelly, _run_spikingjelly, lambda _: None, _reset_of_spikingjelly
+    ),
     "norse": Framework("Norse", _export_norse, _run_norse, _lost_norse),
-    "sinabs": Framework("sinabs", _export_sinabs, _run_sinabs, _lost_sinabs),
+    "sinabs": Framework("sinabs", _export_sinabs, _run_sinabs, _lost_sinabs, _reset_of_sinabs),
 }
 """By the name of the package."""

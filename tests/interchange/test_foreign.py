@@ -97,6 +97,30 @@ def test_what_an_exporter_does_not_carry_is_named_with_its_neuron(network, monke
         to_nir(network, 12)
 
 
+class Subtractor(Accumulator):
+    """The same, but a spike subtracts one."""
+
+    def forward(self, current):
+        self.v = current if self.v is None else self.v + current
+        fired = (self.v > 1).to(current.dtype)
+        self.v = self.v - fired
+        return fired
+
+
+Subtractor.__module__ = "toyframework.neurons"
+
+
+def test_a_reset_that_no_exporter_writes_is_noted(network, monkeypatch):
+    resets = {Accumulator: "zero", Subtractor: "subtract"}
+    monkeypatch.setitem(
+        FRAMEWORKS, "toyframework", Framework("Toy", export, run, lambda _: None, lambda each: resets.get(type(each)))
+    )
+    assert "reset" not in to_nir(network, 12).metadata
+    assert to_nir(nn.Sequential(network[0], Subtractor()), 12).metadata["reset"] == "subtract"
+    with pytest.raises(BadInput, match=r"different resets \(subtract, zero\)"):
+        to_nir(nn.Sequential(network[0], Subtractor(), Accumulator()), 12)
+
+
 def test_a_layer_that_an_exporter_leaves_out_is_named(network, monkeypatch):
     def exporter(*given):
         graph = export(*given)
@@ -155,9 +179,12 @@ def snntorch_networks():
         ([nn.Linear(6, 8), recurrent], None),
         (image, (2, 6, 6)),
     ]
-    subtract = snn.Leaky(beta=0.8, init_hidden=True)
+    subtract = [snn.Leaky(beta=0.8, init_hidden=True), nn.Linear(8, 4), snn.Synaptic(0.5, 0.8, init_hidden=True)]
+    good.append(([nn.Linear(6, 8), *subtract], None))
+    never = snn.Leaky(beta=0.8, init_hidden=True, reset_mechanism="none")
     bad = [
-        ([nn.Linear(6, 8), subtract], "'1' .Leaky.: resets with 'subtract'"),
+        ([nn.Linear(6, 8), never], "'1' .Leaky.: resets with 'none'"),
+        ([nn.Linear(6, 8), subtract[0], nn.Linear(8, 8), leaky()], "different resets .subtract_next_step, zero"),
         ([nn.Linear(6, 8), leaky(reset_delay=True)], "use reset_delay=False"),
     ]
     return good, bad
@@ -194,7 +221,13 @@ def sinabs_networks():
         ([nn.Linear(6, 8), layers.LIF(tau_mem=5.0, **reset)], None),
         ([nn.Linear(6, 8), layers.LIFSqueeze(tau_mem=5.0, batch_size=1, norm_input=False, **reset)], None),
     ]
-    return good, [([nn.Linear(6, 8), layers.IAF()], "resets with MembraneSubtract")]
+    subtract = layers.IAF(spike_fn=activation.SingleSpike)
+    half = layers.IAF(reset_fn=activation.MembraneSubtract(0.5), spike_fn=activation.SingleSpike)
+    good.append(([nn.Linear(6, 8), subtract], None))
+    return good, [
+        ([nn.Linear(6, 8), layers.IAF()], "fires several spikes a step"),
+        ([nn.Linear(6, 8), half], "subtracts 0.5 instead of its threshold"),
+    ]
 
 
 @pytest.mark.parametrize("networks", [snntorch_networks, spikingjelly_networks, norse_networks, sinabs_networks])
