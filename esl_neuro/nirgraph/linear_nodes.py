@@ -107,8 +107,14 @@ def spread(values: Floats, shape: Shape, name: str) -> Floats:
         return np.full(math.prod(shape), values.item())
     if values.size == math.prod(shape):
         return np.array(values.ravel())
-    own = (1,) * (len(shape) - values.ndim) + values.shape  # one value per position is the same for all channels
-    if len(own) == len(shape) and all(size in (1, whole) for size, whole in zip(own, shape, strict=True)):
+    # One value per position (row and column) is the same for all channels. One value per feature is not: there the axis
+    # in front is the batch of a file that keeps it.
+    own = (1,) * (len(shape) - values.ndim) + values.shape
+    if (
+        values.ndim > 1
+        and len(own) == len(shape)
+        and all(size in (1, whole) for size, whole in zip(own, shape, strict=True))
+    ):
         return np.array(np.broadcast_to(values, shape).ravel())
     raise Unsupported(
         "shape-mismatch",

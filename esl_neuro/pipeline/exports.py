@@ -107,7 +107,8 @@ def export_run(
         },
     }
     where = Path(folder) if folder is not None else source.folder / chip.name
-    document = save_compiled(compiled, where, compiled.golden_inputs(), more, formats=formats, nir_version=nir_version)
+    golden = compiled.payloads(test.part(GOLDEN_SAMPLES))[1]
+    document = save_compiled(compiled, where, golden, more, formats=formats, nir_version=nir_version)
     return Export(where, compiled, document)
 
 

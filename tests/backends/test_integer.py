@@ -60,7 +60,7 @@ def test_random_programs_of_every_kind(seed, kind, extreme):
     assert_equals_oracle(program, random_spikes(rng, program, samples=2))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "compiled"])  # whose scales prevent both
 def test_wrap_and_saturation_are_met(kind):
     wraps = saturations = 0
     for seed in range(4):

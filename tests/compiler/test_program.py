@@ -94,7 +94,7 @@ def with_subtraction(program):
 def test_resets_are_stored_and_earlier_versions_refuse_a_program_that_subtracts(tmp_path):
     program = make_program(np.random.default_rng(1))
     program.save(tmp_path)
-    assert json.loads((tmp_path / "program.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "program.json").read_text())["schema"] == 3
     subtracting = with_subtraction(program)
     subtracting.save(tmp_path)
     document = json.loads((tmp_path / "program.json").read_text())

@@ -192,7 +192,10 @@ def test_scales_are_searched_on_the_inputs():
     rng = np.random.default_rng(0)
     inputs = Samples(rng.random((6, 8, 4)))
     plain, searched = (compile(graph(), inputs=inputs, calibrate=number) for number in (None, 6))
-    assert (dict(plain.scalings), set(searched.scalings)) == ({}, {"lif"})
+    assert (plain.decisions, dict(plain.scalings)) == ((), {})
+    (decision,) = searched.decisions
+    assert (decision.subject, decision.samples) == ("scales", "6 samples")
+    assert set(searched.scalings) == ({"lif"} if decision.chosen == decision.candidates[1].name else set())
 
 
 # Modules.

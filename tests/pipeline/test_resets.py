@@ -81,7 +81,7 @@ def test_the_energy_commands_take_a_stated_reset(tmp_path):
     write_nir(path, exact())
     np.save(spikes, INPUTS)
     for reset in RESETS:
-        result = run_network(path, Activity(spikes=spikes, reset=reset))
+        result = run_network(path, Activity(inputs=spikes, reset=reset))
         assert result.spikes == {"lif": simulate(exact(), INPUTS, reset=reset).outputs.sum()}
 
 
@@ -115,7 +115,7 @@ def test_the_commands_warn_of_a_file_that_does_not_say(tmp_path):
     wrong = command.invoke(main, ["check", str(path), "--reset", "soft"])
     assert wrong.exit_code == 2
     priced = command.invoke(
-        main, ["energy", "report", str(path), "--dt-s", "1e-4", "--rate", "0.3", "--steps", "5", "--backend", "integer"]
+        main, ["energy", "report", str(path), "--dt", "1e-4", "--rate", "0.3", "--steps", "5", "--backend", "integer"]
     )
     assert priced.exit_code == 0, priced.output
     assert "the form that snnTorch writes" in priced.stderr

@@ -119,7 +119,7 @@ def test_what_comes_out_is_saved(folder):
         ("run net.nir", "a NIR file has no data set; give --input FILE, or --rate"),
         ("run net.nir --input data.npz --rate 0.1", "--input and --rate are both given"),
         ("run net.nir --rate 0.1 --steps 4 --layout steps,...", "--layout describes --input"),
-        ("run net.nir --rate 0.1 --steps 4 --save no/out.npz", "the folder no does not exist"),
+        ("run net.nir --rate 0.1 --steps 4 --save no/out.npz", "the folder 'no' does not exist"),
         ("evaluate net.nir --input bare.npz --steps 10", "has no labels"),
         ("evaluate net.nir --input data.npz --steps 10 --noise spike_drop=0.1", "is not a run"),
         ("verify net.nir --input data.npz --reader lava", "can be 6 samples of 10 steps or 10 samples of 6"),
@@ -142,7 +142,7 @@ def test_graded_inputs_and_calibration_files():
     written = result("compile net.nir --input graded.npz --steps 10 --calibrate graded.npz --max-loss 100 --out here")
     assert "graded-input" in {each["kind"] for each in written["findings"]}
     assert Program.load(Path("here")).input_bits == 8
-    assert set(written["scalings"]) == {"lif1", "lif2"}
+    assert [each["subject"] for each in written["decisions"]] == ["scales"]
     again = result("compile net.nir --steps 10 --calibrate graded.npz --layout samples,steps,... --out there")
     assert again["scalings"] == written["scalings"]
     assert differences(Program.load(Path("here")), Program.load(Path("there"))) == []

@@ -26,6 +26,8 @@ BRIEFLY = {
     "python benchmarks/nir_paper.py": "--steps 20",
     "python benchmarks/readers.py": "--reader norse --network LIF --network IF",
     "python benchmarks/counting.py": "--repeat 1",
+    "python benchmarks/netx_files.py --files lava-dl": "--help",  # needs a clone
+    "python tests/backends/parity.py --kind subtraction": "--networks 4",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
     "python benchmarks/fidelity.py": "--epochs 1",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
@@ -72,7 +74,7 @@ def chip_of_the_document(workspace):
 
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
-    line = re.sub(r"benchmarks/\w+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
+    line = re.sub(r"(benchmarks|tests)/[\w/]+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
     if FULL_DATA.match(command):
         line = f"{line} {BUDGET}"
     line = f"{line} {BRIEFLY.get(command, '')}"
