@@ -170,10 +170,13 @@ def test_a_damaged_checkpoint_is_one_line_and_exit_code_2(small_run, workspace):
 
 
 def test_an_export_that_loses_too_much_accuracy_fails_but_is_kept(small_run, workspace):
-    # A weight range of one step makes the quantisation as bad as it can be.
+    # Weights of one step and one scale for all neurons make the quantisation as bad as it can be.
     chip = small_run.parents[1] / "coarse.toml"
     text = (REPOSITORY / "hw_targets" / "loihi2.toml").read_text().replace("weight_min = -254", "weight_min = -2")
-    chip.write_text(text.replace("weight_max = 254", "weight_max = 2").replace('"loihi2"', '"coarse"'))
+    text = text.replace("weight_max = 254", "weight_max = 2").replace(
+        'thresholds_per = "neuron"', 'thresholds_per = "group"'
+    )
+    chip.write_text(text.replace('"loihi2"', '"coarse"'))
     done = workspace.run(
         "esl-neuro export --target ./coarse.toml --max-loss 0 --accept-loss --json", small_run.parents[1]
     )
