@@ -36,6 +36,7 @@ from esl_neuro.backends.lava import run_lava
 from esl_neuro.backends.lava_batched import run_lava_batched
 from esl_neuro.backends.netx import write_netx
 from esl_neuro.backends.trace import Trace
+from esl_neuro.errors import EslNeuroError
 
 NETWORKS = 10  # of a batch: far more make messages between the processes of Lava that take longer than its start
 SAMPLES = 3
@@ -175,4 +176,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EslNeuroError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -32,7 +32,7 @@ BRIEFLY = {
     "python benchmarks/fidelity.py": "--epochs 1",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
-NEEDS_LAVA = re.compile(r"--backend lava|diff integer lava|verify(?! --install-readers)")
+NEEDS_LAVA = re.compile(r"--backend lava|tests/backends/parity|diff integer lava|verify(?! --install-readers)")
 
 
 def commands() -> list[str]:
