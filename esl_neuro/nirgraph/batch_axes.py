@@ -14,7 +14,7 @@ import nir
 import numpy as np
 
 from esl_neuro.nirgraph.findings import ERROR, WARNING, Finding, errors
-from esl_neuro.nirgraph.linear_nodes import Shape
+from esl_neuro.nirgraph.linear_nodes import Shape, Unsupported, whole_numbers
 from esl_neuro.nirgraph.shapes import DiscreteGraph, declared_shape, read_nodes_as_declared
 from esl_neuro.nirgraph.structure import Structure
 
@@ -75,6 +75,10 @@ def _cut(node: Any, leading: Shape) -> Any:
     left = np.array(shape[count:])
     if not isinstance(node, nir.Flatten):
         return type(node)({side: left})
+    try:
+        (start,), (end,) = (whole_numbers(node, name, 1, -len(shape)) for name in ("start_dim", "end_dim"))
+    except Unsupported:  # which the reading of the node reports
+        return node
     # Dimensions from the front count the dropped axes, those from the end do not.
-    first, last = (int(dim) - count if int(dim) >= 0 else int(dim) for dim in (node.start_dim, node.end_dim))
-    return nir.Flatten({"input": left}, max(first, 0) if int(node.start_dim) >= 0 else first, last)
+    first = max(start - count, 0) if start >= 0 else start
+    return nir.Flatten({"input": left}, first, end - count if end >= 0 else end)

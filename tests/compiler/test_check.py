@@ -71,6 +71,7 @@ def damage(rng, graph):
 
 @settings(max_examples=60, deadline=None)
 @example(seed=8902, times=2, dt_s=None)  # a value whose text has several lines
+@example(seed=2061193, times=2, dt_s=None)  # a dimension that is an array
 @example(seed=124, times=3, dt_s=None)  # declares a shape that is an array of two rows
 @given(seed=st.integers(0, 10**9), times=st.integers(0, 4), dt_s=st.sampled_from([None, 1e-3, 3e-4, 1.0]))
 def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
