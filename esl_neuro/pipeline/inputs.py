@@ -148,7 +148,7 @@ def arrange(
             raise BadInput(f"layout '{layout}' is given for Samples, which are always {SAMPLES_FIRST}; omit it")
         samples = given
     else:
-        samples = Samples(samples_first(given, layout, steps, shape))
+        samples = Samples(samples_first(given, layout, steps))
     size, found = math.prod(shape), samples.values.shape
     if steps is not None and found[1] != steps:
         raise BadInput(_wrong_steps(found, steps, size, layout))
@@ -223,9 +223,7 @@ def _too_few_axes(shape: tuple[int, ...]) -> str:
     )
 
 
-def samples_first(
-    given: ArrayLike, layout: Layout | None, steps: int | None = None, shape: Sequence[int] | None = None
-) -> NDArray[Any]:
+def samples_first(given: ArrayLike, layout: Layout | None, steps: int | None = None) -> NDArray[Any]:
     """Return an array or tensor as (samples, steps, ...).
 
     Raises
@@ -237,8 +235,6 @@ def samples_first(
     if layout is not None and layout not in LAYOUTS:
         raise BadInput(f"layout '{layout}' is unknown; {did_you_mean(layout, LAYOUTS)}")
     if layout == ONE_SAMPLE and values.ndim >= 2:
-        return values[None]
-    if layout is None and shape is not None and values.shape == (steps, math.prod(shape)):
         return values[None]
     if values.ndim < 3:
         raise BadInput(_too_few_axes(values.shape))

@@ -81,9 +81,13 @@ def test_an_array_of_unknown_steps_can_be_read_in_two_ways_and_is_refused_with_b
         assert arrange(np.zeros((5, 4, 6)), (2, 3), layout=layout).steps == steps
 
 
-def test_one_sample_is_an_array_of_the_steps_or_is_said():
+def test_one_sample_is_said():
     values = np.arange(24).reshape(4, 6)
-    assert arrange(values, (2, 3), 4).values.tolist() == [values.tolist()]
+    with pytest.raises(
+        BadInput, match=r"give one sample with layout='steps,\.\.\.', and constant values as numpy\.repeat"
+    ):
+        arrange(values, (2, 3), 4)  # 4 steps, or 4 samples of constant values
+    assert arrange(values, (2, 3), 4, "steps,...").values.tolist() == [values.tolist()]
     image = values.reshape(4, 2, 3)
     assert arrange(image, (2, 3), 4, "steps,...").values.tolist() == [values.tolist()]
     with pytest.raises(BadInput, match=r"They fit one sample of 4 steps: give layout='steps,\.\.\.'"):
