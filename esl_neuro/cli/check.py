@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, accept_loss_option, dt_option, emit, json_option, reset_option
+from esl_neuro.cli.network_run import input_option, layout_option
 from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 
 
@@ -24,6 +25,7 @@ from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
             "esl-neuro check model.nir --reset subtract",
             "a file whose neurons subtract their threshold and do not say so",
         ),
+        ("esl-neuro check model.nir --input data.npz", "with the fidelity on your inputs"),
         ("esl-neuro check model.nir --target loihi --json", "as JSON, for a program to read"),
     ),
 )
@@ -36,26 +38,21 @@ from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
     help="Time steps per sample, over which a readout accumulates.  [default: 'steps' of the file's metadata, or 100]",
 )
 @reset_option
+@input_option()
+@layout_option
 @accept_loss_option
 @json_option
-def check(
-    file: Path,
-    target: str,
-    dt_s: float | None,
-    steps: int | None,
-    reset: str | None,
-    accept_loss: bool,
-    as_json: bool,
-) -> None:
+def check(file: Path, target: str, accept_loss: bool, as_json: bool, **how: Any) -> None:
     """Check whether FILE compiles for a chip and fits on it, and how much of the chip it needs.
 
-    Runs floats and integers on the same random spikes, and prints how far the integers are from the float network. Also
-    prints the time from reading the file to placing the network on the cores, and the peak memory of the process.
+    Runs floats and integers on the same input (--input, or random spikes), and prints how far the integers are from the
+    float network. Also prints the time from reading the file to placing the network on the cores, and the peak memory
+    of the process.
 
     Exit codes: 0 FILE compiles and fits, 1 it does not compile or its integers are far from the float network, 2 it
     cannot be read, 4 it does not fit.
     """
-    document = check_file(file, target, dt_s, steps, reset)
+    document = check_file(file, target, **how)
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
     if wrong and all(finding["kind"] == "no-time-step" for finding in wrong):
@@ -69,9 +66,7 @@ def check(
         raise CheckFailed(f"{file}: the integers are far from the float network; --accept-loss accepts it")
 
 
-def check_file(
-    file: Path, target: str, dt_s: float | None, steps: int | None, reset: str | None = None
-) -> dict[str, Any]:
+def check_file(file: Path, target: str, **how: Any) -> dict[str, Any]:
     """Return the findings, the time and memory of the check and, if the file compiles, the utilisation of the chip.
 
     Raises
@@ -83,7 +78,7 @@ def check_file(
     from esl_neuro.pipeline.compilation import check as check_network
 
     chip, started = load_target(target), time.perf_counter()
-    checked = check_network(file, chip, steps=steps, dt_s=dt_s, reset=reset)
+    checked = check_network(file, chip, **how)
     cost = {"seconds": time.perf_counter() - started, "peak_memory_gib": peak_memory_gib()}
     return {"file": str(file), "target": chip.name, **asdict(checked), **cost}
 

@@ -89,9 +89,9 @@ def verify(
     must reproduce the golden trace, with all spikes, currents and potentials; every spike of the test set in Lava must
     equal the integer simulator; and on the golden inputs every spike of the independent NIR readers must equal the
     equations of the graph. A NIR file runs in these readers on random spikes, and its compiled program runs in Lava.
-    Integers and floats also run side by side on the same drawn spikes, to print how far apart they are. With --input,
-    these inputs take the place of the test set and of the random spikes. Exit code 1 if anything differs, or the
-    integers are far from FILE.nir.
+    Integers and floats also run side by side, to print how far apart they are. With --input, these inputs take the
+    place of the test set and of the random spikes. Exit code 1 if anything differs, or the integers are far from
+    FILE.nir.
     """
     if what is not None:
         _refuse_missing(what)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nir
 
 from esl_neuro.compiler.chip_checks import check_resets
-from esl_neuro.compiler.compile import check_rounding, check_time_step, input_payload, quantise_network
+from esl_neuro.compiler.compile import check_rounding, check_time_step, quantise_network
 from esl_neuro.compiler.fidelity import Fidelity, weigh
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.losses import LOSSES, check_losses
@@ -17,6 +17,7 @@ from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import Utilisation, check_limits, place, utilisation
 from esl_neuro.compiler.program import Program
 from esl_neuro.hardware import HardwareTarget, arithmetic_of, as_target
+from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.nirgraph.findings import Finding, errors
 from esl_neuro.nirgraph.time_step import metadata_steps
 
@@ -62,6 +63,7 @@ def check_graph(
     dt_s: float | None = None,
     reset: str | None = None,
     compare: Comparison | None = None,
+    payload: InputFormat | None = None,
 ) -> Checked:
     """Report everything that prevents compilation, and the resources used. No graph raises an error.
 
@@ -79,6 +81,8 @@ def check_graph(
         Reset of all neurons, if the metadata of the graph do not note it; see :mod:`~esl_neuro.resets`.
     compare : callable, optional
         Runs integers and floats side by side. Default: the fidelity is not measured.
+    payload : InputFormat, optional
+        Format of the input. Default: spikes.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def check_graph(
     if network is None or errors(findings):
         return Checked(compiles=False, fits=False, findings=tuple(findings))
     count = steps or metadata_steps(graph) or STEPS
-    program, rounding = quantise_network(network, chip.name, arithmetic, count, input_payload(1))
+    program, rounding = quantise_network(network, chip.name, arithmetic, count, payload or InputFormat())
     placement = place(program, chip)
     too_large = check_limits(program, placement, chip)
     fidelity, differences = compare(network, program) if compare else (None, [])

@@ -161,11 +161,6 @@ def _named(groups: Sequence[Any], name: str) -> Any:
     return next(group for group in groups if group.name == name)
 
 
-def _scaled(values: NDArray[Any], rounded: Group) -> Floats:
-    """Return integer thresholds in units of the float network."""
-    return np.asarray(values / rounded.scale, dtype=np.float64)
-
-
 def _threshold_steps(program: Program, rounded: Group, incoming: Sequence[Connection]) -> float | None:
     """Return the smallest threshold in steps of the coarsest weights that meet it."""
     step = np.zeros(rounded.neurons)

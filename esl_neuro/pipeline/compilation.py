@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -88,7 +89,6 @@ class _Source:
     input_steps: tuple[int, ...] | None = None
     findings: tuple[Finding, ...] = field(default=())
     samples: Samples | None = field(default=None)
-    decisions: tuple[Decision, ...] = field(default=())
 
 
 def compile(
@@ -218,6 +218,8 @@ def check(
     steps: int | None = None,
     dt_s: float | None = None,
     reset: str | None = None,
+    inputs: Given | None = None,
+    layout: Layout | None = None,
 ) -> Checked:
     """Report everything that prevents a graph from compiling for a chip, and how much of the chip it uses.
 
@@ -225,16 +227,23 @@ def check(
     ----------
     network : nir.NIRGraph or path
         A graph or its file, written by any program.
-    target, steps, dt_s, reset
-        As in :func:`compile`; the default of ``steps`` is that of the metadata, else 100.
+    target, steps, dt_s, reset, inputs, layout
+        As in :func:`compile`; without ``inputs``, integers and floats are compared on drawn input, and the default of
+        ``steps`` is that of the metadata, else 100.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, or the target has no arithmetic to compile for.
+        If the file cannot be read, ``inputs`` contradict it, or the target has no arithmetic to compile for.
     """
-    chip = as_target(target)
-    return check_graph(_graph(network), chip, steps, dt_s, reset, compare)
+    chip, graph = as_target(target), _graph(network)
+    if inputs is None or analyse(graph, dt_s, reset)[0] is None:  # a graph that has no integers is reported as it is
+        return check_graph(graph, chip, steps, dt_s, reset, compare)
+    options = _Options(steps, dt_s, inputs, layout, None, None, "native", tie_safe=False, calibrate=None, reset=reset)
+    source = _graph_source("NIR graph", graph, options)
+    on_inputs = partial(compare, samples=source.samples)
+    checked = check_graph(source.graph, chip, source.steps, None, None, on_inputs, source.payload)
+    return replace(checked, findings=(*source.findings, *checked.findings))
 
 
 @dataclass(frozen=True)
@@ -324,9 +333,9 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
         scales = _as_trained(network)
     elif options.has_calibration_data:
         raise BadInput("a run is calibrated on its own training samples; give their number")
-    elif isinstance(options.calibrate, int):
+    elif options.calibrate is not None:
         judged, exact = run.validation_set(MOST_SAMPLES), run.validation_accuracy(MOST_SAMPLES)
-        scales = _searched(run.training_set(options.calibrate), judged, exact, input_steps)
+        scales = _searched(run.training_set(int(options.calibrate)), judged, exact, input_steps)  # type: ignore[arg-type]
     return _Source(
         name=recipe.name,
         written=graph,

@@ -29,7 +29,7 @@ from esl_neuro.pipeline.choices import CHIP, LAVA
 from esl_neuro.pipeline.compilation import check
 from esl_neuro.pipeline.export_folder import GOLDEN, read_export
 from esl_neuro.pipeline.fidelity import refuse_losses
-from esl_neuro.pipeline.inputs import Given, Layout, arrange
+from esl_neuro.pipeline.inputs import Given, Layout, Samples, arrange
 from esl_neuro.pipeline.lava_verdict import ask_lava
 from esl_neuro.pipeline.simulation import OnStatus
 
@@ -115,7 +115,8 @@ def verify_nir(
 ) -> ReaderReport:
     """Run a NIR file in independent readers, and its compiled program in Lava (all of these by default).
 
-    With Lava, the integers of the program are also compared with the file in floating point, on drawn input.
+    With Lava, the integers of the program are also compared with the file in floating point, on ``inputs`` or drawn
+    input.
 
     Parameters
     ----------
@@ -150,7 +151,9 @@ def verify_nir(
     report = _ask(path, case, chosen, readers, folder, on_status)
     if LAVA not in chosen:
         return report
-    checked = check(path, CHIP, steps=case.inputs.shape[1], dt_s=options.get("dt_s"), reset=options.get("reset"))
+    given = None if inputs is None else Samples(case.inputs, name="the given inputs")
+    how = {"steps": case.inputs.shape[1], "dt_s": options.get("dt_s"), "reset": options.get("reset")}
+    checked = check(path, CHIP, inputs=given, **how)
     return replace(report, checked=checked)
 
 

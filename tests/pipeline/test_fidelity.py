@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from esl_neuro.compiler.fidelity import affordable
-from esl_neuro.errors import CheckFailed
+from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.nirgraph.files import write_nir
-from esl_neuro.pipeline.compilation import compile
+from esl_neuro.pipeline.compilation import check, compile
 from esl_neuro.pipeline.compiled_network import load_compiled
 from esl_neuro.pipeline.decisions import ACCEPTED_LOSS, TIME_STEPS_S, choose_time_step
 from esl_neuro.pipeline.fidelity import draw
@@ -108,3 +108,27 @@ def test_calibration_of_a_graph_is_compared_on_the_same_inputs():
     (decision,) = compile(graph(), inputs=inputs, layout="samples,steps,...", calibrate=10).decisions
     assert decision.samples == "10 of 20 samples"
     assert [each.accuracy_loss for each in decision.candidates] == [None, None]
+
+
+def test_a_check_compares_on_the_given_inputs_spikes_or_graded():
+    rng = np.random.default_rng(0)
+    spikes = (rng.random((5, 20, 4)) < 0.4).astype(np.uint8)
+    given = check(graph(), inputs=spikes, layout="samples,steps,...")
+    assert given.fidelity == compile(graph(), inputs=spikes, layout="samples,steps,...").fidelity
+    graded = check(graph(), inputs=rng.random((5, 20, 4)), layout="samples,steps,...")
+    assert "graded-input" in [finding.kind for finding in graded.findings]
+    assert graded.fidelity.layers[0].spikes_float > 0
+    with pytest.raises(BadInput, match="can be 5 samples of 20 steps"):
+        check(graph(), inputs=spikes)
+
+
+def test_a_check_of_a_graph_without_integers_reports_that_graph_with_inputs_too():
+    wrong = graph(steps=20)
+    wrong.nodes["lif"].v_threshold = -wrong.nodes["lif"].v_threshold
+    checked = check(wrong, inputs=np.zeros((5, 20, 4)))
+    assert not checked.compiles
+    assert "threshold" in [finding.kind for finding in checked.findings]
+
+
+def test_the_number_of_calibration_samples_may_be_an_integer_of_numpy(run):
+    assert [each.subject for each in compile(run, calibrate=np.int64(20)).decisions] == ["scales"]
