@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from esl_neuro.errors import did_you_mean
+from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.resets import RESETS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -90,6 +91,23 @@ dt_option = click.option(
     "dt_s",
     type=click.FloatRange(min=0, min_open=True),
     help="Time step in seconds, for a NIR file without one.",
+)
+formats_option = click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(FORMATS)),
+    multiple=True,
+    help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
+)
+max_loss_option = click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Largest accuracy loss by quantisation, in points; the command fails above it.",
+)
+any_size_option = click.option(
+    "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
 )
 accept_loss_option = click.option(
     "--accept-loss", is_flag=True, help="Go on even if the integers are far from the float network."

@@ -11,14 +11,16 @@ from esl_neuro.cli.commands import (
     ExampleCommand,
     OutputPath,
     accept_loss_option,
+    any_size_option,
     dt_option,
     emit,
+    formats_option,
     json_option,
+    max_loss_option,
     reset_option,
 )
 from esl_neuro.cli.export import render
 from esl_neuro.cli.network_run import chip_option, input_option, layout_option
-from esl_neuro.pipeline.choices import FORMATS
 
 
 @click.command(
@@ -49,29 +51,15 @@ from esl_neuro.pipeline.choices import FORMATS
     help="Time steps per sample.  [default: those of the file, else of the input with --layout]",
 )
 @click.option("--out", type=OutputPath(folder=True), help="Folder to write.  [default: FILE-TARGET]")
-@click.option(
-    "--format",
-    "formats",
-    type=click.Choice(list(FORMATS)),
-    multiple=True,
-    help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
-)
+@formats_option
 @click.option(
     "--input-bits",
     type=click.IntRange(1, 16),
     help="Bits of the payload of graded input.  [default: as the input needs]",
 )
 @click.option("--input-scale", type=click.FloatRange(min=0, min_open=True), help="Payload per unit of graded input.")
-@click.option(
-    "--max-loss",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Largest accuracy loss by quantisation, in points, on labelled input; the command fails above it.",
-)
-@click.option(
-    "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
-)
+@max_loss_option
+@any_size_option
 @reset_option
 @accept_loss_option
 @json_option

@@ -51,11 +51,11 @@ def evaluate(
     The kinds of noise are defined by this project; they do not reproduce the protocol of any paper.
     """
     from esl_neuro.errors import BadInput
-    from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.activity import Activity, is_run
     from esl_neuro.pipeline.training import evaluate as evaluate_run
 
     folder = network or latest_run(runs)
-    if activity.inputs is not None or is_compiled(folder):
+    if activity.inputs is not None or not is_run(folder):
         from esl_neuro.pipeline.evaluation import evaluate_network
 
         if noises:
@@ -67,11 +67,6 @@ def evaluate(
         raise BadInput(f"{folder}: is a run, tested on its test set; give its export (esl-neuro export) other inputs")
     document = {"run": str(folder), **asdict(evaluate_run(folder, noises, noise_seed))}
     emit(document, render(document), as_json)
-
-
-def is_compiled(path: Path) -> bool:
-    """Return whether a path is an export or a file, rather than a run."""
-    return path.is_file() or path.suffix == ".nir" or (path / "export.json").is_file()
 
 
 def render_network(document: dict[str, Any]) -> str:

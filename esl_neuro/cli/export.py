@@ -11,14 +11,16 @@ from esl_neuro.cli.commands import (
     ExampleCommand,
     OutputPath,
     accept_loss_option,
+    any_size_option,
     data_option,
     emit,
+    formats_option,
     json_option,
+    max_loss_option,
     percent,
     runs_option,
 )
 from esl_neuro.cli.workspace import latest_run
-from esl_neuro.pipeline.choices import FORMATS
 
 
 @click.command(
@@ -36,20 +38,8 @@ from esl_neuro.pipeline.choices import FORMATS
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--target", default="loihi2", show_default=True, help="Chip: a name, or the path of a TOML file.")
 @click.option("--out", type=OutputPath(folder=True), help="Folder to write.  [default: RUN/TARGET]")
-@click.option(
-    "--max-loss",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Largest accuracy loss by quantisation, in points; the command fails above it.",
-)
-@click.option(
-    "--format",
-    "formats",
-    type=click.Choice(list(FORMATS)),
-    multiple=True,
-    help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
-)
+@max_loss_option
+@formats_option
 @click.option(
     "--thresholds",
     type=click.Choice(["native", "folded"]),
@@ -85,9 +75,7 @@ from esl_neuro.pipeline.choices import FORMATS
     metavar="SAMPLES",
     help="Search the scale of each layer on this number of training samples; kept if better on validation.",
 )
-@click.option(
-    "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."
-)
+@any_size_option
 @accept_loss_option
 @data_option
 @runs_option

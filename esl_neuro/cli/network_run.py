@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,13 +53,13 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
             dt_s: float | None,
             reset: str | None,
             rate: float | None = None,
-            backend: str = "integer",
+            backend: str | None = "integer",
             target: str = CHIP,
             **others: Any,
         ) -> Any:
             from esl_neuro.pipeline.activity import Activity
 
-            activity = Activity(_available(backend), samples, inputs, layout, rate, steps, dt_s, target, reset)  # type: ignore[arg-type]
+            activity = Activity(backend, samples, inputs, layout, rate, steps, dt_s, target, reset)  # type: ignore[arg-type]
             return function(activity=activity, **others)
 
         options = (
@@ -96,27 +97,8 @@ def input_option(*names: str) -> Callable[[Function], Function]:
 
 def backend_option(default: str) -> Callable[[Function], Function]:
     """Add ``--backend`` to a command."""
-    shown = "lava, or integer without Lava" if default == "lava" else True
-    return click.option(
-        "--backend", type=click.Choice(BACKENDS), default=default, show_default=shown, help="Simulator."
-    )
-
-
-def _available(backend: str) -> str:
-    """Return the simulator; without Lava, the integer simulator instead of the default, with a status message."""
-    from click.core import ParameterSource
-
-    from esl_neuro.backends.lava_session import INSTALL, lava_installed
-
-    chosen = click.get_current_context().get_parameter_source("backend") != ParameterSource.DEFAULT
-    if chosen or backend == "integer" or lava_installed():
-        return backend
-    if click.get_current_context().params.get("preset"):  # recomputes a paper's figures and runs nothing
-        return "integer"
-    print_status(
-        f"Lava is not installed, so the integer simulator runs, which gives the same counts; install Lava: {INSTALL}"
-    )
-    return "integer"
+    chosen, shown = (None, "lava, or integer without Lava") if default == "lava" else (default, True)
+    return click.option("--backend", type=click.Choice(BACKENDS), default=chosen, show_default=shown, help="Simulator.")
 
 
 rate_option = click.option(
@@ -135,7 +117,8 @@ placement_option = click.option(
 
 def run_watched(path: Path, activity: Activity) -> RunResult:
     """Run a network, with status messages and a progress bar."""
-    from esl_neuro.pipeline.activity import run_network
+    from esl_neuro.pipeline.activity import run_network, simulator
 
+    activity = replace(activity, backend=simulator(activity, print_status))
     with lava_bar(activity.backend) as progress:
         return run_network(path, activity, on_status=print_status, progress=progress)

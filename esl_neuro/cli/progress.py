@@ -41,7 +41,7 @@ def training_view(title: str, epochs: int) -> Iterator[TrainingDisplay]:
 
 
 @contextmanager
-def lava_bar(backend: str = "lava") -> Iterator[Any]:
+def lava_bar(backend: str | None = "lava") -> Iterator[Any]:
     """Yield a callable ``(done, total)`` that shows the progress of Lava; other simulators are fast and show none."""
     if backend == "integer" or not sys.stderr.isatty():
         yield None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from esl_neuro.backends.lava_session import INSTALL, lava_installed
 from esl_neuro.backends.netx_reading import from_netx
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
@@ -30,8 +31,8 @@ class Activity:
 
     Attributes
     ----------
-    backend : str
-        Simulator.
+    backend : str or None
+        Simulator. None: Lava if it is installed, else the integer simulator.
     samples : int or None
         Number of samples: the first of the test set or of ``inputs``, or random ones.
     inputs : Path or None
@@ -51,7 +52,7 @@ class Activity:
         Reset of all neurons, for a NIR file that does not note it; see :mod:`esl_neuro.resets`.
     """
 
-    backend: str = "integer"
+    backend: str | None = "integer"
     samples: int | None = None
     inputs: Path | None = None
     layout: Layout | None = None
@@ -62,9 +63,26 @@ class Activity:
     reset: str | None = None
 
 
+def simulator(activity: Activity, on_status: OnStatus = lambda _: None) -> str:
+    """Return the chosen simulator; without a choice Lava if it is installed, else the integer one, with a message."""
+    if activity.backend is not None:
+        return activity.backend
+    if lava_installed():
+        return "lava"
+    on_status(
+        f"Lava is not installed, so the integer simulator runs, which gives the same counts; install Lava: {INSTALL}"
+    )
+    return "integer"
+
+
 def is_nir_file(path: Path) -> bool:
     """Return whether a path names a file, NIR or ``.net``, rather than the folder of a run or an export."""
     return path.suffix in (".nir", NETX) or path.is_file()
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is not a file and not an export, so that it can only be a run."""
+    return not is_nir_file(path) and not (path / DOCUMENT).is_file()
 
 
 def run_network(
@@ -90,9 +108,10 @@ def run_network(
     BadInput
         If the path is neither an export, a run nor a NIR file, or no input is given for a NIR file.
     """
+    backend = simulator(activity, on_status)
     compiled, samples, arriving = prepare(path, activity, on_status)
-    on_status(f"{path}: running {samples.name} ({activity.backend})")
-    return count_program(compiled.program, arriving, samples.name, samples.labels, activity.backend, progress=progress)
+    on_status(f"{path}: running {samples.name} ({backend})")
+    return count_program(compiled.program, arriving, samples.name, samples.labels, backend, progress=progress)
 
 
 def run_recorded(
@@ -122,13 +141,14 @@ def run_recorded(
     MissingDependency
         If Lava is needed and not installed.
     """
+    backend = simulator(activity, on_status)
     compiled, samples, arriving = prepare(path, activity, on_status)
     result = run_program(
         compiled.program,
         arriving,
         samples.name,
         samples.labels,
-        activity.backend,
+        backend,
         record_potentials=record_potentials,
         progress=progress,
     )
@@ -137,7 +157,7 @@ def run_recorded(
         result = replace(result, fidelity=fidelity, findings=tuple(findings))
     if (path / DOCUMENT).is_file() and activity.inputs is None and activity.rate is None:
         document = json.dumps({"export": str(path), **result.to_dict()}, indent=2)
-        (path / f"run-{activity.backend}.json").write_text(document + "\n", encoding="utf-8")
+        (path / f"run-{backend}.json").write_text(document + "\n", encoding="utf-8")
     return result
 
 
