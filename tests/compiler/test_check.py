@@ -141,7 +141,7 @@ def test_every_file_is_judged_or_said_to_be_unreadable_in_one_line(seed, whole):
     if kind == 0:
         damage_inside(rng, path)
     try:
-        said = render(check_file(path, "loihi2", 1e-3, None))
+        said = render(check_file(path, "loihi2", dt_s=1e-3))
     except BadInput as error:
         said = str(error)
     assert said.startswith(str(path))
