@@ -85,7 +85,7 @@ def with_reset(graph: nir.NIRGraph, reset: str) -> tuple[nir.NIRGraph, list[Find
             findings.append(Finding("reset-conflict", place, message))
             return copy.copy(node)
         changed = copy.copy(node)
-        changed.metadata = {**(getattr(node, "metadata", None) or {}), KEY: reset}
+        changed.metadata = {**_metadata_of(node), KEY: reset}
         return changed
 
     def walk(inner: nir.NIRGraph, prefix: str) -> nir.NIRGraph:
@@ -108,7 +108,7 @@ def noted(nodes: Mapping[str, Any], resets: Mapping[str, Reset]) -> dict[str, An
     changed = dict(nodes)
     for name in resets.keys() & nodes.keys():
         changed[name] = copy.copy(nodes[name])
-        changed[name].metadata = {**(getattr(nodes[name], "metadata", None) or {}), KEY: resets[name]}
+        changed[name].metadata = {**_metadata_of(nodes[name]), KEY: resets[name]}
     return changed
 
 
@@ -253,9 +253,15 @@ def _words(text: str) -> str:
 # Files that say nothing.
 
 
+def _metadata_of(node: Any) -> Mapping[str, Any]:
+    """Return the metadata of a node or graph; without entries where they are no mapping, which `check` reports."""
+    metadata = getattr(node, "metadata", None)
+    return metadata if isinstance(metadata, Mapping) else {}
+
+
 def _guess(graph: nir.NIRGraph, names: list[str]) -> list[Finding]:
     """Warn if a file without notes looks like that of a program whose neurons subtract."""
-    version = (getattr(graph, "metadata", None) or {}).get(NIR_VERSION)
+    version = _metadata_of(graph).get(NIR_VERSION)
     if version is not None:
         why = (
             f"the file was written by NIR {version}, whose neurons have no v_reset and are defined to subtract their "
@@ -286,7 +292,7 @@ def _has_the_form_of_snntorch(graph: nir.NIRGraph) -> bool:
     The numbers are in single precision, except those of a recurrent layer, which has the nodes ``lif`` and ``w_rec``.
     """
     nodes = dict(_flat(graph))
-    if graph.metadata.keys() - STATED_KEYS or any(getattr(node, "metadata", None) for node in nodes.values()):
+    if _metadata_of(graph).keys() - STATED_KEYS or any(getattr(node, "metadata", None) for node in nodes.values()):
         return False
     neurons = {name: node for name, node in nodes.items() if resets_potential(node)}
     return bool(neurons) and all(
@@ -303,5 +309,5 @@ def _is_snntorchs(node: Any, *, recurrent: bool) -> bool:
         at_rest = not np.any(node.v_leak) and (node.v_reset is None or not np.any(node.v_reset))
         single = recurrent or tau.dtype == r.dtype == np.float32
         return bool(at_rest and single and np.allclose(r * DT_OF_SNNTORCH_S, tau, rtol=1e-5, atol=0))
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):  # the check of the parameters names what is wrong
         return False

@@ -21,6 +21,7 @@ from esl_neuro.compiler.check import check_graph
 from esl_neuro.compiler.compile import compile_any_size
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.resets import RESETS
 from esl_neuro.resources import find_resource
 from random_graphs import random_graph
 
@@ -34,7 +35,7 @@ def damage(rng, graph):
     name = str(rng.choice(list(graph.nodes)))
     node = graph.nodes[name]
     fields = [key for key in vars(node) if key != "metadata"]
-    field = str(rng.choice(fields))
+    field = str(rng.choice(fields or ["metadata"]))
     kind = rng.integers(12)
     if isinstance(node, nir.NIRGraph):  # the library reads no graph without nodes and edges
         kind = rng.integers(5)
@@ -73,6 +74,7 @@ def damage(rng, graph):
 @example(seed=8902, times=2, dt_s=None)  # a value whose text has several lines
 @example(seed=2061193, times=2, dt_s=None)  # a dimension that is an array
 @example(seed=124, times=3, dt_s=None)  # declares a shape that is an array of two rows
+@example(seed=8197, times=1, dt_s=None)  # a neuron without resistance
 @given(seed=st.integers(0, 10**9), times=st.integers(0, 4), dt_s=st.sampled_from([None, 1e-3, 3e-4, 1.0]))
 def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
     rng = np.random.default_rng(seed)
@@ -91,6 +93,19 @@ def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
         with pytest.raises(BadInput) as caught:
             compile_any_size(graph, LOIHI2, 3, dt_s)
         assert all(finding.message in str(caught.value) for finding in wrong)
+
+
+@settings(max_examples=60, deadline=None)
+@example(seed=11, times=3, reset="subtract")  # metadata that is a text
+@given(seed=st.integers(0, 10**9), times=st.integers(0, 4), reset=st.sampled_from(RESETS))
+def test_there_is_a_verdict_on_every_graph_whose_reset_is_stated(seed, times, reset):
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    for _ in range(times):
+        if graph.nodes:
+            damage(rng, graph)
+    checked = check_graph(graph, LOIHI2, 3, reset=reset)
+    assert checked.fits == all(finding.severity != "error" for finding in checked.findings)
 
 
 def damage_inside(rng, path):
