@@ -114,7 +114,7 @@ def utilisation(program: Program, placement: Placement, target: HardwareTarget) 
 
 def check_limits(program: Program, placement: Placement, target: HardwareTarget) -> list[Finding]:
     """Find everything that does not fit on one chip; unpublished limits are not checked."""
-    findings = [*_check_cores(program, placement, target)]
+    findings = [*_check_thresholds(program), *_check_cores(program, placement, target)]
     for row in utilisation(program, placement, target):
         if row.resource.endswith("_per_core") or row.limit is None or row.used <= row.limit:
             continue
@@ -131,6 +131,23 @@ def check_limits(program: Program, placement: Placement, target: HardwareTarget)
         message = f"needs {row.used:,}, the limit is {row.limit:,} ({source}); {change}"
         findings.append(Finding("too-large", f"{target.name} {row.resource}", message))
     return findings
+
+
+def _check_thresholds(program: Program) -> Iterator[Finding]:
+    """Find layers with several integer thresholds on a chip that has one for a layer.
+
+    Rows of weights are scaled until their thresholds are one integer; positions of a channel share their weights.
+    """
+    if program.formats.thresholds_per != "group":
+        return
+    for group in program.groups:
+        if len(several := np.unique(group.vth)) > 1:
+            yield Finding(
+                "several-thresholds",
+                f"layer '{group.name}'",
+                f"its neurons have {len(several):,} thresholds, and those of neurons that share their weights differ; "
+                f"'{program.target}' has one for a layer: give all positions of a channel the same threshold",
+            )
 
 
 def _check_cores(program: Program, placement: Placement, target: HardwareTarget) -> Iterator[Finding]:

@@ -248,6 +248,8 @@ def lattice_thresholds(
 def potential_lattice(du: Values, dv: Values, bias: Values, exponent: int, arithmetic: Arithmetic) -> Values:
     """Return the distance of the points on which potentials lie, 0 where they lie on no lattice.
 
+    A chip with one threshold for a group cannot move that of one neuron, so :func:`one_threshold` chooses it: also 0.
+
     Parameters
     ----------
     du, dv, bias : float64 array or Tensor, shape (neurons,)
@@ -257,7 +259,7 @@ def potential_lattice(du: Values, dv: Values, bias: Values, exponent: int, arith
     arithmetic : Arithmetic
         Integer formats of the chip.
     """
-    regular = (dv >= DECAY_ONE - 1) | ((dv == 0) & (bias == 0))
+    regular = ((dv >= DECAY_ONE - 1) | ((dv == 0) & (bias == 0))) & (arithmetic.thresholds_per == "neuron")
     lattice: Values = ((du == DECAY_ONE - 1) & regular) * max(arithmetic.weight_step * 2.0**exponent, 1.0)
     return lattice
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import nir
 import numpy as np
@@ -228,3 +229,21 @@ def test_a_subtraction_that_the_register_cannot_hold_is_told():
     assert [each.kind for each in compilation.findings].count("clipped-reset") == 2
     assert compilation.program.groups[0].reset_by.max() == 2**23 - 1
     validate(compilation.program)
+
+
+@pytest.mark.parametrize(("per_position", "fits"), [(False, True), (True, False)])
+def test_positions_that_share_a_kernel_need_one_threshold_where_a_layer_has_one(per_position, fits):
+    rng = np.random.default_rng(0)
+    thresholds = rng.uniform(0.5, 1, (3, 4, 4) if per_position else (3, 1, 1)) * np.ones((3, 4, 4))
+    like = {"tau": np.full((3, 4, 4), 2e-3), "r": np.ones((3, 4, 4)), "v_leak": np.zeros((3, 4, 4))}
+    nodes = {
+        "input": nir.Input({"input": np.array([1, 4, 4])}),
+        "conv": nir.Conv2d((4, 4), rng.normal(size=(3, 1, 3, 3)), 1, 1, 1, 1, np.zeros(3)),
+        "lif": nir.LIF(**like, v_threshold=thresholds),
+        "output": nir.Output({"output": np.array([3, 4, 4])}),
+    }
+    network = nir.NIRGraph(nodes, list(pairwise(nodes)), metadata={})
+    checked = check_graph(network, "loihi", STEPS, 1e-3)
+    assert checked.fits == fits
+    found = [finding.place for finding in checked.findings if finding.kind == "several-thresholds"]
+    assert found == ([] if fits else ["layer 'lif'"])

@@ -482,6 +482,17 @@ def test_a_chip_with_one_threshold_for_a_group_gets_one_and_scales_the_weights_i
     assert np.abs(connection.weights.toarray()).max() <= 254
 
 
+def test_a_chip_with_one_threshold_for_a_group_gets_one_for_neurons_without_memory():
+    rng = np.random.default_rng(3)
+    original = layer(rng.normal(0, 0.4, (9, 20)), threshold=rng.uniform(0.1, 2, 9), dv=1.0)
+    (_, own, _), (_, one, error) = (
+        quantise(original, "input", chip) for chip in (ARITHMETIC, other_chip(thresholds_per="group"))
+    )
+    assert len(set(own.vth)) > 1
+    assert len(set(one.vth)) == 1
+    assert error.threshold_error < 1e-9
+
+
 def test_a_chip_with_one_exponent_for_a_group_gets_one():
     group, incoming = several([[[1.0]], [[0.01]]])
     connections, _, _ = quantise_group(group, incoming, other_chip(weight_exp_per="group"))
