@@ -219,7 +219,8 @@ def _numbers(given: ArrayLike) -> NDArray[Any]:
 def _too_few_axes(shape: tuple[int, ...]) -> str:
     return (
         f"inputs have the shape {shape}, but need at least three axes (samples, steps, ...); give one sample with "
-        f"layout='{ONE_SAMPLE}', and constant values as numpy.repeat(values[:, None], steps, axis=1)"
+        f"layout='{ONE_SAMPLE}' (--layout in a command), and constant values as "
+        "numpy.repeat(values[:, None], steps, axis=1)"
     )
 
 
@@ -239,7 +240,7 @@ def samples_first(given: ArrayLike, layout: Layout | None, steps: int | None = N
     if values.ndim < 3:
         raise BadInput(_too_few_axes(values.shape))
     first, second = values.shape[:2]
-    choice = f"give one: layout='{SAMPLES_FIRST}' or layout='{STEPS_FIRST}'"
+    choice = f"give one: layout='{SAMPLES_FIRST}' or layout='{STEPS_FIRST}' (--layout in a command)"
     if layout is None and steps is None:
         raise BadInput(
             f"inputs of shape {values.shape} can be {first} samples of {second} steps or {second} samples of {first} "
@@ -258,11 +259,12 @@ def _wrong_steps(found: tuple[int, ...], steps: int, size: int, layout: Layout |
     )
     if math.prod(found[1:]) == size:
         if found[0] == steps:
-            return f"{read}. They fit one sample of {steps} steps: give layout='{ONE_SAMPLE}'"
+            return f"{read}. They fit one sample of {steps} steps: give layout='{ONE_SAMPLE}' (--layout in a command)"
         return f"{read}. The axis of steps is missing: use numpy.repeat(values[:, None], {steps}, axis=1)"
     if found[0] == steps and layout != ONE_SAMPLE:
         other = SAMPLES_FIRST if layout == STEPS_FIRST else STEPS_FIRST
-        return f"{read} and {size} input lines. The first axis fits the steps: give layout='{other}'"
+        fits = f"The first axis fits the steps: give layout='{other}' (--layout in a command)"
+        return f"{read} and {size} input lines. {fits}"
     return f"{read}. Give {steps} steps per sample, or compile with steps={found[1]}"
 
 

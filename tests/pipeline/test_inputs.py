@@ -84,7 +84,7 @@ def test_an_array_of_unknown_steps_can_be_read_in_two_ways_and_is_refused_with_b
 def test_one_sample_is_said():
     values = np.arange(24).reshape(4, 6)
     with pytest.raises(
-        BadInput, match=r"give one sample with layout='steps,\.\.\.', and constant values as numpy\.repeat"
+        BadInput, match=r"give one sample with layout='steps,\.\.\.' .*, and constant values as numpy\.repeat"
     ):
         arrange(values, (2, 3), 4)  # 4 steps, or 4 samples of constant values
     assert arrange(values, (2, 3), 4, "steps,...").values.tolist() == [values.tolist()]
