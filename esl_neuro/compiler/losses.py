@@ -57,7 +57,7 @@ class Bounds:
     decay_error: float = 0.5
     decay_matters: float = 0.001
     reach: float = 1.0
-    moved_hidden: float = 0.015
+    moved_hidden: float = 0.013
     moved_output: float = 0.01
     moved_error: float = 1.0
     potential: float = 0.05

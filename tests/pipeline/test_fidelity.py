@@ -41,7 +41,7 @@ def test_a_graph_is_compared_on_given_or_drawn_input():
     assert "seed 0" in drawn.fidelity.inputs
     repeated = draw(drawn.program)
     assert (repeated.payloads == draw(drawn.program).payloads).all()
-    assert len(repeated.payloads) == affordable(drawn.program, 60)
+    assert len(repeated.payloads) == affordable(drawn.program, 400)
 
 
 def test_a_loss_is_refused_unless_it_is_accepted(tmp_path):
