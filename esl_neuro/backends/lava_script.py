@@ -327,6 +327,7 @@ if sys.version_info >= (3, 11):
 {imports}from lava.magma.core.process.ports.ports import ReshapePort
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv import utils
 from lava.proc.conv.process import Conv
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
@@ -346,6 +347,14 @@ def reshaped(data, shape):
 # Lava reshapes the input of a convolution with an argument name that numpy 2.4 has removed.
 ReshapePort.get_transform_func_fwd = lambda port: functools.partial(reshaped, shape=port.shape)
 ReshapePort.get_transform_func_bwd = lambda port: functools.partial(reshaped, shape=port.old_shape)
+
+
+def convolved(convolve, spikes, weights, *sizes):
+    return convolve(spikes, weights, *(size.tolist() for size in sizes))
+
+
+# The sizes of a convolution are bytes in Lava, with which numpy 2 refuses 128 channels and more.
+utils.conv = functools.partial(convolved, utils.conv)
 
 {processes}{arrays}
 

@@ -116,6 +116,7 @@ def _load() -> None:
             import_module(_DEFINES_ENCODERS)
         import_module(_CHOOSES_START_METHOD)
         _reshape_with_any_numpy()
+        _convolve_with_any_numpy()
 
 
 def _reshape_with_any_numpy() -> None:
@@ -127,6 +128,16 @@ def _reshape_with_any_numpy() -> None:
 
 def _reshaped(data: Any, shape: tuple[int, ...]) -> Any:
     return data.reshape(shape)
+
+
+def _convolve_with_any_numpy() -> None:
+    """Give Lava's convolution Python integers: its sizes are bytes, with which numpy 2 refuses 128 channels and more."""
+    utils: Any = import_module("lava.proc.conv.utils")
+    utils.conv = partial(_convolved, utils.conv)
+
+
+def _convolved(convolve: Any, spikes: Any, weights: Any, *sizes: Any) -> Any:
+    return convolve(spikes, weights, *(size.tolist() for size in sizes))
 
 
 @contextmanager

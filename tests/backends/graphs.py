@@ -165,6 +165,14 @@ def spikes_of(trace):
     return sum(int(record.sum()) for record in trace.spikes.values())
 
 
+def many_channels(rng):
+    """An image of 130 channels that becomes one of 140: more than the bytes in which Conv keeps its sizes hold."""
+    weights = 2 * rng.integers(-60, 60, (140, 130, 2, 2))
+    kernel = Kernel(weights.astype(np.int32), (130, 3, 2), padding=(1, 0))
+    group = random_group(rng, "wide", kernel.shape[0])
+    return Program("loihi2", kernel.shape[1], 3, 1e-3, (Connection(INPUT, "wide", kernel, 0, kernel.nnz),), (group,))
+
+
 def conv_graph(rng, steps, weight_exp=0, delay=0, input_bits=1):
     """Input -> kernel -> group -> kernel -> group, and a kernel beside the second one."""
     first = Kernel(2 * rng.integers(-60, 61, (4, 2, 3, 3)).astype(np.int32), (2, 5, 6), padding=(1, 1), groups=1)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from backends.graphs import assert_equal, conv_graph, joined, oracle, random_graph, random_inputs, spikes_of
+from backends.graphs import (
+    assert_equal,
+    conv_graph,
+    joined,
+    many_channels,
+    oracle,
+    random_graph,
+    random_inputs,
+    spikes_of,
+)
 from backends.random_programs import random_group
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.lava import run_lava
@@ -56,6 +65,14 @@ def test_convolutions_in_conv(weight_exp, delay, input_bits, copies):
     inputs = random_inputs(rng, program, samples=4)
     expected = assert_lava_equals_oracle(program, inputs, {"copies": copies, "expand_synapses": 0}, {"batch": 3})
     assert spikes_of(expected) >= 100
+
+
+def test_many_channels_in_conv():
+    rng = np.random.default_rng(5)
+    program = many_channels(rng)
+    inputs = random_inputs(rng, program, samples=2)
+    trace = run_lava(program, inputs, True, timeout_s=TIMEOUT_S, expand_synapses=0)
+    assert_equal(trace, oracle(program, inputs))
 
 
 def test_kernels_that_conv_would_get_wrong_are_expanded(monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from backends.graphs import conv_graph, oracle, random_graph, random_inputs
+from backends.graphs import conv_graph, many_channels, oracle, random_graph, random_inputs
 from backends.random_programs import random_group, random_program, random_weights
 from esl_neuro.backends.lava_script import write_lava_script
 from esl_neuro.compiler.program import INPUT, Connection, Program
@@ -77,6 +77,7 @@ KINDS = [
     graph_with_loops,
     convolutions,
     shifted_convolutions,
+    many_channels,
     subtractions,
     subtractions_in_loops,
 ]
