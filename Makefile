@@ -1,7 +1,7 @@
 # The commands of this project. Each one sets up what it needs first, which takes no time when nothing has changed.
 # Arguments go through ARGS: make test ARGS="-k energy -x". PYTHON=3.12 or a path chooses the interpreter.
 
-.PHONY: help setup quickstart test check readers lava-dl lock clean
+.PHONY: help setup quickstart test check fuzz readers lava-dl lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ check: setup ## formatting, lint and types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+
+fuzz: setup ## damage files and see what every reader does: make fuzz ARGS="--minutes 60 --reader nir"
+	@.venv/bin/python tests/reliability/fuzz.py $(ARGS)
 
 readers: setup ## run the tests against other programs: readers of NIR, NeuroBench, SANA-FE, in environments of their own
 	@scripts/test-readers $(ARGS)

@@ -11,7 +11,10 @@ import numpy as np
 from esl_neuro.backends.trace import Payloads, Potentials, Spikes, Trace
 from esl_neuro.compiler.program import INPUT
 from esl_neuro.errors import BadInput
+from esl_neuro.formats import other_version
 
+SCHEMA = 1  # of our attributes; the rest is NIRData
+VERSION = "esl_neuro_schema"
 BACKEND, ORDER, READOUT = "esl_neuro_backend", "esl_neuro_order", "esl_neuro_readout"
 
 
@@ -41,6 +44,7 @@ def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
         observables[next(reversed(trace.spikes))]["last_v"] = _gridded(last, dt_s)
     nir.write_data(path, nir.NIRGraphData({name: nir.NIRNodeData(each) for name, each in observables.items()}))
     with h5py.File(path, "a") as file:
+        file.attrs[VERSION] = SCHEMA
         file.attrs[BACKEND] = trace.backend
         file.attrs[READOUT] = trace.readout
         file.attrs[ORDER] = list(trace.spikes)  # HDF5 sorts by name
@@ -62,8 +66,11 @@ def read_trace(path: Path) -> Trace:
             backend = str(file.attrs.get(BACKEND, path.stem))
             order = [str(name) for name in file.attrs.get(ORDER, [])]
             readout = str(file.attrs.get(READOUT, "spikes"))
+            schema = file.attrs.get(VERSION, SCHEMA)  # neither 0.1.0 nor other programs state it
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise BadInput(f"{path}: not a readable NIRData file: {error}") from error
+    if not np.array_equal(schema, SCHEMA):
+        raise other_version(path, path.parent, "trace", np.asarray(schema).tolist(), (SCHEMA,), "record it again")
     nodes = {name: node.observables for name, node in data.nodes.items() if isinstance(node, nir.NIRNodeData)}
     names = order or [name for name in nodes if name != INPUT]
     lacking = [name for name in (INPUT, *names) if "spikes" not in nodes.get(name, {})]

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
+from esl_neuro.formats import other_version
 from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
@@ -266,10 +267,8 @@ class Program:
             document = json.loads((folder / "program.json").read_text(encoding="utf-8"))
             schema = document["schema"]
             if schema not in (SCHEMA, SCHEMA_SINCE_0_2):
-                raise BadInput(
-                    f"{folder}: program schema is {schema}, this version reads {SCHEMA} and {SCHEMA_SINCE_0_2}; "
-                    "export again"
-                )
+                known = (SCHEMA, SCHEMA_SINCE_0_2)
+                raise other_version(folder, folder, "program", schema, known, "export again")
             arrays = load_file(str(folder / "program.safetensors"))
             groups = tuple(_read_group(entry, arrays) for entry in document["groups"])
             sizes = {INPUT: document["input_size"], **{group.name: group.neurons for group in groups}}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
+from esl_neuro.formats import other_version
 
 Floats = NDArray[np.float64]
 
@@ -76,9 +77,14 @@ class Measurement:
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            if document.pop("schema") != SCHEMA or document.pop("evidence") != "measured":
-                raise ValueError("another schema")
+            schema = document.pop("schema")
+            if schema != SCHEMA:
+                raise other_version(path, path.parent, "measurement", schema, (SCHEMA,), "import the log again")
+            if document.pop("evidence") != "measured":
+                raise ValueError("its evidence is not 'measured'")
             return cls(**document)
+        except BadInput:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 f"{path}: not a measurement ({error}); create one with 'esl-neuro energy import LOG --samples N'"

@@ -55,8 +55,8 @@ READERS: dict[str, tuple[str, ...]] = {
 OLDER_NIR = frozenset({"sinabs"})
 """Readers that need a file without the fields added in NIR 1.0.5."""
 
+TORCH = "torch==2.13.0"  # without a hash: each index has builds of its own, for processors and for versions of CUDA
 SHARED = (
-    "torch==2.13.0",
     "numpy==2.4.6",
     "scipy==1.17.1",
     "h5py==3.16.0",
@@ -70,6 +70,12 @@ SHARED = (
     "sympy==1.14.0",
     "typing-extensions==4.16.0",
 )
+BUILD = ("setuptools==80.9.0", "setuptools-scm==8.3.1", "packaging==26.4", "typing-extensions==4.16.0")
+"""What builds a reader that has no wheel (Norse); pip would download the newest."""
+
+LOCKS = Path(__file__).parent / "locks"
+"""The same packages with the hashes of their files; ``make lock`` writes them."""
+
 PYTHONS = ("3.11", "3.12", "3.13")  # SpikingJelly 2.0 needs 3.11
 RUNNERS = Path(__file__).parent / "runners"
 RATES = (0.2, 0.5, 0.05, 0.8, 1.0)
@@ -117,9 +123,14 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
         say(f"{folder / 'python'}: Python with a CPU build of torch")
         shutil.rmtree(folder / "python", ignore_errors=True)
         _run_or_explain([_find_python(), "-m", "venv", str(folder / "python")])
-        _pip(folder, *SHARED)
+        _pip(folder, TORCH)
+        _pip(folder, *locked("shared"))
         _run_or_explain([str(_python(folder)), "-c", "import torch"], _CPU_TORCH)
         (folder / "python" / "complete").touch()
+    if not (folder / "build" / "complete").is_file():
+        shutil.rmtree(folder / "build", ignore_errors=True)
+        _pip(folder, "--target", str(folder / "build"), *locked("build"))
+        (folder / "build" / "complete").touch()
     for name in chosen:
         complete, pins = folder / name / "complete", " ".join(READERS[name])
         if complete.is_file() and complete.read_text(encoding="utf-8") == pins:
@@ -127,7 +138,7 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
             continue
         say(f"{folder / name}: {pins}")
         shutil.rmtree(folder / name, ignore_errors=True)
-        _pip(folder, "--target", str(folder / name), *READERS[name])
+        _pip(folder, "--target", str(folder / name), "--no-build-isolation", *locked(name))
         complete.write_text(pins, encoding="utf-8")
 
 
@@ -162,12 +173,19 @@ def _find_python() -> str:
     raise MissingDependency(f"the readers need Python {' or '.join(PYTHONS)}; none was found on PATH, install one")
 
 
+def locked(name: str) -> tuple[str, ...]:
+    """Return the arguments that make pip install a lock, and refuse any file with another hash."""
+    return "--require-hashes", "-r", str(LOCKS / f"{name}.lock")
+
+
 def _pip(folder: Path, *arguments: str) -> None:
-    _run_or_explain([str(_python(folder)), "-m", "pip", "install", "--quiet", "--no-deps", *arguments])
+    command = [str(_python(folder)), "-m", "pip", "install", "--quiet", "--no-deps", *arguments]
+    _run_or_explain(command, builders=folder / "build")
 
 
-def _run_or_explain(command: list[str], hint: str = "") -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run_or_explain(command: list[str], hint: str = "", builders: Path | None = None) -> None:
+    environment = {**_environment(), **({} if builders is None else {"PYTHONPATH": str(builders)})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise MissingDependency(f"'{' '.join(command[:4])} ...' failed: {last}{'; ' if hint else ''}{hint}")

@@ -18,6 +18,7 @@ from esl_neuro.backends.netx import write_netx
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.formats import other_version
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.recipes.sections import DataSection
 
@@ -106,7 +107,7 @@ def read_export(folder: Path) -> ExportFolder:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
         if schema != SCHEMA:
-            raise BadInput(f"{path}: schema is {schema}, but this version reads {SCHEMA}; export again")
+            raise other_version(path, folder, "export", schema, (SCHEMA,), "export again")
         data = None if document["data"] is None else DataSection.model_validate(document["data"])
     except BadInput:
         raise

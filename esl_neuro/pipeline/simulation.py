@@ -21,6 +21,8 @@ from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.pipeline.sample_files import save_arrays
 
+SCHEMA = 1
+
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and of all samples."""
 
@@ -163,6 +165,7 @@ class RunResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         document: dict[str, Any] = {
+            "schema": SCHEMA,
             "backend": self.backend,
             "ran_on": self.ran_on,
             "samples": self.samples,

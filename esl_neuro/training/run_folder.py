@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput
+from esl_neuro.formats import other_version, read_quietly
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 from esl_neuro.version import __version__
 
+SCHEMA = 1  # of the folder as a whole: recipe, logs, checkpoints, result
 PACKAGES = ("torch", "numpy", "scipy", "nir", "scikit-learn", "safetensors", "lava-nc", "lava-dl")
 
 
@@ -55,8 +57,12 @@ class RunFolder:
         Raises
         ------
         BadInput
-            If the folder is not a run.
+            If the folder is not a run, or another version wrote it in a form that this one does not read.
         """
+        stated = read_quietly(self.path / "environment.json")
+        schema = stated.get("run_schema", SCHEMA) if isinstance(stated, dict) else SCHEMA  # 0.1.0 does not state it
+        if schema != SCHEMA:
+            raise other_version(self.path, self.path, "run", schema, (SCHEMA,), "train again")
         if not self.config.is_file():
             raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); create one with 'esl-neuro train'")
         return load_recipe(str(self.config))
@@ -117,6 +123,7 @@ def environment() -> dict[str, Any]:
     """Return the versions of everything that can change a result, and the command line."""
     return {
         "esl_neuro": __version__,
+        "run_schema": SCHEMA,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),

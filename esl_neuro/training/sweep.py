@@ -27,6 +27,7 @@ from esl_neuro.resources import find_resource, read_toml
 from esl_neuro.toml_tables import explain_finding, validated
 from esl_neuro.training.run_folder import RunFolder, environment, write_atomically
 
+SCHEMA = 1  # of the summary
 SEED = "training.seed"
 FIELD = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SLUG_LENGTH = 80
@@ -522,6 +523,7 @@ def summarise(plan: SweepPlan) -> dict[str, Any]:
         If the result of a run is missing or damaged.
     """
     return {
+        "schema": SCHEMA,
         "sweep": plan.name,
         "title": plan.sweep.title,
         "seeds": list(plan.sweep.seeds),

@@ -20,7 +20,7 @@ import pytest
 from data.image_files import NAMES, write_cifar, write_mnist
 from esl_neuro.data import images, load_dataset
 from esl_neuro.data.augment import crop_and_flip
-from esl_neuro.data.downloads import Download
+from esl_neuro.data.downloads import Download, unpack
 from esl_neuro.data.folders import optional_module
 from esl_neuro.errors import BadInput, MissingDependency
 
@@ -269,7 +269,7 @@ def offered(tmp_path):
 
 def offer(monkeypatch, layout, folder, address):
     """Let a data set be downloaded from the server."""
-    files = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     monkeypatch.setattr(images, layout, replace(getattr(images, layout), fetch=Download(address, files, "new")))
 
 
@@ -295,7 +295,7 @@ def test_an_archive_is_unpacked(tmp_path, monkeypatch, offered):
     (source,) = (tmp_path / "source").iterdir()
     with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
         archive.add(source, source.name)
-    files = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     monkeypatch.setattr(images, "CIFAR10", replace(images.CIFAR10, fetch=Download(address, files)))
     theirs, ours = load_dataset("cifar10", tmp_path / "source"), load_dataset("cifar10", tmp_path, download=True)
     assert np.array_equal(ours.test.values, theirs.test.values)
@@ -306,14 +306,83 @@ def test_a_file_with_another_hash_is_refused_and_not_kept(tmp_path, monkeypatch,
     write_mnist(folder, compress=True)
     offer(monkeypatch, "MNIST", folder, address)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
-    with pytest.raises(BadInput, match=r"the download to .* failed: MD5 hash of downloaded file"):
+    with pytest.raises(BadInput, match=r"the download to .* failed: SHA256 hash of downloaded file"):
         load_dataset("mnist", tmp_path / "data", download=True)
     assert not (tmp_path / "data" / "new" / "train-images-idx3-ubyte.gz").exists()
 
 
+DOWNLOADS = [layout.fetch for layout in (images.MNIST, images.FASHION_MNIST, images.CIFAR10, images.CIFAR100)]
+
+
+@pytest.mark.parametrize("download", DOWNLOADS, ids=lambda download: download.address.split("/")[2])
+def test_every_data_set_comes_over_tls_with_its_sha256(download):
+    assert download.address.startswith("https://")
+    assert download.address.endswith("/")
+    assert all(len(digits) == 64 for digits in download.files.values())
+
+
+def test_plain_http_and_short_hashes_are_refused():
+    with pytest.raises(ValueError, match=r"address 'http://example\.org/' is not https://"):
+        Download("http://example.org/", {})
+    with pytest.raises(ValueError, match="hash of a is 'c58f30108f718f92721af3b95e74349a', not the 64 digits"):
+        Download("https://example.org/", {"a": "c58f30108f718f92721af3b95e74349a"})
+
+
+def test_a_server_that_sends_elsewhere_is_not_followed(tmp_path, monkeypatch, offered):
+    """The address of a folder without its slash is such a case: the server sends on to the one with it."""
+    folder, address = offered
+    (folder / "train").mkdir()
+    elsewhere = replace(images.MNIST, fetch=Download(address, {"train": hashlib.sha256(b"x").hexdigest()}))
+    monkeypatch.setattr(images, "MNIST", elsewhere)
+    with pytest.raises(BadInput, match="SHA256 hash of downloaded file"):
+        load_dataset("mnist", tmp_path / "data", download=True)
+
+
+def packed(path, *members):
+    """Write an archive of (name, kind, link)."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            archive.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("../outside", tarfile.REGTYPE, ""),
+        ("/outside", tarfile.REGTYPE, ""),
+        ("a/../../outside", tarfile.REGTYPE, ""),
+        ("a\\..\\outside", tarfile.REGTYPE, ""),
+        ("link", tarfile.SYMTYPE, "/etc/passwd"),
+        ("link", tarfile.LNKTYPE, "../outside"),
+        ("pipe", tarfile.FIFOTYPE, ""),
+        ("device", tarfile.CHRTYPE, ""),
+    ],
+    ids=lambda member: f"{member[0]}-{member[1].decode()}",
+)
+def test_an_archive_that_reaches_outside_unpacks_nothing(tmp_path, member):
+    home = tmp_path / "home"
+    home.mkdir()
+    archive = packed(tmp_path / "a.tar.gz", ("good", tarfile.REGTYPE, ""), member)
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: contains .*(leads out of|neither a file nor)"):
+        unpack(archive, home)
+    assert list(home.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "home"]
+
+
+def test_a_damaged_archive_unpacks_nothing(tmp_path):
+    archive = packed(tmp_path / "a.tar.gz", *[(f"file {number}", tarfile.REGTYPE, "") for number in range(100)])
+    archive.write_bytes(archive.read_bytes()[:200])
+    with pytest.raises(ValueError, match="not a readable archive"):
+        unpack(archive, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
 def test_failed_download_is_one_line(tmp_path, monkeypatch, offered):
     _, address = offered
-    nothing = Download(address, {"missing.tar.gz": 32 * "0"})
+    nothing = Download(address, {"missing.tar.gz": 64 * "0"})
     monkeypatch.setattr(images, "CIFAR10", replace(images.CIFAR10, fetch=nothing))
     with pytest.raises(BadInput) as caught:
         load_dataset("cifar10", tmp_path, download=True)

@@ -1,0 +1,128 @@
+"""Everything installed is pinned with hashes and free of the GPL, and the wheel is the same bytes every time."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+from esl_neuro.interchange import readers
+
+ROOT = Path(__file__).parents[2]
+LOCKS = sorted([*(ROOT / "locks").glob("*.lock"), *readers.LOCKS.glob("*.lock")])
+PINS = {"build": readers.BUILD, "shared": readers.SHARED, **readers.READERS}
+
+
+def pinned(path):
+    """The pins of a lock, each with its hashes."""
+    found = {}
+    for entry in re.split(r"\n(?=[a-z0-9])", path.read_text()):
+        first = re.match(r"([A-Za-z0-9_.-]+==[^ \n;\\]+)", entry)
+        if first:
+            found[first[1]] = re.findall(r"--hash=sha256:[0-9a-f]{64}", entry)
+    return found
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_package_of_a_lock_has_hashes_and_no_address(path):
+    found = pinned(path)
+    assert found
+    assert all(found.values())
+    assert "://" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_the_lock_of_a_reader_has_its_pins(name):
+    """After a change of the pins, `make lock` writes the locks anew."""
+    assert sorted(pinned(readers.LOCKS / f"{name}.lock")) == sorted(PINS[name])
+
+
+def test_readers_are_installed_by_hash_alone(tmp_path, monkeypatch):
+    """Each pip command requires hashes, but for torch, and builds with tools that were installed by hash."""
+    asked = []
+    monkeypatch.setattr(
+        readers, "_run_or_explain", lambda command, *_, builders=None: asked.append((command, builders))
+    )
+    monkeypatch.setattr(readers, "_find_python", lambda: sys.executable)
+    for name in (*PINS, "python"):  # what the commands would have made
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(readers.shutil, "rmtree", lambda *_, **__: None)
+    readers.install(tmp_path, say=lambda _: None)
+    pips = [(command[4:], builders) for command, builders in asked if "pip" in command]
+    plain = [command for command, _ in pips if "--require-hashes" not in command]
+    assert plain == [["--quiet", "--no-deps", readers.TORCH]]
+    assert len(pips) == 1 + len(PINS)
+    assert all(builders == tmp_path / "build" for _, builders in pips)
+    assert all(
+        "--no-build-isolation" in command for command, _ in pips if any(name in command[-1] for name in readers.READERS)
+    )
+
+
+# Licences.
+
+REPORT = runpy.run_path(str(ROOT / "scripts" / "core-install"), run_name="report")
+
+
+def test_no_package_that_is_always_installed_is_under_the_gpl():
+    found = REPORT["installed"]("esl-neuro")
+    assert {"numpy", "torch", "h5py"} <= found.keys()
+    assert [name for name, package in found.items() if REPORT["copyleft"](REPORT["licence"](package))] == []
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        ("GPL-3.0-only", True),
+        ("GNU General Public License v3 (GPLv3)", True),
+        ("AGPL-3.0-or-later", True),
+        ("GNU Affero General Public License v3", True),
+        ("LGPL-2.1-or-later", False),
+        ("GNU Lesser General Public License v3 (LGPLv3)", False),
+        ("MPL-2.0 AND MIT", False),
+        ("BSD-3-Clause AND GPL-3.0-or-later WITH GCC-exception-3.1", False),
+        ("Apache-2.0", False),
+        ("not stated", False),
+    ],
+)
+def test_copyleft_is_told_from_weaker_licences_and_runtime_exceptions(licence, expected):
+    assert REPORT["copyleft"](licence) == expected
+
+
+def test_packages_under_the_gpl_are_extras_that_say_so():
+    requirements = distribution("esl-neuro").requires or []
+    for name in ("tonic",):
+        assert all("extra ==" in line for line in requirements if line.startswith(name))
+
+
+# The wheel.
+
+
+def build(folder, home):
+    """Build a wheel from a copy of the sources, some of them touched, in another folder."""
+    source = folder / "source"
+    for name in ("esl_neuro", "hw_targets", "models", "sweeps"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": "1700000000", "HOME": str(home), "TZ": home.name}
+    subprocess.run(command, cwd=source, env=environment, check=True, capture_output=True, timeout=120)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_is_the_same_bytes_every_time(tmp_path):
+    try:
+        distribution("hatchling")
+    except PackageNotFoundError:
+        pytest.skip("hatchling is not installed")
+    wheels = [build(tmp_path / name, tmp_path / zone) for name, zone in (("one", "UTC"), ("two", "Asia"))]
+    assert wheels[0].name == wheels[1].name
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
