@@ -12,8 +12,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function whose ``numba.prange`` loops run in parallel; the result is cached on disk."""
-    return _compile(function, parallel=True)
+    """Compile a function whose ``numba.prange`` loops run in parallel; the result is cached on disk.
+
+    It does not hold the interpreter's lock, so that a signal can end the process meanwhile.
+    """
+    return _compile(function, parallel=True, nogil=True)
 
 
 def compiled_for_threads(function: Function) -> Function:
