@@ -86,8 +86,11 @@ def start(body):
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("body", STUBBORN.values(), ids=STUBBORN)
+@pytest.mark.parametrize(
+    ("body", "number"),
+    zip(STUBBORN.values(), (signal.SIGINT, signal.SIGTERM, signal.SIGINT), strict=True),
+    ids=STUBBORN,
+)
 def test_process_that_does_not_end_is_ended(body, number):
     process = start(body)
     time.sleep(0.05)
