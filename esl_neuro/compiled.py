@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numba
@@ -11,8 +12,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function whose ``numba.prange`` loops run in parallel; the result is cached on disk."""
-    return _compile(function, parallel=True)
+    """Compile a function whose ``numba.prange`` loops run in parallel; the result is cached on disk.
+
+    It does not hold the interpreter's lock, so that a signal can end the process meanwhile.
+    """
+    return _compile(function, parallel=True, nogil=True)
 
 
 def compiled_for_threads(function: Function) -> Function:
@@ -37,12 +41,39 @@ def compiled_for_forks(signature: str) -> Callable[[Function], Function]:
 
 def _compile(function: Function, *signature: str, **how: bool) -> Function:
     make: Any = numba.njit
-    options = {**how, "error_model": "numpy"}
-    try:
-        result: Function = make(*signature, cache=True, **options)(function)
-    except RuntimeError:  # neither the package folder nor the user's cache is writable
-        result = make(*signature, **options)(function)
+    dispatcher = make(**how, error_model="numpy")(function)
+    with suppress(RuntimeError):  # neither the package folder nor the user's cache is writable
+        dispatcher.enable_caching()
+        dispatcher._cache = _OptionalCache(dispatcher._cache)
+    if signature:
+        dispatcher.compile(*signature)
+        dispatcher.disable_compile()
+    result: Function = dispatcher
     return result
+
+
+class _OptionalCache:
+    """numba's cache, without its errors: a full disk or a damaged file costs time, not the command."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def load_overload(self, *key: Any) -> Any:
+        """Return compiled code, or None if there is none, or it cannot be read."""
+        try:
+            return self._cache.load_overload(*key)
+        except Exception:  # unpickling a damaged file may raise anything
+            with suppress(Exception):
+                self._cache.flush()  # else the damaged file would stay, and cost time again
+            return None
+
+    def save_overload(self, *entry: Any) -> None:
+        """Save compiled code, if there is room."""
+        with suppress(Exception):
+            self._cache.save_overload(*entry)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
 
 
 def most_threads() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ from esl_neuro.backends.trace import Payloads, Potentials, Spikes, Trace
 from esl_neuro.compiler.program import INPUT
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version
+from esl_neuro.storage import write
 
 SCHEMA = 1  # of our attributes; the rest is NIRData
 VERSION = "esl_neuro_schema"
@@ -42,12 +44,14 @@ def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
     if trace.potential is not None:
         last = trace.potential[:, None, :].astype(np.int32)
         observables[next(reversed(trace.spikes))]["last_v"] = _gridded(last, dt_s)
-    nir.write_data(path, nir.NIRGraphData({name: nir.NIRNodeData(each) for name, each in observables.items()}))
-    with h5py.File(path, "a") as file:
+    content = io.BytesIO()  # on a full disk, HDF5 would end the process
+    nir.write_data(content, nir.NIRGraphData({name: nir.NIRNodeData(each) for name, each in observables.items()}))
+    with h5py.File(content, "a") as file:
         file.attrs[VERSION] = SCHEMA
         file.attrs[BACKEND] = trace.backend
         file.attrs[READOUT] = trace.readout
         file.attrs[ORDER] = list(trace.spikes)  # HDF5 sorts by name
+    write(path, content.getvalue())
 
 
 def read_trace(path: Path) -> Trace:

@@ -24,6 +24,7 @@ from esl_neuro.compiler.timing import timing
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.storage import write, write_arrays
 
 # Up to this many integers are in the script itself, more in a separate file.
 INLINE_INTEGERS = 2500
@@ -65,13 +66,11 @@ def write_lava_script(program: Program, path: Path) -> list[Path]:
         raise BadInput("the program cannot be written as a Lava script: " + "; ".join(map(str, findings)))
     script = _Script(program)
     text = script.text(path)
-    path.write_text(text, encoding="utf-8")
-    if script.inline:
-        return [path]
     beside = path.with_suffix(".npz")
-    arrays: dict[str, Any] = {**script.arrays}
-    np.savez_compressed(beside, **arrays)
-    return [path, beside]
+    if not script.inline:
+        write_arrays(beside, script.arrays)
+    write(path, text)
+    return [path] if script.inline else [path, beside]
 
 
 def _hold_findings(program: Program) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ population. To get one threshold per layer, fold the thresholds into the weights
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Progr
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.storage import write
 
 # Exponent that the loader uses for every bias.
 BIAS_EXP = 6
@@ -97,22 +98,19 @@ def write_netx(program: Program, path: Path) -> None:
     import h5py
 
     layers = _layers(program)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(beside, "w") as file:
-            root = file.create_group("layer")
-            _write_input(root.create_group("0"), program, layers[0])
-            before: Shape = ()
-            for layer in layers:
-                if len(before) > len(layer.shape):
-                    flatten = root.create_group(str(len(root)))
-                    flatten["type"] = _text("flatten")
-                    flatten["shape"] = np.array([math.prod(before)])
-                _write_layer(root.create_group(str(len(root))), layer)
-                before = layer.shape
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    content = io.BytesIO()  # on a full disk, HDF5 would end the process
+    with h5py.File(content, "w") as file:
+        root = file.create_group("layer")
+        _write_input(root.create_group("0"), program, layers[0])
+        before: Shape = ()
+        for layer in layers:
+            if len(before) > len(layer.shape):
+                flatten = root.create_group(str(len(root)))
+                flatten["type"] = _text("flatten")
+                flatten["shape"] = np.array([math.prod(before)])
+            _write_layer(root.create_group(str(len(root))), layer)
+            before = layer.shape
+    write(path, content.getvalue())
 
 
 def netx_findings(program: Program) -> list[Finding]:

@@ -1,23 +1,36 @@
 """Run a Lava network so that it always ends, with a result or with an error that names the cause.
 
-Lava runs every process of a network in a child process of the operating system. If one of them fails, the others and
-Lava wait for it for ever. This module watches the children and always ends them. Names with an underscore are private
-to Lava; lava-nc 0.10.0 is its last release, so they do not change.
+Lava runs every process of a network in a child process of the operating system. If one of them fails, ends or stops,
+the others and Lava wait for it for ever. This module watches the children and always ends them; if this process is
+killed, the system ends them. They share memory without a name, so that nothing can be left behind. Names with an
+underscore are private to Lava; lava-nc 0.10.0 is its last release, so they do not change.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import mmap
+import multiprocessing
+import os
 import signal
+import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import EslNeuroError
+from esl_neuro.interruption import SIGNALS, held_back
+from esl_neuro.storage import cause
 
 POLL_S = 0.002
+# A child that is stopped at so many looks in a row is a failure; the first look after Ctrl-Z and fg may still see one.
+LOOK_S, STOPPED_LOOKS = 0.25, 5
 # Capacity of a channel between two processes, in messages: Lava's 64 need much shared memory and are no faster.
 CHANNEL_MESSAGES = 4
 
@@ -55,27 +68,56 @@ def run_network(
     from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    runtime = None
-    try:
-        # The children inherit the block, so only the parent handles Ctrl-C.
-        with _interrupt_held_back():
-            runtime = _compile(process)
+    _refuse_unusable_system()
+    runtime = _compile(process)
+    # Lava swallows exceptions in many places, so a signal is not raised while it works, but between two looks.
+    with held_back() as interrupted:
+        try:
             _start_children(runtime)
-        runtime.start(RunSteps(num_steps=steps, blocking=False))
-        (answers,) = runtime.service_to_runtime
-        while not (answers.probe() and enum_equal(answers.recv(), MGMT_RESPONSE.DONE)):
-            _raise_failure(runtime)
-            if deadline is not None and time.monotonic() > deadline:
-                raise LavaError(
-                    f"Lava did not finish {steps} steps in {timeout_s} s; use a longer timeout, or run fewer samples"
-                )
-            if on_poll is not None:
-                on_poll()
-            time.sleep(POLL_S)
-    finally:
-        with _interrupt_held_back():
-            if runtime is not None:
-                _end(runtime)
+            runtime.start(RunSteps(num_steps=steps, blocking=False))
+            (answers,) = runtime.service_to_runtime
+            stopped = _Stopped()
+            while not (answers.probe() and enum_equal(answers.recv(), MGMT_RESPONSE.DONE)):
+                if interrupted():
+                    raise KeyboardInterrupt
+                _raise_failure(runtime, stopped)
+                if deadline is not None and time.monotonic() > deadline:
+                    raise LavaError(
+                        f"Lava did not finish {steps} steps in {timeout_s} s; use a longer timeout, or run fewer "
+                        "samples"
+                    )
+                if on_poll is not None:
+                    on_poll()
+                time.sleep(POLL_S)
+        finally:
+            _end(runtime)
+
+
+def _refuse_unusable_system() -> None:
+    """Reject what Lava would fail on in a way that nobody understands.
+
+    Raises
+    ------
+    LavaError
+        If this process may not have children, or the system has no room for a semaphore.
+    """
+    if multiprocessing.current_process().daemon:
+        raise LavaError(
+            "Lava cannot start the network: daemonic processes are not allowed to have children, and a worker of "
+            "multiprocessing.Pool is one; use concurrent.futures.ProcessPoolExecutor, or --backend integer"
+        )
+    try:
+        multiprocessing.get_context("fork").Semaphore(0)
+    except OSError as error:
+        raise _no_semaphores(error) from error
+
+
+def _no_semaphores(error: OSError) -> LavaError:
+    return LavaError(
+        f"Lava cannot start the network: it needs semaphores in /dev/shm, which has no room or is missing "
+        f"({error.strerror}); in a container, give it room (docker run --shm-size=64m), or use --backend integer, "
+        "which needs none"
+    )
 
 
 def _compile(process: Any) -> Any:
@@ -114,22 +156,111 @@ def _models_found_once() -> Iterator[None]:
 
 def _start_children(runtime: Any) -> None:
     """Do what ``Runtime.initialize`` does, but without waiting for all children, which never ends if one died."""
+    from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
+
     runtime._executable.assign_runtime_to_all_processes(runtime)
     try:
         runtime._build_watchdog_manager()
-        runtime._build_message_infrastructure()
+        runtime._messaging_infrastructure = MultiProcessing()
+        runtime._messaging_infrastructure._smm = _NamelessMemory()
         runtime._build_channels()
         runtime._build_sync_channels()
-        runtime._build_processes()
-        runtime._build_runtime_services()
+        with _children_of_this_process():
+            runtime._build_processes()
+            runtime._build_runtime_services()
         runtime._start_ports()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _no_semaphores(error) from error
+        raise LavaError(f"Lava cannot start the network: {cause(error)}") from error
     except Exception as error:
         raise LavaError(f"Lava cannot start the network: {error}\n{traceback.format_exc()}") from error
     runtime._is_initialized = True
 
 
-def _raise_failure(runtime: Any) -> None:
-    """Raise if a child has failed; reported errors have priority over exit codes."""
+class _NamelessMemory:
+    """Shared memory for Lava's channels that forked children inherit; it needs no room in /dev/shm and no clean-up."""
+
+    def create_shared_memory(self, size: int) -> Any:
+        """Return a block, as ``multiprocessing.shared_memory`` does."""
+        return _Block(memoryview(mmap.mmap(-1, max(1, size))))
+
+    def shutdown(self) -> None:
+        """Do nothing: memory without a name ends with its last user."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    buf: memoryview
+
+
+@contextmanager
+def _children_of_this_process() -> Iterator[None]:
+    """Start processes that ignore the signals, which are for this one, and that end with this one."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _parents.append(os.getpid())
+    try:
+        yield
+    finally:
+        _parents.pop()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+_parents: list[int] = []  # this process, while it starts children that end with it
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Let the system end this new process when its parent ends, however that ends."""
+    if not _parents:
+        return
+    parent = _parents[-1]
+    signal.set_wakeup_fd(-1)  # it belongs to the parent
+    if sys.platform == "linux":
+        _C_LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it ended before the call
+            os._exit(1)
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os._exit(1)
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_end_with_parent)
+
+
+@dataclass
+class _Stopped:
+    """How often in a row each child was found stopped."""
+
+    looks: dict[int, int] = field(default_factory=dict)
+    next_s: float = 0.0
+
+    def look(self, actors: Sequence[tuple[str, Any]]) -> str | None:
+        """Return the name of a child that stays stopped."""
+        now = time.monotonic()
+        if now < self.next_s:
+            return None
+        self.next_s = now + LOOK_S
+        self.looks = {actor.pid: self.looks.get(actor.pid, 0) + 1 for _, actor in actors if _is_stopped(actor.pid)}
+        return next((name for name, actor in actors if self.looks.get(actor.pid, 0) >= STOPPED_LOOKS), None)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped by a signal; False where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] == b"T"
+    except OSError:
+        return False
+
+
+def _raise_failure(runtime: Any, stopped: _Stopped) -> None:
+    """Raise if a child has failed, ended or stopped; reported errors have priority over exit codes."""
     names = [f"process '{process.name}'" for process in runtime._executable.proc_builders] + ["the runtime service"]
     actors = list(zip(names, runtime._messaging_infrastructure.actors, strict=False))
     # Read exit codes first: a child reports before it ends, so a child that ended without a report will not report.
@@ -143,10 +274,11 @@ def _raise_failure(runtime: Any) -> None:
             cause = f"was ended by {signal.Signals(-code).name}"
             hint = "; the machine may be out of memory: run fewer samples" if -code == signal.SIGKILL else ""
             raise LavaError(f"Lava: {name} {cause}{hint}")
-        if code:
-            raise LavaError(f"Lava: {name} ended with exit code {code}")
-    if all(code is not None for code in exit_codes):
-        raise LavaError("Lava: all processes ended before the run was finished")
+        if code is not None:
+            raise LavaError(f"Lava: {name} ended with exit code {code} before the run was finished")
+    halted = stopped.look(actors)
+    if halted is not None:
+        raise LavaError(f"Lava: {halted} was stopped by a signal (SIGSTOP), so the run cannot finish; repeat it")
 
 
 def _report(actor: Any) -> str | None:
@@ -163,7 +295,8 @@ def _end(runtime: Any) -> None:
     if infrastructure is None:
         return
     for actor in infrastructure.actors:
-        actor.kill()
+        with suppress(AttributeError):  # it was not started
+            actor.kill()
     for actor in infrastructure.actors:
         with suppress(Exception):  # Lava reads the child's error once more, see _report
             actor.join()
@@ -172,17 +305,4 @@ def _end(runtime: Any) -> None:
     for port in runtime._open_ports:
         port.join()
     runtime._open_ports.clear()
-    with suppress(AttributeError):  # if the shared-memory manager has not started
-        infrastructure.smm.shutdown()
     runtime._is_started = runtime._is_running = False
-
-
-@contextmanager
-def _interrupt_held_back() -> Iterator[None]:
-    # Starting the resource tracker unblocks both signals, so it must not happen inside.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from esl_neuro.errors import did_you_mean
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.resets import RESETS
+from esl_neuro.storage import cause
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -155,13 +158,25 @@ class ExampleGroup(_Examples, click.Group):
 
 
 def print_status(message: str) -> None:
-    """Print a status message, which is not part of the result."""
-    click.echo(message, err=True)
+    """Print a status message, which is not part of the result; a terminal that is gone does not end the command."""
+    with suppress(OSError):
+        click.echo(message, err=True)
 
 
 def emit(document: Any, text: str, as_json: bool) -> None:
-    """Print a result, as JSON or as text."""
-    click.echo(json.dumps(document, indent=2) if as_json else text)
+    """Print a result, as JSON or as text; a reader that has read enough, as head, is no error."""
+    try:
+        click.echo(json.dumps(document, indent=2) if as_json else text)
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        raise BadInput(f"the result cannot be printed: {cause(error)}") from error
+
+
+def discard_output() -> None:
+    """Let everything that is still printed go nowhere, because nobody reads it."""
+    with suppress(OSError, ValueError):  # there may be no standard output, or one that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def percent(fraction: float) -> str:

@@ -15,6 +15,7 @@ from esl_neuro.cli.energy_validate import validate
 from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
+from esl_neuro.storage import refusing
 
 if TYPE_CHECKING:
     from esl_neuro.energy.report import EnergyReport
@@ -138,8 +139,8 @@ def report(
     if plots is not None:
         from esl_neuro.report.energy_plots import draw_energy
 
-        plots.mkdir(parents=True, exist_ok=True)
-
+        with refusing(plots):
+            plots.mkdir(parents=True, exist_ok=True)
         for written in draw_energy(result, plots, plot_format):
             print_status(f"written: {written}")
     emit({"export": str(folder), **result.to_dict()}, _text(result, explain, cite), as_json)

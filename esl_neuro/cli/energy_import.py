@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
+from esl_neuro.storage import write
 
 
 @click.command(
@@ -60,6 +61,6 @@ def import_log(
     duration = None if begin is None or finish is None else finish - begin
     result = measure(times, watts, samples, target, log.name, idle_w, duration)
     path = out or Path(f"{target}-measured.json")
-    path.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write(path, json.dumps(result.to_dict(), indent=2) + "\n")
     print_status(f"written: {path}")
     emit(result.to_dict(), render_measurement(result), as_json)

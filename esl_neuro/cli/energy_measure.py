@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
+from esl_neuro.storage import write
 
 
 @click.command(
@@ -46,6 +47,6 @@ def measure(command: tuple[str, ...], samples: int, gpu: int, idle_w: float, out
     if done.returncode:
         raise CheckFailed(f"'{' '.join(command)}' ended with exit code {done.returncode}; no measurement was saved")
     result = integrate(*meter.readings(), samples, meter.name, f"NVML, GPU {gpu}", idle_w)
-    out.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write(out, json.dumps(result.to_dict(), indent=2) + "\n")
     print_status(f"written: {out}")
     emit(result.to_dict(), render_measurement(result), as_json)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import click
 
 from esl_neuro.cli.check import check
-from esl_neuro.cli.commands import ExampleGroup
+from esl_neuro.cli.commands import ExampleGroup, discard_output, print_status
 from esl_neuro.cli.compile import compile
 from esl_neuro.cli.diff import diff
 from esl_neuro.cli.energy import energy
@@ -24,9 +23,9 @@ from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
 from esl_neuro.cli.verify import verify
 from esl_neuro.errors import BadInput, EslNeuroError
+from esl_neuro.interruption import interruptible
+from esl_neuro.storage import cause
 from esl_neuro.version import __version__
-
-INTERRUPTED = 130
 
 
 @click.group(
@@ -46,7 +45,8 @@ def cli() -> None:
     """Train sparse spiking networks, compile them to Loihi 2, verify the integers and estimate the energy.
 
     Results are printed to standard output, everything else to standard error. Exit codes: 0 ok, 1 a check failed,
-    2 invalid usage or input, 3 an optional dependency is missing, 4 a hardware limit is exceeded, 130 interrupted.
+    2 invalid usage or input, 3 an optional dependency is missing, 4 a hardware limit is exceeded, 130 interrupted,
+    143 terminated.
     """
 
 
@@ -56,36 +56,44 @@ for command in (train, sweep, evaluate, export, compile, check, run, verify, dif
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # Without a handler, a terminated parent would leave the simulator's processes behind; SystemExit ends them.
-    before = signal.signal(signal.SIGTERM, _terminate)
+    with interruptible() as interrupted_by:
+        try:
+            code = _run(arguments)
+        except (KeyboardInterrupt, click.Abort):
+            print_status("esl-neuro: interrupted")
+            return 128 + (interrupted_by() or signal.SIGINT)
+        # A library may have swallowed the exception; whoever sent the signal is told that it arrived.
+        number = interrupted_by()
+        return code if number is None or code else 128 + number
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command; print its error as one line."""
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="esl-neuro", standalone_mode=False
         )
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except EslNeuroError as error:
-        click.echo(f"esl-neuro: {error}", err=True)
+        print_status(f"esl-neuro: {error}")
         return error.exit_code
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "esl-neuro"
-        click.echo(f"{command}: {error.format_message()} (see '{command} --help')", err=True)
+        print_status(f"{command}: {error.format_message()} (see '{command} --help')")
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("esl-neuro: interrupted", err=True)
-        return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output is gone, so the rest of the buffer is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
+    except SystemExit as error:
+        if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:  # click's own answer
+            discard_output()
+            return 0
+        raise
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        click.echo(f"esl-neuro: {error}", err=True)
+        place = "" if error.filename is None else f"{error.filename}: "
+        print_status(f"esl-neuro: {place}{cause(error)}")
         return BadInput.exit_code
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal handler)
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from esl_neuro.cli.commands import (
 from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
+from esl_neuro.storage import write_arrays
 
 if TYPE_CHECKING:
     from esl_neuro.backends.trace import Trace
@@ -99,9 +100,7 @@ def run(
 
 def save_spikes(trace: Trace, path: Path) -> None:
     """Write input and layer spikes, uint8 (samples, steps, neurons), as a compressed .npz."""
-    from esl_neuro.pipeline.sample_files import save_arrays
-
-    save_arrays(path, {"input": trace.input_spikes, **trace.spikes})
+    write_arrays(path, {"input": trace.input_spikes, **trace.spikes})
 
 
 def render(document: dict[str, Any]) -> str:

@@ -138,7 +138,8 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
             listeners.append(view)
             run = finish(trainer, view.on_batch, on_epoch)
     except KeyboardInterrupt:
-        print_status(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
+        if (folder / "last.safetensors").exists():
+            print_status(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
     print_status(f"{title}: finished, {folder}")
     return {"folder": str(folder), **run.figures}

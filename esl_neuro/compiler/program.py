@@ -17,6 +17,7 @@ from esl_neuro.formats import other_version
 from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
+from esl_neuro.storage import write
 
 IntArray = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -205,7 +206,7 @@ class Program:
 
     def save(self, folder: Path) -> None:
         """Write ``program.json`` (structure) and ``program.safetensors`` (integers) to a folder."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         arrays: dict[str, NDArray[Any]] = {
             f"groups/{group.name}/{key}": np.ascontiguousarray(getattr(group, key))
@@ -245,8 +246,8 @@ class Program:
             "groups": entries,
             "connections": connections,
         }
-        (folder / "program.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        save_file(arrays, str(folder / "program.safetensors"))
+        write(folder / "program.json", json.dumps(document, indent=2) + "\n")
+        write(folder / "program.safetensors", save(arrays))
 
     @classmethod
     def load(cls, folder: Path) -> Program:

@@ -22,6 +22,7 @@ from esl_neuro.data.datasets import DATASETS, Augment, Dataset, Request, Split, 
 from esl_neuro.data.folders import Layout, matches, optional_module
 from esl_neuro.data.frames import EVENT, Events, FrameSettings, frames, shrink
 from esl_neuro.errors import BadInput
+from esl_neuro.storage import write_arrays
 
 TONIC = "pip install 'esl-neuro[events]'"
 
@@ -274,11 +275,5 @@ def _fingerprint(home: Path, files: list[Path]) -> int:
 
 
 def _save_cache(path: Path, values: NDArray[Any], source: int) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, frames=values, source=source)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):  # without write access only the cache is lost
-            temporary.unlink()
+    with suppress(BadInput):  # without write access only the cache is lost
+        write_arrays(path, {"frames": values, "source": source}, compressed=False)

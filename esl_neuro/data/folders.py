@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput, MissingDependency
+from esl_neuro.storage import refusing
 
 VARIABLE = "ESL_NEURO_DATA"
 OPTIONAL_GZIP = "(.gz)"
@@ -119,7 +120,8 @@ class Layout:
         return _spelling(name) in {_spelling(twin) for twin in self.twins}
 
     def _download(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with refusing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             with redirect_stdout(sys.stderr):  # standard output is reserved for the result of the command
                 self.fetch(folder)

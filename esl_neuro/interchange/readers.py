@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nir
@@ -30,6 +29,7 @@ from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS, read_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.simulation import Simulation, simulate
 from esl_neuro.nirgraph.structure import flat_graph
+from esl_neuro.storage import locked, refusing, scratch_folder, write, writing
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
 PLOTTING = (  # sinabs imports it
@@ -119,6 +119,13 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
         If no suitable Python is found, or a package cannot be installed.
     """
     chosen = _known(names)
+    with refusing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "another process is installing readers here; wait for it"):
+        _install(folder, chosen, say)
+
+
+def _install(folder: Path, chosen: Iterable[str], say: Callable[[str], None]) -> None:
     if not (folder / "python" / "complete").is_file():
         say(f"{folder / 'python'}: Python with a CPU build of torch")
         shutil.rmtree(folder / "python", ignore_errors=True)
@@ -126,11 +133,11 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
         _pip(folder, TORCH)
         _pip(folder, *locked("shared"))
         _run_or_explain([str(_python(folder)), "-c", "import torch"], _CPU_TORCH)
-        (folder / "python" / "complete").touch()
+        write(folder / "python" / "complete", "")
     if not (folder / "build" / "complete").is_file():
         shutil.rmtree(folder / "build", ignore_errors=True)
         _pip(folder, "--target", str(folder / "build"), *locked("build"))
-        (folder / "build" / "complete").touch()
+        write(folder / "build" / "complete", "")
     for name in chosen:
         complete, pins = folder / name / "complete", " ".join(READERS[name])
         if complete.is_file() and complete.read_text(encoding="utf-8") == pins:
@@ -139,7 +146,7 @@ def install(folder: Path, names: Iterable[str] = READERS, say: Callable[[str], N
         say(f"{folder / name}: {pins}")
         shutil.rmtree(folder / name, ignore_errors=True)
         _pip(folder, "--target", str(folder / name), "--no-build-isolation", *locked(name))
-        complete.write_text(pins, encoding="utf-8")
+        write(complete, pins)
 
 
 _CPU_TORCH = (
@@ -396,20 +403,20 @@ def _ask(
     inputs: NDArray[np.float32],
     reference: Simulation,
 ) -> Verdict:
-    with TemporaryDirectory() as scratch:
-        job = Path(scratch)
+    with scratch_folder() as job:
         names = portable_names(graph.nodes)
         try:
             write_nir(job / "graph.nir", _renamed(graph, names), "1.0.4" if name in OLDER_NIR else "current")
         except BadInput as error:
             return Verdict(name, "", "refused", str(error))
-        np.save(job / "inputs.npy", np.ascontiguousarray(inputs.swapaxes(0, 1)))  # readers take the steps first
+        with writing(job / "inputs.npy") as file:
+            np.save(file, np.ascontiguousarray(inputs.swapaxes(0, 1)))  # readers take the steps first
         resets = {names[name]: reset for name, reset in read_resets(graph)[0].items()}
         written = {"dt_s": graph.metadata["dt_s"], "fires": [names[name] for name in fires], "resets": resets}
-        (job / "job.json").write_text(json.dumps(written), encoding="utf-8")
+        write(job / "job.json", json.dumps(written))
         try:
             done = subprocess.run(
-                [str(_python(folder)), str(RUNNERS / f"run_{name}.py"), scratch],
+                [str(_python(folder)), str(RUNNERS / f"run_{name}.py"), str(job)],
                 env={**_environment(), "PYTHONPATH": str(folder / name)},
                 capture_output=True,
                 text=True,

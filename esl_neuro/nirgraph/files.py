@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from esl_neuro.nirgraph.nesting import unpack
 from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.resets import ZERO
+from esl_neuro.storage import write
 
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version without ``v_reset`` and node metadata, on which sinabs and Rockpool fail."""
@@ -63,18 +64,14 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
             )
         graph = copy.copy(graph)
         graph.metadata = {**graph.metadata, KEY: min(resets, default=ZERO)}
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")  # a write that fails half way leaves no file behind
-    try:
-        nir.write(beside, _writable(graph, _conv_shapes(graph)))
-        if compatibility != "current":
-            with h5py.File(beside, "r+") as file:
-                _remove_later_fields(file["node"])
-                del file["version"]
-                file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    content = io.BytesIO()  # on a full disk, HDF5 would end the process
+    nir.write(content, _writable(graph, _conv_shapes(graph)))
+    if compatibility != "current":
+        with h5py.File(content, "r+") as file:
+            _remove_later_fields(file["node"])
+            del file["version"]
+            file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
+    write(Path(path), content.getvalue())
 
 
 def _conv_shapes(graph: nir.NIRGraph) -> Mapping[str, tuple[int, ...]]:

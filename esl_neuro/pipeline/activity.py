@@ -19,6 +19,7 @@ from esl_neuro.pipeline.export_folder import DOCUMENT
 from esl_neuro.pipeline.exports import export_run
 from esl_neuro.pipeline.inputs import Layout, Samples, payloads, random_samples
 from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program, run_program
+from esl_neuro.storage import write
 from esl_neuro.training.run_folder import RunFolder
 
 RANDOM_SAMPLES = 100
@@ -157,7 +158,10 @@ def run_recorded(
         result = replace(result, fidelity=fidelity, findings=tuple(findings))
     if (path / DOCUMENT).is_file() and activity.inputs is None and activity.rate is None:
         document = json.dumps({"export": str(path), **result.to_dict()}, indent=2)
-        (path / f"run-{backend}.json").write_text(document + "\n", encoding="utf-8")
+        try:
+            write(path / f"run-{backend}.json", document + "\n")
+        except BadInput as error:  # the result is complete; only its copy in the export is not
+            on_status(f"{error}; the result is not saved in the export")
     return result
 
 

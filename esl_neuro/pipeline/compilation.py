@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import nir
@@ -51,6 +50,7 @@ from esl_neuro.pipeline.inputs import (
 from esl_neuro.pipeline.sample_files import read_sample_file
 from esl_neuro.pipeline.training import TrainingRun, load_run
 from esl_neuro.recipes.sections import DataSection
+from esl_neuro.storage import scratch_folder
 from esl_neuro.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -529,9 +529,9 @@ def _as_written(graph: nir.NIRGraph) -> nir.NIRGraph:
     """Write a graph and read it back, so that the compiler gets the same graph as any reader of the file."""
     from esl_neuro.nirgraph.files import write_nir
 
-    with TemporaryDirectory() as folder:
-        write_nir(Path(folder) / "model.nir", graph)
-        return read_nir(Path(folder) / "model.nir")
+    with scratch_folder() as folder:
+        write_nir(folder / "model.nir", graph)
+        return read_nir(folder / "model.nir")
 
 
 def _graph(network: nir.NIRGraph | str | Path) -> nir.NIRGraph:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nir
@@ -21,6 +19,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.formats import other_version
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.recipes.sections import DataSection
+from esl_neuro.storage import finish_replacing, replacing, write
 
 SCHEMA = 1
 DOCUMENT = "export.json"
@@ -69,26 +68,26 @@ def write_export(
 ) -> dict[str, Any]:
     """Write an export and return the contents of ``export.json``, which is written last.
 
-    An earlier export in the folder is replaced only after the files that can be rejected were written elsewhere.
+    An earlier export in the folder is replaced as a whole, or stays as it is.
 
     Raises
     ------
     BadInput
-        If a format is unknown, or the given version of NIR cannot represent the graph.
+        If a format is unknown, the given version of NIR cannot represent the graph, the folder cannot be written, or
+        another process writes it.
     """
     from esl_neuro.nirgraph.files import write_nir
 
     for name in formats:
         if name not in FORMATS:
             raise BadInput(f"format '{name}' is unknown; {did_you_mean(name, FORMATS)}")
-    with TemporaryDirectory() as scratch:
-        write_nir(Path(scratch) / GRAPH, graph, nir_version)
-        _write_formats(program, Path(scratch), formats)
-        _replace_files(Path(scratch), folder)
-    write_trace(folder / GOLDEN, golden, program.dt_s)
-    program.save(folder)
     complete = {"schema": SCHEMA, "data": None if data is None else data.model_dump(), **document}
-    (folder / DOCUMENT).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder, last=DOCUMENT, earlier=(*FORMATS.values(), "network.npz")) as new:
+        write_nir(new / GRAPH, graph, nir_version)
+        _write_formats(program, new, formats)
+        write_trace(new / GOLDEN, golden, program.dt_s)
+        program.save(new)
+        write(new / DOCUMENT, json.dumps(complete, indent=2) + "\n")
     return complete
 
 
@@ -100,6 +99,7 @@ def read_export(folder: Path) -> ExportFolder:
     BadInput
         If the folder is not a complete export, or has another schema.
     """
+    finish_replacing(folder)
     path = folder / DOCUMENT
     if not path.is_file():
         raise BadInput(f"{folder}: not an export ({path.name} is missing); make one with 'esl-neuro export'")
@@ -121,12 +121,3 @@ def _write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> 
         write_netx(program, folder / FORMATS["netx"])
     if "lava-script" in formats:
         write_lava_script(program, folder / FORMATS["lava-script"])
-
-
-def _replace_files(scratch: Path, folder: Path) -> None:
-    """Remove the files of an earlier export, which hold another network, and copy the new ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (DOCUMENT, *FORMATS.values(), "network.npz", GOLDEN):
-        (folder / name).unlink(missing_ok=True)
-    for path in scratch.iterdir():
-        shutil.copyfile(path, folder / path.name)

@@ -17,7 +17,7 @@ names of the network's inputs           dense arrays of a network with several i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,22 +209,3 @@ def _line(file: SampleFile, shape: Sequence[int]) -> NDArray[np.int64]:
         if values.max(initial=0) >= most:
             raise BadInput(f"{file.path}: a {name} is {values.max()}; the network's input has shape {tuple(shape)}")
     return np.ravel_multi_index(tuple(place), tuple(shape)).astype(np.int64)
-
-
-def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write a compressed ``.npz`` file; a write that fails leaves an earlier file unchanged.
-
-    Raises
-    ------
-    BadInput
-        If its folder does not exist.
-    """
-    if not path.parent.is_dir():
-        raise BadInput(f"{path}: the folder {path.parent} does not exist")
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import Counts, count
 from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
 from esl_neuro.nirgraph.findings import Finding
-from esl_neuro.pipeline.sample_files import save_arrays
+from esl_neuro.storage import write_arrays
 
 SCHEMA = 1
 
@@ -160,7 +160,7 @@ class RunResult:
             arrays["output_potential"] = potential
         if self.labels is not None:
             arrays |= {"labels": self.labels, "accuracy": np.float64(self.accuracy)}
-        save_arrays(Path(path), arrays)
+        write_arrays(Path(path), arrays)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection as pipes
@@ -17,14 +18,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filelock import FileLock, Timeout
 
 from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError
+from esl_neuro.interruption import SIGNALS, held_back
 from esl_neuro.pipeline.simulation import OnStatus
-from esl_neuro.training.run_folder import write_atomically
+from esl_neuro.storage import cause, refusing, remove_unfinished, write
 from esl_neuro.training.sweep import DONE, Run, SweepPlan, by_message, summarise
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
     from esl_neuro.training.trainer import EpochMetrics
+
+SAVING_S = 1.0  # of the two seconds in which a signal ends a sweep
 
 OnError = Callable[[Run, EslNeuroError], None]
 OnDone = Callable[[Run], None]
@@ -81,21 +85,27 @@ def run_sweep(
     with _locked(plan.folder):
         _train_all(plan, jobs, on_status, view)
         summary = summarise(plan)
-        write_atomically(plan.summary, json.dumps(summary, indent=2) + "\n")
+        write(plan.summary, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let only one sweep at a time write into a folder; the system releases the lock when the process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
     try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
+        with refusing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout as error:
         raise BadInput(
             f"{folder}: another sweep is running in this folder; wait for it, or give another --runs"
         ) from error
+    try:
+        remove_unfinished(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingView) -> None:
@@ -154,7 +164,7 @@ def _attempt(
     except EslNeuroError as error:
         return error
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        return BadInput(str(error))
+        return BadInput(f"{error.filename or run.folder.path}: {cause(error)}")
     return None
 
 
@@ -223,14 +233,23 @@ def _train_parallel(runs: Sequence[Run], jobs: int, on_done: OnDone, on_error: O
         stop.set()
         for worker in workers.values():
             worker.pipe.close()
-        for worker in workers.values():
+        _end(workers.values())
+
+
+def _end(workers: Iterable[_Worker]) -> None:
+    """Wait until every process has saved its run; end what is still computing, whose last epoch is saved."""
+    deadline = time.monotonic() + SAVING_S
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
             worker.process.join()
 
 
 def _start_worker(context: Any, stop: Event, run: Run) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, stop), daemon=True)
-    with _interrupt_held_back():
+    with held_back(), _blocked():
         process.start()
     theirs.close()
     worker = _Worker(process, ours, run)
@@ -239,27 +258,22 @@ def _start_worker(context: Any, stop: Event, run: Run) -> _Worker:
 
 
 @contextmanager
-def _interrupt_held_back() -> Iterator[None]:
-    """Start a process with Ctrl-C blocked; a Ctrl-C in the meantime is raised in this process afterwards."""
-    # Starting the resource tracker unblocks the signal, so it is started before.
+def _blocked() -> Iterator[None]:
+    """Start a process with the signals blocked: they are for its parent."""
+    # Starting the resource tracker unblocks the signals, so it is started before.
     resource_tracker.ensure_running()
-    held: list[int] = []
-    # The child inherits the mask. In this process other threads would still receive the signal, so a handler holds it.
-    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if held:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _work(pipe: pipes.Connection, stop: Event) -> None:
-    """Train the runs that arrive through the pipe; the parent handles Ctrl-C and sets ``stop``."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    """Train the runs that arrive through the pipe; the parent handles the signals and sets ``stop``."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
 
     def on_batch(*_: object) -> None:

@@ -20,6 +20,7 @@ from esl_neuro.recipes.sections import (
     TrainingSection,
 )
 from esl_neuro.resources import find_resource, parse_toml, read_toml
+from esl_neuro.storage import write
 from esl_neuro.toml_tables import explain_finding, validated
 
 SINGLE_SPIKE_ENCODING = "binary_single_spike"
@@ -162,4 +163,4 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as TOML."""
     import tomli_w
 
-    path.write_text(tomli_w.dumps(recipe.to_document()), encoding="utf-8")
+    write(path, tomli_w.dumps(recipe.to_document()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esl_neuro.errors import BadInput, MissingDependency, did_you_mean
+from esl_neuro.storage import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,4 +212,5 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the file's suffix; equal figures give equal bytes."""
     kind = path.suffix.removeprefix(".").lower()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    figure.savefig(path, format=kind, dpi=150, metadata=metadata)
+    with writing(path) as file:
+        figure.savefig(file, format=kind, dpi=150, metadata=metadata)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.sparsity.moments import without_momentum
-from esl_neuro.training.run_folder import write_atomically
+from esl_neuro.storage import refusing, write
 
 OPTIMIZER = "optimizer"
 
@@ -41,11 +41,15 @@ class Checkpoint:
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.safetensors`` and ``<name>.json``; an interrupted write keeps the old pair."""
-        temporary = folder / f"{name}.safetensors.tmp"
         contiguous = {key: value.detach().contiguous() for key, value in self.tensors.items()}
-        save_file(contiguous, str(temporary), metadata={"progress": json.dumps(self.progress)})
-        temporary.replace(folder / f"{name}.safetensors")
-        write_atomically(folder / f"{name}.json", json.dumps(self.progress, indent=2) + "\n")
+        write(folder / f"{name}.safetensors", save(contiguous, metadata={"progress": json.dumps(self.progress)}))
+        self.save_progress(folder, name)
+        for ending in ("safetensors", "json"):  # what a killed process of version 0.1 left behind
+            (folder / f"{name}.{ending}.tmp").unlink(missing_ok=True)
+
+    def save_progress(self, folder: Path, name: str) -> None:
+        """Write ``<name>.json``, for people; the file of the tensors has the same."""
+        write(folder / f"{name}.json", json.dumps(self.progress, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Checkpoint:
@@ -61,6 +65,8 @@ class Checkpoint:
         path = folder / f"{name}.safetensors"
         if not path.is_file():
             raise BadInput(f"{path}: no such checkpoint; train first with 'esl-neuro train'")
+        with refusing(path, "cannot be read"), path.open("rb"):  # safetensors calls every error "No such file"
+            pass
         try:
             # Read the copy inside the tensor file, because the two files cannot be replaced atomically.
             with safe_open(str(path), framework="pt") as file:

@@ -12,13 +12,16 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version, read_quietly
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
+from esl_neuro.storage import Lock, append, create_folder, write
 from esl_neuro.version import __version__
 
 SCHEMA = 1  # of the folder as a whole: recipe, logs, checkpoints, result
@@ -67,13 +70,23 @@ class RunFolder:
             raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); create one with 'esl-neuro train'")
         return load_recipe(str(self.config))
 
+    def lock(self) -> Lock:
+        """Let only this process train the run, until the lock is released.
+
+        Raises
+        ------
+        BadInput
+            If another process trains it.
+        """
+        return Lock(self.path, "another process is training this run; wait for it, or end it")
+
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add one line to the metrics."""
-        _append(self.metrics, entry)
+        append(self.metrics, json.dumps(entry))
 
     def append_structure(self, entry: dict[str, Any]) -> None:
         """Add one line to the history of the structure."""
-        _append(self.structure, entry)
+        append(self.structure, json.dumps(entry))
 
     def keep_metrics(self, epochs: int) -> None:
         """Delete the log after the given number of epochs, before these are repeated."""
@@ -82,11 +95,6 @@ class RunFolder:
     def keep_structure(self, iterations: int) -> None:
         """Delete the log after the given number of iterations, before these are repeated."""
         _keep(self.structure, "iteration", iterations)
-
-
-def _append(path: Path, entry: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
 
 
 def _keep(path: Path, counter: str, last: int) -> None:
@@ -100,23 +108,27 @@ def _keep(path: Path, counter: str, last: int) -> None:
             break
         if entry[counter] <= last:
             kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
+    write(path, "".join(kept))
 
 
 def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
-    """Create the next free ``<root>/<recipe name>-NNN``, and write config and environment to it."""
-    root.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((_number(path.name, recipe.name) for path in root.iterdir()), default=0)
-    while True:
-        folder = RunFolder(root / f"{recipe.name}-{number:03d}")
-        try:
-            folder.path.mkdir()
-            break
-        except FileExistsError:  # created by another process
-            number += 1
-    save_recipe(recipe, folder.config)
-    (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
-    return folder
+    """Create the next free ``<root>/<recipe name>-NNN``; it appears with its config and environment.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be written.
+    """
+    taken = (path.name for path in root.iterdir()) if root.is_dir() else ()
+    first = 1 + max((_number(name, recipe.name) for name in taken), default=0)
+    names = (f"{recipe.name}-{number:03d}" for number in count(first))
+    return RunFolder(create_folder(root, names, partial(write_settings, recipe=recipe)))
+
+
+def write_settings(folder: Path, recipe: Recipe) -> None:
+    """Write the config and the environment of a run."""
+    save_recipe(recipe, RunFolder(folder).config)
+    write(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:
@@ -130,13 +142,6 @@ def environment() -> dict[str, Any]:
         "packages": {package: _version(package) for package in PACKAGES},
         "command": ["esl-neuro", *sys.argv[1:]],
     }
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file atomically, so that a reader or a crash never finds a partial file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _version(package: str) -> str | None:

@@ -21,11 +21,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.recipes import Recipe, load_recipe, save_recipe
+from esl_neuro.recipes import Recipe, load_recipe
 from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
+from esl_neuro.storage import refusing, write
 from esl_neuro.toml_tables import explain_finding, validated
-from esl_neuro.training.run_folder import RunFolder, environment, write_atomically
+from esl_neuro.training.run_folder import RunFolder, write_settings
 
 SCHEMA = 1  # of the summary
 SEED = "training.seed"
@@ -139,16 +140,15 @@ class Run:
 
     def add_noise_accuracies(self, accuracies: Mapping[str, float]) -> None:
         """Store test accuracies by noise."""
-        write_atomically(self.noise_file, json.dumps({**self.noise_accuracies(), **accuracies}, indent=2) + "\n")
+        write(self.noise_file, json.dumps({**self.noise_accuracies(), **accuracies}, indent=2) + "\n")
 
     def make_folder(self) -> RunFolder:
         """Create the folder, or empty the folder of a run that ended before it saved anything."""
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        for history in (self.folder.metrics, self.folder.structure):
-            history.unlink(missing_ok=True)
-        save_recipe(self.recipe, self.folder.config)
-        text = json.dumps(environment(), indent=2) + "\n"
-        (self.folder.path / "environment.json").write_text(text, encoding="utf-8")
+        with refusing(self.folder.path):
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            for history in (self.folder.metrics, self.folder.structure):
+                history.unlink(missing_ok=True)
+        write_settings(self.folder.path, self.recipe)
         return self.folder
 
     def train(self, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,16 +20,18 @@ from esl_neuro.data import Dataset, Split, prepare
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.interruption import held_back
 from esl_neuro.random_streams import stream
 from esl_neuro.recipes import Recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
+from esl_neuro.storage import Lock, flush, remove_unfinished, write
 from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
 from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
-from esl_neuro.training.run_folder import RunFolder, write_atomically
+from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
 from esl_neuro.training.warm_start import source_of, warm_start
 
@@ -121,6 +121,7 @@ class Trainer:
     best_epoch: int = 0
     seconds: float = 0.0
     sums: EpochSums = field(default_factory=EpochSums)
+    lock: Lock | None = field(default=None, repr=False)
 
     @classmethod
     def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False) -> Trainer:
@@ -152,19 +153,27 @@ class Trainer:
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
         """Continue an interrupted run; on the CPU the result is bit for bit that of an uninterrupted run."""
-        trainer = cls._begin(folder.recipe(), lambda: folder, source=None)
-        if folder.result.exists():
-            raise BadInput(f"{folder.path}: the run is complete and cannot be resumed")
-        checkpoint = Checkpoint.load(folder.path, "last")
+        recipe, lock = folder.recipe(), folder.lock()
         try:
-            trainer._restore(checkpoint)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadInput(
-                f"{folder.path}: the last checkpoint does not fit the recipe ({reason}); train again"
-            ) from error
-        folder.keep_metrics(trainer.epoch)
-        folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
+            trainer = cls._begin(recipe, lambda: folder, source=None)
+            if folder.result.exists():
+                raise BadInput(f"{folder.path}: the run is complete and cannot be resumed")
+            checkpoint = Checkpoint.load(folder.path, "last")
+            remove_unfinished(folder.path)
+            _repeat_progress(folder)
+            try:
+                trainer._restore(checkpoint)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+                raise BadInput(
+                    f"{folder.path}: the last checkpoint does not fit the recipe ({reason}); train again"
+                ) from error
+            folder.keep_metrics(trainer.epoch)
+            folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
+        except BaseException:
+            lock.release()
+            raise
+        trainer.lock = lock  # released when the run has ended
         return trainer
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -205,26 +214,48 @@ class Trainer:
         Raises
         ------
         KeyboardInterrupt
-            On Ctrl-C, after the state is saved; :meth:`resume` continues from there.
+            On Ctrl-C, after the state is saved; :meth:`resume` continues from there. So does a request to terminate,
+            in the commands; in other programs, it ends the process after the state is saved.
         CheckFailed
             If the loss is not finite.
+        BadInput
+            If another process trains the run, or its files cannot be written.
         """
+        self.lock = self.lock or self.folder.lock()
+        try:
+            with _threads(self.recipe.training.threads):
+                self._train(on_batch, on_epoch)
+            return self._finish()
+        finally:
+            self.lock.release()
+            self.lock = None
+
+    def _train(self, on_batch: OnBatch, on_epoch: OnEpoch) -> None:
         started = time.perf_counter() - self.seconds
-        with _threads(self.recipe.training.threads), _interrupt_after_batch() as interrupted:
+
+        def save() -> None:
+            self.seconds = time.perf_counter() - started
+            self._save("last")
+
+        # The first signal waits for the end of the batch, a second one does not.
+        with held_back(second_passes=True) as interrupted:
             while self.epoch < self.recipe.training.epochs:
                 for indices in self._remaining_batches():
                     loss = self._train_batch(indices)
                     self.batch += 1
                     on_batch(self.epoch * self.batches + self.batch, self.iterations, loss)
                     if interrupted():
-                        self.seconds = time.perf_counter() - started
-                        self._save("last")
+                        save()
                         raise KeyboardInterrupt
-                metrics = self._finish_epoch()
-                self.seconds = time.perf_counter() - started
-                self._save("last")
+                try:
+                    metrics = self._finish_epoch(interrupted)
+                except KeyboardInterrupt:  # in the evaluation, which changes nothing
+                    save()
+                    raise
+                save()
                 on_epoch(metrics)
-        return self._finish()
+                if interrupted():
+                    raise KeyboardInterrupt
 
     def _remaining_batches(self) -> Iterator[Tensor]:
         order = stream(self.recipe.training.seed, "order", self.epoch).permutation(len(self.dataset.train))
@@ -279,9 +310,11 @@ class Trainer:
         done = (self.epoch * self.batches + self.batch) / self.iterations
         return training.learning_rate * RATE_SCHEDULES[training.rate_schedule](done, training.final_rate)
 
-    def _finish_epoch(self) -> EpochMetrics:
+    def _finish_epoch(self, interrupted: Callable[[], bool]) -> EpochMetrics:
         sums, learning_rate = self.sums, self._learning_rate()
-        validation = accuracy(self.network, self.dataset, self.dataset.validation, self.recipe.data)
+        _, validation = _evaluate(
+            self.network, self.dataset, self.dataset.validation, self.recipe.data, interrupted=interrupted
+        )
         if validation >= self.best_accuracy:
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self._save("best")
@@ -325,7 +358,7 @@ class Trainer:
             spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
         )
-        write_atomically(self.folder.result, json.dumps(asdict(result), indent=2) + "\n")
+        write(self.folder.result, json.dumps(asdict(result), indent=2) + "\n")
         return result
 
     def _connections(self) -> int:
@@ -346,7 +379,16 @@ class Trainer:
             "sums": asdict(self.sums),
             "scaler": self.scaler.state_dict(),
         }
+        for history in (self.folder.metrics, self.folder.structure):
+            flush(history)  # a checkpoint on the disk has all lines of its history there
         Checkpoint(tensors, progress).save(self.folder.path, name)
+
+
+def _repeat_progress(folder: RunFolder) -> None:
+    """Write the JSON of each checkpoint again: a crash may have come between the tensors and their JSON."""
+    for name in ("last", "best"):
+        if (folder.path / f"{name}.safetensors").exists():
+            Checkpoint.load(folder.path, name).save_progress(folder.path, name)
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -396,15 +438,22 @@ def accuracy(
 
 
 def _evaluate(
-    network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
+    network: nn.Module,
+    dataset: Dataset,
+    split: Split,
+    data: DataSection,
+    disturbance: Disturbance | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[int, float]:
-    """Return the total spikes of all layers and the accuracy."""
+    """Return the total spikes of all layers and the accuracy; a signal that is held back ends it."""
     inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
     labels, device = torch.from_numpy(split.labels), _device_of(network)
     spikes, correct = 0, 0
     network.eval()
     with torch.no_grad():
         for first in range(0, len(split), EVALUATION_BATCH):
+            if interrupted():
+                raise KeyboardInterrupt
             part = slice(first, first + EVALUATION_BATCH)
             activity = observe(network, _time_first(inputs[part], device))
             spikes += _count(activity.spikes)
@@ -453,24 +502,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _interrupt_after_batch() -> Iterator[Callable[[], bool]]:
-    """Convert the first Ctrl-C to a flag, so that the current batch completes; a second one interrupts at once."""
-    pressed = False
-
-    def remember(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal handler)
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, previous)
-
-    try:
-        previous = signal.signal(signal.SIGINT, remember)
-    except ValueError:  # not the main thread, which does not receive Ctrl-C
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)

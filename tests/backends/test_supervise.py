@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,6 +135,76 @@ def test_killed_child(which, delay_s):
             run_network(process, steps=MANY_STEPS, timeout_s=TIMEOUT_S, on_poll=kill)
 
 
+def test_child_that_ends_early_without_an_error(monkeypatch):
+    from lava.proc.lif.models import PyLifModelBitAcc
+
+    monkeypatch.setattr(PyLifModelBitAcc, "run_spk", lambda _: os._exit(0))
+    start = time.monotonic()
+    with (
+        lava_session(),
+        pytest.raises(LavaError, match=r"'(first|second)' ended with exit code 0 before the run was finished"),
+    ):
+        run_network(two_layers(), steps=MANY_STEPS, timeout_s=TIMEOUT_S)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("which", "named"), [(0, r"process '\w+'"), (-1, "the runtime service")], ids=["a process", "the runtime service"]
+)
+def test_stopped_child(which, named):
+    stopped = []
+
+    def stop():
+        if not stopped:
+            stopped.append(time.monotonic())
+            os.kill(process.runtime._messaging_infrastructure.actors[which].pid, signal.SIGSTOP)
+
+    with lava_session():
+        process = two_layers()
+        with pytest.raises(LavaError, match=f"{named} was stopped by a signal"):
+            run_network(process, steps=MANY_STEPS, timeout_s=TIMEOUT_S, on_poll=stop)
+    assert time.monotonic() - stopped[0] < 5
+
+
+def test_child_that_is_stopped_for_a_moment_goes_on():
+    done, began = [], time.monotonic()
+
+    def stop_briefly():
+        child = process.runtime._messaging_infrastructure.actors[0].pid
+        if not done and time.monotonic() - began > 0.5:
+            done.append(child)
+            os.kill(child, signal.SIGSTOP)
+            time.sleep(0.6)
+            os.kill(child, signal.SIGCONT)
+
+    with lava_session():
+        process = two_layers()
+        run_network(process, steps=3000, timeout_s=TIMEOUT_S, on_poll=stop_briefly)
+    assert done
+
+
+def test_thread_may_run_a_network():
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_and_tell, None).result(TIMEOUT_S) is None
+
+
+def test_worker_that_may_have_children_may_run_a_network():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(run_and_tell, None).result(TIMEOUT_S) is None
+
+
+def test_system_without_room_for_semaphores_is_named(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with lava_session():
+        process = two_layers()
+        monkeypatch.setattr(multiprocessing.get_context("fork"), "Semaphore", refuse)
+        with pytest.raises(LavaError, match=r"semaphores in /dev/shm.*No space left.*--backend integer"):
+            run_network(process, steps=5, timeout_s=TIMEOUT_S)
+        monkeypatch.undo()
+
+
 def test_timeout():
     start = time.monotonic()
     with lava_session(), pytest.raises(LavaError, match=r"did not finish 10000000 steps in 0\.5 s"):
@@ -152,7 +225,8 @@ def test_error_of_the_caller():
         run_network(two_layers(), MANY_STEPS, TIMEOUT_S, on_poll=fail)
 
 
-def test_ctrl_c_in_a_terminal_ends_the_whole_process_group_with_one_message():
+def running_network():
+    """A process of its own, the leader of a group, in which a network runs."""
     code = (
         "from test_supervise import *\n"
         "ready = []\n"
@@ -172,14 +246,43 @@ def test_ctrl_c_in_a_terminal_ends_the_whole_process_group_with_one_message():
     assert process.stderr is not None
     while "up" not in process.stderr.readline():  # inside the session, what is printed goes to standard error
         assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=TIMEOUT_S)
-    assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1
-    # The resource tracker ends a moment after its parent.
-    deadline = time.monotonic() + 10
+    return process
+
+
+def assert_group_ends(process):
+    deadline = time.monotonic() + 5
     while group_is_alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not group_is_alive(process.pid)
+
+
+def test_ctrl_c_in_a_terminal_ends_the_whole_process_group_with_one_message():
+    process = running_network()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1
+    assert_group_ends(process)
+
+
+def test_killed_parent_takes_its_processes_with_it_and_their_memory_has_no_name():
+    process = running_network()
+    maps = [Path(f"/proc/{pid}/maps").read_text() for pid in group_of(process.pid)]
+    assert len(maps) > 3
+    assert not [each for each in maps if "/dev/shm/psm_" in each]
+    process.kill()
+    process.communicate(timeout=TIMEOUT_S)
+    assert_group_ends(process)
+
+
+def group_of(leader):
+    """Processes of a process group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == leader:
+                found.append(int(folder.name))
+    return found
 
 
 def group_is_alive(group):

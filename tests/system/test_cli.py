@@ -363,6 +363,60 @@ def test_ending_a_lava_run_leaves_no_process(workspace, number):
     assert _group(process.pid) == []
 
 
+def test_second_training_of_a_run_is_refused_and_a_terminated_one_saves_its_state(tmp_path, workspace):
+    process = start(["train", "--set", "training.epochs=1000", "--set", "data.steps=4"], tmp_path)
+    run = tmp_path / "runs" / "mlp-digits-001"
+    deadline = time.monotonic() + 60
+    while not (run / "last.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second = workspace.run(f"esl-neuro train --resume {run}", tmp_path)
+    assert second.returncode == 2
+    assert f"{run}: another process is training this run" in second.stderr
+    assert f"(process {process.pid})" in second.stderr
+    before = (run / "last.safetensors").stat().st_mtime_ns
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 2
+    assert (process.returncode, out) == (143, ""), err
+    assert "state saved in runs/mlp-digits-001" in err
+    assert (run / "last.safetensors").stat().st_mtime_ns > before
+    assert not list(run.glob(".esl-neuro-*"))
+
+
+def test_result_is_printed_even_if_the_export_cannot_keep_it(workspace, monkeypatch, capsys):
+    from esl_neuro.cli.main import main
+    from esl_neuro.errors import BadInput
+    from esl_neuro.pipeline import activity
+
+    def refuse(path, _):
+        raise BadInput(f"{path}: cannot be written: the file system is read-only")
+
+    monkeypatch.setattr(activity, "write", refuse)
+    monkeypatch.chdir(workspace.folder)
+    assert main(["run", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["samples"]
+    assert "run-integer.json: cannot be written: the file system is read-only; the result is not saved" in printed.err
+
+
+@pytest.mark.parametrize("reader", ["head -n 1", "true"])
+@pytest.mark.parametrize("command", ["targets --json", "--help"])
+def test_reader_that_ends_early_changes_neither_exit_code_nor_messages(workspace, command, reader):
+    line = f"'{sys.executable}' -m esl_neuro.cli.main {command} | {reader} > /dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=workspace.folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_result_that_cannot_be_printed_is_an_error(workspace):
+    line = f"'{sys.executable}' -m esl_neuro.cli.main targets --json > /dev/full"
+    done = subprocess.run(["bash", "-c", line], cwd=workspace.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the result cannot be printed: the disk is full" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_closed_pipe_is_no_error(workspace):
     command = f"'{sys.executable}' -m esl_neuro.cli.main energy report --preset esl2023 | head -n 1"
     done = subprocess.run(["bash", "-c", command], cwd=workspace.folder, capture_output=True, text=True, check=False)

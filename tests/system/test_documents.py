@@ -30,6 +30,9 @@ BRIEFLY = {
     "python tests/backends/parity.py --kind subtraction": "--networks 4",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
     "python benchmarks/fidelity.py": "--epochs 1",
+    "python tests/reliability/kills.py --kills 300": "--help",  # for an hour; test_reliability runs a few
+    "python tests/reliability/file_operations.py": "--help",
+    "python tests/reliability/lava_faults.py --faults 200": "--help",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
 NEEDS_LAVA = re.compile(r"--backend lava|tests/backends/parity|diff integer lava|verify(?! --install-readers)")

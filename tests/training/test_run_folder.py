@@ -10,7 +10,7 @@ import pytest
 
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes import load_recipe
-from esl_neuro.training.run_folder import RunFolder, create_run_folder, write_atomically
+from esl_neuro.training.run_folder import RunFolder, create_run_folder
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +125,3 @@ def test_nothing_logged_yet_is_fine(tmp_path):
     RunFolder(tmp_path).keep_metrics(0)
     RunFolder(tmp_path).keep_structure(0)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "x.json"
-    write_atomically(path, "old and long")
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
