@@ -18,8 +18,10 @@ from esl_neuro.nirgraph.findings import refuse
 from esl_neuro.nirgraph.nesting import unpack
 from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
 from esl_neuro.nirgraph.structure import read_structure
+from esl_neuro.reading.hdf5 import open_hdf5
 from esl_neuro.resets import ZERO
 
+WHAT = "a readable NIR file"
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version without ``v_reset`` and node metadata, on which sinabs and Rockpool fail."""
 
@@ -130,35 +132,17 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
         with the names of the nodes.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    problem = f"{path}: not a readable NIR file"
-    try:
-        with h5py.File(path, "r") as file:
+    with open_hdf5(path, WHAT) as file:
+        try:
             graph, findings = read_document(file)
-            if graph is not None and _lacks_reset(file["node"]):
-                version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
-                graph.metadata = {**graph.metadata, NIR_VERSION: version}
-    except Malformed as error:
-        raise BadInput(f"{problem}: {error}") from error
-    except Exception as error:  # HDF5 raises many kinds of errors for a damaged file
-        raise BadInput(f"{problem}: {_damage(path, error)}") from error
-    refuse(findings, problem)
+        except Malformed as error:
+            raise BadInput(f"{path}: not {WHAT}: {error}") from error
+        if graph is not None and _lacks_reset(file["node"]):
+            version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
+            graph.metadata = {**graph.metadata, NIR_VERSION: version}
+    refuse(findings, f"{path}: not {WHAT}")
     assert graph is not None  # read_document returns a graph unless it found an error
     return graph
-
-
-def _damage(path: Path, error: Exception) -> str:
-    """Say why HDF5 cannot open a file."""
-    size = path.stat().st_size
-    if size == 0:
-        return "it is empty"
-    if not h5py.is_hdf5(path):
-        with path.open("rb") as file:
-            begins = file.read(8)
-        return f"it is not an HDF5 file (it begins with {begins!r})"
-    why = " ".join(str(error).split())
-    return f"it is cut off or damaged, of {size:,} bytes ({why})"
 
 
 def _lacks_reset(node: h5py.Group) -> bool:
