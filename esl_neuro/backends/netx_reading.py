@@ -27,6 +27,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import arithmetic_of, as_target
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.names import is_printable
 
 NO_THRESHOLD = 131071  # the largest; lava-dl gives it to layers that only integrate
 INTEGRATOR = {"iDecay": 4096, "vDecay": 0, "vThMant": NO_THRESHOLD}
@@ -203,7 +204,9 @@ class _Reader:
         for name, usual in (("wgtExp", 0), ("refDelay", 1), ("gradedSpike", False)):
             if np.any(np.asarray(neuron.get(name, usual)) != usual):
                 raise _Unsupported(f"{name} is {neuron[name]}; supported: {usual}")
-        name = str(entry.get("name", f"layer{index}"))
+        name = _word(entry.get("name", f"layer{index}"))
+        if not is_printable(name):
+            raise _Unsupported(f"its name {name!a} has characters that cannot be printed")
         bias = _per_neuron(entry.get("bias", 0), shape, "bias")
         return Group(
             name if name not in (INPUT, *(group.name for group in self.groups)) else f"{name}_{index}",

@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from esl_neuro.cli.check import check
-from esl_neuro.cli.commands import ExampleGroup
+from esl_neuro.cli.commands import ExampleGroup, print_status
 from esl_neuro.cli.compile import compile
 from esl_neuro.cli.diff import diff
 from esl_neuro.cli.energy import energy
@@ -64,15 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return code if isinstance(code, int) else 0
     except EslNeuroError as error:
-        click.echo(f"esl-neuro: {error}", err=True)
+        print_status(f"esl-neuro: {error}")
         return error.exit_code
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "esl-neuro"
-        click.echo(f"{command}: {error.format_message()} (see '{command} --help')", err=True)
+        print_status(f"{command}: {error.format_message()} (see '{command} --help')")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("esl-neuro: interrupted", err=True)
         return INTERRUPTED
+    except MemoryError as error:
+        print_status(f"esl-neuro: not enough memory ({' '.join(str(error).split()) or 'no detail is known'})")
+        return BadInput.exit_code
     except BrokenPipeError:
         # The reader of the output is gone, so the rest of the buffer is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,13 +25,24 @@ from esl_neuro.compiler.program_document import (
     GroupTable,
     read_integers,
     read_structure,
+    unsound,
 )
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
 
-__all__ = ["INPUT", "READOUTS", "Connection", "Group", "IntArray", "Program", "Weights", "differences"]
+__all__ = [
+    "INPUT",
+    "READOUTS",
+    "Connection",
+    "Group",
+    "IntArray",
+    "Program",
+    "Weights",
+    "differences",
+    "refuse_unsound",
+]
 
 IntArray = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -316,6 +327,25 @@ def _read_connection(index: int, entry: ConnectionTable, arrays: Arrays, sizes: 
         if wrong:
             raise BadInput(f"connection '{entry.source}' -> '{entry.target}': {wrong}; export again")
     return Connection(weights=weights, **{name: getattr(entry, name) for name in _CONNECTION_FIELDS})
+
+
+def refuse_unsound(program: Program) -> None:
+    """Reject weights with which a loop over synapses would leave its arrays.
+
+    Raises
+    ------
+    BadInput
+        If there are any; the message lists all findings.
+    """
+    findings = []
+    for each in program.connections:
+        where = f"connection '{each.source}' -> '{each.target}'"
+        if isinstance(each.weights, Kernel):
+            findings += [f"{where}: {each.weights.misfit}"] if each.weights.misfit else []
+        else:
+            findings += unsound(each.weights, where)
+    if findings:
+        raise BadInput("the program is invalid:\n" + "\n".join(f"- {finding}" for finding in findings))
 
 
 def differences(first: Program, second: Program) -> list[str]:

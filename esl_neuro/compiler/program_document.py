@@ -13,14 +13,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.reading.documents import problems, read_json_object, reason
 from esl_neuro.reading.limits import refuse_large
-from esl_neuro.reading.names import LONGEST_NAME, PLAIN_NAME, is_printable
-from esl_neuro.toml_tables import Table
+from esl_neuro.toml_tables import PlainName, PrintableText, Table
 
 Arrays = dict[str, NDArray[Any]]
 Form: TypeAlias = "tuple[str, tuple[int | None, ...]]"  # kinds of dtypes, and the shape; None for any length
@@ -36,13 +35,6 @@ MATRIX_ARRAYS = ("data", "indices", "indptr")
 SHOWN = 5  # findings in one message
 
 
-def _printable(name: str) -> str:
-    if not (name and is_printable(name)):
-        raise ValueError("must have only characters that can be printed")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_printable)]
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Lines = Annotated[int, Field(ge=1, le=2**24)]  # a table of them takes 8 bytes each
@@ -63,8 +55,8 @@ class KernelTable(Table):
 class ConnectionTable(Table):
     """A connection without its weights."""
 
-    source: Name
-    target: Name
+    source: PrintableText
+    target: PrintableText
     weight_exp: Annotated[int, Field(ge=-31, le=31)]
     declared: Count
     delay: Annotated[int, Field(ge=0, lt=2**31)]
@@ -74,7 +66,7 @@ class ConnectionTable(Table):
 class GroupTable(Table):
     """A group without its integers; ``scale`` and no ``reset`` in a program of version 0.1.0."""
 
-    name: Name
+    name: PrintableText
     neurons: Lines
     reset: Literal["zero", "subtract"] = "zero"
     scale: Positive | None = None
@@ -84,7 +76,7 @@ class ProgramTable(Table):
     """All of ``program.json``."""
 
     version: Literal[2, 3] = Field(alias="schema")
-    target: Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
+    target: PlainName
     input_size: Lines
     steps: Size
     dt_s: Positive

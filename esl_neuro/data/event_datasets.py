@@ -6,6 +6,7 @@ N-MNIST and DVS-CIFAR10; gestures are plain numpy files and SHD is plain HDF5. T
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,6 +25,7 @@ from esl_neuro.errors import BadInput, EslNeuroError
 from esl_neuro.reading.arrays import SINGLE, read_arrays
 from esl_neuro.reading.documents import reason
 from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.limits import refuse_large
 
 TONIC = "pip install 'esl-neuro[events]'"
 
@@ -268,6 +270,8 @@ def _make_frames(
     part: Part, sensor: tuple[int, int, int], size: tuple[int, int], settings: FrameSettings
 ) -> NDArray[Any]:
     shape = (sensor[0], *size)
+    cells = part.labels.size * settings.steps * math.prod(shape)
+    refuse_large(f"the {part.name} part", "its frames take", cells * (1 if settings.binary else 2))
     values = np.zeros((part.labels.size, settings.steps, *shape), dtype=np.uint8 if settings.binary else np.uint16)
     for number, (origin, events) in enumerate(part.read()):
         moved = events if size == sensor[1:] else shrink(events, sensor[1:], size)

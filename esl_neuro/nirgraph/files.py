@@ -19,6 +19,7 @@ from esl_neuro.nirgraph.nesting import unpack
 from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.names import is_printable
 from esl_neuro.resets import ZERO
 
 WHAT = "a readable NIR file"
@@ -65,6 +66,7 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
             )
         graph = copy.copy(graph)
         graph.metadata = {**graph.metadata, KEY: min(resets, default=ZERO)}
+    _refuse_names(graph)
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")  # a write that fails half way leaves no file behind
     try:
@@ -77,6 +79,17 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _refuse_names(graph: nir.NIRGraph) -> None:
+    """Reject names that the file would take for a path, or that read_nir rejects."""
+    wrong = [name for name in graph.nodes if "/" in name or name in ("", ".", "..") or not is_printable(name)]
+    if wrong:
+        names = ", ".join(ascii(name) for name in wrong)
+        raise BadInput(f"nodes {names}: a name in a file has no '/' and only characters that can be printed")
+    for node in graph.nodes.values():
+        if isinstance(node, nir.NIRGraph):
+            _refuse_names(node)
 
 
 def _conv_shapes(graph: nir.NIRGraph) -> Mapping[str, tuple[int, ...]]:

@@ -59,7 +59,7 @@ def _read(path: Path, file: IO[bytes]) -> NDArray[Any]:
         raise ValueError("Object arrays cannot be loaded, because reading Python objects can run code")
     size = math.prod(shape) * dtype.itemsize
     refuse_large(path, "an array takes", size)
-    content = _at_most(file, size)
+    content = at_most(file, size)
     if len(content) < size:
         raise ValueError(f"an array of shape {shape} needs {size:,} bytes, the file has {len(content):,}")
     array: NDArray[Any] = np.frombuffer(content, dtype, count=math.prod(shape)).reshape(
@@ -68,7 +68,7 @@ def _read(path: Path, file: IO[bytes]) -> NDArray[Any]:
     return array.transpose() if fortran else array
 
 
-def _at_most(file: IO[bytes], size: int) -> bytearray:
+def at_most(file: IO[bytes], size: int) -> bytearray:
     """Read in pieces, so that a file that declares more than it has takes no more memory than it has."""
     content = bytearray()
     while len(content) < size:

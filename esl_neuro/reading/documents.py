@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ def read_json_object(path: Path, fix: str = "") -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadInput(f"{path}: damaged (it holds a {type(document).__name__}, not an object){_then(fix)}")
     return document
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of JSON is a finite number; a truth value is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def problems(finding: Mapping[str, Any]) -> str:

@@ -32,8 +32,17 @@ def time_limit(size: int) -> float:
     return _positive(SECONDS_VARIABLE, SECONDS) + size / BYTES_PER_SECOND
 
 
-def refuse_large(path: Path, what: str, size: int) -> None:
+def refuse_large(origin: Path | str, what: str, size: int) -> None:
     """Reject content that is larger than the limit.
+
+    Parameters
+    ----------
+    origin : Path or str
+        Where it comes from, for the message.
+    what : str
+        What takes the memory, with its verb: ``"its arrays take"``.
+    size : int
+        Bytes.
 
     Raises
     ------
@@ -43,8 +52,8 @@ def refuse_large(path: Path, what: str, size: int) -> None:
     limit = content_limit()
     if size > limit:
         raise BadInput(
-            f"{path}: {what} {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB; "
-            f"raise it with {CONTENT_VARIABLE} if you trust the file"
+            f"{origin}: {what} {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB; "
+            f"{CONTENT_VARIABLE} raises it"
         )
 
 

@@ -7,6 +7,8 @@ import re
 # Also the name of a file or folder, so it is no path and not hidden.
 PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 LONGEST_NAME = 100
+# Control characters, separators of lines, marks that change the direction of writing, halves of characters.
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -22,14 +24,14 @@ def is_plain(name: str) -> bool:
 
 
 def is_printable(name: str) -> bool:
-    r"""Return whether a name has only characters that a terminal prints, and no line break.
+    r"""Return whether a name has only characters that are printed as they are, and no line break.
 
     Examples
     --------
     >>> is_printable("fc 1"), is_printable("fc\x1b[2J"), is_printable("fc\n1")
     (True, False, False)
     """
-    return name.isprintable()
+    return _OBEYED.search(name) is None
 
 
 def printable(text: str, kept: str = "") -> str:
@@ -44,12 +46,10 @@ def printable(text: str, kept: str = "") -> str:
 
     Examples
     --------
-    >>> printable("fc\x1b[2J")
-    'fc\\x1b[2J'
+    >>> print(printable("fc\x1b[2J"))
+    fc\x1b[2J
     """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
+    return _OBEYED.sub(lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], text)
 
 
 def spreadsheet_cell(value: object) -> object:

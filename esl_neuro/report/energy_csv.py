@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.energy.report import EnergyReport
+from esl_neuro.reading.names import spreadsheet_cell
 
 
 def write_energy_csv(report: EnergyReport, path: Path) -> tuple[Path, Path]:
@@ -64,4 +65,4 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: spreadsheet_cell(value) for name, value in row.items()} for row in rows)

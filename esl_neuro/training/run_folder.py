@@ -17,17 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.documents import is_number
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 from esl_neuro.version import __version__
 
 PACKAGES = ("torch", "numpy", "scipy", "nir", "scikit-learn", "safetensors", "lava-nc", "lava-dl")
 
 
+LONGEST_NUMBER = 10  # digits of the number of a run
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run."""
+    """Paths of one run.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    allow_code : bool
+        Consent to code that its recipe names; see :mod:`~esl_neuro.recipes.consent`.
+    """
 
     path: Path
+    allow_code: bool = False
 
     @property
     def config(self) -> Path:
@@ -55,11 +68,11 @@ class RunFolder:
         Raises
         ------
         BadInput
-            If the folder is not a run.
+            If the folder is not a run, or its recipe names code without consent.
         """
         if not self.config.is_file():
             raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); create one with 'esl-neuro train'")
-        return load_recipe(str(self.config))
+        return load_recipe(str(self.config), allow_code=self.allow_code)
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Add one line to the metrics."""
@@ -87,12 +100,12 @@ def _keep(path: Path, counter: str, last: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the run was killed while it wrote its last line
+            count = json.loads(line)[counter]
+        except (ValueError, TypeError, KeyError, RecursionError):  # the run was killed while it wrote its last line
             break
-        if entry[counter] <= last:
+        if is_number(count) and count <= last:
             kept.append(line + "\n")
     write_atomically(path, "".join(kept))
 
@@ -102,7 +115,7 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
     root.mkdir(parents=True, exist_ok=True)
     number = 1 + max((_number(path.name, recipe.name) for path in root.iterdir()), default=0)
     while True:
-        folder = RunFolder(root / f"{recipe.name}-{number:03d}")
+        folder = RunFolder(root / f"{recipe.name}-{number:03d}", allow_code=True)  # the recipe is already loaded
         try:
             folder.path.mkdir()
             break
@@ -141,4 +154,4 @@ def _version(package: str) -> str | None:
 
 def _number(folder: str, recipe: str) -> int:
     suffix = folder.removeprefix(recipe + "-")
-    return int(suffix) if suffix != folder and suffix.isdigit() else 0
+    return int(suffix) if suffix != folder and suffix.isdecimal() and len(suffix) < LONGEST_NUMBER else 0
