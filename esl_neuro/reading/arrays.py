@@ -57,6 +57,8 @@ def _read(path: Path, file: IO[bytes]) -> NDArray[Any]:
     shape, fortran, dtype = header(file)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded, because reading Python objects can run code")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array has the shape {shape}")
     size = math.prod(shape) * dtype.itemsize
     refuse_large(path, "an array takes", size)
     content = at_most(file, size)
