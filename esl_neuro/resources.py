@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.reading.documents import read_text, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -54,10 +55,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     BadInput
         If the file cannot be read or is not valid TOML; the message includes the line.
     """
-    try:
-        return parse_toml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from error
+    return parse_toml(read_text(path), str(path))
 
 
 def parse_toml(text: str, origin: str) -> dict[str, Any]:
@@ -70,5 +68,5 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{origin}: not valid TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:  # the last for numbers of many digits
+        raise BadInput(f"{origin}: not valid TOML: {reason(error)}") from error

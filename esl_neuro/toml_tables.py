@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.reading.names import LONGEST_NAME, PLAIN_NAME, is_printable, printable
 
 
 class Table(BaseModel):
@@ -17,6 +18,18 @@ class Table(BaseModel):
 
 
 Model = TypeVar("Model", bound=Table)
+
+
+def _printable(text: str) -> str:
+    if not (text and is_printable(text)):
+        raise ValueError("must have only characters that can be printed")
+    return text
+
+
+PrintableText = Annotated[str, AfterValidator(_printable)]
+"""A text of one line, without control characters."""
+PlainName = Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
+"""A name that also becomes that of a file or folder."""
 
 
 def one_of(allowed: Iterable[str]) -> Callable[[str], str]:
@@ -49,10 +62,27 @@ def validated(model: type[Model], document: dict[str, Any], origin: str, explain
     BadInput
         If the document is invalid; the message lists all findings.
     """
+    hidden = [*_hidden_characters(document)]
+    if hidden:
+        raise BadInput(f"{origin}: {'; '.join(hidden)}")
     try:
         return model.model_validate(document)
     except ValidationError as error:
         raise BadInput(f"{origin}: {'; '.join(map(explain, error.errors()))}") from error
+
+
+def _hidden_characters(part: Any, place: str = "") -> Iterator[str]:
+    """Find texts that a terminal would obey rather than print; only texts of several lines have line breaks."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if not is_printable(str(key)):
+                yield f"{printable(str(key))}: the name of a field has characters that cannot be printed"
+            yield from _hidden_characters(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(part, list):
+        for value in part:
+            yield from _hidden_characters(value, place)
+    elif isinstance(part, str) and not is_printable(part.replace("\n", "").replace("\t", "")):
+        yield f"{printable(place)}: '{printable(part)}' has characters that cannot be printed"
 
 
 def explain_finding(finding: Any, place: Sequence[str], fields: Iterable[str], whose: str = "") -> str:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nir
 import numpy as np
 
-from esl_neuro.backends.trace import Payloads, Potentials, Spikes, Trace
-from esl_neuro.compiler.program import INPUT
-from esl_neuro.errors import BadInput
+from esl_neuro.backends.trace import Payloads, Potentials, Trace
+from esl_neuro.compiler.program import INPUT, READOUTS
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.formats import other_version
+from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.limits import content_limit
 from esl_neuro.storage import write
 
 SCHEMA = 1  # of our attributes; the rest is NIRData
 VERSION = "esl_neuro_schema"
 BACKEND, ORDER, READOUT = "esl_neuro_backend", "esl_neuro_order", "esl_neuro_readout"
+WHAT = "a readable NIRData file"
+AXES = 3  # samples, steps, neurons
 
 
 def write_trace(path: Path, trace: Trace, dt_s: float) -> None:
@@ -62,38 +68,42 @@ def read_trace(path: Path) -> Trace:
     BadInput
         If the file is missing, or is not NIRData with spikes of an input and of at least one group.
     """
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
-    try:
-        data = nir.read_data(str(path))
-        with h5py.File(path, "r") as file:
-            backend = str(file.attrs.get(BACKEND, path.stem))
-            order = [str(name) for name in file.attrs.get(ORDER, [])]
-            readout = str(file.attrs.get(READOUT, "spikes"))
-            schema = file.attrs.get(VERSION, SCHEMA)  # neither 0.1.0 nor other programs state it
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise BadInput(f"{path}: not a readable NIRData file: {error}") from error
-    if not np.array_equal(schema, SCHEMA):
-        raise other_version(path, path.parent, "trace", np.asarray(schema).tolist(), (SCHEMA,), "record it again")
+    with open_hdf5(path, WHAT) as file:
+        backend = str(file.attrs.get(BACKEND, path.stem))
+        order = [str(name) for name in file.attrs.get(ORDER, [])]
+        readout = str(file.attrs.get(READOUT, READOUTS[0]))
+        schema = np.asarray(file.attrs.get(VERSION, SCHEMA)).tolist()  # neither 0.1.0 nor other programs state it
+        data = nir.read_data(file.id)
+    if schema != SCHEMA:
+        raise other_version(path, path.parent, "trace", schema, (SCHEMA,), "record it again")
     nodes = {name: node.observables for name, node in data.nodes.items() if isinstance(node, nir.NIRNodeData)}
     names = order or [name for name in nodes if name != INPUT]
     lacking = [name for name in (INPUT, *names) if "spikes" not in nodes.get(name, {})]
     if lacking or not names:
         raise BadInput(f"{path}: the file has no spikes of {', '.join(map(repr, lacking)) or 'any group'}")
-    inputs: Payloads = _array(nodes[INPUT]["spikes"])
-    spikes: dict[str, Spikes] = {name: _array(nodes[name]["spikes"]).astype(np.uint8) for name in names}
-    u, v = (
-        {name: _array(nodes[name][quantity]).astype(np.int64) for name in names if quantity in nodes[name]}
-        for quantity in ("u", "v")
+    inputs = _values(nodes[INPUT]["spikes"])
+    lead = inputs.shape[:2]
+    spikes, u, v = (
+        {name: _values(nodes[name][quantity]) for name in names if quantity in nodes[name]}
+        for quantity in ("spikes", "u", "v")
     )
-    last = nodes[names[-1]].get("last_v")
+    last = {name: _values(nodes[name]["last_v"]) for name in names[-1:] if "last_v" in nodes[name]}
+    findings = _wrong({INPUT: inputs}, "spikes", lambda _: lead)
+    findings += _wrong(spikes, "spikes", lambda _: lead) + _not_binary(spikes)
+    findings += _wrong(u, "u", lambda name: spikes[name].shape) + _wrong(v, "v", lambda name: spikes[name].shape)
+    findings += _wrong(last, "last_v", lambda name: (*lead[:1], 1, *spikes[name].shape[2:]))
+    findings += [f"group '{name}' is listed more than once" for name in sorted(set(names)) if names.count(name) > 1]
+    if readout not in READOUTS:
+        findings.append(f"readout '{readout}' is unknown; {did_you_mean(readout, READOUTS)}")
+    if findings:
+        raise BadInput(f"{path}: not {WHAT}: {'; '.join(findings)}")
     return Trace(
         backend,
         inputs.astype(np.uint8) if inputs.dtype == bool else inputs,
-        spikes,
-        u,
-        v,
-        potential=None if last is None else _array(last)[:, 0].astype(np.int64),
+        {name: values.astype(np.uint8) for name, values in spikes.items()},
+        {name: values.astype(np.int64) for name, values in u.items()},
+        {name: values.astype(np.int64) for name, values in v.items()},
+        potential=last[names[-1]][:, 0].astype(np.int64) if last else None,
         readout=readout,
     )
 
@@ -107,6 +117,33 @@ def _lean(inputs: Payloads) -> Payloads:
     return inputs.astype(bool) if inputs.size == 0 or inputs.max() <= 1 else inputs
 
 
-def _array(observable: nir.TimeGriddedData | nir.EventData) -> Payloads:
-    gridded = observable if isinstance(observable, nir.TimeGriddedData) else observable.to_time_gridded(1.0)
-    return np.asarray(gridded.data)
+def _wrong(records: Mapping[str, Any], quantity: str, begins: Callable[[str], tuple[int, ...]]) -> list[str]:
+    """Find arrays that are not integers of shape (samples, steps, neurons), or begin with another shape than given."""
+    findings = []
+    for name, values in records.items():
+        start = begins(name)
+        if values.ndim != AXES or values.shape[: len(start)] != start:
+            expected = (*start, *("samples", "steps", "neurons")[len(start) :])
+            findings.append(
+                f"{quantity} of '{name}' has shape {values.shape}; expected ({', '.join(map(str, expected))})"
+            )
+        elif values.dtype.kind not in "biu":
+            findings.append(f"{quantity} of '{name}' is {values.dtype}; expected integers")
+    return findings
+
+
+def _not_binary(spikes: Mapping[str, Any]) -> list[str]:
+    return [
+        f"spikes of '{name}' range from {values.min()} to {values.max()}; expected 0 and 1"
+        for name, values in spikes.items()
+        if values.size and values.dtype.kind in "iu" and not 0 <= values.min() <= values.max() <= 1
+    ]
+
+
+def _values(observable: nir.TimeGriddedData | nir.EventData) -> Any:
+    if isinstance(observable, nir.TimeGriddedData):
+        return np.asarray(observable.data)
+    size = observable.n_neurons * (observable.t_max + 1) * observable.idx.size
+    if not 0 <= size <= content_limit():  # before the events become an array of that size
+        raise BadInput(f"events of {observable.n_neurons} neurons and {observable.t_max:g} steps are too many")
+    return np.asarray(observable.to_time_gridded(1.0).data)

@@ -6,6 +6,7 @@ the one that Lava lacks: neurons with a reset by subtraction.
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import math
 import re
@@ -24,10 +25,13 @@ from esl_neuro.compiler.timing import timing
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.reading.names import is_plain
 from esl_neuro.storage import write, write_arrays
 
 # Up to this many integers are in the script itself, more in a separate file.
 INLINE_INTEGERS = 2500
+SCRIPT = "network.py"  # in the examples of a script whose own name could be taken for text
+SOURCE = "source"
 LONGEST_HOLD = 63
 # Scores of the classes, in the words of the script.
 READINGS = {
@@ -93,7 +97,9 @@ class _Script:
         # Spikes in transit, or a potential that is read at the end, require a new network for each sample.
         self.rebuild_per_sample = self.schedule.flush > 0 or program.readout == "potential"
         self.inline = self._integers() <= INLINE_INTEGERS
-        self.names = _identifiers([group.name for group in program.groups])
+        taken = _words()
+        self.names = _identifiers([group.name for group in program.groups], taken)
+        self.links = self._link_names(taken)
         self.arrays: dict[str, NDArray[np.int32]] = {}
         groups = [line for group in program.groups for line in self._group(group)]
         connections = [
@@ -108,10 +114,10 @@ class _Script:
         program = self.program
         output = self.names[program.output.name]
         processes = {self._process(group) for group in program.groups}
-        sizes = [f"{INPUT} {program.input_size}", *(f"{group.name} {group.neurons}" for group in program.groups)]
+        sizes = [f"{INPUT} {program.input_size}", *(f"{self.names[g.name]} {g.neurons}" for g in program.groups)]
         return TEMPLATE.format(
             title=", ".join(sizes),
-            script=path.name,
+            script=path.name if is_plain(path.name) else SCRIPT,
             lif=", ".join(sorted({"LIFReset" if name == SUBTRACTING else name for name in processes})),
             imports=SUBTRACTING_IMPORTS if SUBTRACTING in processes else "",
             processes=SUBTRACTING_PROCESS if SUBTRACTING in processes else "",
@@ -130,8 +136,8 @@ class _Script:
 
     def _arrays_text(self, path: Path) -> str:
         if not self.inline:
-            return f'ARRAYS = np.load(Path(__file__).with_name("{path.with_suffix(".npz").name}"))'
-        entries = [f'    "{name}": {_array_text(values)},' for name, values in self.arrays.items()]
+            return f"ARRAYS = np.load(Path(__file__).with_name({path.with_suffix('.npz').name!r}))"
+        entries = [f"    {name!r}: {_array_text(values)}," for name, values in self.arrays.items()]
         return "\n".join(["ARRAYS = {", *entries, "}"])
 
     def _integers(self) -> int:
@@ -167,7 +173,8 @@ class _Script:
     def _group(self, group: Group) -> Iterator[str]:
         name, latency = self.names[group.name], self.schedule.latency[group.name]
         steps = "step" if latency == 1 else "steps"
-        yield f"# {group.name}: works {latency} {steps} after the input."
+        known_as = name if name == group.name else f"{name} ({group.name!a})"
+        yield f"# {known_as}: works {latency} {steps} after the input."
         keys = ["du", "dv", "vth"]
         if group.bias_mant.any():
             keys += ["bias_exp"] if self.rebuild_per_sample else ["bias_mant", "bias_exp"]
@@ -181,9 +188,9 @@ class _Script:
 
     def _connection(self, index: int, connection: Connection) -> Iterator[str]:
         hold = self.schedule.hold[index]
-        source = "source" if connection.source == INPUT else self.names[connection.source]
+        source = SOURCE if connection.source == INPUT else self.names[connection.source]
         target = self.names[connection.target]
-        name = f"{source}_to_{target}" + (f"_{index}" if self._is_double(connection) else "")
+        name = self.links[index]
         bits = self._bits(connection)
         yield ""
         if self._is_conv(index):
@@ -222,9 +229,15 @@ class _Script:
         parts = ", ".join(f'ARRAYS["{name}_{part}"]' for part in ("data", "indices", "indptr"))
         return f"csr_matrix(({parts}), shape={matrix.shape})"
 
-    def _is_double(self, connection: Connection) -> bool:
-        ends = (connection.source, connection.target)
-        return sum((each.source, each.target) == ends for each in self.program.connections) > 1
+    def _link_names(self, taken: set[str]) -> list[str]:
+        """Name each connection by its ends, and by a number where others connect the same ends."""
+        ends = [(each.source, each.target) for each in self.program.connections]
+        names = {INPUT: SOURCE} | self.names
+        found = []
+        for index, (source, target) in enumerate(ends):
+            double = ends.count((source, target)) > 1
+            found.append(_free(f"{names[source]}_to_{names[target]}" + (f"_{index}" if double else ""), taken))
+        return found
 
     def _run_text(self, output: str) -> str:
         if not self.rebuild_per_sample:
@@ -275,19 +288,30 @@ def _wrapped(values: NDArray[Any]) -> str:
     return textwrap.fill(str(values.tolist()), 118, initial_indent=indent, subsequent_indent=indent + " ")
 
 
-def _identifiers(names: list[str]) -> dict[str, str]:
-    """Give each group a valid Python name similar to its own."""
-    taken = {"source", "sink", "network", "spikes", "weights", "ARRAYS", "tag", "requires", "implements"}
+def _words() -> set[str]:
+    """Return all words of the script, which a group of the same name would replace."""
+    texts = (TEMPLATE, SUBTRACTING_PROCESS, SUBTRACTING_IMPORTS, RUN_STREAM, RUN_REBUILT, *READINGS.values())
+    written = {"LIF", "LIFReset", "Conv", "Sparse", "DelaySparse"}
+    return {*re.findall(r"[A-Za-z_]\w*", " ".join(texts)), *written, *keyword.kwlist, *dir(builtins)}
+
+
+def _identifiers(names: list[str], taken: set[str]) -> dict[str, str]:
+    """Give each group a valid Python name similar to its own, in ASCII, where equal letters have equal codes."""
     found = {}
     for name in names:
-        base = re.sub(r"\W+", "_", name).strip("_") or "group"
+        base = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "group"
         base = f"group_{base}" if base[0].isdigit() or keyword.iskeyword(base) else base
-        identifier, number = base, 2
-        while identifier in taken:
-            identifier, number = f"{base}_{number}", number + 1
-        taken.add(identifier)
-        found[name] = identifier
+        found[name] = _free(base, taken)
     return found
+
+
+def _free(base: str, taken: set[str]) -> str:
+    """Return a name that is not taken, and take it."""
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    taken.add(name)
+    return name
 
 
 TEMPLATE = '''"""A spiking network on Lava: {title}.

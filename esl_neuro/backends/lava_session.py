@@ -131,7 +131,7 @@ def _reshaped(data: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _convolve_with_any_numpy() -> None:
-    """Give Lava's convolution Python integers: its sizes are bytes, with which numpy 2 refuses 128 channels and more."""
+    """Give Lava's convolution Python integers: numpy 2 refuses to divide 128 channels by the bytes of its sizes."""
     utils: Any = import_module("lava.proc.conv.utils")
     utils.conv = partial(_convolved, utils.conv)
 

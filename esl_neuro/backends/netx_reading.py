@@ -26,6 +26,8 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Progr
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import arithmetic_of, as_target
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.names import is_printable
 
 NO_THRESHOLD = 131071  # the largest; lava-dl gives it to layers that only integrate
 INTEGRATOR = {"iDecay": 4096, "vDecay": 0, "vThMant": NO_THRESHOLD}
@@ -93,18 +95,11 @@ def _read_layers(path: Path) -> list[Entries]:
     """Return the layers as dictionaries, in order."""
     import h5py
 
-    if not path.is_file():
-        raise BadInput(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    try:
-        with h5py.File(path, "r") as file:
-            root = file.get("layer")
-            if not isinstance(root, h5py.Group) or not all(name.isdecimal() for name in root):
-                raise BadInput(f"{path}: is not a .net file of lava-dl: it has no group 'layer' of numbered layers")
-            return [_values(root[name]) for name in sorted(root, key=int)]
-    except BadInput:
-        raise
-    except Exception as error:  # HDF5 raises many kinds of errors for a damaged file
-        raise BadInput(f"{path}: is not a readable .net file ({' '.join(str(error).split())})") from error
+    with open_hdf5(path, "a readable .net file") as file:
+        root = file.get("layer")
+        if not isinstance(root, h5py.Group) or not all(name.isdecimal() for name in root):
+            raise BadInput(f"{path}: is not a .net file of lava-dl: it has no group 'layer' of numbered layers")
+        return [_values(root[name]) for name in sorted(root, key=int)]
 
 
 def _values(group: Any) -> Entries:
@@ -209,7 +204,9 @@ class _Reader:
         for name, usual in (("wgtExp", 0), ("refDelay", 1), ("gradedSpike", False)):
             if np.any(np.asarray(neuron.get(name, usual)) != usual):
                 raise _Unsupported(f"{name} is {neuron[name]}; supported: {usual}")
-        name = str(entry.get("name", f"layer{index}"))
+        name = _word(entry.get("name", f"layer{index}"))
+        if not is_printable(name):
+            raise _Unsupported(f"its name {name!a} has characters that cannot be printed")
         bias = _per_neuron(entry.get("bias", 0), shape, "bias")
         return Group(
             name if name not in (INPUT, *(group.name for group in self.groups)) else f"{name}_{index}",

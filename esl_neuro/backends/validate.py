@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.compiler.program import INPUT, READOUTS, Connection, Group, Program, Weights
+from esl_neuro.compiler.program_document import unsound
 from esl_neuro.compiler.timing import TooFast, timing
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware.arithmetic import (
@@ -226,10 +227,12 @@ def _connection_findings(connection: Connection, shape: tuple[int, int], registe
         return
     values = weights.weights if isinstance(weights, Kernel) else weights.data
     if isinstance(weights, Kernel):
-        problems = [*_kernel_findings(weights, where)]
-        if problems:
-            yield from problems
-            return
+        wrong = [f"{where}: {weights.misfit}"] if weights.misfit else []
+    else:
+        wrong = unsound(weights, where)
+    if wrong:
+        yield from wrong
+        return
     if weights.shape != shape:
         yield f"{where}: weights have shape {weights.shape}; expected {shape} (targets, sources)"
     if values.dtype.kind not in "iu":
@@ -238,29 +241,6 @@ def _connection_findings(connection: Connection, shape: tuple[int, int], registe
     yield from registers.outside("weights", values, f"{where}: weights")
     if isinstance(weights, sp.csr_matrix) and not weights.has_canonical_format and _has_duplicates(weights):
         yield f"{where}: weights contain a duplicate synapse; call sum_duplicates() on them"
-
-
-def _kernel_findings(kernel: Kernel, where: str) -> Iterator[str]:
-    if kernel.weights.ndim != 4 or 0 in kernel.weights.shape:
-        yield (
-            f"{where}: kernel weights have shape {kernel.weights.shape}; "
-            "expected (out channels, in channels / groups, height, width)"
-        )
-        return
-    for quantity, smallest in (("stride", 1), ("padding", 0), ("dilation", 1)):
-        value = getattr(kernel, quantity)
-        if len(value) != 2 or min(value) < smallest:
-            yield f"{where}: {quantity} is {value}; expected (rows, columns), each at least {smallest}"
-            return
-    out, per_group = kernel.weights.shape[:2]
-    channels = kernel.input_shape[0]
-    if kernel.groups < 1 or out % kernel.groups or per_group * kernel.groups != channels:
-        yield (
-            f"{where}: {kernel.groups} groups of {per_group} input channels do not fit "
-            f"{channels} input and {out} output channels"
-        )
-    if min(kernel.output_shape) < 1:
-        yield f"{where}: kernel {kernel.weights.shape[2:]} is larger than its padded input {kernel.input_shape[1:]}"
 
 
 def _has_duplicates(weights: sp.csr_matrix) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, accept_loss_option, dt_option, emit, json_option, reset_option
+from esl_neuro.cli.commands import ExampleCommand, Whole, accept_loss_option, dt_option, emit, json_option, reset_option
 from esl_neuro.cli.network_run import input_option, layout_option
 from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 
@@ -34,7 +34,7 @@ from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 @dt_option
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="Time steps per sample, over which a readout accumulates.  [default: 'steps' of the file's metadata, or 100]",
 )
 @reset_option

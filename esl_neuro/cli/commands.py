@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import click
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.pipeline.choices import FORMATS
+from esl_neuro.reading.names import printable
 from esl_neuro.resets import RESETS
 from esl_neuro.storage import cause
 
@@ -29,6 +31,7 @@ runs_option = click.option(
 )
 
 
+LAYOUT = "\n\t"  # the only control characters of a text that is printed
 DATA = "esl_neuro.data"  # where a context keeps the folder that was given
 
 
@@ -89,10 +92,29 @@ class OutputPath(click.Path):
         return path
 
 
+class Number(click.FloatRange):
+    """A finite number in a range; NaN is in no range, so click would accept it in every one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Whole(click.IntRange):
+    """A whole number in a range that ends at ``2**31 - 1``: what more than that counts fits no memory."""
+
+    def __init__(self, min: int | None = None, max: int = 2**31 - 1) -> None:
+        super().__init__(min, max)
+
+
+SEED = Whole(0, 2**63 - 1)
 dt_option = click.option(
     "--dt",
     "dt_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Time step in seconds, for a NIR file without one.",
 )
 formats_option = click.option(
@@ -104,7 +126,7 @@ formats_option = click.option(
 )
 max_loss_option = click.option(
     "--max-loss",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1.0,
     show_default=True,
     help="Largest accuracy loss by quantisation, in points; the command fails above it.",
@@ -118,11 +140,16 @@ accept_loss_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
+allow_code_option = click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Import the code that a recipe outside the current folder names (notation 'module:function').",
+)
+
+
 def samples_option(function: Function) -> Function:
     """Add ``--samples`` to a command."""
-    return click.option("--samples", type=click.IntRange(min=1), help="Number of test samples.  [default: all]")(
-        function
-    )
+    return click.option("--samples", type=Whole(min=1), help="Number of test samples.  [default: all]")(function)
 
 
 class _Examples:
@@ -160,13 +187,13 @@ class ExampleGroup(_Examples, click.Group):
 def print_status(message: str) -> None:
     """Print a status message, which is not part of the result; a terminal that is gone does not end the command."""
     with suppress(OSError):
-        click.echo(message, err=True)
+        click.echo(printable(message, kept=LAYOUT), err=True)
 
 
 def emit(document: Any, text: str, as_json: bool) -> None:
     """Print a result, as JSON or as text; a reader that has read enough, as head, is no error."""
     try:
-        click.echo(json.dumps(document, indent=2) if as_json else text)
+        click.echo(json.dumps(document, indent=2) if as_json else printable(text, kept=LAYOUT))
     except BrokenPipeError:
         discard_output()
     except OSError as error:

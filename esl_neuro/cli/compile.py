@@ -9,7 +9,9 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    Number,
     OutputPath,
+    Whole,
     accept_loss_option,
     any_size_option,
     dt_option,
@@ -47,17 +49,17 @@ from esl_neuro.cli.network_run import chip_option, input_option, layout_option
 @dt_option
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="Time steps per sample.  [default: those of the file, else of the input with --layout]",
 )
 @click.option("--out", type=OutputPath(folder=True), help="Folder to write.  [default: FILE-TARGET]")
 @formats_option
 @click.option(
     "--input-bits",
-    type=click.IntRange(1, 16),
+    type=Whole(1, 16),
     help="Bits of the payload of graded input.  [default: as the input needs]",
 )
-@click.option("--input-scale", type=click.FloatRange(min=0, min_open=True), help="Payload per unit of graded input.")
+@click.option("--input-scale", type=Number(min=0, min_open=True), help="Payload per unit of graded input.")
 @max_loss_option
 @any_size_option
 @reset_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, data_option, emit, json_option, runs_option
+from esl_neuro.cli.commands import ExampleCommand, Whole, data_option, emit, json_option, runs_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import BadInput, CheckFailed
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("first")
 @click.argument("second")
 @click.option("--export", type=click.Path(path_type=Path), help="Export to run.  [default: the latest one]")
-@click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True, help="Number of test samples.")
+@click.option("--samples", type=Whole(min=1), default=8, show_default=True, help="Number of test samples.")
 @data_option
 @runs_option
 @json_option

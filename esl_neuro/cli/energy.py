@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, OutputPath, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, Number, OutputPath, emit, json_option, print_status
 from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
@@ -68,7 +68,7 @@ for command in (compare, import_log, measure, validate):
 )
 @click.option(
     "--tick-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=1e-3,
     show_default=True,
     help="Duration of a time step on a chip, in seconds, for static power.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, Number, emit, json_option, print_status
 from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tick-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=1e-3,
     show_default=True,
     help="Duration of a time step on a chip, in seconds, for static power.",

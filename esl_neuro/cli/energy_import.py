@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, Number, OutputPath, Whole, emit, json_option, print_status
 from esl_neuro.storage import write
 
 
@@ -25,9 +25,9 @@ from esl_neuro.storage import write
     ),
 )
 @click.argument("log", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@click.option("--samples", type=click.IntRange(min=1), required=True, help="Inferences that the log covers.")
+@click.option("--samples", type=Whole(min=1), required=True, help="Inferences that the log covers.")
 @click.option("--target", required=True, help="Name of the chip or processor that was measured.")
-@click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to subtract, in W.")
+@click.option("--idle-w", type=Number(min=0), default=0.0, help="Idle power to subtract, in W.")
 @click.option(
     "--from",
     "start",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, Number, OutputPath, Whole, emit, json_option, print_status
 from esl_neuro.storage import write
 
 
@@ -22,11 +22,9 @@ from esl_neuro.storage import write
     ),
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option(
-    "--samples", type=click.IntRange(min=1), required=True, help="Number of inferences that the command runs."
-)
-@click.option("--gpu", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the GPU.")
-@click.option("--idle-w", type=click.FloatRange(min=0), default=0.0, help="Idle power to subtract, in W.")
+@click.option("--samples", type=Whole(min=1), required=True, help="Number of inferences that the command runs.")
+@click.option("--gpu", type=Whole(min=0), default=0, show_default=True, help="Index of the GPU.")
+@click.option("--idle-w", type=Number(min=0), default=0.0, help="Idle power to subtract, in W.")
 @click.option(
     "--out",
     type=OutputPath(),

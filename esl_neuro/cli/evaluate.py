@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, print_status
+from esl_neuro.cli.commands import SEED, ExampleCommand, allow_code_option, emit, json_option, percent, print_status
 from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.workspace import latest_run
 
@@ -37,11 +37,18 @@ if TYPE_CHECKING:
     metavar="NAME=LEVEL",
     help="Add noise to the test set; may be repeated, each noise is tested alone.",
 )
-@click.option("--noise-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
+@click.option("--noise-seed", type=SEED, default=0, show_default=True, help="Seed of the noise.")
+@allow_code_option
 @activity_options(None, chip=True)
 @json_option
 def evaluate(
-    network: Path | None, noises: tuple[str, ...], noise_seed: int, activity: Activity, runs: Path, as_json: bool
+    network: Path | None,
+    noises: tuple[str, ...],
+    noise_seed: int,
+    allow_code: bool,
+    activity: Activity,
+    runs: Path,
+    as_json: bool,
 ) -> None:
     """Test the network of RUN (the latest one if not given) at its best epoch, or the integers of EXPORT or FILE.nir.
 
@@ -53,6 +60,7 @@ def evaluate(
     from esl_neuro.errors import BadInput
     from esl_neuro.pipeline.activity import Activity, is_run
     from esl_neuro.pipeline.training import evaluate as evaluate_run
+    from esl_neuro.pipeline.training import load_run
 
     folder = network or latest_run(runs)
     if activity.inputs is not None or not is_run(folder):
@@ -65,7 +73,8 @@ def evaluate(
         return
     if activity != Activity():
         raise BadInput(f"{folder}: is a run, tested on its test set; give its export (esl-neuro export) other inputs")
-    document = {"run": str(folder), **asdict(evaluate_run(folder, noises, noise_seed))}
+    tested_run = load_run(folder, allow_code=allow_code)
+    document = {"run": str(folder), **asdict(evaluate_run(tested_run, noises, noise_seed))}
     emit(document, render(document), as_json)
 
 

@@ -9,8 +9,11 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    Number,
     OutputPath,
+    Whole,
     accept_loss_option,
+    allow_code_option,
     any_size_option,
     data_option,
     emit,
@@ -61,27 +64,35 @@ from esl_neuro.cli.workspace import latest_run
 @click.option(
     "--dt",
     "dt_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Time step in seconds.  [default: 1e-4; for single spikes chosen on validation samples]",
 )
 @click.option(
     "--input-bits",
-    type=click.IntRange(1, 16),
+    type=Whole(1, 16),
     help="Payload of graded input, in bits.  [default: training.input_bits of the recipe]",
 )
 @click.option(
     "--calibrate",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="SAMPLES",
     help="Search the scale of each layer on this number of training samples; kept if better on validation.",
 )
 @any_size_option
 @accept_loss_option
+@allow_code_option
 @data_option
 @runs_option
 @json_option
 def export(
-    run: Path | None, target: str, out: Path | None, max_loss: float, runs: Path, as_json: bool, **how: Any
+    run: Path | None,
+    target: str,
+    out: Path | None,
+    max_loss: float,
+    allow_code: bool,
+    runs: Path,
+    as_json: bool,
+    **how: Any,
 ) -> None:
     """Export RUN (the latest one if not given) as a NIR graph and an integer program.
 
@@ -90,7 +101,7 @@ def export(
     """
     from esl_neuro.pipeline.exports import export_run
 
-    exported = export_run(run or latest_run(runs), target, out, **how)
+    exported = export_run(run or latest_run(runs), target, out, allow_code=allow_code, **how)
     document = exported.to_dict()
     emit(document, render(document), as_json)
     exported.refuse_loss(max_loss)

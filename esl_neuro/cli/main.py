@@ -82,6 +82,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "esl-neuro"
         print_status(f"{command}: {error.format_message()} (see '{command} --help')")
         return error.exit_code
+    except MemoryError as error:
+        print_status(f"esl-neuro: not enough memory ({' '.join(str(error).split()) or 'no detail is known'})")
+        return BadInput.exit_code
     except BrokenPipeError:
         discard_output()
         return 0

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esl_neuro.cli.commands import data_option, dt_option, print_status, reset_option, runs_option, samples_option
+from esl_neuro.cli.commands import (
+    Number,
+    Whole,
+    data_option,
+    dt_option,
+    print_status,
+    reset_option,
+    runs_option,
+    samples_option,
+)
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import BACKENDS, CHIP, LAYOUTS
 
@@ -67,9 +76,7 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
             samples_option,
             input_option(*names),
             layout_option,
-            click.option(
-                "--steps", type=click.IntRange(min=1), help="Time steps per sample.  [default: those of the file]"
-            ),
+            click.option("--steps", type=Whole(min=1), help="Time steps per sample.  [default: those of the file]"),
             dt_option,
             reset_option,
             *((chip_option,) if chip else ()),
@@ -101,9 +108,7 @@ def backend_option(default: str) -> Callable[[Function], Function]:
     return click.option("--backend", type=click.Choice(BACKENDS), default=chosen, show_default=shown, help="Simulator.")
 
 
-rate_option = click.option(
-    "--rate", type=click.FloatRange(0, 1), help="Random input spikes: probability for each line and step."
-)
+rate_option = click.option("--rate", type=Number(0, 1), help="Random input spikes: probability for each line and step.")
 chip_option = click.option(
     "--target", default=CHIP, show_default=True, help="Chip that a NIR file is compiled for: a name, or a TOML file."
 )

@@ -10,6 +10,8 @@ import click
 from esl_neuro.cli.commands import (
     ExampleCommand,
     OutputPath,
+    Whole,
+    allow_code_option,
     data_option,
     emit,
     json_option,
@@ -34,18 +36,26 @@ if TYPE_CHECKING:
 )
 @click.argument("name", metavar="SWEEP")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field in every run.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option(
     "--plot",
     type=OutputPath(),
     help="Draw the results into this .svg, .png or .pdf file.",
 )
 @click.option("--list", "listing", is_flag=True, help="Print the runs and the progress of each, without training.")
+@allow_code_option
 @data_option
 @runs_option
 @json_option
 def sweep(
-    name: str, overrides: tuple[str, ...], jobs: int, plot: Path | None, listing: bool, runs: Path, as_json: bool
+    name: str,
+    overrides: tuple[str, ...],
+    jobs: int,
+    plot: Path | None,
+    listing: bool,
+    allow_code: bool,
+    runs: Path,
+    as_json: bool,
 ) -> None:
     """Train every run of SWEEP: a name, or the path of a TOML file.
 
@@ -55,7 +65,7 @@ def sweep(
     from esl_neuro.report.sweep_text import runs_text, summary_text
     from esl_neuro.training.sweep import load_plan
 
-    plan = load_plan(name, runs, overrides)
+    plan = load_plan(name, runs, overrides, allow_code=allow_code)
     if listing:
         document = list_runs(plan)
         emit(document, runs_text(document), as_json)

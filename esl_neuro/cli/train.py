@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esl_neuro.cli.commands import (
+    SEED,
     ExampleCommand,
+    allow_code_option,
     data_option,
     emit,
     given_data,
@@ -43,9 +45,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("recipe", required=False)
-@click.option(
-    "--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Seed; repeat the option for several runs."
-)
+@click.option("--seed", "seeds", type=SEED, multiple=True, help="Seed; repeat the option for several runs.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
 @click.option(
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     help="Run the forward pass on the integers of this chip, with the spikes of its simulator, and learn in float.",
 )
 @click.option("--download", is_flag=True, help="Download data sets that are missing.")
+@allow_code_option
 @click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard into the run folder.")
 @data_option
 @runs_option
@@ -72,6 +73,7 @@ def train(
     source: Path | None,
     quantize: str | None,
     download: bool,
+    allow_code: bool,
     tensorboard: bool,
     runs: Path,
     as_json: bool,
@@ -84,9 +86,10 @@ def train(
     if tensorboard:
         _require_tensorboard()
     if resume is None:
-        chosen = recipe or (RECIPE if source is None else _recipe_of(source))
+        chosen = recipe or (RECIPE if source is None else _recipe_of(source, allow_code))
         changes = (*_changes(source, quantize), *overrides)
-        documents = train_recipe(chosen, seeds, changes, runs, download=download, tensorboard=tensorboard)
+        how = {"download": download, "allow_code": allow_code, "tensorboard": tensorboard}
+        documents = train_recipe(chosen, seeds, changes, runs, **how)
     else:
         if recipe or seeds or overrides or source or quantize:
             raise click.UsageError(
@@ -94,7 +97,7 @@ def train(
             )
         from esl_neuro.pipeline.training import resume_training
 
-        documents = [watch(resume_training(resume), tensorboard)]
+        documents = [watch(resume_training(resume, allow_code=allow_code), tensorboard)]
     from statistics import mean, stdev
 
     accuracies = [document["test_accuracy"] for document in documents]
@@ -110,12 +113,13 @@ def train_recipe(
     runs: Path,
     *,
     download: bool = False,
+    allow_code: bool = False,
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (the seed of the recipe by default) and return the results."""
     from esl_neuro.pipeline.training import recipe_of, refuse_unread_folder, start_training
 
-    recipes = [recipe_of(recipe, seed, overrides) for seed in seeds or (None,)]
+    recipes = [recipe_of(recipe, seed, overrides, allow_code=allow_code) for seed in seeds or (None,)]
     refuse_unread_folder(recipes[0].data.name, given_data())
     return [watch(start_training(loaded, runs=runs, download=download), tensorboard) for loaded in recipes]
 
@@ -160,10 +164,10 @@ def _tensorboards(folder: Path) -> list[Any]:
     return [TensorBoard(folder)]
 
 
-def _recipe_of(run: Path) -> str:
+def _recipe_of(run: Path, allow_code: bool) -> str:
     from esl_neuro.pipeline.training import load_run
 
-    return str(load_run(run).files.config)
+    return str(load_run(run, allow_code=allow_code).files.config)
 
 
 def _changes(source: Path | None, quantize: str | None) -> tuple[str, ...]:

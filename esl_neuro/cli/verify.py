@@ -9,6 +9,7 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    Whole,
     accept_loss_option,
     data_option,
     dt_option,
@@ -55,7 +56,7 @@ from esl_neuro.pipeline.choices import READERS
 @dt_option
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="Time steps of the random input of a NIR file.  [default: those of the file]",
 )
 @reset_option

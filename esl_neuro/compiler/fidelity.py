@@ -108,24 +108,6 @@ class Fidelity:
     layers: tuple[LayerFidelity, ...]
 
 
-def read_fidelity(document: dict[str, Any] | None) -> Fidelity | None:
-    """Return a fidelity that was saved as JSON; None if there is none."""
-    if document is None:
-        return None
-    layers = tuple(
-        LayerFidelity(
-            **{
-                **layer,
-                "rounding": Rounding(**layer["rounding"]),
-                "u_range": tuple(layer["u_range"]),
-                "v_range": tuple(layer["v_range"]),
-            }
-        )
-        for layer in document["layers"]
-    )
-    return Fidelity(**{**document, "layers": layers})
-
-
 def affordable(program: Program, samples: int) -> int:
     """Return how many of some samples can be compared in a few seconds, at least one."""
     each = program.steps * max(1, program.synapses + program.neurons)

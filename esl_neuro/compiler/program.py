@@ -12,21 +12,44 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from esl_neuro.compiler.program_document import (
+    GROUP_ARRAYS,
+    INTEGERS,
+    MATRIX_ARRAYS,
+    READOUTS,
+    SCHEMA,
+    SCHEMA_SINCE_0_2,
+    STRUCTURE,
+    Arrays,
+    ConnectionTable,
+    GroupTable,
+    read_integers,
+    read_structure,
+    unsound,
+)
 from esl_neuro.errors import BadInput
-from esl_neuro.formats import other_version
 from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
 from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.resources import resource_names
 from esl_neuro.storage import write
 
+__all__ = [
+    "INPUT",
+    "READOUTS",
+    "Connection",
+    "Group",
+    "IntArray",
+    "Program",
+    "Weights",
+    "differences",
+    "refuse_unsound",
+]
+
 IntArray = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Weights: TypeAlias = "sp.csr_matrix | Kernel"
 
-SCHEMA = 2
-SCHEMA_SINCE_0_2 = 3  # of a program with a reset by subtraction or a scale for each neuron, which 0.1.0 does not know
 INPUT = "input"
-READOUTS = ("spikes", "first_spike", "potential")
 
 
 @dataclass(frozen=True)
@@ -211,7 +234,7 @@ class Program:
         arrays: dict[str, NDArray[Any]] = {
             f"groups/{group.name}/{key}": np.ascontiguousarray(getattr(group, key))
             for group in self.groups
-            for key in _GROUP_ARRAYS
+            for key in GROUP_ARRAYS
         }
         arrays |= {
             f"groups/{group.name}/reset_by": np.ascontiguousarray(group.reset_by)
@@ -234,7 +257,8 @@ class Program:
                 entry["kernel"] = {name: getattr(weights, name) for name in _KERNEL_FIELDS}
                 parts = {"weights": weights.weights}
             else:
-                parts = {key: getattr(weights, key) for key in _MATRIX_ARRAYS}
+                ordered = weights.sorted_indices()
+                parts = {key: getattr(ordered, key) for key in MATRIX_ARRAYS}
             arrays |= {
                 f"connections/{index}/{key}": np.ascontiguousarray(part, dtype=np.int32) for key, part in parts.items()
             }
@@ -246,8 +270,8 @@ class Program:
             "groups": entries,
             "connections": connections,
         }
-        write(folder / "program.json", json.dumps(document, indent=2) + "\n")
-        write(folder / "program.safetensors", save(arrays))
+        write(folder / STRUCTURE, json.dumps(document, indent=2) + "\n")
+        write(folder / INTEGERS, save(arrays))
 
     @classmethod
     def load(cls, folder: Path) -> Program:
@@ -256,70 +280,73 @@ class Program:
         Raises
         ------
         BadInput
-            If a file is missing, unreadable, or of another schema.
+            If a file is missing, damaged, of another schema, or contradicts the other; the message lists all findings.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        for name in ("program.json", "program.safetensors"):
-            if not (folder / name).is_file():
-                raise BadInput(f"{folder}: not an export ({name} is missing); create one with 'esl-neuro export'")
-        try:
-            document = json.loads((folder / "program.json").read_text(encoding="utf-8"))
-            schema = document["schema"]
-            if schema not in (SCHEMA, SCHEMA_SINCE_0_2):
-                known = (SCHEMA, SCHEMA_SINCE_0_2)
-                raise other_version(folder, folder, "program", schema, known, "export again")
-            arrays = load_file(str(folder / "program.safetensors"))
-            groups = tuple(_read_group(entry, arrays) for entry in document["groups"])
-            sizes = {INPUT: document["input_size"], **{group.name: group.neurons for group in groups}}
-            connections = tuple(
-                _read_connection(index, entry, arrays, sizes) for index, entry in enumerate(document["connections"])
-            )
-            fields = {name: document[name] for name in _PROGRAM_FIELDS}
-            if "arithmetic" in document:  # programs of version 0.1.0 have none
-                fields["arithmetic"] = Arithmetic.model_validate(document["arithmetic"])
-            fields["one_scale_per_group"] = all("scale" in entry for entry in document["groups"])
-            return cls(connections=connections, groups=groups, **fields)
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
-            if isinstance(error, BadInput):
-                raise
-            raise BadInput(f"{folder}: the program is damaged ({error!r}); export again") from error
+        table = read_structure(folder)
+        arrays = read_integers(folder, table)
+        groups = tuple(_read_group(entry, arrays) for entry in table.groups)
+        sizes = {INPUT: table.input_size, **{group.name: group.neurons for group in groups}}
+        connections = tuple(
+            _read_connection(index, entry, arrays, sizes) for index, entry in enumerate(table.connections)
+        )
+        return cls(
+            connections=connections,
+            groups=groups,
+            arithmetic=table.arithmetic,  # programs of version 0.1.0 have none
+            one_scale_per_group=all(entry.scale is not None for entry in table.groups),
+            **{name: getattr(table, name) for name in _PROGRAM_FIELDS},
+        )
 
 
 _PROGRAM_FIELDS = ("target", "input_size", "steps", "dt_s", "readout", "input_bits", "input_scale")
 _CONNECTION_FIELDS = ("source", "target", "weight_exp", "declared", "delay")
 _KERNEL_FIELDS = ("input_shape", "stride", "padding", "dilation", "groups")
-_GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
-_MATRIX_ARRAYS = ("data", "indices", "indptr")
 
 
-def _read_group(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Group:
-    parameters: dict[str, IntArray] = {
-        key: arrays[f"groups/{entry['name']}/{key}"].astype(np.int64) for key in _GROUP_ARRAYS
-    }
-    subtracts = entry.get("reset", "zero") == "subtract"  # programs of version 0.1.0 do not say
-    reset_by = arrays[f"groups/{entry['name']}/reset_by"].astype(np.int64) if subtracts else None
+def _read_group(entry: GroupTable, arrays: Arrays) -> Group:
+    place = f"groups/{entry.name}"
+    parameters: dict[str, IntArray] = {key: arrays[f"{place}/{key}"].astype(np.int64) for key in GROUP_ARRAYS}
+    reset_by = arrays[f"{place}/reset_by"].astype(np.int64) if entry.reset == "subtract" else None
     # Programs of version 0.1.0 have one scale for a group, beside its name.
-    scale = entry["scale"] if "scale" in entry else arrays[f"groups/{entry['name']}/scale"]
-    if np.shape(scale) not in ((), parameters["vth"].shape):
-        raise ValueError(f"{len(scale)} scales of group {entry['name']}")
-    return Group(name=entry["name"], scale=scale, reset_by=reset_by, **parameters)
+    scale: Any = arrays[f"{place}/scale"] if entry.scale is None else entry.scale
+    return Group(name=entry.name, scale=scale, reset_by=reset_by, **parameters)
 
 
-def _read_connection(
-    index: int, entry: dict[str, Any], arrays: dict[str, NDArray[Any]], sizes: dict[str, int]
-) -> Connection:
+def _read_connection(index: int, entry: ConnectionTable, arrays: Arrays, sizes: dict[str, int]) -> Connection:
     weights: Weights
-    if "kernel" in entry:
-        kernel: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in entry["kernel"].items()
-        }
-        weights = Kernel(arrays[f"connections/{index}/weights"], **kernel)
+    shape = (sizes[entry.target], sizes[entry.source])
+    if entry.kernel is None:
+        weights = sp.csr_matrix(tuple(arrays[f"connections/{index}/{key}"] for key in MATRIX_ARRAYS), shape=shape)
     else:
-        parts = tuple(arrays[f"connections/{index}/{key}"] for key in _MATRIX_ARRAYS)
-        weights = sp.csr_matrix(parts, shape=(sizes[entry["target"]], sizes[entry["source"]]))
-    return Connection(weights=weights, **{name: entry[name] for name in _CONNECTION_FIELDS})
+        geometry: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in entry.kernel
+        }
+        weights = Kernel(arrays[f"connections/{index}/weights"], **geometry)
+        wrong = weights.misfit or (
+            "" if weights.shape == shape else f"its kernel connects {weights.shape}, not {shape}"
+        )
+        if wrong:
+            raise BadInput(f"connection '{entry.source}' -> '{entry.target}': {wrong}; export again")
+    return Connection(weights=weights, **{name: getattr(entry, name) for name in _CONNECTION_FIELDS})
+
+
+def refuse_unsound(program: Program) -> None:
+    """Reject weights with which a loop over synapses would leave its arrays.
+
+    Raises
+    ------
+    BadInput
+        If there are any; the message lists all findings.
+    """
+    findings = []
+    for each in program.connections:
+        where = f"connection '{each.source}' -> '{each.target}'"
+        if isinstance(each.weights, Kernel):
+            findings += [f"{where}: {each.weights.misfit}"] if each.weights.misfit else []
+        else:
+            findings += unsound(each.weights, where)
+    if findings:
+        raise BadInput("the program is invalid:\n" + "\n".join(f"- {finding}" for finding in findings))
 
 
 def differences(first: Program, second: Program) -> list[str]:
@@ -334,7 +361,7 @@ def differences(first: Program, second: Program) -> list[str]:
         found += [f"{group.name}.name"] if group.name != other.name else []
         found += [
             f"{group.name}.{name}"
-            for name in ("scale", *_GROUP_ARRAYS, "reset_by")
+            for name in ("scale", *GROUP_ARRAYS, "reset_by")
             if not np.array_equal(getattr(group, name), getattr(other, name))
         ]
     for one, two in zip(first.connections, second.connections, strict=True):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
+from esl_neuro.reading.limits import refuse_large
 from esl_neuro.registry import Registry
 
 Values = NDArray[np.float32]
@@ -86,6 +87,8 @@ def encode(name: str, values: NDArray[Any], steps: int, rng: np.random.Generator
         raise BadInput(f"encoding '{name}': values are {values.dtype}, expected float32 (Split.batch converts)")
     elif chosen.signal == "spikes" and values.size and not (values.min() >= 0 and values.max() <= 1):
         raise BadInput(f"encoding '{name}': values from {values.min()} to {values.max()}, expected 0 to 1")
+    if chosen.signal == "spikes" and not chosen.timed:
+        refuse_large(f"encoding '{name}'", f"{len(values):,} samples of {steps:,} steps take", values.size * steps)
     return chosen(values, steps, rng)
 
 

@@ -6,13 +6,13 @@ N-MNIST and DVS-CIFAR10; gestures are plain numpy files and SHD is plain HDF5. T
 
 from __future__ import annotations
 
-import zipfile
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,11 @@ from esl_neuro.data.augment import flip_and_roll
 from esl_neuro.data.datasets import DATASETS, Augment, Dataset, Request, Split, split_validation
 from esl_neuro.data.folders import Layout, matches, optional_module
 from esl_neuro.data.frames import EVENT, Events, FrameSettings, frames, shrink
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, EslNeuroError
+from esl_neuro.reading.arrays import SINGLE, read_arrays
+from esl_neuro.reading.documents import reason
+from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.limits import refuse_large
 from esl_neuro.storage import write_arrays
 
 TONIC = "pip install 'esl-neuro[events]'"
@@ -29,6 +33,8 @@ TONIC = "pip install 'esl-neuro[events]'"
 DVS_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DVS_CIFAR10_SIZE = (48, 48)  # as in TET
 SHD_UNITS = 700
+SHD_FILE = "a file of SHD"
+LONGEST_S = 1e6  # of a recording; microseconds of it fit int64
 CACHE_VERSION = 1  # of the conversion to frames
 
 
@@ -140,21 +146,20 @@ def shd(request: Request) -> Dataset:
 
 
 def _shd_part(name: str, path: Path) -> Part:
-    h5py = optional_module("h5py", "reading SHD", "pip install h5py")
-
     def read() -> Iterator[tuple[str, Events]]:
-        with h5py.File(path) as file:
+        with open_hdf5(path, SHD_FILE) as file:
             for number, (seconds, units) in enumerate(zip(file["spikes/times"], file["spikes/units"], strict=True)):
-                microseconds = (seconds.astype(np.float64) * 1e6).astype(np.int64)
+                origin = f"{path}, recording {number}"
+                times = seconds.astype(np.float64)
+                if not (np.abs(times) < LONGEST_S).all():
+                    raise BadInput(f"{origin}: times are not all finite and below {LONGEST_S:g} s")
+                microseconds = (times * 1e6).astype(np.int64)
                 nothing = np.zeros(units.size, dtype=np.int64)
-                yield f"{path}, recording {number}", _events(microseconds, units, nothing, nothing)
+                yield origin, _events(microseconds, units, nothing, nothing)
 
-    try:
-        with h5py.File(path) as file:
-            labels = file["labels"][:].astype(np.int64)
-            recordings = len(file["spikes/times"]), len(file["spikes/units"])
-    except (OSError, KeyError) as error:
-        raise BadInput(f"{path}: not a file of SHD: {error}") from error
+    with open_hdf5(path, SHD_FILE) as file:
+        labels = file["labels"][:].astype(np.int64)
+        recordings = len(file["spikes/times"]), len(file["spikes/units"])
     if recordings != (labels.size, labels.size):
         raise BadInput(f"{path}: {recordings} recordings of times and units, expected {labels.size}, one per label")
     return Part(name, [path], labels, read)
@@ -164,8 +169,10 @@ def _part_of_files(name: str, files: list[Path], labels: list[int], read: Callab
     def recording(path: Path) -> tuple[str, Events]:
         try:
             return str(path), read(path)
-        except (ValueError, IndexError, KeyError, OSError, RuntimeError) as error:
-            raise BadInput(f"{path}: not a recording: {error}") from error
+        except EslNeuroError:
+            raise
+        except Exception as error:  # the readers of tonic raise anything for a damaged file
+            raise BadInput(f"{path}: not a recording: {reason(error)}") from error
 
     return Part(name, files, np.array(labels, dtype=np.int64), lambda: map(recording, files))
 
@@ -186,7 +193,7 @@ def _read_dvs_cifar10(path: Path) -> Events:
 
 
 def _read_gesture(path: Path) -> Events:
-    x, y, p, milliseconds = np.load(path, allow_pickle=False).T
+    x, y, p, milliseconds = read_arrays(path, "not a recording")[SINGLE].T
     return _events(milliseconds.astype(np.int64) * 1000, x, y, p)
 
 
@@ -194,6 +201,8 @@ def _events(t: Any, x: Any, y: Any, p: Any) -> Events:
     events = np.empty(len(t), dtype=EVENT)
     for name, column in zip(("t", "x", "y", "p"), (t, x, y, p), strict=True):
         events[name] = column
+        if column.dtype.kind == "f" and not (events[name] == column).all():
+            raise ValueError(f"its {name} are not all whole numbers")
     return events
 
 
@@ -247,10 +256,11 @@ def _cached_frames(
     path = home / f"frames-{part.name}-{settings.steps}-{cut}-{kind}-{size[0]}x{size[1]}.npz"
     source = _fingerprint(home, part.files)
     try:
-        with np.load(path, allow_pickle=False) as cache:
-            if int(cache["source"]) == source:
-                return cast(NDArray[Any], cache["frames"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        cache = read_arrays(path)
+        wanted = (part.labels.size, settings.steps, sensor[0], *size)
+        if int(cache["source"]) == source and cache["frames"].shape == wanted and cache["frames"].dtype.kind == "u":
+            return cache["frames"]
+    except (BadInput, KeyError, TypeError, ValueError):
         pass  # missing or damaged: rebuild it
     values = _make_frames(part, sensor, size, settings)
     _save_cache(path, values, source)
@@ -261,6 +271,8 @@ def _make_frames(
     part: Part, sensor: tuple[int, int, int], size: tuple[int, int], settings: FrameSettings
 ) -> NDArray[Any]:
     shape = (sensor[0], *size)
+    cells = part.labels.size * settings.steps * math.prod(shape)
+    refuse_large(f"the {part.name} part", "its frames take", cells * (1 if settings.binary else 2))
     values = np.zeros((part.labels.size, settings.steps, *shape), dtype=np.uint8 if settings.binary else np.uint16)
     for number, (origin, events) in enumerate(part.read()):
         moved = events if size == sensor[1:] else shrink(events, sensor[1:], size)

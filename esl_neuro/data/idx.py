@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.arrays import at_most
+from esl_neuro.reading.limits import refuse_large
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST_DIMENSIONS = 32  # of numpy 1
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -66,7 +69,10 @@ def _parse(stream: IO[bytes], path: Path) -> NDArray[Any]:
     shape = struct.unpack(f">{magic[3]}I", header)
     dtype = np.dtype(DTYPES[magic[2]])
     expected = math.prod(shape) * dtype.itemsize
-    content = stream.read(expected + 1)
+    if len(shape) > MOST_DIMENSIONS:
+        raise BadInput(f"{path}: {len(shape)} dimensions, expected at most {MOST_DIMENSIONS}")
+    refuse_large(path, "its values take", expected)
+    content = at_most(stream, expected + 1)
     if len(content) != expected:
         have = f"{len(content)}" if len(content) < expected else "more"
         raise BadInput(f"{path}: {have} bytes of values, expected {expected} for the declared shape {shape}")

@@ -90,7 +90,7 @@ def jitter(spikes: NDArray[Any], level: float, rng: np.random.Generator) -> NDAr
 
     A spike that would leave the sample stays at its first or last step; coinciding spikes of one line become one.
     """
-    if level < 0 or not float(level).is_integer():
+    if not 0 <= level < 2**31 or not float(level).is_integer():
         raise BadInput(f"noise 'jitter': level is {level}, expected a whole number of steps of 0 or more")
     sample, step, *place = np.nonzero(spikes)
     moved = step + rng.integers(-int(level), int(level) + 1, step.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.frames import FrameSettings
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
+from esl_neuro.reading.limits import refuse_large
 from esl_neuro.recipes.sections import DataSection
 
 
@@ -77,6 +79,8 @@ def shape(dataset: Dataset, wanted: tuple[int, int, int]) -> Dataset:
         return dataset
 
     def enlarged(split: Split) -> Split:
+        size = len(split) * math.prod(wanted) * 4
+        refuse_large(f"data.shape = {list(wanted)}", f"{len(split):,} images of this shape take", size)
         factors = (1, 1, wanted[1] / split.values.shape[2], wanted[2] / split.values.shape[3])
         images = ndimage.zoom(split.values.astype(np.float32), factors, order=1, mode="nearest", grid_mode=True)
         if split.values.dtype.kind == "u":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +14,8 @@ from esl_neuro.compiler.program import IntArray, Program
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.reading.arrays import SINGLE, read_arrays
+from esl_neuro.reading.names import printable
 
 # Loihi: 32 tiles of four cores, eight columns of four tiles, numbered as SANA-FE does (arch/loihi.yaml).
 CORES_PER_TILE = 4
@@ -87,14 +88,18 @@ def read_placement(path: Path) -> CoreMap:
     BadInput
         If the file cannot be read.
     """
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it contains a single array; write the file with np.savez")
-        with file:
-            return CoreMap({name: np.asarray(file[name], dtype=np.int64) for name in file.files})
-    except (OSError, ValueError, BadZipFile) as error:
-        raise BadInput(f"{path}: not a readable .npz file of core numbers: {error}") from error
+    problem = "not a readable .npz file of core numbers"
+    arrays = read_arrays(path, problem)
+    if arrays.keys() == {SINGLE}:
+        raise BadInput(f"{path}: {problem}: it contains a single array; write the file with np.savez")
+    wrong = [
+        f"cores of '{printable(name)}' are {cores.dtype} in {cores.ndim} dimensions; give one integer per neuron"
+        for name, cores in arrays.items()
+        if cores.dtype.kind not in "iu" or cores.ndim != 1
+    ]
+    if wrong:
+        raise BadInput(f"{path}: {problem}: {'; '.join(wrong)}")
+    return CoreMap({name: cores.astype(np.int64) for name, cores in arrays.items()})
 
 
 def compiled_placement(program: Program) -> CoreMap:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
-from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
+from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, refuse_unsound
 from esl_neuro.energy.core_map import CoreMap, message_fans
 from esl_neuro.energy.fans import connection_fans, delayed, distinct_weights, touched_neurons
 from esl_neuro.energy.tally import tally
@@ -248,6 +248,7 @@ def count(
     spikes: dict[str, Payloads] = {INPUT: trace.input_spikes, **trace.spikes}
     own = dict.fromkeys(spikes, "spike") | {INPUT: "spike" if program.input_bits == 1 else "graded"}
     kinds = own | dict(signals or {})
+    refuse_unsound(program)
     _check_matches(program, trace, spikes)
     for name, array in spikes.items():
         if trace.counts is None or kinds[name] != own[name]:  # the simulator has checked its own

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
 
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version
+from esl_neuro.reading.documents import problems, read_json_object, reason
+from esl_neuro.reading.limits import refuse_large
+from esl_neuro.reading.names import printable
+from esl_neuro.toml_tables import PrintableText, Table
 
 Floats = NDArray[np.float64]
+
+Positive = Annotated[float, Field(gt=0)]
 
 SCHEMA = 1
 # Column names of Lava's profiler, nvidia-smi and NVML loggers, in lower case without units.
@@ -75,20 +82,39 @@ class Measurement:
         BadInput
             If the file is not a measurement of this schema.
         """
+        fix = "create one with 'esl-neuro energy import LOG --samples N'"
+        document = read_json_object(path, fix)
+        schema = document.pop("schema", None)
+        if document.pop("evidence", None) != "measured":
+            raise BadInput(f"{path}: not a measurement (its evidence is not 'measured'); {fix}")
+        if schema != SCHEMA:
+            raise other_version(path, path.parent, "measurement", schema, (SCHEMA,), "import the log again")
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            schema = document.pop("schema")
-            if schema != SCHEMA:
-                raise other_version(path, path.parent, "measurement", schema, (SCHEMA,), "import the log again")
-            if document.pop("evidence") != "measured":
-                raise ValueError("its evidence is not 'measured'")
-            return cls(**document)
-        except BadInput:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(
-                f"{path}: not a measurement ({error}); create one with 'esl-neuro energy import LOG --samples N'"
-            ) from error
+            read = MeasurementTable.model_validate(document)
+        except ValidationError as error:
+            raise BadInput(f"{path}: not a measurement ({'; '.join(map(problems, error.errors()))}); {fix}") from error
+        return cls(**read.model_dump())
+
+
+class MeasurementTable(Table):
+    """The file of a measurement."""
+
+    target: PrintableText
+    scope: Literal["all_in", "dynamic"]
+    energy_j_per_sample: Positive
+    low_j: float
+    high_j: float
+    samples: Annotated[int, Field(ge=1)]
+    duration_s: Positive
+    mean_power_w: float
+    idle_w: float
+    source: PrintableText
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> MeasurementTable:
+        if not self.low_j <= self.high_j:
+            raise ValueError(f"low_j ({self.low_j:g}) is above high_j ({self.high_j:g})")
+        return self
 
 
 def read_power_log(path: Path) -> tuple[Floats, Floats]:
@@ -103,10 +129,11 @@ def read_power_log(path: Path) -> tuple[Floats, Floats]:
         If a column is missing, a number cannot be read, there are fewer than two rows, or times do not increase.
     """
     try:
+        refuse_large(path, "the file has", path.stat().st_size)
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: cannot be read: {reason(error)}") from error
     rows = [row for row in rows if any(row)]
     if len(rows) < 3:
         raise BadInput(f"{path}: {max(len(rows) - 1, 0)} rows of power; at least a header and 2 rows are needed")
@@ -114,6 +141,9 @@ def read_power_log(path: Path) -> tuple[Floats, Floats]:
     time, power = _column(path, header, TIME_COLUMNS), _column(path, header, POWER_COLUMNS)
     times = np.array([_number(path, line, row, time, header) for line, row in enumerate(rows[1:], 2)])
     watts = np.array([_number(path, line, row, power, header) for line, row in enumerate(rows[1:], 2)])
+    for name, values in (("time", times), ("power", watts)):
+        if not np.isfinite(values).all():
+            raise BadInput(f"{path}: line {int(np.argmin(np.isfinite(values))) + 2}: the {name} is not a finite number")
     if np.any(np.diff(times) <= 0):
         line = int(np.argmax(np.diff(times) <= 0)) + 3
         raise BadInput(
@@ -127,7 +157,7 @@ def _column(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     for name in names:
         if name in bare:
             return bare.index(name)
-    raise BadInput(f"{path}: no column {' or '.join(names)} in the header {header}")
+    raise BadInput(f"{path}: no column {' or '.join(names)} in the header {header!s:.200}")
 
 
 def _number(path: Path, line: int, row: list[str], column: int, header: list[str]) -> float:
@@ -138,7 +168,8 @@ def _number(path: Path, line: int, row: list[str], column: int, header: list[str
             return float(match[1]) * SCALES[match[2].lower() or _unit(header[column])]
         return clock(text)
     except (ValueError, KeyError) as error:
-        raise BadInput(f"{path}: line {line}: '{text}' is not a number with a unit of s, ms, us, W or mW") from error
+        shown = printable(f"{text:.60}")
+        raise BadInput(f"{path}: line {line}: '{shown}' is not a number with a unit of s, ms, us, W or mW") from error
 
 
 def clock(text: str) -> float:
@@ -201,6 +232,9 @@ def measure(
     BadInput
         If there are no inferences, or the energy above idle power is not positive, so below the noise.
     """
+    for name, value in (("idle_w", idle_w), ("duration_s", duration_s or 0.0)):
+        if not math.isfinite(value):
+            raise BadInput(f"{name} is {value}; give a finite number")
     if samples < 1:
         raise BadInput(f"samples is {samples}; give the number of inferences that the log covers, at least 1")
     covered = float(times_s[-1] - times_s[0])

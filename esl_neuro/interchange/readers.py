@@ -131,12 +131,12 @@ def _install(folder: Path, chosen: Iterable[str], say: Callable[[str], None]) ->
         shutil.rmtree(folder / "python", ignore_errors=True)
         _run_or_explain([_find_python(), "-m", "venv", str(folder / "python")])
         _pip(folder, TORCH)
-        _pip(folder, *locked("shared"))
+        _pip(folder, *pinned("shared"))
         _run_or_explain([str(_python(folder)), "-c", "import torch"], _CPU_TORCH)
         write(folder / "python" / "complete", "")
     if not (folder / "build" / "complete").is_file():
         shutil.rmtree(folder / "build", ignore_errors=True)
-        _pip(folder, "--target", str(folder / "build"), *locked("build"))
+        _pip(folder, "--target", str(folder / "build"), *pinned("build"))
         write(folder / "build" / "complete", "")
     for name in chosen:
         complete, pins = folder / name / "complete", " ".join(READERS[name])
@@ -145,7 +145,7 @@ def _install(folder: Path, chosen: Iterable[str], say: Callable[[str], None]) ->
             continue
         say(f"{folder / name}: {pins}")
         shutil.rmtree(folder / name, ignore_errors=True)
-        _pip(folder, "--target", str(folder / name), "--no-build-isolation", *locked(name))
+        _pip(folder, "--target", str(folder / name), "--no-build-isolation", *pinned(name))
         write(complete, pins)
 
 
@@ -180,7 +180,7 @@ def _find_python() -> str:
     raise MissingDependency(f"the readers need Python {' or '.join(PYTHONS)}; none was found on PATH, install one")
 
 
-def locked(name: str) -> tuple[str, ...]:
+def pinned(name: str) -> tuple[str, ...]:
     """Return the arguments that make pip install a lock, and refuse any file with another hash."""
     return "--require-hashes", "-r", str(LOCKS / f"{name}.lock")
 

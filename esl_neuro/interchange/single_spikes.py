@@ -28,6 +28,7 @@ TAU_SYN_S = 10e-3
 """Synaptic time constant in seconds, the network's unit of time. The papers give no value; this is our choice."""
 
 BATCH = 64
+MOST_STEPS = 10_000_000  # of a time constant
 
 
 def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
@@ -66,7 +67,15 @@ def temporal_plan(network: TemporalNetwork, dt_s: float) -> Plan:
 
 
 def steps_needed(dt_s: float) -> int:
-    """Return the number of steps after which a spike does not count, ``ln 1e5`` time constants."""
+    """Return the number of steps after which a spike does not count, ``ln 1e5`` time constants.
+
+    Raises
+    ------
+    BadInput
+        If the time step is not a positive number, or so short that there are too many.
+    """
+    if not 0 < dt_s < math.inf or TAU_SYN_S / dt_s > MOST_STEPS:
+        raise BadInput(f"the time step is {dt_s:g} s; give from {TAU_SYN_S / MOST_STEPS:g} s")
     return math.ceil(math.log(NO_SPIKE) * TAU_SYN_S / dt_s)
 
 

@@ -19,6 +19,7 @@ from esl_neuro.errors import did_you_mean
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.linear_nodes import LINEAR, Port
 from esl_neuro.nirgraph.neuron_nodes import NEURONS
+from esl_neuro.reading.names import is_printable, printable
 
 GRAPH = "NIRGraph"
 UNREADABLE = object()
@@ -78,6 +79,10 @@ def _read_graph(group: h5py.Group, prefix: str, version: str) -> tuple[nir.NIRGr
         findings.append(Finding("malformed", place, "has no nodes; the file was not written completely"))
     else:
         for name, part in stored.items():
+            if not is_printable(name):
+                message = "the name has characters that cannot be printed; rename the node"
+                findings.append(Finding("malformed", f"node '{prefix}{printable(name)}'", message))
+                continue
             nodes[name], found = _read_node(part, f"{prefix}{name}", version)
             findings += found
     edges, found = _read_edges(group, place)

@@ -18,9 +18,12 @@ from esl_neuro.nirgraph.findings import refuse
 from esl_neuro.nirgraph.nesting import unpack
 from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
 from esl_neuro.nirgraph.structure import read_structure
+from esl_neuro.reading.hdf5 import open_hdf5
+from esl_neuro.reading.names import is_printable
 from esl_neuro.resets import ZERO
 from esl_neuro.storage import write
 
+WHAT = "a readable NIR file"
 COMPATIBILITY = ("current", "1.0.4")
 """``1.0.4`` is the last version without ``v_reset`` and node metadata, on which sinabs and Rockpool fail."""
 
@@ -64,6 +67,7 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
             )
         graph = copy.copy(graph)
         graph.metadata = {**graph.metadata, KEY: min(resets, default=ZERO)}
+    _refuse_names(graph)
     content = io.BytesIO()  # on a full disk, HDF5 would end the process
     nir.write(content, _writable(graph, _conv_shapes(graph)))
     if compatibility != "current":
@@ -72,6 +76,17 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
             del file["version"]
             file.create_dataset("version", data=compatibility, dtype=h5py.string_dtype())
     write(Path(path), content.getvalue())
+
+
+def _refuse_names(graph: nir.NIRGraph) -> None:
+    """Reject names that the file would take for a path, or that read_nir rejects."""
+    wrong = [name for name in graph.nodes if "/" in name or name in ("", ".", "..") or not is_printable(name)]
+    if wrong:
+        names = ", ".join(ascii(name) for name in wrong)
+        raise BadInput(f"nodes {names}: a name in a file has no '/' and only characters that can be printed")
+    for node in graph.nodes.values():
+        if isinstance(node, nir.NIRGraph):
+            _refuse_names(node)
 
 
 def _conv_shapes(graph: nir.NIRGraph) -> Mapping[str, tuple[int, ...]]:
@@ -127,35 +142,17 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
         with the names of the nodes.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    problem = f"{path}: not a readable NIR file"
-    try:
-        with h5py.File(path, "r") as file:
+    with open_hdf5(path, WHAT) as file:
+        try:
             graph, findings = read_document(file)
-            if graph is not None and _lacks_reset(file["node"]):
-                version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
-                graph.metadata = {**graph.metadata, NIR_VERSION: version}
-    except Malformed as error:
-        raise BadInput(f"{problem}: {error}") from error
-    except Exception as error:  # HDF5 raises many kinds of errors for a damaged file
-        raise BadInput(f"{problem}: {_damage(path, error)}") from error
-    refuse(findings, problem)
+        except Malformed as error:
+            raise BadInput(f"{path}: not {WHAT}: {error}") from error
+        if graph is not None and _lacks_reset(file["node"]):
+            version = file["version"].asstr()[()] if "version" in file else "of an unknown version"
+            graph.metadata = {**graph.metadata, NIR_VERSION: version}
+    refuse(findings, f"{path}: not {WHAT}")
     assert graph is not None  # read_document returns a graph unless it found an error
     return graph
-
-
-def _damage(path: Path, error: Exception) -> str:
-    """Say why HDF5 cannot open a file."""
-    size = path.stat().st_size
-    if size == 0:
-        return "it is empty"
-    if not h5py.is_hdf5(path):
-        with path.open("rb") as file:
-            begins = file.read(8)
-        return f"it is not an HDF5 file (it begins with {begins!r})"
-    why = " ".join(str(error).split())
-    return f"it is cut off or damaged, of {size:,} bytes ({why})"
 
 
 def _lacks_reset(node: h5py.Group) -> bool:

@@ -35,6 +35,31 @@ class Kernel:
     groups: int = 1
 
     @property
+    def misfit(self) -> str:
+        """What contradicts itself in the geometry, or an empty text; the other properties rely on it."""
+        if self.weights.ndim != 4 or 0 in self.weights.shape:
+            return (
+                f"kernel weights have shape {self.weights.shape}; "
+                "expected (out channels, in channels / groups, height, width)"
+            )
+        if not _whole_numbers(self.input_shape, 3, 1):
+            return f"input_shape is {self.input_shape}; expected (channels, rows, columns), each at least 1"
+        for quantity, smallest in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            value = getattr(self, quantity)
+            if not _whole_numbers(value, 2, smallest):
+                return f"{quantity} is {value}; expected (rows, columns), each at least {smallest}"
+        out, per_group = self.weights.shape[:2]
+        channels = self.input_shape[0]
+        if not _whole_numbers((self.groups,), 1, 1) or out % self.groups or per_group * self.groups != channels:
+            return (
+                f"{self.groups} groups of {per_group} input channels do not fit "
+                f"{channels} input and {out} output channels"
+            )
+        if min(self.output_shape) < 1:
+            return f"kernel {self.weights.shape[2:]} is larger than its padded input {self.input_shape[1:]}"
+        return ""
+
+    @property
     def output_shape(self) -> tuple[int, int, int]:
         """(channels, rows, columns) of the target."""
         sizes = zip(self.input_shape[1:], self.weights.shape[2:], self.stride, self.padding, self.dilation, strict=True)
@@ -99,3 +124,7 @@ class Kernel:
         starts = np.arange(self.output_shape[1 + axis]) * self.stride[axis] - self.padding[axis]
         sources = starts[:, None] + np.arange(taps) * self.dilation[axis]
         return sources, (sources >= 0) & (sources < size)
+
+
+def _whole_numbers(values: Any, count: int, smallest: int) -> bool:
+    return len(values) == count and all(isinstance(each, int | np.integer) and each >= smallest for each in values)

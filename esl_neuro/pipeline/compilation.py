@@ -463,6 +463,7 @@ def _with_inputs(source: _Source, samples: Samples | None, options: _Options) ->
     if options.calibrate is not None and samples is None:
         raise BadInput("calibrate searches scales on inputs, and none are given; give inputs")
     bits, findings = options.input_bits, source.findings
+    input_payload(bits or 1)  # out of range before anything is scaled by it
     if samples is not None and not samples.binary:
         bits = bits or GRADED_BITS
         if bits == 1:

@@ -14,7 +14,7 @@ import numpy as np
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.compiler.calibrate import check_activity
-from esl_neuro.compiler.fidelity import Fidelity, read_fidelity
+from esl_neuro.compiler.fidelity import Fidelity
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.placement import Utilisation, place, utilisation
 from esl_neuro.compiler.program import Program
@@ -25,7 +25,7 @@ from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.reading import input_shapes
-from esl_neuro.pipeline.decisions import Decision, read_decision
+from esl_neuro.pipeline.decisions import Decision
 from esl_neuro.pipeline.export_folder import ExportFolder, read_export, write_export
 from esl_neuro.pipeline.fidelity import compare
 from esl_neuro.pipeline.inputs import (
@@ -321,19 +321,16 @@ def load_compiled(folder: str | Path) -> CompiledNetwork:
 
 def from_export(files: ExportFolder) -> CompiledNetwork:
     """Return the network of an export; see :func:`load_compiled`."""
-    document, steps = files.document, files.document.get("input_steps")
-    try:
-        return CompiledNetwork(
-            name=document["recipe"],
-            source=files.graph_path,
-            program=files.program,
-            quantisation=tuple(QuantisationError(**each) for each in document["quantisation"]),
-            findings=tuple(Finding(**each) for each in document["findings"]),
-            scalings={name: Scaling(**each) for name, each in document.get("scalings", {}).items()},
-            data=files.data,
-            input_steps=None if steps is None else tuple(steps),
-            fidelity=read_fidelity(document.get("fidelity")),
-            decisions=tuple(read_decision(each) for each in document.get("decisions", ())),
-        )
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{files.folder}: export.json is damaged ({error}); export again") from error
+    contents = files.contents
+    return CompiledNetwork(
+        name=contents.recipe,
+        source=files.graph_path,
+        program=files.program,
+        quantisation=contents.quantisation,
+        findings=contents.findings,
+        scalings=contents.scalings,
+        data=files.data,
+        input_steps=contents.input_steps,
+        fidelity=contents.fidelity,
+        decisions=contents.decisions,
+    )

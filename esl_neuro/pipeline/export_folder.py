@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nir
+import numpy as np
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from esl_neuro.backends.golden import write_trace
 from esl_neuro.backends.lava_script import write_lava_script
 from esl_neuro.backends.netx import write_netx
 from esl_neuro.backends.trace import Trace
+from esl_neuro.backends.validate import validate
+from esl_neuro.compiler.fidelity import Fidelity
 from esl_neuro.compiler.program import Program
+from esl_neuro.compiler.quantise import QuantisationError, Scaling
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.formats import other_version
+from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.pipeline.choices import FORMATS
+from esl_neuro.pipeline.decisions import Decision
+from esl_neuro.reading.documents import problems, read_json_object
+from esl_neuro.reading.names import printable
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.storage import finish_replacing, replacing, write
 
 SCHEMA = 1
+SHOWN = 5  # findings in one message
+LARGEST_SHIFT = 31  # of the exponents of weights
 DOCUMENT = "export.json"
 GRAPH = "model.nir"
 # The first test samples with every spike, current and potential, so that the folder alone suffices for a proof.
 GOLDEN = "golden.h5"
+
+
+class ExportTable(BaseModel):
+    """The entries of ``export.json`` that are read again; earlier versions lack those with a default."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    data: DataSection | None
+    recipe: str
+    quantisation: tuple[QuantisationError, ...]
+    findings: tuple[Finding, ...]
+    scalings: dict[str, Scaling] = {}
+    input_steps: tuple[NonNegativeInt, ...] | None = None
+    fidelity: Fidelity | None = None
+    decisions: tuple[Decision, ...] = ()
+    accuracy: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +69,15 @@ class ExportFolder:
         Data set and encoding that the network was trained for, if known.
     document : dict
         All of ``export.json``: origin, quantisation errors, accuracies.
+    contents : ExportTable
+        What the commands use of it, checked.
     """
 
     folder: Path
     program: Program
     data: DataSection | None
     document: dict[str, Any]
+    contents: ExportTable
 
     @property
     def graph_path(self) -> Path:
@@ -103,17 +133,37 @@ def read_export(folder: Path) -> ExportFolder:
     path = folder / DOCUMENT
     if not path.is_file():
         raise BadInput(f"{folder}: not an export ({path.name} is missing); make one with 'esl-neuro export'")
+    document = read_json_object(path, "export again")
+    schema = document.get("schema")
+    if schema is not None and schema != SCHEMA:
+        raise other_version(path, folder, "export", schema, (SCHEMA,), "export again")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        schema = document["schema"]
-        if schema != SCHEMA:
-            raise other_version(path, folder, "export", schema, (SCHEMA,), "export again")
-        data = None if document["data"] is None else DataSection.model_validate(document["data"])
-    except BadInput:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: damaged ({str(error).splitlines()[0]}); export again") from error
-    return ExportFolder(folder, Program.load(folder), data, document)
+        contents = ExportTable.model_validate(document)
+    except ValidationError as error:
+        raise BadInput(f"{path}: damaged ({'; '.join(map(problems, error.errors()[:SHOWN]))}); export again") from error
+    program = Program.load(folder)
+    findings = [*_contradictions(contents, program)]
+    if findings:
+        raise BadInput(f"{path}: damaged ({'; '.join(findings)}); export again")
+    try:
+        validate(program)
+    except BadInput as error:
+        raise BadInput(f"{folder}: {error}\nexport again") from error
+    return ExportFolder(folder, program, contents.data, document, contents)
+
+
+def _contradictions(contents: ExportTable, program: Program) -> Iterator[str]:
+    """Find what does not fit the program."""
+    sizes = {group.name: group.neurons for group in program.groups}
+    for name, scaling in contents.scalings.items():
+        factors = np.atleast_1d(np.asarray(scaling.factor))
+        if name not in sizes or factors.size not in (1, sizes[name]):
+            yield f"scalings: '{printable(name)}' has {factors.size} factors; the program has the layers {sizes}"
+        elif not (np.isfinite(factors) & (factors > 0)).all() or abs(scaling.shift) > LARGEST_SHIFT:
+            yield f"scalings: '{name}' is not positive and finite"
+    steps = contents.input_steps
+    if steps is not None and (list(steps) != sorted(set(steps)) or (steps and steps[-1] >= program.steps)):
+        yield f"input_steps do not ascend within the {program.steps} steps of the program"
 
 
 def _write_formats(program: Program, folder: Path, formats: tuple[str, ...]) -> None:

@@ -49,7 +49,7 @@ class Export:
         CheckFailed
             With the loss and the limit.
         """
-        if 100 * self.loss > most:
+        if not 100 * self.loss <= most:  # also if one of them is not a number
             raise CheckFailed(
                 f"quantisation costs {100 * self.loss:.2f} points of test accuracy, more than --max-loss {most:g}; "
                 f"the export in {self.folder} is complete but loses accuracy"
@@ -67,6 +67,7 @@ def export_run(
     *,
     formats: tuple[str, ...] = (),
     nir_version: str = "current",
+    allow_code: bool = False,
     **how: Any,
 ) -> Export:
     """Compile a run, test its integers on the whole test set, and save both beside the run.
@@ -81,6 +82,8 @@ def export_run(
         Folder of the export. Default: the name of the chip, in the run folder.
     formats, nir_version
         As in :meth:`CompiledNetwork.save`.
+    allow_code : bool
+        As in :func:`~esl_neuro.pipeline.training.load_run`.
     **how
         As in :func:`~esl_neuro.pipeline.compilation.compile`.
 
@@ -91,7 +94,7 @@ def export_run(
     """
     chip = as_target(target)
     arithmetic_of(chip)  # a chip without integers, or a folder that is no run, is reported before torch loads
-    source = run if isinstance(run, TrainingRun) else load_run(run)
+    source = run if isinstance(run, TrainingRun) else load_run(run, allow_code=allow_code)
     compiled = compile(source, chip, **how)
     from esl_neuro.training.trainer import accuracy
 

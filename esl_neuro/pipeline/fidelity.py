@@ -16,6 +16,7 @@ from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.nirgraph.findings import WARNING, Finding, errors
 from esl_neuro.pipeline.inputs import Samples, payloads, spread
 from esl_neuro.random_streams import stream
+from esl_neuro.reading.limits import refuse_large
 
 SAMPLES = 64  # of data that are compared, at most
 DRAWN_SAMPLES = 400  # errors of neurons in loops come in bursts, of which few samples have none
@@ -74,6 +75,7 @@ def draw(program: Program, *, single_spikes: bool = False) -> Trial:
     a uniform payload with each spike. In a single-spike network each line fires once, in a step of the first half.
     """
     count, steps, lines = affordable(program, DRAWN_SAMPLES), program.steps, program.input_size
+    refuse_large(f"{steps:,} steps of {lines:,} lines", "random input of them takes", 8 * count * steps * lines)
     generator = stream(SEED, "fidelity input")
     rates = None
     if single_spikes:

@@ -17,6 +17,7 @@ from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.pipeline.sample_files import frames_of_events, read_sample_file
 from esl_neuro.random_streams import stream
+from esl_neuro.reading.limits import refuse_large
 from esl_neuro.recipes.sections import DataSection
 
 Layout = Literal["samples,steps,...", "steps,samples,...", "steps,..."]
@@ -358,6 +359,17 @@ def evaluation_samples(data: DataSection, samples: int | None = None, dataset: D
 
 
 def random_samples(samples: int, steps: int, lines: int, rate: float) -> Samples:
-    """Return random spikes with the same probability on each line and step; repeated calls give the same spikes."""
+    """Return random spikes with the same probability on each line and step; repeated calls give the same spikes.
+
+    Raises
+    ------
+    BadInput
+        If the rate is not a probability, or there would be more spikes than the limit of one file.
+    """
+    if not 0 <= rate <= 1:
+        raise BadInput(f"the rate of random spikes is {rate}; it must be from 0 to 1")
+    refuse_large(
+        f"{samples} samples of {steps} steps and {lines} lines", "drawing them takes", 8 * samples * steps * lines
+    )
     drawn = stream(0, "input spikes").random((samples, steps, lines)) < rate
     return Samples(drawn.astype(np.uint8), name=f"{samples} samples of random spikes at rate {rate:g} (no real data)")

@@ -26,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.arrays import SINGLE, read_arrays
+from esl_neuro.reading.limits import refuse_large
 
 INPUT_NAMES = ("input", "inputs", "spikes", "data", "x")
 LABEL_NAMES = ("labels", "label", "targets", "target")
 PLACES = ("line", "channel", "row", "column")
+LARGEST_WHOLE = 2**31
 EVENT_NAMES = ("sample", "step", "time_s", *PLACES, "value")
 
 Arrays = dict[str, NDArray[Any]]
@@ -91,16 +94,8 @@ def read_sample_file(path: Path, inputs: Sequence[str] = ()) -> SampleFile:
 
 
 def _load(path: Path) -> Arrays:
-    if not path.is_file():
-        raise BadInput(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not hasattr(loaded, "files"):
-            return {"input": np.asarray(loaded)}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
-        raise BadInput(f"{path}: is not a readable .npz or .npy file: {' '.join(str(error).split())}") from error
+    arrays = read_arrays(path)
+    return {"input": arrays[SINGLE]} if arrays.keys() == {SINGLE} else arrays
 
 
 def _labels(path: Path, arrays: Arrays) -> NDArray[np.int64] | None:
@@ -111,6 +106,7 @@ def _labels(path: Path, arrays: Arrays) -> NDArray[np.int64] | None:
         raise BadInput(f"{path}: has the labels {_names(found)}; keep one of these arrays")
     labels = arrays[found[0]]
     whole = labels.dtype.kind in "biu" or (labels.dtype.kind == "f" and bool((labels == np.rint(labels)).all()))
+    whole = whole and bool((np.abs(labels.astype(np.float64)) < LARGEST_WHOLE).all())
     if labels.ndim != 1 or not whole:
         raise BadInput(
             f"{path}: '{found[0]}' is {labels.dtype} of shape {labels.shape}; give one whole number per sample"
@@ -132,7 +128,7 @@ def _names(names: Any) -> str:
 
 
 def _check_numbers(path: Path, name: str, array: NDArray[Any]) -> None:
-    if array.dtype.kind not in "buif" or not np.isfinite(array).all() or array.min(initial=0) < 0:
+    if array.dtype.kind not in "buif" or not (np.isfinite(array).all() and (array >= 0).all()):
         raise BadInput(
             f"{path}: '{name}' contains values that are negative or not numbers ({array.dtype}); give 0 and 1, or "
             "graded values"
@@ -168,6 +164,7 @@ def frames_of_events(file: SampleFile, shape: Sequence[int], steps: int | None, 
                 f"{file.path}: {int(outside.sum()):,} of {len(sample):,} events have a {name} of {most} or more "
                 f"(largest: {int(place[name].max())}); the network has {steps} steps and {lines} lines"
             )
+    refuse_large(file.path, "its events as an array take", samples * steps * lines)
     cells = np.ravel_multi_index(tuple(place.values()), (samples, steps, lines))
     merged = len(cells) - len(np.unique(cells))
     if "value" in arrays:
@@ -183,6 +180,8 @@ def _whole(file: SampleFile, name: str) -> NDArray[np.int64]:
     values = file.arrays[name]
     if (values != np.rint(values)).any():
         raise BadInput(f"{file.path}: '{name}' contains numbers that are not whole")
+    if (values >= LARGEST_WHOLE).any():
+        raise BadInput(f"{file.path}: '{name}' contains {values.max():g}; numbers must be below 2**31")
     return values.astype(np.int64)
 
 
@@ -193,7 +192,12 @@ def _steps(file: SampleFile, dt_s: float | None) -> NDArray[np.int64]:
         return _whole(file, "step")
     if dt_s is None:
         raise BadInput(f"{file.path}: 'time_s' needs the time step of the network; give dt_s (--dt)")
-    return np.floor(file.arrays["time_s"] / dt_s + 1e-9).astype(np.int64)
+    found = np.floor(file.arrays["time_s"] / dt_s + 1e-9)
+    if (found >= LARGEST_WHOLE).any():
+        raise BadInput(
+            f"{file.path}: 'time_s' contains {file.arrays['time_s'].max():g} s; steps of {dt_s:g} s are too many"
+        )
+    return found.astype(np.int64)
 
 
 def _line(file: SampleFile, shape: Sequence[int]) -> NDArray[np.int64]:

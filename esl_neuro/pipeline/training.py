@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,6 +17,7 @@ from esl_neuro.data.noise import NOISES
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.choices import RECIPE
 from esl_neuro.pipeline.inputs import Samples, evaluation_samples
+from esl_neuro.reading.documents import read_json_object
 from esl_neuro.recipes.recipe import Recipe, load_recipe
 from esl_neuro.training.run_folder import RunFolder, create_run_folder
 
@@ -38,14 +38,17 @@ class TrainingRun:
     ----------
     folder : Path
         The run folder.
+    allow_code : bool
+        Consent to the code that its recipe names, if the folder is outside the current one.
     """
 
     folder: Path
+    allow_code: bool = False
 
     @property
     def files(self) -> RunFolder:
         """Paths of the run's files."""
-        return RunFolder(self.folder)
+        return RunFolder(self.folder, self.allow_code)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -66,7 +69,10 @@ class TrainingRun:
             raise BadInput(
                 f"{self.folder}: the run is not complete; continue it with resume or 'esl-neuro train --resume'"
             )
-        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        figures = read_json_object(path, "train again")
+        accuracy = figures.get("test_accuracy")
+        if not (isinstance(accuracy, int | float) and 0 <= accuracy <= 1):
+            raise BadInput(f"{path}: damaged (test_accuracy is {accuracy!r:.40}); train again")
         return figures
 
     @property
@@ -127,6 +133,7 @@ def train(
     changes: Sequence[str] = (),
     runs: str | Path = "runs",
     download: bool = False,
+    allow_code: bool = False,
     on_batch: OnBatch | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainingRun:
@@ -144,6 +151,8 @@ def train(
         Folder in which the run folder is created.
     download : bool
         Whether missing data may be downloaded.
+    allow_code : bool
+        Consent to the code of a recipe outside the current folder, ``network.notation = "module:function"``.
     on_batch : callable, optional
         Called with iteration, total iterations and loss after every batch.
     on_epoch : callable, optional
@@ -160,29 +169,44 @@ def train(
     --------
     >>> train("mlp-digits", seed=0, changes=["training.epochs=5"]).accuracy  # doctest: +SKIP
     """
-    return finish(start_training(recipe, seed=seed, changes=changes, runs=runs, download=download), on_batch, on_epoch)
+    trainer = start_training(recipe, seed=seed, changes=changes, runs=runs, download=download, allow_code=allow_code)
+    return finish(trainer, on_batch, on_epoch)
 
 
-def resume(folder: str | Path, *, on_batch: OnBatch | None = None, on_epoch: OnEpoch | None = None) -> TrainingRun:
+def resume(
+    folder: str | Path,
+    *,
+    allow_code: bool = False,
+    on_batch: OnBatch | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> TrainingRun:
     """Continue an interrupted run to its end; on the CPU the result equals that of an uninterrupted run bit for bit.
 
     Raises
     ------
     BadInput
-        If the folder is not a run, or the run is complete.
+        If the folder is not a run, the run is complete, or its recipe names code without consent (``allow_code``).
     """
-    return finish(resume_training(folder), on_batch, on_epoch)
+    return finish(resume_training(folder, allow_code=allow_code), on_batch, on_epoch)
 
 
-def load_run(folder: str | Path) -> TrainingRun:
+def load_run(folder: str | Path, *, allow_code: bool = False) -> TrainingRun:
     """Load a run folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+    allow_code : bool
+        Consent to the code that the recipe of a run outside the current folder names,
+        ``network.notation = "module:function"``.
 
     Raises
     ------
     BadInput
-        If the folder is not a run.
+        If the folder is not a run, or its recipe names code without consent.
     """
-    run = TrainingRun(Path(folder))
+    run = TrainingRun(Path(folder), allow_code)
     run.recipe  # noqa: B018 (reads the recipe, to raise the error here if the folder is not a run)
     return run
 
@@ -190,7 +214,9 @@ def load_run(folder: str | Path) -> TrainingRun:
 # A run in progress, for callers that show it.
 
 
-def recipe_of(recipe: str | Path | Recipe, seed: int | None, changes: Sequence[str]) -> Recipe:
+def recipe_of(
+    recipe: str | Path | Recipe, seed: int | None, changes: Sequence[str], *, allow_code: bool = False
+) -> Recipe:
     """Return a recipe with a seed and changes.
 
     Raises
@@ -199,7 +225,8 @@ def recipe_of(recipe: str | Path | Recipe, seed: int | None, changes: Sequence[s
         If the recipe is unknown, a field is invalid, or changes are given for a recipe that is already loaded.
     """
     if not isinstance(recipe, Recipe):
-        return load_recipe(str(recipe), (*changes, *(() if seed is None else (f"training.seed={seed}",))))
+        seeded = () if seed is None else (f"training.seed={seed}",)
+        return load_recipe(str(recipe), (*changes, *seeded), allow_code=allow_code)
     if changes:
         raise BadInput("changes apply to the name or file of a recipe, but this one is already loaded; use model_copy")
     if seed is None:
@@ -231,26 +258,27 @@ def start_training(
     changes: Sequence[str] = (),
     runs: str | Path = "runs",
     download: bool = False,
+    allow_code: bool = False,
 ) -> Trainer:
     """Create a run and its folder, without training it; see :func:`train`."""
-    loaded = recipe_of(recipe, seed, changes)
+    loaded = recipe_of(recipe, seed, changes, allow_code=allow_code)
     from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: after the recipe is valid
 
     return Trainer.start(loaded, partial(create_run_folder, Path(runs), loaded), download=download)
 
 
-def resume_training(folder: str | Path) -> Trainer:
+def resume_training(folder: str | Path, *, allow_code: bool = False) -> Trainer:
     """Load the state of an interrupted run, without training it; see :func:`resume`."""
-    load_run(folder)  # a folder that is no run is reported before torch loads
+    files = load_run(folder, allow_code=allow_code).files  # a folder that is no run is reported before torch loads
     from esl_neuro.training.trainer import Trainer
 
-    return Trainer.resume(RunFolder(Path(folder)))
+    return Trainer.resume(files)
 
 
 def finish(trainer: Trainer, on_batch: OnBatch | None = None, on_epoch: OnEpoch | None = None) -> TrainingRun:
     """Train a created or resumed run to its end."""
     trainer.run(on_batch or _ignore, on_epoch or _ignore)
-    return load_run(trainer.folder.path)
+    return load_run(trainer.folder.path, allow_code=True)  # it has run
 
 
 def _ignore(*_: object) -> None:

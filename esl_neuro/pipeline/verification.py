@@ -12,7 +12,7 @@ from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.compile import input_payload, quantise_network
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.program import Program, differences
-from esl_neuro.compiler.quantise import Scaling, round_as_0_1_0
+from esl_neuro.compiler.quantise import round_as_0_1_0
 from esl_neuro.errors import BadInput, CheckFailed, MissingDependency, did_you_mean
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.pipeline.activity import Activity, run_recorded
@@ -141,7 +141,7 @@ def recompile(folder: Path) -> list[str]:
         stored.formats,
         stored.steps,
         payload,
-        {name: Scaling(**each) for name, each in files.document.get("scalings", {}).items()},
+        files.contents.scalings,
     )
     # A NIR graph does not contain the readout.
     return differences(stored, replace(again, readout=stored.readout))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.recipes.consent import FIELD, code_of_changes, refuse_code
 from esl_neuro.recipes.sections import (
     KINDS,
     DataSection,
@@ -21,7 +22,7 @@ from esl_neuro.recipes.sections import (
 )
 from esl_neuro.resources import find_resource, parse_toml, read_toml
 from esl_neuro.storage import write
-from esl_neuro.toml_tables import explain_finding, validated
+from esl_neuro.toml_tables import PlainName, explain_finding, validated
 
 SINGLE_SPIKE_ENCODING = "binary_single_spike"
 SINGLE_SPIKE_LOSS = "first_spike"
@@ -31,7 +32,7 @@ FIXED_STRUCTURE = ("dense", "static")  # learners that never change a connection
 class Recipe(Section):
     """All settings of a training run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", description="also the name of the run folders")]
+    name: Annotated[PlainName, Field(description="also the name of the run folders")]
     title: str
     data: DataSection
     network: NetworkSection
@@ -89,7 +90,7 @@ class Recipe(Section):
         return self.model_dump(exclude_none=True)
 
 
-def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(name: str, overrides: tuple[str, ...] = (), *, allow_code: bool = False) -> Recipe:
     """Load a recipe by name or path.
 
     Parameters
@@ -99,14 +100,21 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     overrides : tuple of str
         Changes of single fields, such as ``"training.epochs=5"`` with the value in TOML notation, or of a whole
         section.
+    allow_code : bool
+        Consent to ``network.notation = "module:function"`` in a file outside the current folder; see
+        :mod:`~esl_neuro.recipes.consent`.
 
     Raises
     ------
     BadInput
-        If the file or a field is invalid; the message names file, fields, values and what is allowed.
+        If the file or a field is invalid, or it names code without consent; the message names file, fields, values and
+        what is allowed.
     """
     path = find_resource("models", name)
     document = read_toml(path)
+    own_words = any(override.partition("=")[0].strip() in ("network", FIELD) for override in overrides)
+    if not (allow_code or own_words):
+        refuse_code(path, code_of_changes(document))
     for override in overrides:
         _apply_override(document, override)
     return parse_recipe(document, str(path))

@@ -14,7 +14,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Density = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Section(Table):
@@ -268,8 +268,10 @@ class TrainingSection(Section):
     final_rate: Fraction = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
     weight_decay: NonNegative = 0.0
     momentum: Fraction = Field(default=0.9, description="used by sgd")
-    seed: Annotated[int, Field(ge=0)]
-    threads: Count = Field(description="processor threads; part of the recipe because sums depend on it")
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        description="processor threads; part of the recipe because sums depend on it"
+    )
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of products; potentials, weights and moments stay float32"

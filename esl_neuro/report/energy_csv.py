@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.energy.report import EnergyReport
+from esl_neuro.reading.names import spreadsheet_cell
 from esl_neuro.storage import write
 
 
@@ -66,5 +67,5 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: spreadsheet_cell(value) for name, value in row.items()} for row in rows)
     write(path, text.getvalue())

@@ -40,6 +40,7 @@ STYLE: Any = {  # matplotlib types the keys as literals
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "legend.frameon": False,
+    "text.parse_math": False,  # a name with $ signs is no formula
     "svg.hashsalt": "esl-neuro",  # equal figures give equal files
 }
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.limits import refuse_large
 from esl_neuro.snn import notation as tokens
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Vote
 from esl_neuro.snn.neurons import LIF, NeuronFactory
@@ -182,15 +183,20 @@ class _Builder:
 
     def _dense(self, token: tokens.Dense) -> None:
         self.flatten()
+        self._refuse_large(token, self.shape[0] * token.neurons)
         self._append("fc", Linear(self.shape[0], token.neurons, bias=self.bias))
         self.shape = (token.neurons,)
 
     def _conv(self, token: tokens.Conv) -> None:
         channels, height, width = self._image(token)
         padding = token.kernel // 2
+        self._refuse_large(token, token.channels * max(channels * token.kernel**2, height * width))
         self._append("conv", Conv2d(channels, token.channels, token.kernel, token.stride, padding, bias=self.bias))
         size = [(side + 2 * padding - token.kernel) // token.stride + 1 for side in (height, width)]
         self.shape = (token.channels, *size)
+
+    def _refuse_large(self, token: tokens.Token, values: int) -> None:
+        refuse_large(f"network.notation: {token} of '{self.notation}'", "takes", 4 * values)
 
     def _pool(self, token: tokens.AvgPool | tokens.MaxPool) -> None:
         channels, height, width = self._image(token)

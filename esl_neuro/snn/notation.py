@@ -60,13 +60,13 @@ class Voting:
 Token = Dense | Conv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
 
 _PATTERNS: tuple[tuple[str, type[Token]], ...] = (
-    (r"(\d+)", Dense),
-    (r"(\d+)C(\d+)(?:S(\d+))?", Conv),
+    (r"(\d{1,9})", Dense),
+    (r"(\d{1,9})C(\d{1,9})(?:S(\d{1,9}))?", Conv),
     (r"BN", BatchNorm),
-    (r"AP(\d+)", AvgPool),
-    (r"MP(\d+)", MaxPool),
+    (r"AP(\d{1,9})", AvgPool),
+    (r"MP(\d{1,9})", MaxPool),
     (r"DP(0?\.\d+)?", Dropout),
-    (r"V(\d+)", Voting),
+    (r"V(\d{1,9})", Voting),
 )
 _ALLOWED = "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and a suffix x2 to repeat one"
 
@@ -89,7 +89,7 @@ def parse_layers(notation: str) -> tuple[Token, ...]:
     tokens: list[Token] = []
     for part in notation.split("-"):
         body, _, times = part.partition("x")
-        if times and not (times.isascii() and times.isdigit() and int(times) > 0):
+        if times and not re.fullmatch(r"0{0,3}[1-9]\d{0,2}", times, flags=re.ASCII):
             raise _unreadable(notation, part)
         tokens += [_token(notation, part, body)] * int(times or 1)
     return tuple(tokens)

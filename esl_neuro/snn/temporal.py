@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.limits import refuse_large
 
 NO_SPIKE = 1e5
 """``z`` of a neuron that does not fire; a spike later than ``ln 1e5 = 11.5`` time constants does not count."""
@@ -285,6 +286,7 @@ class TemporalNetwork(nn.Module):
         self.initial_sum = initial_sum
         self.connections = nn.ModuleDict()
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
+            refuse_large(f"TemporalNetwork of {sizes}", f"layer {index} takes", 4 * fan_in * fan_out)
             self.connections[f"fc{index}"] = nn.Linear(fan_in, fan_out, bias=False)
             nn.init.uniform_(self.connections[f"fc{index}"].get_parameter("weight"))
         self.rescale_rows()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.documents import reason
+from esl_neuro.reading.names import printable
 from esl_neuro.sparsity.moments import without_momentum
 from esl_neuro.storage import refusing, write
 
 OPTIMIZER = "optimizer"
+SHOWN = 3  # differences in one message
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Checkpoint:
         from safetensors import safe_open
 
         path = folder / f"{name}.safetensors"
+        problem = f"{path}: the checkpoint is damaged"
         if not path.is_file():
             raise BadInput(f"{path}: no such checkpoint; train first with 'esl-neuro train'")
         with refusing(path, "cannot be read"), path.open("rb"):  # safetensors calls every error "No such file"
@@ -71,9 +76,37 @@ class Checkpoint:
             # Read the copy inside the tensor file, because the two files cannot be replaced atomically.
             with safe_open(str(path), framework="pt") as file:
                 progress = json.loads(file.metadata()["progress"])
-            return cls(load_file(str(path)), progress)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: the checkpoint is damaged ({error}); train again") from error
+            tensors = load_file(str(path))
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
+            raise BadInput(f"{problem} ({reason(error)}); train again") from error
+        if not isinstance(progress, dict):
+            raise BadInput(f"{problem} (its progress is a {type(progress).__name__}); train again")
+        return cls(tensors, progress)
+
+
+def refuse_misfit(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Reject tensors that do not have the names and shapes of others.
+
+    Compiled loops run over the tensors of a parameter together, and ``copy_`` repeats a smaller tensor.
+
+    Raises
+    ------
+    ValueError
+        With all differences.
+    """
+    names = sorted(given.keys() | expected.keys())
+    findings = [
+        f"{printable(name)} has shape {_shape(given, name)}, expected {_shape(expected, name)}"
+        for name in names
+        if _shape(given, name) != _shape(expected, name)
+    ]
+    if findings:
+        more = f" and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
+        raise ValueError("; ".join(findings[:SHOWN]) + more)
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(tensors[name].shape)) if name in tensors else "none"
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -95,10 +128,13 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> 
         If a parameter has none. Plain gradient descent needs none.
     """
     state: dict[int, dict[str, Tensor]] = {}
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, key = name.split("/")
+        if not 0 <= int(index) < len(shapes) or value.shape not in (shapes[int(index)], ()):
+            raise ValueError(f"the optimiser state {printable(name)} has shape {tuple(value.shape)}")
         state.setdefault(int(index), {})[key] = value
-    parameters = sum(len(group["params"]) for group in optimizer.param_groups)
+    parameters = len(shapes)
     nothing_kept = not state and all(without_momentum(group) for group in optimizer.param_groups)
     if len(state) != parameters and not nothing_kept:
         raise ValueError(f"the optimiser state has {len(state)} parameters, expected {parameters}")

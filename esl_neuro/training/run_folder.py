@@ -20,6 +20,7 @@ from typing import Any
 
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version, read_quietly
+from esl_neuro.reading.documents import is_number
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 from esl_neuro.storage import Lock, append, create_folder, write
 from esl_neuro.version import __version__
@@ -28,11 +29,23 @@ SCHEMA = 1  # of the folder as a whole: recipe, logs, checkpoints, result
 PACKAGES = ("torch", "numpy", "scipy", "nir", "scikit-learn", "safetensors", "lava-nc", "lava-dl")
 
 
+LONGEST_NUMBER = 10  # digits of the number of a run
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run."""
+    """Paths of one run.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    allow_code : bool
+        Consent to code that its recipe names; see :mod:`~esl_neuro.recipes.consent`.
+    """
 
     path: Path
+    allow_code: bool = False
 
     @property
     def config(self) -> Path:
@@ -60,7 +73,8 @@ class RunFolder:
         Raises
         ------
         BadInput
-            If the folder is not a run, or another version wrote it in a form that this one does not read.
+            If the folder is not a run, its recipe names code without consent, or another version wrote it in a form
+            that this one does not read.
         """
         stated = read_quietly(self.path / "environment.json")
         schema = stated.get("run_schema", SCHEMA) if isinstance(stated, dict) else SCHEMA  # 0.1.0 does not state it
@@ -68,7 +82,7 @@ class RunFolder:
             raise other_version(self.path, self.path, "run", schema, (SCHEMA,), "train again")
         if not self.config.is_file():
             raise BadInput(f"{self.path}: not a run ({self.config.name} is missing); create one with 'esl-neuro train'")
-        return load_recipe(str(self.config))
+        return load_recipe(str(self.config), allow_code=self.allow_code)
 
     def lock(self) -> Lock:
         """Let only this process train the run, until the lock is released.
@@ -101,12 +115,12 @@ def _keep(path: Path, counter: str, last: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the run was killed while it wrote its last line
+            count = json.loads(line)[counter]
+        except (ValueError, TypeError, KeyError, RecursionError):  # the run was killed while it wrote its last line
             break
-        if entry[counter] <= last:
+        if is_number(count) and count <= last:
             kept.append(line + "\n")
     write(path, "".join(kept))
 
@@ -153,4 +167,4 @@ def _version(package: str) -> str | None:
 
 def _number(folder: str, recipe: str) -> int:
     suffix = folder.removeprefix(recipe + "-")
-    return int(suffix) if suffix != folder and suffix.isdigit() else 0
+    return int(suffix) if suffix != folder and suffix.isdecimal() and len(suffix) < LONGEST_NUMBER else 0

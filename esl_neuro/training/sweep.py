@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.reading.documents import is_number, read_json_object
+from esl_neuro.reading.names import is_plain, printable
 from esl_neuro.recipes import Recipe, load_recipe
+from esl_neuro.recipes.consent import code_of_changes, refuse_code
 from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
 from esl_neuro.storage import refusing, write
@@ -32,6 +36,7 @@ SCHEMA = 1  # of the summary
 SEED = "training.seed"
 FIELD = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SLUG_LENGTH = 80
+MOST_RUNS = 10_000
 NOT_COMPARED = ("title", "expected", "published")  # they do not affect training
 SHOWN = 3  # findings of one kind per line
 FIGURES = ("validation_accuracy", "density", "connections", "spikes_per_neuron", "seconds")
@@ -52,7 +57,7 @@ class Sweep(Section):
 
     title: str
     recipe: str
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1)
     noise: list[str] = Field(default=[], description="noises to test each finished run with, name=level")
     plot_x: str | None = Field(default=None, description="axis on the x axis of the plot")
     fixed: dict[str, Any] = Field(default={}, description="fields changed in every run")
@@ -217,7 +222,7 @@ class SweepPlan:
 # Reading.
 
 
-def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> SweepPlan:
+def load_plan(name: str, runs: Path, overrides: Sequence[str] = (), *, allow_code: bool = False) -> SweepPlan:
     """Read a sweep and plan its runs.
 
     Parameters
@@ -228,21 +233,33 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = ()) -> SweepPlan
         Folder of all runs.
     overrides : sequence of str
         Changes of every run, ``"training.epochs=1"``.
+    allow_code : bool
+        Consent to code that a sweep or a recipe outside the current folder names; see
+        :mod:`~esl_neuro.recipes.consent`.
 
     Raises
     ------
     BadInput
-        If the file, a field or the recipe of any run is invalid; the message lists all findings.
+        If the file, a field or the recipe of any run is invalid, or there are too many runs; the message lists all
+        findings.
     """
     path = find_resource("sweeps", name)
+    if not is_plain(path.stem):
+        raise BadInput(f"{path}: the name of a sweep is also that of its folder; use letters, digits, '.', '-' and '_'")
     sweep = parse_sweep(read_toml(path), str(path))
+    if not allow_code:
+        for changes in _all_changes(sweep):
+            refuse_code(path, code_of_changes(changes))
     cases = expand(sweep)
     _refuse(str(path), _overridden_changes(cases, overrides))
     folder = runs / path.stem
     planned = [
-        Run(case, seed, recipe, RunFolder(folder / f"{slug}-seed{seed}"), tuple(sweep.noise))
+        # The recipe in the folder is compared with this one before anything of it is built.
+        Run(case, seed, recipe, RunFolder(folder / f"{slug}-seed{seed}", allow_code=True), tuple(sweep.noise))
         for (case, slug), recipes in zip(
-            zip(cases, slugs(cases), strict=True), _load_recipes(sweep, cases, overrides, str(path)), strict=True
+            zip(cases, slugs(cases), strict=True),
+            _load_recipes(sweep, cases, overrides, str(path), allow_code),
+            strict=True,
         )
         for seed, recipe in zip(sweep.seeds, recipes, strict=True)
     ]
@@ -291,6 +308,9 @@ def _findings(sweep: Sweep) -> Iterator[str]:
                 yield f"{place}: {field!r} is not a field; write section.field, such as training.epochs"
             elif field == SEED:
                 yield f"{place}: {SEED} is set from seeds; change that list"
+    choices = max(len(sweep.cases), 1) * math.prod(len(values) for values in sweep.axes.values()) * len(sweep.seeds)
+    if choices > MOST_RUNS:
+        yield f"cases, axes and seeds make {choices:,} runs; at most {MOST_RUNS:,} are planned, so divide the sweep"
     for index, case in enumerate(sweep.cases):
         for field in set(case.changes) & set(sweep.axes):
             yield f"cases.{index}.set: '{field}' is also an axis; remove one of them"
@@ -310,6 +330,13 @@ def _fields(sweep: Sweep) -> Iterator[tuple[str, Iterable[str]]]:
     yield "axes", sweep.axes
     for index, case in enumerate(sweep.cases):
         yield f"cases.{index}.set", case.changes
+
+
+def _all_changes(sweep: Sweep) -> Iterator[Mapping[str, Any]]:
+    """Yield every change of a recipe that the sweep can make."""
+    yield sweep.fixed
+    yield from (case.changes for case in sweep.cases)
+    yield from ({field: value} for field, values in sweep.axes.items() for value in values)
 
 
 def _repeated(place: str, values: Iterable[str]) -> Iterator[str]:
@@ -441,7 +468,7 @@ def _covers(field: str, other: str) -> bool:
 
 
 def _load_recipes(
-    sweep: Sweep, cases: Sequence[SweepCase], overrides: Sequence[str], origin: str
+    sweep: Sweep, cases: Sequence[SweepCase], overrides: Sequence[str], origin: str, allow_code: bool
 ) -> list[list[Recipe]]:
     """Load the recipe of every seed of every case."""
     failed: list[tuple[str, str]] = []
@@ -449,7 +476,7 @@ def _load_recipes(
     def load(case: SweepCase, seed: int) -> Iterator[Recipe]:
         changes = [f"{field}={to_toml(value)}" for field, value in {**case.fixed, **case.varied}.items()]
         try:
-            yield load_recipe(case.recipe, (*changes, *overrides, f"{SEED}={seed}"))
+            yield load_recipe(case.recipe, (*changes, *overrides, f"{SEED}={seed}"), allow_code=allow_code)
         except BadInput as error:
             failed.append((f"{case.label} seed {seed}", str(error)))
 
@@ -556,11 +583,13 @@ def _mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _read_json(path: Path, fields: Iterable[str] = ()) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        missing = [name for name in fields if name not in document]
-    except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}; delete its folder and run the sweep again") from error
-    if missing or not isinstance(document, dict):
-        raise BadInput(f"{path}: {', '.join(missing)} missing; delete its folder and run the sweep again")
+    fix = "delete its folder and run the sweep again"
+    document = read_json_object(path, fix)
+    missing = [name for name in fields if name not in document]
+    if missing:
+        raise BadInput(f"{path}: {', '.join(missing)} missing; {fix}")
+    numbers = {name: value for name, value in document.items() if name in fields or not fields}
+    wrong = [name for name, value in numbers.items() if not is_number(value)]
+    if wrong:
+        raise BadInput(f"{path}: {', '.join(map(printable, wrong))} must be numbers; {fix}")
     return document

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -22,12 +23,19 @@ from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_input
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.interruption import held_back
 from esl_neuro.random_streams import stream
+from esl_neuro.reading.documents import problems, reason
 from esl_neuro.recipes import Recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.storage import Lock, flush, remove_unfinished, write
-from esl_neuro.training.checkpoint import OPTIMIZER, Checkpoint, load_optimizer_tensors, optimizer_tensors
+from esl_neuro.training.checkpoint import (
+    OPTIMIZER,
+    Checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    refuse_misfit,
+)
 from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
@@ -45,6 +53,34 @@ class EpochSums:
     spikes: int = 0
     samples: int = 0
     births: int = 0
+
+
+class Progress(BaseModel):
+    """Where a run stands; part of the checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epoch: NonNegativeInt
+    batch: NonNegativeInt
+    best_accuracy: float
+    best_epoch: NonNegativeInt
+    seconds: NonNegativeFloat
+    sums: EpochSums
+    scaler: dict[str, Any]
+
+
+def read_progress(document: dict[str, Any]) -> Progress:
+    """Check the progress of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        With all findings.
+    """
+    try:
+        return Progress.model_validate(document)
+    except ValidationError as error:
+        raise ValueError("; ".join(map(problems, error.errors()))) from error
 
 
 @dataclass(frozen=True)
@@ -177,14 +213,18 @@ class Trainer:
         return trainer
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        progress = dict(checkpoint.progress)
+        progress = read_progress(checkpoint.progress)
+        if progress.epoch > self.recipe.training.epochs or progress.batch > self.batches:
+            raise ValueError(f"it is at epoch {progress.epoch}, batch {progress.batch}")
+        for part, holder in (("network", self.network), ("learner", self.learner)):
+            refuse_misfit(checkpoint.part(part), holder.state_dict())
         self.network.load_state_dict(checkpoint.part("network"))
         load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))
         self.learner.load_state_dict(checkpoint.part("learner"))
-        self.scaler.load_state_dict(progress.pop("scaler"))
-        self.sums = EpochSums(**progress.pop("sums"))
-        for name, value in progress.items():
-            setattr(self, name, value)
+        self.scaler.load_state_dict(progress.scaler)
+        self.sums, self.epoch, self.batch = progress.sums, progress.epoch, progress.batch
+        self.best_accuracy, self.best_epoch = progress.best_accuracy, progress.best_epoch
+        self.seconds = progress.seconds
 
     @property
     def batches(self) -> int:
@@ -426,7 +466,12 @@ def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
     """Load the network of a run at its best validation epoch, on the CPU."""
     recipe = folder.recipe()
     network = _network(recipe, dataset)
-    network.load_state_dict(Checkpoint.load(folder.path, "best").part("network"))
+    weights = Checkpoint.load(folder.path, "best").part("network")
+    try:
+        refuse_misfit(weights, network.state_dict())
+        network.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"{folder.path}: the best checkpoint does not fit the recipe ({reason(error)})") from error
     return network
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes import Recipe
 from esl_neuro.sparsity import Learner, Rewirer
-from esl_neuro.training.checkpoint import Checkpoint
+from esl_neuro.training.checkpoint import Checkpoint, refuse_misfit
 from esl_neuro.training.run_folder import RunFolder
 
 
@@ -23,7 +23,7 @@ def source_of(recipe: Recipe) -> RunFolder | None:
     """
     if recipe.training.start_from is None:
         return None
-    source = RunFolder(Path(recipe.training.start_from))
+    source = RunFolder(Path(recipe.training.start_from), allow_code=True)  # none runs: its network is not built
     seed, before = recipe.training.seed, source.recipe().training.seed
     if not source.result.exists():
         raise BadInput(
@@ -70,6 +70,12 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
         ) from error
     left, before = checkpoint.part("learner"), source.recipe().sparsity.learner
     if isinstance(learner, Rewirer):
+        masks = {f"{layer.name}/{kind}": layer.mask for layer in learner.layers for kind in ("mask", "ever_active")}
+        known = masks.keys() & left.keys()
+        try:
+            refuse_misfit({name: left[name] for name in known}, {name: masks[name] for name in known})
+        except ValueError as error:
+            raise BadInput(f"training.start_from: the masks of {source.path} do not fit ({error})") from error
         for layer in learner.layers:
             layer.mask.copy_(left.get(f"{layer.name}/mask", layer.weight.detach() != 0))
             layer.ever_active.copy_(left.get(f"{layer.name}/ever_active", layer.mask))
@@ -81,8 +87,10 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
             f"{source.path}; use sparsity.learner = '{before}', or 'static' to keep the connections"
         )
     try:
+        expected = learner.state_dict()
+        refuse_misfit({name: tensor for name, tensor in left.items() if name in expected}, expected)
         learner.load_state_dict(left)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise BadInput(
             f"training.start_from: the masked layers of {source.path} differ; use its sparsity.layers"
         ) from error

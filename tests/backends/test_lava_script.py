@@ -161,3 +161,56 @@ def test_a_path_that_lava_cannot_hold_back_is_refused(tmp_path):
     program = Program("loihi2", 1, 70, 1e-3, connections, groups)
     with pytest.raises(BadInput, match=r"input -> last: spikes are delayed by 64 steps.*--backend lava"):
         write_lava_script(program, tmp_path / "network.py")
+
+
+HOSTILE = (
+    "a\nraise SystemExit('code')",
+    'a"""\nraise SystemExit("code")\n"""',
+    "a'''",
+    "a\\",
+    "a\x1b[2J\r\u2028b",
+    "np",
+    "print",
+    "STEPS",
+    "Conv",
+    "x\u00b2",
+    "\ufb01",
+    "fi",
+    "{title}",
+    "input_to",
+    "source_to_np_2",
+    "",
+)
+
+
+def test_no_name_becomes_code(tmp_path):
+    """Names are words of Python that nothing else has, and comments show what they were in ASCII."""
+    rng, groups, connections, before = np.random.default_rng(4), [], [], INPUT
+    for name in HOSTILE:
+        groups.append(random_group(rng, name, 2))
+        connections.append(Connection(before, name, random_weights(rng, 2, 2, 1.0), 0, 4))
+        before = name
+    program = Program("loihi2", 2, 3, 1e-3, tuple(connections), tuple(groups))
+    path, *_ = write_lava_script(program, tmp_path / "a'\n\"b.py")
+    text = path.read_text()
+    assert text.isascii()
+    assert not set("\x1b\r") & set(text)
+    tree = ast.parse(text)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    build = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "build")
+    assigned = [node.targets[0].id for node in build.body if isinstance(node, ast.Assign)]
+    assert len(assigned) == len(set(assigned)) == 1 + 2 * len(HOSTILE)  # the source, groups, connections
+    assert not set(assigned) & {"np", "print", "STEPS", "Conv", "sys"}
+
+
+def test_a_group_named_like_a_connection_stays_itself(tmp_path):
+    rng, names = np.random.default_rng(4), ["a", "b", "source_to_a", "a_to_b"]
+    groups = tuple(random_group(rng, name, 2) for name in names)
+    sources = [INPUT, *names[:-1]]
+    connections = tuple(
+        Connection(source, name, random_weights(rng, 2, 2, 1.0), 0, 4)
+        for source, name in zip(sources, names, strict=True)
+    )
+    text = write_lava_script(Program("loihi2", 2, 3, 1e-3, connections, groups), tmp_path / "s.py")[0].read_text()
+    assert "\n    source_to_a = LIF" in text
+    assert "\n    source_to_a_2 = Sparse(" in text

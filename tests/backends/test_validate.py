@@ -17,10 +17,11 @@ from backends.random_programs import (
     random_spikes,
     random_weights,
 )
-from esl_neuro.backends.integer import run_integer
+from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.backends.validate import largest_sum, validate
 from esl_neuro.compiler.program import Connection, Program
 from esl_neuro.compiler.timing import timing
+from esl_neuro.energy.counts import count
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.kernel import Kernel
 
@@ -305,3 +306,33 @@ def test_a_reset_that_the_chip_does_not_have_is_refused(program):
         replace(subtracting, target="loihi"),
         "layers 'layer 1' reset by subtraction; the neurons of target 'loihi' do not (arithmetic.resets: zero)",
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "at", "value", "sentence"),
+    [
+        ("indices", 0, -1, "source -1 does not exist"),
+        ("indices", -1, 2**30, "source 1073741824 does not exist"),
+        ("indptr", 1, -5, "indptr does not ascend from 0"),
+        ("indptr", -1, 2**30, "indptr ends at 1073741824"),
+    ],
+)
+def test_no_kernel_sees_an_index_outside_its_arrays(program, part, at, value, sentence):
+    weights = program.connections[0].weights.copy()
+    getattr(weights, part)[at] = value
+    broken = with_connection(program, weights=weights)
+    spikes = random_spikes(np.random.default_rng(0), program, samples=2)
+    assert_refused(broken, sentence)
+    for run in (run_integer, count_integer):
+        with pytest.raises(BadInput, match=sentence):
+            run(broken, spikes)
+    with pytest.raises(BadInput, match=sentence):
+        count(broken, run_integer(program, spikes))
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2.0, 6, 5), (0, 6, 5), (2, -6, 5)])
+def test_a_kernel_without_an_image_is_refused(shape):
+    kernel = Kernel(np.full((4, 2, 3, 3), -2, np.int32), (2, 6, 5))
+    group = random_group(np.random.default_rng(0), "conv", kernel.shape[0])
+    connection = Connection("input", "conv", replace(kernel, input_shape=shape), 0, 1)
+    assert_refused(Program("loihi2", kernel.shape[1], 1, 1e-3, (connection,), (group,)), "input_shape is")

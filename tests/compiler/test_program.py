@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from esl_neuro.compiler.program import Connection, Group, Program, differences
 from esl_neuro.errors import BadInput
@@ -216,3 +217,117 @@ def test_integers_of_another_program_are_refused(folder, tmp_path):
     make_program(np.random.default_rng(1), (5, 4)).save(other)
     shutil.copy(other / "program.safetensors", folder / "program.safetensors")
     refused(folder, "the program is damaged")
+
+
+# What compiled loops use as an index.
+
+
+def damage(folder, name, change):
+    """Change one array of program.safetensors."""
+    path = folder / "program.safetensors"
+    arrays = load_file(path)
+    arrays[name] = change(arrays[name].copy())
+    save_file(arrays, path)
+
+
+def put(index, value):
+    def change(array):
+        array[index] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "words"),
+    [
+        ("indices", put(0, -1), "source -1 does not exist"),
+        ("indices", put(-1, 2**30), "source 1073741824 does not exist"),
+        ("indices", put(-1, 4), "source 4 does not exist"),  # the number of sources
+        ("indices", lambda array: array.astype(np.float32), "expected integers of shape"),
+        ("indices", lambda array: array[:-1], "indptr ends at"),
+        ("indices", lambda array: np.sort(array)[::-1].copy(), "not in ascending order"),
+        ("indices", np.zeros_like, "not in ascending order"),
+        ("indices", lambda array: array[None], "of shape"),
+        ("indptr", put(0, 1), "does not ascend from 0"),
+        ("indptr", put(0, -1), "does not ascend from 0"),
+        ("indptr", put(1, 2**30), "does not ascend from 0"),
+        ("indptr", put(-1, 2**30), "indptr ends at 1073741824"),
+        ("indptr", lambda array: array[:-1], "indptr has 3 entries; expected 4"),
+        ("data", lambda array: array[:-1], "indptr ends at"),
+        ("data", lambda array: array.astype(np.float64), "expected integers"),
+    ],
+)
+def test_indices_that_would_leave_their_arrays_are_refused(folder, array, change, words):
+    damage(folder, f"connections/1/{array}", change)
+    refused(folder, f"the program is damaged .*{words}")
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "words"),
+    [
+        ("groups/lif1/du", lambda array: array[:-1], r"expected integers of shape \(4\)"),
+        ("groups/lif1/vth", lambda array: array.astype(np.float32), "expected integers"),
+        ("groups/lif1/scale", put(0, np.nan), "not positive numbers"),
+        ("groups/lif1/scale", put(0, -1.0), "not positive numbers"),
+        ("groups/lif9/du", np.array, "belong to no group"),
+    ],
+)
+def test_parameters_of_another_form_are_refused(tmp_path, array, change, words):
+    program = make_program(np.random.default_rng(0))
+    program = replace(
+        program, groups=tuple(replace(group, scale=np.full(group.neurons, 1.5)) for group in program.groups)
+    )
+    program.save(tmp_path)
+    arrays = load_file(tmp_path / "program.safetensors")
+    save_file(arrays | {array: arrays.get(array, np.zeros(4, np.int64))}, tmp_path / "program.safetensors")
+    damage(tmp_path, array, change)
+    refused(tmp_path, f"the program is damaged .*{words}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_bits", 2**31), ("input_bits", 0), ("input_bits", True), ("input_size", 2**40), ("input_size", 0),
+        ("steps", 0), ("steps", -3), ("steps", 1.5), ("dt_s", float("nan")), ("dt_s", -1.0), ("dt_s", 0),
+        ("input_scale", float("inf")), ("readout", "loudest"), ("target", "../../X"), ("target", "a\nb"),
+        ("groups", []), ("connections", []), ("arithmetic", {}), ("surprise", 1),
+    ],
+)  # fmt: skip
+def test_numbers_outside_their_range_are_refused(folder, field, value):
+    path = folder / "program.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    refused(folder, f"the program is damaged .*{field}")
+
+
+def test_every_finding_of_a_structure_is_in_one_message(folder):
+    path = folder / "program.json"
+    document = json.loads(path.read_text()) | {"steps": 0, "input_bits": 99}
+    document["connections"][0]["delay"] = -1
+    path.write_text(json.dumps(document))
+    refused(folder, r"steps: 0: .*input_bits: 99: .*connections\.0\.delay: -1: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("input_shape", [2, 3, 4]), ("input_shape", [18]), ("stride", [0, 1]), ("padding", [2**30, 2**30]), ("groups", 0)],
+)
+def test_a_kernel_that_does_not_fit_its_groups_is_refused(tmp_path, field, value):
+    make_graph(np.random.default_rng(2)).save(tmp_path)
+    path = tmp_path / "program.json"
+    document = json.loads(path.read_text())
+    document["connections"][0]["kernel"][field] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(BadInput, match="export again"):
+        Program.load(tmp_path)
+
+
+def test_a_matrix_in_any_order_is_written_in_ascending_order(tmp_path):
+    program = make_program(np.random.default_rng(0))
+    weights = program.connections[0].weights
+    mixed = sp.csr_matrix((weights.data[::-1], weights.indices[::-1], weights.indptr[-1] - weights.indptr[::-1]))
+    mixed.resize(weights.shape)
+    backwards = replace(program, connections=(replace(program.connections[0], weights=mixed), *program.connections[1:]))
+    backwards.save(tmp_path)
+    again = Program.load(tmp_path).connections[0].weights
+    assert again.toarray().tolist() == mixed.toarray().tolist()

@@ -15,22 +15,24 @@ from system.command_workspace import REPOSITORY
 PACKAGE = Path(esl_neuro.__file__).parent
 
 # The rooms that each room may import; "" means the small shared modules at the top of the package.
+SHARED = {"", "reading"}
 ALLOWED = {
-    "": {""},
-    "hardware": {""},
-    "recipes": {""},
-    "data": {"", "recipes"},
-    "snn": {"", "hardware", "recipes"},
-    "sparsity": {"", "recipes"},
-    "training": {"", "hardware", "recipes", "data", "snn", "sparsity"},
-    "nirgraph": {""},
-    "interchange": {"", "snn", "nirgraph"},
-    "compiler": {"", "hardware", "nirgraph"},
-    "backends": {"", "hardware", "nirgraph", "compiler"},
-    "energy": {"", "hardware", "nirgraph", "compiler", "backends"},
-    "report": {"", "hardware", "energy"},
+    "": SHARED,
+    "reading": {""},
+    "hardware": SHARED,
+    "recipes": SHARED,
+    "data": {*SHARED, "recipes"},
+    "snn": {*SHARED, "hardware", "recipes"},
+    "sparsity": {*SHARED, "recipes"},
+    "training": {*SHARED, "hardware", "recipes", "data", "snn", "sparsity"},
+    "nirgraph": SHARED,
+    "interchange": {*SHARED, "snn", "nirgraph"},
+    "compiler": {*SHARED, "hardware", "nirgraph"},
+    "backends": {*SHARED, "hardware", "nirgraph", "compiler"},
+    "energy": {*SHARED, "hardware", "nirgraph", "compiler", "backends"},
+    "report": {*SHARED, "hardware", "energy"},
     "pipeline": {
-        "",
+        *SHARED,
         "hardware",
         "recipes",
         "data",
@@ -43,7 +45,7 @@ ALLOWED = {
         "energy",
         "report",
     },
-    "cli": {"", "hardware", "recipes", "pipeline", "report", "training", "energy", "backends"},
+    "cli": {*SHARED, "hardware", "recipes", "pipeline", "report", "training", "energy", "backends"},
 }
 WITHOUT_TORCH = ("hardware", "recipes", "data", "nirgraph", "compiler", "backends", "energy", "report")
 
