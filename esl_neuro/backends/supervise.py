@@ -216,7 +216,7 @@ def _end_with_parent() -> None:
         return
     parent = _parents[-1]
     signal.set_wakeup_fd(-1)  # it belongs to the parent
-    if sys.platform == "linux":
+    if _C_LIBRARY is not None:
         _C_LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # it ended before the call
             os._exit(1)
