@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.reading.names import LONGEST_NAME, PLAIN_NAME, is_printable, printable
+from esl_neuro.reading.names import CHIP_NAME, LONGEST_NAME, PLAIN_NAME, is_printable, printable
 
 
 class Table(BaseModel):
@@ -30,6 +30,8 @@ PrintableText = Annotated[str, AfterValidator(_printable)]
 """A text of one line, without control characters."""
 PlainName = Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
 """A name that also becomes that of a file or folder."""
+ChipName = Annotated[str, Field(pattern=CHIP_NAME, max_length=LONGEST_NAME)]
+"""A name that also becomes that of a folder, and may have several words."""
 
 
 def one_of(allowed: Iterable[str]) -> Callable[[str], str]:

@@ -26,11 +26,13 @@ from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Progr
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import arithmetic_of, as_target
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.reading.documents import reason
 from esl_neuro.reading.hdf5 import open_hdf5
-from esl_neuro.reading.names import is_printable
+from esl_neuro.reading.names import printable
 
 NO_THRESHOLD = 131071  # the largest; lava-dl gives it to layers that only integrate
 INTEGRATOR = {"iDecay": 4096, "vDecay": 0, "vThMant": NO_THRESHOLD}
+MOST_NEURONS = 2**24
 CUBA = ("CUBA", "LOIHI")
 Shape = tuple[int, ...]
 Entries = dict[str, Any]
@@ -144,6 +146,8 @@ class _Reader:
             self.shape = _shape(entry) if "shape" in entry else self.shape
         except KeyError as missing:
             self.findings.append(f"layer {index} ({kind}): has no {missing}")
+        except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError) as error:
+            self.findings.append(f"layer {index} ({kind}): a field has another form than expected ({reason(error)})")
 
     def _dense(self, index: int, entry: Entries) -> None:
         neurons = math.prod(_shape(entry))
@@ -205,8 +209,6 @@ class _Reader:
             if np.any(np.asarray(neuron.get(name, usual)) != usual):
                 raise _Unsupported(f"{name} is {neuron[name]}; supported: {usual}")
         name = _word(entry.get("name", f"layer{index}"))
-        if not is_printable(name):
-            raise _Unsupported(f"its name {name!a} has characters that cannot be printed")
         bias = _per_neuron(entry.get("bias", 0), shape, "bias")
         return Group(
             name if name not in (INPUT, *(group.name for group in self.groups)) else f"{name}_{index}",
@@ -225,12 +227,15 @@ class _Unsupported(Exception):
 
 def _word(value: Any) -> str:
     (word,) = np.ravel(value)[:1] if np.size(value) else ("",)
-    return word.decode("ascii", "replace") if isinstance(word, bytes) else str(word)
+    return printable(word.decode("ascii", "replace") if isinstance(word, bytes) else str(word))
 
 
 def _shape(entry: Entries) -> Shape:
     """Return the shape of a layer; (neurons, 1, 1) and (1, 1, neurons) remain three axes, as convolutions need them."""
-    return tuple(int(size) for size in np.ravel(entry["shape"]))
+    shape = tuple(int(size) for size in np.ravel(entry["shape"]))
+    if not 1 <= math.prod(shape) <= MOST_NEURONS or min(shape, default=0) < 1:
+        raise _Unsupported(f"has the shape {shape}; a layer has 1 to {MOST_NEURONS:,} neurons")
+    return shape
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -243,6 +248,8 @@ def _whole(values: Any, name: str) -> NDArray[np.int64]:
     if not (np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()):
         wrong = numbers[~(numbers == np.rint(numbers))].flat[0]
         raise _Unsupported(f"{name} is {wrong:g}; only whole numbers reach the chip")
+    if not (np.abs(numbers) < 2**31).all():
+        raise _Unsupported(f"{name} is {np.abs(numbers).max():g}; only numbers below 2**31 reach the chip")
     return numbers.astype(np.int64)
 
 

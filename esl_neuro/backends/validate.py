@@ -6,6 +6,7 @@ float threshold. A validated program has none of these cases, and no sum can exc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -144,6 +145,9 @@ def _program_findings(program: Program) -> Iterator[str]:
     for quantity, value in (("steps", program.steps), ("input_size", program.input_size)):
         if value < 1:
             raise BadInput(f"the program's {quantity} is {value}; it must be at least 1")
+    for quantity, number in (("dt_s", program.dt_s), ("input_scale", program.input_scale)):
+        if not 0 < number < math.inf:
+            yield f"{quantity} is {number}; it must be positive and finite"
     low, high = INPUT_BITS_RANGE
     if not low <= program.input_bits <= high:
         yield f"input_bits is {program.input_bits}; allowed: from {low} to {high}"

@@ -15,6 +15,11 @@ POTENTIAL_SHIFT = 6  # weights and thresholds enter u and v shifted left by 6 bi
 POTENTIAL_BITS = 24
 HALF_RANGE: int = 2 ** (POTENTIAL_BITS - 1)  # u wraps at +-2**23, v saturates just below
 
+# Wider registers than those of any chip, whose values int64 still holds.
+LARGEST_BITS = 62
+LARGEST_EXPONENT_BITS = 6
+LARGEST_SHIFT = 62
+
 ChipReset = Literal["zero", "subtract"]
 
 
@@ -44,18 +49,18 @@ class Arithmetic(Table):
         Where the formats are described.
     """
 
-    weight_min: int
-    weight_max: int = Field(gt=0)
-    weight_step: int = Field(gt=0)
-    weight_exp_min: int = Field(le=0)
-    weight_exp_max: int = Field(ge=0)
+    weight_min: int = Field(gt=-(2**31))
+    weight_max: int = Field(gt=0, lt=2**31)
+    weight_step: int = Field(gt=0, lt=2**31)
+    weight_exp_min: int = Field(le=0, ge=-LARGEST_SHIFT)
+    weight_exp_max: int = Field(ge=0, le=LARGEST_SHIFT)
     decay_bits: int = Field(gt=0, le=DECAY_BITS)
-    threshold_bits: int = Field(gt=0)
+    threshold_bits: int = Field(gt=0, le=LARGEST_BITS)
     thresholds_per: Literal["neuron", "group"] = "neuron"
     weight_exp_per: Literal["connection", "group"] = "connection"
-    bias_mantissa_bits: int = Field(gt=0)
-    bias_exponent_bits: int = Field(gt=0)
-    potential_bits: int = Field(gt=POTENTIAL_SHIFT)
+    bias_mantissa_bits: int = Field(gt=0, le=LARGEST_BITS)
+    bias_exponent_bits: int = Field(gt=0, le=LARGEST_EXPONENT_BITS)
+    potential_bits: int = Field(gt=POTENTIAL_SHIFT, le=LARGEST_BITS)
     resets: list[ChipReset] = Field(default=["zero"], min_length=1)
     source: str
 

@@ -11,7 +11,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware.arithmetic import Arithmetic
 from esl_neuro.hardware.constants import EVIDENCE, Constant
 from esl_neuro.resources import find_resource, read_toml, resource_names
-from esl_neuro.toml_tables import PlainName, Table, explain_finding, one_of, validated
+from esl_neuro.toml_tables import ChipName, Table, explain_finding, one_of, validated
 
 KIND = "hw_targets"
 
@@ -68,7 +68,7 @@ class TargetInfo(Table):
         Note for the reader of any figure of this target.
     """
 
-    name: PlainName
+    name: ChipName
     title: str
     kind: Annotated[str, AfterValidator(one_of(TARGET_KINDS))]
     process: str

@@ -29,6 +29,8 @@ from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS, read_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.simulation import Simulation, simulate
 from esl_neuro.nirgraph.structure import flat_graph
+from esl_neuro.reading.arrays import read_arrays
+from esl_neuro.reading.documents import read_json_object
 from esl_neuro.storage import locked, refusing, scratch_folder, write, writing
 
 NIR = ("nir==1.0.8", "nirtorch==2.6")
@@ -428,11 +430,10 @@ def _ask(
         if not (job / "result.json").is_file():
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             return Verdict(name, "", "broken", last)
-        result = json.loads((job / "result.json").read_text(encoding="utf-8"))
+        result = read_json_object(job / "result.json")
         if result["status"] == "refused":
             return Verdict(name, result["version"], "refused", result["reason"])
-        with np.load(job / "result.npz") as arrays:
-            comparison = compare(graph, fires, reference, _ours(arrays, names))
+        comparison = compare(graph, fires, reference, _ours(read_arrays(job / "result.npz"), names))
     return Verdict(
         reader=name,
         version=result["version"],

@@ -25,6 +25,7 @@ from esl_neuro.resets import RESETS, SUBTRACT, SUBTRACT_NEXT_STEP, ZERO, Reset
 
 RESET_FINDINGS = ("reset-note", "reset-unknown", "reset-conflict")
 KEY = "reset"  # of our own note
+DEEPEST = 50  # levels of nested metadata
 NIR_VERSION = "nir_version"  # noted by read_nir for a file whose neurons have no v_reset
 DT_OF_SNNTORCH_S = 1e-4
 STATED_KEYS = {"dt_s", "steps"}  # a user's statements about a file, which compile() adds to its metadata
@@ -223,21 +224,26 @@ class _Entry:
         return self.key != "v reset" and self.key.split()[-1:] in [[name] for name in _KEYS_OF_A_RULE]
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Return every entry of nested metadata with its key, which begins with the keys around it."""
+def _leaves(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Return every entry of nested metadata with its key, which begins with the keys around it.
+
+    What is nested deeper than any note is left out.
+    """
+    if depth > DEEPEST:
+        return
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     if isinstance(value, Mapping):
         for inner, each in value.items():
-            yield from _leaves(each, f"{key} {inner}".strip())
+            yield from _leaves(each, f"{key} {inner}".strip(), depth + 1)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _leaves(each, key)
+            yield from _leaves(each, key, depth + 1)
     elif isinstance(value, str | bool | int | float):
         yield key, value
 

@@ -6,6 +6,7 @@ import re
 
 # Also the name of a file or folder, so it is no path and not hidden.
 PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+CHIP_NAME = r"^\w[\w .,'+()-]*$"
 LONGEST_NAME = 100
 # Control characters, separators of lines, marks that change the direction of writing, halves of characters.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

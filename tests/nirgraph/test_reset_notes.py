@@ -309,3 +309,9 @@ def test_files_for_older_readers_keep_the_reset(tmp_path):
     assert read_resets(read_nir(tmp_path / "old.nir"))[0] == {"lif": SUBTRACT}
     with pytest.raises(BadInput, match=r"the neurons have different resets \(subtract, zero\)"):
         write_nir(tmp_path / "old.nir", nested(note_of_node=SUB), "1.0.4")
+
+
+def test_metadata_of_any_depth_are_read():
+    for note in ("[" * 100_000, "[" * 400 + "]" * 400, '{"a":' * 400 + "1" + "}" * 400):
+        graph = nir.NIRGraph({"n": nir.Threshold(np.ones(1))}, [], {"reset": note}, type_check=False)
+        read_resets(graph)
