@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from energy.make_counts import COUNTS, LAYER, with_runs
-from esl_neuro.energy.breakeven import WITH_ACTIVITY, break_even, density, firing_rate, split
+from esl_neuro.energy.breakeven import WITH_ACTIVITY, break_even, density, firing_rate, scaled, split
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.prices import PRICE_MODELS
 from esl_neuro.hardware import load_target
@@ -134,3 +134,20 @@ def test_what_little_grows_is_scaled_all_the_same():
     assert 0 < split(small, WITH_ACTIVITY)[0] < 1
     found, less = (break_even(COUNTS, each, processor, 1.0, None) for each in (chip, small))
     assert less.rate_at == pytest.approx(1e6 * found.rate_at)
+
+
+def test_a_processor_that_needs_what_the_chip_always_needs_is_met_at_no_rate():
+    chip = estimate("loihi", "silicon")
+    split_at = split(chip, WITH_ACTIVITY)
+    assert min(split_at) > 0
+    always = dataclasses.replace(chip, terms=tuple(term for term in chip.terms if term.count_unit not in WITH_ACTIVITY))
+    assert always.energy_pj.nominal == split_at[1]
+    assert break_even(COUNTS, chip, always, 1.0, None).rate_at is None
+
+
+def test_scaling_multiplies_the_terms_of_the_units_and_keeps_the_others():
+    chip = estimate("loihi", "silicon")
+    growing, fixed = split(chip, WITH_ACTIVITY)
+    assert [scaled(chip, WITH_ACTIVITY, factor) for factor in (0, 1, 3)] == pytest.approx(
+        [fixed, chip.energy_pj.nominal, 3 * growing + fixed]
+    )
