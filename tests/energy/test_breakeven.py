@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from energy.make_counts import COUNTS, LAYER, with_runs
-from esl_neuro.energy.breakeven import break_even, density, firing_rate
+from esl_neuro.energy.breakeven import WITH_ACTIVITY, break_even, density, firing_rate, scaled, split
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.prices import PRICE_MODELS
 from esl_neuro.hardware import load_target
@@ -80,3 +80,74 @@ def test_decays_of_states_do_not_grow_with_activity():
         "decays of states",
         "additions of states",
     }
+
+
+def test_a_run_without_lines_steps_or_samples_has_neither_rate_nor_density():
+    nothing = dataclasses.replace(LAYER, inputs=0, macs_dense=0)
+    for counts in (Counts(2, 10, (nothing,)), Counts(0, 10, (LAYER,)), Counts(2, 10, ())):
+        assert (firing_rate(counts), density(counts)) == (0.0, 0.0)
+
+
+def test_rate_and_density_of_several_layers_are_those_of_all_lines_and_connections():
+    wide = dataclasses.replace(LAYER, inputs=60, spikes_in=0, stored=10, macs_dense=3200)
+    both = Counts(2, 10, (LAYER, wide))
+    assert firing_rate(both) == pytest.approx(8 / (80 * 20))
+    assert density(both) == pytest.approx(40 / 240)
+
+
+def test_a_break_even_names_both_sides_and_says_which_are_bounds():
+    chip, gpu = estimate("loihi", "silicon"), estimate("v100-pcie", "utilisation")
+    found = break_even(COUNTS, chip, gpu, 0.25, 0.03)
+    assert (found.chip, found.processor, found.probability) == (chip, gpu, 0.25)
+    document = found.to_dict()
+    assert document == {
+        "chip": chip.name,
+        "processor": gpu.name,
+        "chip_lower_bound": chip.lower_bound,
+        "processor_lower_bound": gpu.lower_bound,
+        "rate": found.rate,
+        "density": found.density,
+        "rate_at": found.rate_at,
+        "density_at": found.density_at,
+        "utilisation_at": found.utilisation_at,
+        "probability": 0.25,
+    }
+
+
+def test_a_chip_that_needs_nothing_is_met_at_no_rate_and_at_no_utilisation():
+    """Nothing grows with activity, and any utilisation costs more."""
+    silent = with_runs(**{name: 0 * values for name, values in LAYER.runs.items()})
+    chip, gpu = estimate("cmos45", "arithmetic", silent), estimate("v100-pcie", "utilisation", COUNTS)
+    assert chip.energy_pj.nominal == 0
+    found = break_even(silent, chip, gpu, 1.0, 0.03)
+    assert (found.rate_at, found.density_at, found.utilisation_at) == (None, None, 0.0)
+
+
+def test_what_little_grows_is_scaled_all_the_same():
+    """A chip whose growing part is below one pJ has a break-even like any other."""
+    chip, processor = estimate("loihi", "silicon"), estimate("titan-black", "per-mac")
+    rare = tuple(
+        dataclasses.replace(term, count=1e-6 * term.count) if term.count_unit in WITH_ACTIVITY else term
+        for term in chip.terms
+    )
+    small = dataclasses.replace(chip, terms=rare)
+    assert 0 < split(small, WITH_ACTIVITY)[0] < 1
+    found, less = (break_even(COUNTS, each, processor, 1.0, None) for each in (chip, small))
+    assert less.rate_at == pytest.approx(1e6 * found.rate_at)
+
+
+def test_a_processor_that_needs_what_the_chip_always_needs_is_met_at_no_rate():
+    chip = estimate("loihi", "silicon")
+    split_at = split(chip, WITH_ACTIVITY)
+    assert min(split_at) > 0
+    always = dataclasses.replace(chip, terms=tuple(term for term in chip.terms if term.count_unit not in WITH_ACTIVITY))
+    assert always.energy_pj.nominal == split_at[1]
+    assert break_even(COUNTS, chip, always, 1.0, None).rate_at is None
+
+
+def test_scaling_multiplies_the_terms_of_the_units_and_keeps_the_others():
+    chip = estimate("loihi", "silicon")
+    growing, fixed = split(chip, WITH_ACTIVITY)
+    assert [scaled(chip, WITH_ACTIVITY, factor) for factor in (0, 1, 3)] == pytest.approx(
+        [fixed, chip.energy_pj.nominal, 3 * growing + fixed]
+    )

@@ -21,6 +21,7 @@ from reliability.mutations import damage
 from reliability.readers import READERS, Reader
 from reliability.trees import FORMATS, Declared, Loop, Outside, Raw
 
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of a process are Linux's")
 ROOT = Path(__file__).parents[2]
 QUICK = [name for name, reader in READERS.items() if not reader.needs_torch]
 INPUTS = 6
