@@ -377,7 +377,7 @@ def test_second_training_of_a_run_is_refused_and_a_terminated_one_saves_its_stat
     began = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 3  # two seconds, and one for a busy machine
     assert (process.returncode, out) == (143, ""), err
     assert "state saved in runs/mlp-digits-001" in err
     assert (run / "last.safetensors").stat().st_mtime_ns > before
