@@ -207,7 +207,7 @@ def _children_of_this_process() -> Iterator[None]:
 
 
 _parents: list[int] = []  # this process, while it starts children that end with it
-_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def _end_with_parent() -> None:
@@ -216,8 +216,8 @@ def _end_with_parent() -> None:
         return
     parent = _parents[-1]
     signal.set_wakeup_fd(-1)  # it belongs to the parent
-    if _C_LIBRARY is not None:
-        _C_LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if _prctl is not None:
+        _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # it ended before the call
             os._exit(1)
     else:

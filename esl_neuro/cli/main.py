@@ -23,7 +23,7 @@ from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
 from esl_neuro.cli.verify import verify
 from esl_neuro.errors import BadInput, EslNeuroError
-from esl_neuro.interruption import interruptible
+from esl_neuro.interruption import exit_without_unloading, interruptible
 from esl_neuro.storage import cause
 from esl_neuro.version import __version__
 
@@ -61,10 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(arguments)
         except (KeyboardInterrupt, click.Abort):
             print_status("esl-neuro: interrupted")
-            return 128 + (interrupted_by() or signal.SIGINT)
+            code = 128 + (interrupted_by() or signal.SIGINT)
         # A library may have swallowed the exception; whoever sent the signal is told that it arrived.
         number = interrupted_by()
-        return code if number is None or code else 128 + number
+        code = code if number is None or code else 128 + number
+    if number is not None and arguments is None:
+        exit_without_unloading(code)
+    return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -377,7 +377,7 @@ def test_second_training_of_a_run_is_refused_and_a_terminated_one_saves_its_stat
     began = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 3  # two seconds, and one for a busy machine
     assert (process.returncode, out) == (143, ""), err
     assert "state saved in runs/mlp-digits-001" in err
     assert (run / "last.safetensors").stat().st_mtime_ns > before
@@ -401,7 +401,7 @@ def test_result_is_printed_even_if_the_export_cannot_keep_it(workspace, monkeypa
 
 
 @pytest.mark.parametrize("reader", ["head -n 1", "true"])
-@pytest.mark.parametrize("command", ["targets --json", "--help"])
+@pytest.mark.parametrize("command", ["energy report --preset esl2023 --json", "--help"])
 def test_reader_that_ends_early_changes_neither_exit_code_nor_messages(workspace, command, reader):
     line = f"'{sys.executable}' -m esl_neuro.cli.main {command} | {reader} > /dev/null; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], cwd=workspace.folder, capture_output=True, text=True, check=False)
@@ -410,7 +410,7 @@ def test_reader_that_ends_early_changes_neither_exit_code_nor_messages(workspace
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_result_that_cannot_be_printed_is_an_error(workspace):
-    line = f"'{sys.executable}' -m esl_neuro.cli.main targets --json > /dev/full"
+    line = f"'{sys.executable}' -m esl_neuro.cli.main energy report --preset esl2023 --json > /dev/full"
     done = subprocess.run(["bash", "-c", line], cwd=workspace.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the result cannot be printed: the disk is full" in done.stderr
