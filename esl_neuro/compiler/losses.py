@@ -41,6 +41,8 @@ class Bounds:
         Largest possible current, and lowest possible potential, as a share of their range.
     moved_hidden : float
         Differing entries of the spike trains of a hidden layer, per spike of the float network.
+    moved_possible : float
+        The same, the largest share that the samples do not exclude.
     moved_output : float
         Differing entries of the spike trains of the output, as a share of all entries.
     moved_error : float
@@ -58,6 +60,7 @@ class Bounds:
     decay_matters: float = 0.001
     reach: float = 1.0
     moved_hidden: float = 0.013
+    moved_possible: float = 0.015
     moved_output: float = 0.01
     moved_error: float = 1.0
     potential: float = 0.05
