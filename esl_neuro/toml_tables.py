@@ -28,6 +28,16 @@ def _printable(text: str) -> str:
 
 PrintableText = Annotated[str, AfterValidator(_printable)]
 """A text of one line, without control characters."""
+
+
+def _no_path(text: str) -> str:
+    if "/" in text or "\\" in text or text in (".", ".."):
+        raise ValueError("must be a name, not a path")
+    return text
+
+
+NoPath = Annotated[PrintableText, AfterValidator(_no_path)]
+"""A text of one line that leads nowhere if it becomes the name of a file."""
 PlainName = Annotated[str, Field(pattern=PLAIN_NAME, max_length=LONGEST_NAME)]
 """A name that also becomes that of a file or folder."""
 ChipName = Annotated[str, Field(pattern=CHIP_NAME, max_length=LONGEST_NAME)]

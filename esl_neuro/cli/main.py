@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -72,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Run a command; print its error as one line."""
+    output = sys.stdout
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="esl-neuro", standalone_mode=False
@@ -91,11 +91,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         discard_output()
         return 0
-    except SystemExit as error:
-        if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:  # click's own answer
-            discard_output()
-            return 0
-        raise
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        sys.stdout = output  # click has replaced it because its reader is gone
+        discard_output()
+        return 0
     except OSError as error:  # a folder that cannot be written, a disk that is full
         place = "" if error.filename is None else f"{error.filename}: "
         print_status(f"esl-neuro: {place}{cause(error)}")

@@ -20,7 +20,7 @@ from esl_neuro.formats import other_version
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.reading.documents import problems, read_json_object, reason
 from esl_neuro.reading.limits import refuse_large
-from esl_neuro.toml_tables import PrintableText, Table
+from esl_neuro.toml_tables import NoPath, PrintableText, Table
 
 Arrays = dict[str, NDArray[Any]]
 Form: TypeAlias = "tuple[str, tuple[int | None, ...]]"  # kinds of dtypes, and the shape; None for any length
@@ -77,7 +77,7 @@ class ProgramTable(Table):
     """All of ``program.json``."""
 
     version: Literal[2, 3] = Field(alias="schema")
-    target: PrintableText
+    target: NoPath
     input_size: Lines
     steps: Size
     dt_s: Positive

@@ -136,7 +136,9 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
     taken = (path.name for path in root.iterdir()) if root.is_dir() else ()
     first = 1 + max((_number(name, recipe.name) for name in taken), default=0)
     names = (f"{recipe.name}-{number:03d}" for number in count(first))
-    return RunFolder(create_folder(root, names, partial(write_settings, recipe=recipe)))
+    return RunFolder(
+        create_folder(root, names, partial(write_settings, recipe=recipe)), allow_code=True
+    )  # it is loaded
 
 
 def write_settings(folder: Path, recipe: Recipe) -> None:
