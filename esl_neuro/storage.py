@@ -175,7 +175,10 @@ def unfinished_folder(above: Path, mode: int = 0o777) -> Iterator[Path]:
     while True:
         path = _unfinished_name(above)
         path.mkdir(mode)
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # another process took it for a leftover
+            continue
         try:
             if not _claim(descriptor, path):
                 continue

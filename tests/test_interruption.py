@@ -83,6 +83,7 @@ def start(body):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
+    time.sleep(0.2)  # it is in its body now
     return process
 
 
@@ -93,7 +94,6 @@ def start(body):
 )
 def test_process_that_does_not_end_is_ended(body, number):
     process = start(body)
-    time.sleep(0.05)
     began = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)

@@ -93,14 +93,14 @@ def run_sweep(
 def _locked(folder: Path) -> Iterator[None]:
     """Let only one sweep at a time write into a folder; the system releases the lock when the process ends."""
     lock = FileLock(folder / "lock", timeout=0)
-    try:
-        with refusing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    with refusing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
             lock.acquire()
-    except Timeout as error:
-        raise BadInput(
-            f"{folder}: another sweep is running in this folder; wait for it, or give another --runs"
-        ) from error
+        except Timeout as error:  # also an error of the system
+            raise BadInput(
+                f"{folder}: another sweep is running in this folder; wait for it, or give another --runs"
+            ) from error
     try:
         remove_unfinished(folder)
         yield
@@ -249,8 +249,14 @@ def _end(workers: Iterable[_Worker]) -> None:
 def _start_worker(context: Any, stop: Event, run: Run) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, stop), daemon=True)
-    with held_back(), _blocked():
-        process.start()
+    try:
+        with held_back(), _blocked():
+            process.start()
+    except BaseException:  # a signal came meanwhile, and nobody else knows of the process
+        if process.pid is not None:
+            process.kill()
+            process.join()
+        raise
     theirs.close()
     worker = _Worker(process, ours, run)
     worker.give(run)

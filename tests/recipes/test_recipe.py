@@ -329,7 +329,7 @@ def values(annotation, metadata=()):
         return st.dictionaries(texts, values(inner[1]), **sizes)
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt", 10**6))
     if annotation is int:
-        return st.integers(low, high)
+        return st.integers(low + ("gt" in bounds), high - ("lt" in bounds)) if low is not None else st.integers()
     if annotation is float:
         return st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds)
     return {str: texts, bool: st.booleans()}[annotation]

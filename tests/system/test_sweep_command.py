@@ -197,7 +197,7 @@ def test_new_noise_is_tested_without_training_again(swept, tmp_path, call):
         ("esl-neuro sweep", ["Missing argument 'SWEEP'"]),
         ("esl-neuro sweep digits-densty", ["sweeps: 'digits-densty' is unknown; did you mean 'digits-density'?"]),
         ("esl-neuro sweep no/such.toml", ["no/such.toml: no such file"]),
-        ("esl-neuro sweep tiny.toml --jobs 0", ["--jobs", "0", "x>=1"]),
+        ("esl-neuro sweep tiny.toml --jobs 0", ["--jobs", "0", "1<=x"]),
         ("esl-neuro sweep tiny.toml --plot x.jpg", ["x.jpg: '.jpg' is not a chart format"]),
         ("esl-neuro sweep tiny.toml --set training.epoch=1", ["(and 3 more runs)", "did you mean 'epochs'?"]),
         (
