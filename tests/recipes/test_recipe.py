@@ -348,7 +348,7 @@ def sections(model):
 @st.composite
 def documents(draw, neuron, learner):
     document = {
-        "name": draw(st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True)),
+        "name": draw(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,11}", fullmatch=True)),
         "title": draw(texts),
         "data": draw(sections(DataSection)),
         "network": draw(sections(KINDS["network"][1][neuron])),
