@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ class _Reader:
                 raise _Unsupported(f"layers of type '{kind}' are not supported; read those before it: layers={index}")
         except _Unsupported as unsupported:
             self.findings.append(f"layer {index} ({kind or 'of no type'}): {unsupported}")
-            self.shape = _shape(entry) if "shape" in entry else self.shape
+            with suppress(_Unsupported, ValueError, TypeError, OverflowError, KeyError):
+                self.shape = _shape(entry)
         except KeyError as missing:
             self.findings.append(f"layer {index} ({kind}): has no {missing}")
         except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError) as error:
@@ -155,6 +157,8 @@ class _Reader:
         if weight.size % neurons:
             raise _Unsupported(f"{weight.size} weights do not divide among {neurons} neurons")
         weight = weight.reshape(neurons, -1)
+        for name in ("inFeatures", "outFeatures"):
+            _whole(entry.get(name, 0), name)
         self._from(weight.shape[1])
         parts = [weight]
         if "weight_rec" in entry:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.arrays import SINGLE, read_arrays
 from esl_neuro.reading.limits import refuse_large
+from esl_neuro.reading.names import printable
 
 INPUT_NAMES = ("input", "inputs", "spikes", "data", "x")
 LABEL_NAMES = ("labels", "label", "targets", "target")
@@ -86,6 +87,8 @@ def read_sample_file(path: Path, inputs: Sequence[str] = ()) -> SampleFile:
         chosen = {name: values[name] for name in inputs}
     elif "sample" in values and values.keys() <= set(EVENT_NAMES):
         chosen = values
+        if not {"step", "time_s"} & values.keys():
+            raise BadInput(f"{path}: has the arrays {_names(arrays)}; events need 'step' or 'time_s', too")
     else:
         chosen = {"input": values[_input_name(path, values, arrays)]}
     for name, array in chosen.items():
@@ -124,7 +127,7 @@ def _input_name(path: Path, values: Arrays, arrays: Arrays) -> str:
 
 
 def _names(names: Any) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "none"
+    return ", ".join(f"'{printable(name)}'" for name in names) or "none"
 
 
 def _check_numbers(path: Path, name: str, array: NDArray[Any]) -> None:

@@ -25,10 +25,6 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="li
 ROOT = Path(__file__).parents[2]
 QUICK = [name for name, reader in READERS.items() if not reader.needs_torch]
 INPUTS = 6
-OPEN = {  # readers that still accept damaged files or end in a traceback; a reader that is mended is struck off
-    *("netx", "program", "program_of_images", "export", "golden", "recipe", "target", "sweep", "measurement"),
-    *("power_log", "events", "shd", "frames", "gestures"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +47,7 @@ def tallies(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_reader_refuses_or_reads(tallies, name, request):
-    if name in OPEN:
-        request.applymarker(pytest.mark.xfail(strict=False))
+def test_reader_refuses_or_reads(tallies, name):
     tally = tallies[name]
     assert tally["inputs"] >= INPUTS
     assert not tally["failures"]
