@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.documents import read_json
 from esl_neuro.version import __version__
 
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,40}")
-LARGEST_BYTES = 2**24  # of a document that is read for nothing but the version in it
 
 
 def other_version(origin: Path, folder: Path, what: str, found: object, known: tuple[int, ...], fix: str) -> BadInput:
@@ -55,8 +54,6 @@ def written_by(folder: Path) -> str:
 def read_quietly(path: Path) -> Any:
     """Return the content of a JSON document, None if there is none or it is damaged."""
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            return None
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except BadInput:
         return None

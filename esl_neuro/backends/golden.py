@@ -93,10 +93,10 @@ def read_trace(path: Path) -> Trace:
     findings += _wrong(u, "u", lambda name: spikes[name].shape) + _wrong(v, "v", lambda name: spikes[name].shape)
     findings += _wrong(last, "last_v", lambda name: (*lead[:1], 1, *spikes[name].shape[2:]))
     findings += [
-        f"the time step of {quantity} of '{name}' is {data.dt}; expected a number above 0"
+        f"the time step of {quantity} of '{name}' is {record.dt}; expected a number above 0"
         for name, observables in nodes.items()
-        for quantity, data in observables.items()
-        if isinstance(data, nir.TimeGriddedData) and not (np.isreal(data.dt) and 0 < data.dt < np.inf)
+        for quantity, record in observables.items()
+        if isinstance(record, nir.TimeGriddedData) and not (np.isreal(record.dt) and 0 < record.dt < np.inf)
     ]
     findings += [f"group '{name}' is listed more than once" for name in sorted(set(names)) if names.count(name) > 1]
     if readout not in READOUTS:

@@ -271,9 +271,9 @@ def _raise_failure(runtime: Any, stopped: _Stopped) -> None:
             raise LavaError(f"Lava: {name} failed\n{report}")
     for (name, _), code in zip(actors, exit_codes, strict=True):
         if code is not None and code < 0:
-            cause = f"was ended by {signal.Signals(-code).name}"
+            how = f"was ended by {signal.Signals(-code).name}"
             hint = "; the machine may be out of memory: run fewer samples" if -code == signal.SIGKILL else ""
-            raise LavaError(f"Lava: {name} {cause}{hint}")
+            raise LavaError(f"Lava: {name} {how}{hint}")
         if code is not None:
             raise LavaError(f"Lava: {name} ended with exit code {code} before the run was finished")
     halted = stopped.look(actors)

@@ -129,7 +129,7 @@ max_loss_option = click.option(
     type=Number(min=0),
     default=1.0,
     show_default=True,
-    help="Largest accuracy loss by quantisation, in points; the command fails above it.",
+    help="Largest accuracy loss by quantisation, in points, where labels are known; the command fails above it.",
 )
 any_size_option = click.option(
     "--any-size", is_flag=True, help="Compile for the simulators even if the network does not fit on one chip."

@@ -239,9 +239,10 @@ def _check_moved(
     findings: list[Finding] = []
     for layer in fidelity.layers:
         output = layer.layer == program.output.name
-        possible = 0.0 if output else _possible_share(ran, trial, layer.layer)
-        bursts = possible > BOUNDS.moved_possible and not _differs(layer, output=output)
-        if not bursts and not _differs(layer, output=output):
+        differs, possible = _differs(layer, output=output), 0.0
+        if not (differs or output):
+            possible = _possible_share(ran, trial, layer.layer)
+        if not differs and possible <= BOUNDS.moved_possible:
             continue
         causes = _causes(network, program, trial, layer.layer, ran, activity)
         if layer.moved_share is None:
@@ -249,7 +250,7 @@ def _check_moved(
             findings.append(Finding("potentials-moved", f"layer '{layer.layer}'", f"{what}; {causes}", WARNING))
             continue
         share = f"{100 * layer.moved_share:.1f} % of its {layer.spikes_float:,} spikes{_at_worst(layer)}"
-        share += f", in so few samples that other input may move {100 * possible:.1f} %" * bursts
+        share += "" if differs else f", in few of the samples, so other input may move {100 * possible:.1f} %"
         what = (
             f"{layer.moved:,} entries of its spike trains differ from the float network, "
             f"{share if layer.spikes_float else 'which never fires here'}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,7 +30,8 @@ ANY_LENGTH: tuple[int | None, ...] = (None,)
 STRUCTURE, INTEGERS = "program.json", "program.safetensors"
 SCHEMA = 2
 SCHEMA_SINCE_0_2 = 3  # of a program with a reset by subtraction or a scale for each neuron, which 0.1.0 does not know
-READOUTS = ("spikes", "first_spike", "potential")
+Readout = Literal["spikes", "first_spike", "potential"]
+READOUTS: tuple[str, ...] = get_args(Readout)
 GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
 MATRIX_ARRAYS = ("data", "indices", "indptr")
 SHOWN = 5  # findings in one message
@@ -81,7 +82,7 @@ class ProgramTable(Table):
     input_size: Lines
     steps: Size
     dt_s: Positive
-    readout: Literal["spikes", "first_spike", "potential"]
+    readout: Readout
     input_bits: Annotated[int, Field(ge=1, le=24)]
     input_scale: Positive
     arithmetic: Arithmetic | None = None

@@ -1,6 +1,7 @@
-"""How much one file may make this process read.
+"""How much memory one file, or one number in it, may ask for.
 
-A file of a few kilobytes can declare arrays of any size, so sizes are compared with a limit before memory is taken.
+A file of a few kilobytes can declare arrays of any size, and a recipe layers of any, so sizes are compared with a limit
+before memory is taken.
 """
 
 from __future__ import annotations

@@ -136,9 +136,8 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
     taken = (path.name for path in root.iterdir()) if root.is_dir() else ()
     first = 1 + max((_number(name, recipe.name) for name in taken), default=0)
     names = (f"{recipe.name}-{number:03d}" for number in count(first))
-    return RunFolder(
-        create_folder(root, names, partial(write_settings, recipe=recipe)), allow_code=True
-    )  # it is loaded
+    folder = create_folder(root, names, partial(write_settings, recipe=recipe))
+    return RunFolder(folder, allow_code=True)  # the recipe is loaded already
 
 
 def write_settings(folder: Path, recipe: Recipe) -> None:

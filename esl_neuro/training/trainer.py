@@ -200,9 +200,8 @@ class Trainer:
             try:
                 trainer._restore(checkpoint)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
                 raise BadInput(
-                    f"{folder.path}: the last checkpoint does not fit the recipe ({reason}); train again"
+                    f"{folder.path}: the last checkpoint does not fit the recipe ({reason(error)}); train again"
                 ) from error
             folder.keep_metrics(trainer.epoch)
             folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)

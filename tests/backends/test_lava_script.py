@@ -137,15 +137,18 @@ def test_a_script_imports_only_lava_and_what_comes_with_it(tmp_path, kind):
     assert "--ignore-requires-python" in text
 
 
-def test_names_of_groups_become_names_of_python(tmp_path):
-    rng = np.random.default_rng(4)
-    names = ["1st", "a.b", "a b", "class", "source"]
-    groups, connections, before = [], [], INPUT
+def chain_of(names):
+    """Groups of two neurons with these names, one after the other."""
+    rng, groups, connections, before = np.random.default_rng(4), [], [], INPUT
     for name in names:
         groups.append(random_group(rng, name, 2))
         connections.append(Connection(before, name, random_weights(rng, 2, 2, 1.0), 0, 4))
         before = name
-    program = Program("loihi2", 2, 3, 1e-3, tuple(connections), tuple(groups))
+    return Program("loihi2", 2, 3, 1e-3, tuple(connections), tuple(groups))
+
+
+def test_names_of_groups_become_names_of_python(tmp_path):
+    program = chain_of(["1st", "a.b", "a b", "class", "source"])
     path, *_ = write_lava_script(program, tmp_path / "network.py")
     text = path.read_text()
     ast.parse(text)
@@ -185,12 +188,7 @@ HOSTILE = (
 
 def test_no_name_becomes_code(tmp_path):
     """Names are words of Python that nothing else has, and comments show what they were in ASCII."""
-    rng, groups, connections, before = np.random.default_rng(4), [], [], INPUT
-    for name in HOSTILE:
-        groups.append(random_group(rng, name, 2))
-        connections.append(Connection(before, name, random_weights(rng, 2, 2, 1.0), 0, 4))
-        before = name
-    program = Program("loihi2", 2, 3, 1e-3, tuple(connections), tuple(groups))
+    program = chain_of(HOSTILE)
     path, *_ = write_lava_script(program, tmp_path / "a'\n\"b.py")
     text = path.read_text()
     assert text.isascii()

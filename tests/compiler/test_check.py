@@ -70,6 +70,16 @@ def damage(rng, graph):
         graph.edges.append(VALUES[rng.integers(len(VALUES))])
 
 
+def damaged_graph(seed, times):
+    """A random graph in which things are broken one after the other."""
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    for _ in range(times):
+        if graph.nodes:
+            damage(rng, graph)
+    return graph
+
+
 @settings(max_examples=60, deadline=None)
 @example(seed=8902, times=2, dt_s=None)  # a value whose text has several lines
 @example(seed=2061193, times=2, dt_s=None)  # a dimension that is an array
@@ -77,11 +87,7 @@ def damage(rng, graph):
 @example(seed=8197, times=1, dt_s=None)  # a neuron without resistance
 @given(seed=st.integers(0, 10**9), times=st.integers(0, 4), dt_s=st.sampled_from([None, 1e-3, 3e-4, 1.0]))
 def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
-    rng = np.random.default_rng(seed)
-    graph = random_graph(rng)
-    for _ in range(times):
-        if graph.nodes:
-            damage(rng, graph)
+    graph = damaged_graph(seed, times)
     checked = check_graph(graph, LOIHI2, 3, dt_s)
     wrong = [finding for finding in checked.findings if finding.severity == "error"]
     assert checked.fits == (not wrong)
@@ -99,11 +105,7 @@ def test_there_is_a_verdict_on_every_graph(seed, times, dt_s):
 @example(seed=11, times=3, reset="subtract")  # metadata that is a text
 @given(seed=st.integers(0, 10**9), times=st.integers(0, 4), reset=st.sampled_from(RESETS))
 def test_there_is_a_verdict_on_every_graph_whose_reset_is_stated(seed, times, reset):
-    rng = np.random.default_rng(seed)
-    graph = random_graph(rng)
-    for _ in range(times):
-        if graph.nodes:
-            damage(rng, graph)
+    graph = damaged_graph(seed, times)
     checked = check_graph(graph, LOIHI2, 3, reset=reset)
     assert checked.fits == all(finding.severity != "error" for finding in checked.findings)
 

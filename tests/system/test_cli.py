@@ -373,14 +373,16 @@ def test_second_training_of_a_run_is_refused_and_a_terminated_one_saves_its_stat
     assert second.returncode == 2
     assert f"{run}: another process is training this run" in second.stderr
     assert f"(process {process.pid})" in second.stderr
-    before = (run / "last.safetensors").stat().st_mtime_ns
+    before = json.loads((run / "last.json").read_text())
     began = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - began < 3  # two seconds, and one for a busy machine
     assert (process.returncode, out) == (143, ""), err
     assert "state saved in runs/mlp-digits-001" in err
-    assert (run / "last.safetensors").stat().st_mtime_ns >= before
+    after = json.loads((run / "last.json").read_text())
+    assert (after["epoch"], after["batch"]) >= (before["epoch"], before["batch"])
+    assert after["epoch"] == len((run / "metrics.jsonl").read_text().splitlines())  # no epoch that was shown is lost
     assert not list(run.glob(".esl-neuro-*"))
 
 
