@@ -68,6 +68,15 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
     BadInput
         If anything is invalid. The message lists all findings with place, quantity, value and allowed range.
     """
+    findings = wrong_numbers(program)
+    if input_spikes is not None:
+        findings += _input_findings(program, input_spikes)
+    if findings:
+        raise BadInput("the program is invalid:\n" + "\n".join(f"- {finding}" for finding in findings))
+
+
+def wrong_numbers(program: Program) -> list[str]:
+    """Return every number of a program that does not fit the chip or the simulators, as :func:`validate` reports it."""
     structure = [*_program_findings(program), *_order_findings(program)]
     registers = Registers.of(program)
     findings = structure or [*_timing_findings(program)]
@@ -78,10 +87,7 @@ def validate(program: Program, input_spikes: NDArray[Any] | None = None) -> None
         for connection in incoming:
             of_group += _connection_findings(connection, (group.neurons, sizes[connection.source]), registers)
         findings += of_group or _current_findings(program, group, incoming)
-    if input_spikes is not None:
-        findings += _input_findings(program, input_spikes)
-    if findings:
-        raise BadInput("the program is invalid:\n" + "\n".join(f"- {finding}" for finding in findings))
+    return findings
 
 
 @dataclass(frozen=True)

@@ -104,14 +104,14 @@ def read_structure(folder: Path) -> ProgramTable:
     try:
         document = read_json_object(folder / STRUCTURE)
     except BadInput as error:
-        raise _damaged(folder, [str(error)]) from error
+        raise damaged(folder, [str(error)]) from error
     schema = document.get("schema")
     if schema is not None and schema not in (SCHEMA, SCHEMA_SINCE_0_2):
         raise other_version(folder, folder, "program", schema, (SCHEMA, SCHEMA_SINCE_0_2), "export again")
     try:
         table = ProgramTable.model_validate(document)
     except ValidationError as error:
-        raise _damaged(folder, [problems(each) for each in error.errors()]) from error
+        raise damaged(folder, [problems(each) for each in error.errors()]) from error
     ends = {"input", *(group.name for group in table.groups)}
     findings = [
         f"connection '{each.source}' -> '{each.target}': group '{end}' does not exist"
@@ -122,7 +122,7 @@ def read_structure(folder: Path) -> ProgramTable:
     if len(ends) <= len(table.groups):
         findings.append("the names of the groups are not unique, or one is 'input'")
     if findings:
-        raise _damaged(folder, findings)
+        raise damaged(folder, findings)
     return table
 
 
@@ -144,14 +144,15 @@ def read_integers(folder: Path, table: ProgramTable) -> Arrays:
     except BadInput:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise _damaged(folder, [f"{INTEGERS}: {reason(error)}"]) from error
+        raise damaged(folder, [f"{INTEGERS}: {reason(error)}"]) from error
     findings = [*_array_findings(table, arrays)]
     if findings:
-        raise _damaged(folder, findings)
+        raise damaged(folder, findings)
     return arrays
 
 
-def _damaged(folder: Path, findings: list[str]) -> BadInput:
+def damaged(folder: Path, findings: Sequence[str]) -> BadInput:
+    """Return the error about a program whose files say something wrong."""
     more = f" and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
     return BadInput(f"{folder}: the program is damaged ({'; '.join(findings[:SHOWN])}{more}); export again")
 

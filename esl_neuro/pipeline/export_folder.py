@@ -16,9 +16,10 @@ from esl_neuro.backends.golden import write_trace
 from esl_neuro.backends.lava_script import write_lava_script
 from esl_neuro.backends.netx import write_netx
 from esl_neuro.backends.trace import Trace
-from esl_neuro.backends.validate import validate
+from esl_neuro.backends.validate import wrong_numbers
 from esl_neuro.compiler.fidelity import Fidelity
 from esl_neuro.compiler.program import Program
+from esl_neuro.compiler.program_document import damaged
 from esl_neuro.compiler.quantise import QuantisationError, Scaling
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.formats import other_version
@@ -145,10 +146,9 @@ def read_export(folder: Path) -> ExportFolder:
     findings = [*_contradictions(contents, program)]
     if findings:
         raise BadInput(f"{path}: damaged ({'; '.join(findings)}); export again")
-    try:
-        validate(program)
-    except BadInput as error:
-        raise BadInput(f"{folder}: {error}\nexport again") from error
+    wrong = wrong_numbers(program)
+    if wrong:
+        raise damaged(folder, wrong)
     return ExportFolder(folder, program, contents.data, document, contents)
 
 

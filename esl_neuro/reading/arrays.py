@@ -39,6 +39,9 @@ def read_arrays(path: Path, problem: str = "is not a readable .npz or .npy file"
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 file.seek(0)
+                if file.read(2) == b"PK":
+                    raise ValueError("the archive is cut off or damaged")
+                file.seek(0)
                 return {SINGLE: _read(path, file)}
         with zipfile.ZipFile(path) as archive:
             entries = [each for each in archive.infolist() if each.filename.endswith(".npy")]

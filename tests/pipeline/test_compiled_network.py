@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nir
@@ -125,6 +126,17 @@ def test_a_damaged_document_is_refused(exported, tmp_path):
         path.write_text(json.dumps(document | wrong))
         with pytest.raises(BadInput, match=words):
             load_compiled(tmp_path / "out")
+
+
+def test_numbers_that_the_chip_does_not_have_are_refused_in_one_line(exported, tmp_path):
+    shutil.copytree(exported.folder, tmp_path / "out")
+    program = Program.load(tmp_path / "out")
+    first = program.groups[0]
+    wide = replace(first, vth=first.vth + 2**20)
+    replace(program, groups=(wide, *program.groups[1:])).save(tmp_path / "out")
+    with pytest.raises(BadInput, match=r"layer 'lif1': vth: .* allowed: from 0 to 131071 .*; export again") as caught:
+        load_compiled(tmp_path / "out")
+    assert "\n" not in str(caught.value)
 
 
 # What earlier versions wrote.

@@ -74,3 +74,10 @@ def test_python_objects_are_never_made(tmp_path):
 def test_damage_is_one_line(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     refused(tmp_path / "a.npz", "is not a readable .npz or .npy file")
+
+
+def test_an_archive_that_is_cut_off_is_called_that(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(1000))
+    path.write_bytes(path.read_bytes()[:500])
+    refused(path, "the archive is cut off or damaged")
