@@ -146,7 +146,7 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
             print_status(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
     print_status(f"{title}: finished, {folder}")
-    return {"folder": str(folder), **run.figures}
+    return {"folder": str(folder), **run.figures.model_dump()}
 
 
 def _require_tensorboard() -> None:

@@ -20,6 +20,7 @@ from esl_neuro.formats import other_version
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.reading.documents import problems, read_json_object, reason
 from esl_neuro.reading.limits import refuse_large
+from esl_neuro.reading.names import printable
 from esl_neuro.toml_tables import NoPath, PrintableText, Table
 
 Arrays = dict[str, NDArray[Any]]
@@ -186,7 +187,7 @@ def _array_findings(table: ProgramTable, arrays: Arrays) -> Iterator[str]:
             yield from matrix_findings([arrays[name] for name in names], shape, place, ordered=True)
     extra = sorted(arrays.keys() - needed)
     if extra:
-        yield f"arrays {', '.join(extra[:SHOWN])} belong to no group and no connection"
+        yield f"arrays {', '.join(map(printable, extra[:SHOWN]))} belong to no group and no connection"
 
 
 def _wrong_forms(arrays: Arrays, expected: Mapping[str, Form]) -> Iterator[str]:

@@ -150,10 +150,7 @@ def _shd_part(name: str, path: Path) -> Part:
         with open_hdf5(path, SHD_FILE) as file:
             for number, (seconds, units) in enumerate(zip(file["spikes/times"], file["spikes/units"], strict=True)):
                 origin = f"{path}, recording {number}"
-                times = seconds.astype(np.float64)
-                if not (np.abs(times) < LONGEST_S).all():
-                    raise BadInput(f"{origin}: times are not all finite and below {LONGEST_S:g} s")
-                microseconds = (times * 1e6).astype(np.int64)
+                microseconds = (_finite(seconds, 1, origin) * 1e6).astype(np.int64)
                 nothing = np.zeros(units.size, dtype=np.int64)
                 yield origin, _events(microseconds, units, nothing, nothing)
 
@@ -194,7 +191,21 @@ def _read_dvs_cifar10(path: Path) -> Events:
 
 def _read_gesture(path: Path) -> Events:
     x, y, p, milliseconds = read_arrays(path, "not a recording")[SINGLE].T
-    return _events(milliseconds.astype(np.int64) * 1000, x, y, p)
+    return _events(_finite(milliseconds, 1e3, str(path)).astype(np.int64) * 1000, x, y, p)
+
+
+def _finite(times: NDArray[Any], per_second: float, origin: str) -> NDArray[np.float64]:
+    """Return the times of events; NaN and what overflows would become some other time.
+
+    Raises
+    ------
+    BadInput
+        If a time is not finite or too large.
+    """
+    finite: NDArray[np.float64] = times.astype(np.float64)
+    if not (np.abs(finite) < LONGEST_S * per_second).all():
+        raise BadInput(f"{origin}: times are not all finite and below {LONGEST_S:g} s")
+    return finite
 
 
 def _events(t: Any, x: Any, y: Any, p: Any) -> Events:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from esl_neuro.data.noise import NOISES
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.choices import RECIPE
 from esl_neuro.pipeline.inputs import Samples, evaluation_samples
-from esl_neuro.reading.documents import read_json_object
 from esl_neuro.recipes.recipe import Recipe, load_recipe
+from esl_neuro.training.result import TrainingResult, read_result
 from esl_neuro.training.run_folder import RunFolder, create_run_folder
 
 if TYPE_CHECKING:
@@ -56,29 +56,25 @@ class TrainingRun:
         return self.files.recipe()
 
     @cached_property
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> TrainingResult:
         """Final figures: test accuracy, connections, density, spikes per neuron and more.
 
         Raises
         ------
         BadInput
-            If the run is not complete.
+            If the run is not complete, or its figures are damaged.
         """
         path = self.files.result
         if not path.is_file():
             raise BadInput(
                 f"{self.folder}: the run is not complete; continue it with resume or 'esl-neuro train --resume'"
             )
-        figures = read_json_object(path, "train again")
-        accuracy = figures.get("test_accuracy")
-        if not (isinstance(accuracy, int | float) and 0 <= accuracy <= 1):
-            raise BadInput(f"{path}: damaged (test_accuracy is {accuracy!r:.40}); train again")
-        return figures
+        return read_result(path, "train again")
 
     @property
     def accuracy(self) -> float:
         """Test accuracy at the epoch with the best validation accuracy."""
-        return float(self.figures["test_accuracy"])
+        return self.figures.test_accuracy
 
     @cached_property
     def dataset(self) -> Dataset:

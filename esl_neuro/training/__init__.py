@@ -7,9 +7,10 @@ from esl_neuro.lazy import lazily
 if TYPE_CHECKING:
     from esl_neuro.training.checkpoint import Checkpoint
     from esl_neuro.training.losses import LOSSES, make_loss, tet
+    from esl_neuro.training.result import TrainingResult
     from esl_neuro.training.run_folder import RunFolder, create_run_folder
     from esl_neuro.training.sweep import SweepPlan, load_plan
-    from esl_neuro.training.trainer import Trainer, TrainingResult, load_network
+    from esl_neuro.training.trainer import Trainer, load_network
 
 _HOMES = {
     "Checkpoint": "checkpoint",
@@ -21,7 +22,7 @@ _HOMES = {
     "SweepPlan": "sweep",
     "load_plan": "sweep",
     "Trainer": "trainer",
-    "TrainingResult": "trainer",
+    "TrainingResult": "result",
     "load_network": "trainer",
 }
 __all__ = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -20,6 +21,7 @@ from esl_neuro.sparsity.moments import without_momentum
 from esl_neuro.storage import refusing, write
 
 OPTIMIZER = "optimizer"
+NOT_FINITE = "has values that are not finite numbers"
 SHOWN = 3  # differences in one message
 
 
@@ -85,7 +87,7 @@ class Checkpoint:
 
 
 def refuse_misfit(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Reject tensors that do not have the names and shapes of others.
+    """Reject tensors that do not have the names and shapes of others, or hold NaN or an infinity.
 
     Compiled loops run over the tensors of a parameter together, and ``copy_`` repeats a smaller tensor.
 
@@ -99,6 +101,9 @@ def refuse_misfit(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
         f"{printable(name)} has shape {_shape(given, name)}, expected {_shape(expected, name)}"
         for name in names
         if _shape(given, name) != _shape(expected, name)
+    ]
+    findings += [
+        f"{printable(name)} {NOT_FINITE}" for name, tensor in given.items() if not torch.isfinite(tensor).all()
     ]
     if findings:
         more = f" and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
@@ -133,6 +138,8 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> 
         index, key = name.split("/")
         if not 0 <= int(index) < len(shapes) or value.shape not in (shapes[int(index)], ()):
             raise ValueError(f"the optimiser state {printable(name)} has shape {tuple(value.shape)}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"the optimiser state {printable(name)} {NOT_FINITE}")
         state.setdefault(int(index), {})[key] = value
     parameters = len(shapes)
     nothing_kept = not state and all(without_momentum(group) for group in optimizer.param_groups)

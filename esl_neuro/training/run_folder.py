@@ -20,7 +20,6 @@ from typing import Any
 
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version, read_quietly
-from esl_neuro.reading.documents import is_number
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 from esl_neuro.storage import Lock, append, create_folder, write
 from esl_neuro.version import __version__
@@ -103,26 +102,43 @@ class RunFolder:
         append(self.structure, json.dumps(entry))
 
     def keep_metrics(self, epochs: int) -> None:
-        """Delete the log after the given number of epochs, before these are repeated."""
+        """Delete the log after the given number of epochs, before these are repeated.
+
+        Raises
+        ------
+        BadInput
+            If a line before the last is damaged.
+        """
         _keep(self.metrics, "epoch", epochs)
 
     def keep_structure(self, iterations: int) -> None:
-        """Delete the log after the given number of iterations, before these are repeated."""
+        """Delete the log after the given number of iterations; see :meth:`keep_metrics`."""
         _keep(self.structure, "iteration", iterations)
 
 
 def _keep(path: Path, counter: str, last: int) -> None:
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            count = json.loads(line)[counter]
-        except (ValueError, TypeError, KeyError, RecursionError):  # the run was killed while it wrote its last line
-            break
-        if is_number(count) and count <= last:
-            kept.append(line + "\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    counts = [_count(line, counter) for line in lines]
+    if counts and counts[-1] is None:  # the run was killed while it wrote its last line
+        counts.pop()
+    for number, (before, this) in enumerate(zip([0, *counts], counts, strict=False), start=1):
+        if this is None or before is None or this < max(1, before):
+            raise BadInput(
+                f"{path}: line {number} is damaged ({counter} must be a whole number, and not below that of the line "
+                "before); delete the file to continue without this history, or train again"
+            )
+    kept = [line + "\n" for line, this in zip(lines, counts, strict=False) if this is not None and this <= last]
     write(path, "".join(kept))
+
+
+def _count(line: str, counter: str) -> int | None:
+    try:
+        value = json.loads(line)[counter]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:

@@ -30,6 +30,7 @@ from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
 from esl_neuro.storage import refusing, write
 from esl_neuro.toml_tables import explain_finding, validated
+from esl_neuro.training.result import read_result
 from esl_neuro.training.run_folder import RunFolder, write_settings
 
 SCHEMA = 1  # of the summary
@@ -39,6 +40,7 @@ SLUG_LENGTH = 80
 MOST_RUNS = 10_000
 NOT_COMPARED = ("title", "expected", "published")  # they do not affect training
 SHOWN = 3  # findings of one kind per line
+AGAIN = "delete its folder and run the sweep again"
 FIGURES = ("validation_accuracy", "density", "connections", "spikes_per_neuron", "seconds")
 
 DONE, STARTED, TO_DO, DIFFERS = "done", "started", "to do", "another recipe"
@@ -141,7 +143,7 @@ class Run:
 
     def noise_accuracies(self) -> dict[str, float]:
         """Return the known test accuracies by noise."""
-        return _read_json(self.noise_file) if self.noise_file.exists() else {}
+        return _read_accuracies(self.noise_file) if self.noise_file.exists() else {}
 
     def add_noise_accuracies(self, accuracies: Mapping[str, float]) -> None:
         """Store test accuracies by noise."""
@@ -170,7 +172,7 @@ class Run:
         accuracies = self.noise_accuracies()
         return {
             "folder": str(self.folder.path),
-            **_read_json(self.folder.result, ("test_accuracy", *FIGURES)),
+            **read_result(self.folder.result, AGAIN).model_dump(),
             "noise": {noise: accuracies[noise] for noise in self.noises},
         }
 
@@ -582,14 +584,9 @@ def _mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
 
 
-def _read_json(path: Path, fields: Iterable[str] = ()) -> dict[str, Any]:
-    fix = "delete its folder and run the sweep again"
-    document = read_json_object(path, fix)
-    missing = [name for name in fields if name not in document]
-    if missing:
-        raise BadInput(f"{path}: {', '.join(missing)} missing; {fix}")
-    numbers = {name: value for name, value in document.items() if name in fields or not fields}
-    wrong = [name for name, value in numbers.items() if not is_number(value)]
+def _read_accuracies(path: Path) -> dict[str, float]:
+    document = read_json_object(path, AGAIN)
+    wrong = [name for name, value in document.items() if not (is_number(value) and 0 <= value <= 1)]
     if wrong:
-        raise BadInput(f"{path}: {', '.join(map(printable, wrong))} must be numbers; {fix}")
+        raise BadInput(f"{path}: {', '.join(map(printable, wrong))} must be numbers from 0 to 1; {AGAIN}")
     return document

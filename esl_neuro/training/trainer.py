@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from esl_neuro.recipes import Recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
-from esl_neuro.storage import Lock, flush, remove_unfinished, write
+from esl_neuro.storage import Lock, flush, remove_unfinished
 from esl_neuro.training.checkpoint import (
     OPTIMIZER,
     Checkpoint,
@@ -39,6 +38,7 @@ from esl_neuro.training.checkpoint import (
 from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
+from esl_neuro.training.result import TrainingResult, write_result
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
 from esl_neuro.training.warm_start import source_of, warm_start
@@ -113,23 +113,6 @@ class EpochMetrics:
     explored: float
     learning_rate: float
     thresholds: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Final results of a run; the test part is used only here, with the best epoch on validation."""
-
-    recipe: str
-    seed: int
-    test_accuracy: float
-    test_samples: int
-    validation_accuracy: float
-    best_epoch: int
-    epochs: int
-    connections: int
-    density: float
-    spikes_per_neuron: float
-    seconds: float
 
 
 EVALUATION_BATCH = 256
@@ -397,7 +380,7 @@ class Trainer:
             spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
         )
-        write(self.folder.result, json.dumps(asdict(result), indent=2) + "\n")
+        write_result(self.folder.result, result)
         return result
 
     def _connections(self) -> int:

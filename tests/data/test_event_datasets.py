@@ -333,6 +333,8 @@ def test_damaged_recording_is_named(tmp_path):
     for content, message in (
         (good[:, :3], "3.npy: not a recording: not enough values to unpack"),
         (good + np.array([128, 0, 0, 0]), r"3.npy: event with x = \d+, expected 0 to 127"),
+        (good + np.array([0, 0, 0, np.nan]), "3.npy: times are not all finite and below 1e.06 s"),
+        (good + np.array([0, 0, 0, 1e10]), "3.npy: times are not all finite and below 1e.06 s"),
         (np.array([None]), "3.npy: not a recording: Object arrays cannot be loaded"),
     ):
         np.save(path, content)

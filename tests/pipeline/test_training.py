@@ -15,8 +15,8 @@ from pipeline.small_recipes import SMALL
 
 def test_a_run_knows_its_recipe_its_data_and_its_figures(run):
     assert (run.recipe.name, run.recipe.training.seed) == ("mlp-digits", 0)
-    assert run.figures == json.loads((run.folder / "result.json").read_text())
-    assert run.accuracy == run.figures["test_accuracy"] > 0.3
+    assert run.figures.model_dump() == json.loads((run.folder / "result.json").read_text())
+    assert run.accuracy == run.figures.test_accuracy > 0.3
     assert len(run.test_set()) == len(run.dataset.test) == 359
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.sparsity import MaskedAdam, MaskedAdamW
-from esl_neuro.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from esl_neuro.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, refuse_misfit
 
 TENSORS = {
     "network/fc1.weight": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
@@ -126,6 +126,25 @@ def test_optimiser_goes_on_bit_for_bit(make, tmp_path):
     steps(other, again, gradients[6:])
     assert torch.equal(other.weight, model.weight)
     assert torch.equal(other.bias, model.bias)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_moments_that_are_not_finite_are_refused(value):
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    tensors = optimizer_tensors(optimizer)
+    tensors["0/exp_avg"][1, 2] = value
+    with pytest.raises(ValueError, match=r"the optimiser state 0/exp_avg has values that are not finite numbers"):
+        load_optimizer_tensors(optimizer, tensors)
+
+
+def test_tensors_that_are_not_finite_do_not_fit():
+    with pytest.raises(ValueError, match="b has values that are not finite numbers"):
+        refuse_misfit(
+            {"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])}, {"a": torch.ones(2), "b": torch.ones(2)}
+        )
 
 
 def test_moments_that_are_missing_are_refused():

@@ -121,6 +121,19 @@ def test_half_written_line_is_dropped(tmp_path):
     assert [json.loads(line)["epoch"] for line in folder.metrics.read_text().splitlines()] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "damage", ['{"epoch": Infinity}', '{"epoch": "2"}', '{"epoch": true}', "{", "[]", '{"epoch": 0}']
+)
+def test_a_damaged_line_before_the_last_is_refused(tmp_path, damage):
+    """A kill can leave only the last line unfinished, so this is another kind of damage."""
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text('{"epoch": 1}\n' + damage + '\n{"epoch": 3}\n')
+    with pytest.raises(BadInput, match=r"metrics\.jsonl: line 2 is damaged \(epoch must be a whole number") as caught:
+        folder.keep_metrics(3)
+    assert "delete the file" in str(caught.value)
+    assert len(folder.metrics.read_text().splitlines()) == 3
+
+
 def test_nothing_logged_yet_is_fine(tmp_path):
     RunFolder(tmp_path).keep_metrics(0)
     RunFolder(tmp_path).keep_structure(0)

@@ -307,13 +307,19 @@ def test_a_field_that_one_recipe_lacks_is_absent_there():
 def finish(run, accuracy):
     run.make_folder()
     figures = {
+        "recipe": run.recipe.name,
+        "seed": run.seed,
+        "test_accuracy": accuracy,
+        "test_samples": 10,
         "validation_accuracy": 0.75,
-        "density": 0.5,
+        "best_epoch": 1,
+        "epochs": 2,
         "connections": 10,
+        "density": 0.5,
         "spikes_per_neuron": 0.25,
         "seconds": 2.0 + run.seed,
     }
-    run.folder.result.write_text(json.dumps({"seed": run.seed, "test_accuracy": accuracy, **figures}))
+    run.folder.result.write_text(json.dumps(figures))
     run.add_noise_accuracies({"salt_and_pepper=0.1": accuracy / 2})
 
 

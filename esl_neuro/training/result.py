@@ -1,0 +1,59 @@
+"""The figures of a complete run, as ``result.json`` holds them. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, ValidationError
+
+from esl_neuro.errors import BadInput
+from esl_neuro.reading.documents import problems, read_json_object
+from esl_neuro.storage import write
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainingResult(BaseModel):
+    """Final results of a run; the test part is used only here, with the best epoch on validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    recipe: str
+    seed: NonNegativeInt
+    test_accuracy: Share
+    test_samples: NonNegativeInt
+    validation_accuracy: Annotated[float, Field(ge=-1, le=1)]  # -1: none was measured
+    best_epoch: NonNegativeInt
+    epochs: NonNegativeInt
+    connections: NonNegativeInt
+    density: Share
+    spikes_per_neuron: NonNegativeFloat
+    seconds: NonNegativeFloat
+
+
+def write_result(path: Path, result: TrainingResult) -> None:
+    """Write the figures of a run that is complete."""
+    write(path, json.dumps(result.model_dump(), indent=2) + "\n")
+
+
+def read_result(path: Path, fix: str) -> TrainingResult:
+    """Read the figures of a run that is complete.
+
+    Parameters
+    ----------
+    path : Path
+        ``result.json``.
+    fix : str
+        What to do if it is damaged, for the error.
+
+    Raises
+    ------
+    BadInput
+        If it is damaged; the message lists all findings.
+    """
+    try:
+        return TrainingResult.model_validate(read_json_object(path, fix))
+    except ValidationError as error:
+        raise BadInput(f"{path}: damaged ({'; '.join(map(problems, error.errors()))}); {fix}") from error
