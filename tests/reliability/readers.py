@@ -437,12 +437,20 @@ def make_frames(folder: Path) -> None:
     load_dataset("shd", folder)
 
 
-@reader(make_frames, "frames-train-10-count-binary-1x700.npz")
-def frames(folder: Path) -> object:
-    """Read the cache of frames, which is made anew if it is damaged."""
-    from esl_neuro.data.datasets import load_dataset
+CACHE = "frames-train-10-count-binary-1x700.npz"
 
-    return load_dataset("shd", folder)
+
+@reader(make_frames, CACHE)
+def frames(folder: Path) -> object:
+    """Read the cache of frames; if it is damaged, it is made anew, which counts as a refusal."""
+    from esl_neuro.data.datasets import load_dataset
+    from esl_neuro.errors import BadInput
+
+    before = (folder / CACHE).read_bytes()
+    dataset = load_dataset("shd", folder)
+    if (folder / CACHE).read_bytes() != before:
+        raise BadInput(f"{folder / CACHE}: was damaged and has been made anew")
+    return dataset
 
 
 def make_gestures(folder: Path) -> None:
