@@ -52,7 +52,7 @@ def _other_content(file: h5py.File) -> str:
         return "it is a .net file of lava-dl (group 'layer'); read it with esl_neuro.from_netx"
     if file.attrs.get("__type__") == "NIRGraphData":
         return "it is NIRData, recorded signals, not a network"
-    found = ", ".join(f"'{name}'" for name in list(file)[:5])
+    found = ", ".join(f"'{printable(name)}'" for name in list(file)[:5])
     return f"it is an HDF5 file without the group 'node'; it has {found or 'nothing'}"
 
 

@@ -167,6 +167,8 @@ def other_files(folder):
         file.create_group("layer")
     with h5py.File(folder / "keras.h5", "w") as file:
         file.create_group("model_weights")
+    with h5py.File(folder / "colours.h5", "w") as file:
+        file.create_group("\x1b[31m")
     with h5py.File(folder / "data.nir", "w") as file:
         file.attrs["__type__"] = "NIRGraphData"
     return [
@@ -176,6 +178,7 @@ def other_files(folder):
         (good[:600], "it is cut off or damaged"),
         ((folder / "lava.net").read_bytes(), "it is a .net file of lava-dl"),
         ((folder / "keras.h5").read_bytes(), "without the group 'node'; it has 'model_weights'"),
+        ((folder / "colours.h5").read_bytes(), r"without the group 'node'; it has '\x1b[31m'"),
         ((folder / "data.nir").read_bytes(), "it is NIRData, recorded signals, not a network"),
     ]
 
