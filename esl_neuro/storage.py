@@ -18,15 +18,18 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from esl_neuro.errors import BadInput
 
 PREFIX, SUFFIX = ".esl-neuro-", ".partial"
 STAGED = ".esl-neuro-staged"
 PLAN = ".plan.json"  # of a staged set: the files to move in, and those of the earlier set to remove
+MOST_READS = 10  # of files that others replace meanwhile
 LOCK = "lock"  # the file of the lock where the system cannot lock a folder
 SHORT_OF_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+T = TypeVar("T")
 
 CAUSES = {
     errno.ENOSPC: "the disk is full; free some space and repeat the command",
@@ -293,6 +296,45 @@ def finish_replacing(folder: Path) -> None:
     if (folder / STAGED).is_dir():
         with locked(folder, "is being written by another process; wait for it"), refusing(folder):
             _finish_move(folder)
+
+
+def read_together(folder: Path, read: Callable[[], T]) -> T:
+    """Read files that belong together; read again if another process has replaced them meanwhile.
+
+    Parameters
+    ----------
+    folder : Path
+        Their folder; an interrupted :func:`replacing` is finished first.
+    read : callable
+        Reads them.
+
+    Raises
+    ------
+    BadInput
+        If other processes do not stop writing, and what ``read`` raises.
+    """
+    for _ in range(MOST_READS):
+        finish_replacing(folder)
+        before = _state(folder)
+        try:
+            content = read()
+        except BadInput:
+            if _state(folder) == before:
+                raise
+        else:
+            if _state(folder) == before:
+                return content
+    raise BadInput(f"{folder}: is being written by another process; wait for it")
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int, int]] | None:
+    """Return what changes if a file is replaced, added or removed."""
+    try:
+        with os.scandir(folder) as entries:
+            states = {entry.name: entry.stat() for entry in entries}
+    except OSError:
+        return None
+    return {name: (state.st_ino, state.st_mtime_ns, state.st_size) for name, state in states.items()}
 
 
 def _finish_move(folder: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from esl_neuro.storage import (
     create_folder,
     finish_replacing,
     locked,
+    read_together,
     replacing,
     unfinished_folder,
     write,
@@ -160,6 +162,42 @@ def test_files_that_belong_together_are_replaced_together(tmp_path):
     (tmp_path / "set" / "mine").write_text("stays")
     fill(tmp_path / "set", "new")
     assert state(tmp_path / "set") == {"a": "new", "b": "new", "mine": "stays"}
+
+
+def contents(folder):
+    return "".join((folder / name).read_text() for name in "abc")
+
+
+def test_a_set_that_is_replaced_while_it_is_read_is_read_again(tmp_path):
+    fill(tmp_path / "set", "old", ("a", "b", "c"))
+    seen = []
+
+    def read():
+        first = (tmp_path / "set" / "a").read_text()
+        if not seen:
+            fill(tmp_path / "set", "new", ("a", "b", "c"))
+        seen.append(first + (tmp_path / "set" / "b").read_text())
+        if seen[-1] == "oldnew":
+            raise BadInput("a and b contradict each other")
+        return contents(tmp_path / "set")
+
+    assert read_together(tmp_path / "set", read) == "newnewnew"
+    assert seen == ["oldnew", "newnew"]
+
+
+def test_a_set_that_never_stays_the_same_is_refused(tmp_path):
+    fill(tmp_path / "set", "old", ("a", "b", "c"))
+    with pytest.raises(BadInput, match="is being written by another process"):
+        read_together(tmp_path / "set", lambda: fill(tmp_path / "set", "new", ("a", "b", "c")))
+
+
+def test_a_set_that_is_damaged_and_stays_so_is_refused_for_what_it_is(tmp_path):
+    with pytest.raises(BadInput, match="damaged"):
+        read_together(tmp_path, partial(refuse, "damaged"))
+
+
+def refuse(text):
+    raise BadInput(text)
 
 
 @pytest.mark.parametrize("function", ["fsync", "rename"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from esl_neuro.pipeline.decisions import Decision
 from esl_neuro.reading.documents import problems, read_json_object
 from esl_neuro.reading.names import printable
 from esl_neuro.recipes.sections import DataSection
-from esl_neuro.storage import finish_replacing, replacing, write
+from esl_neuro.storage import read_together, replacing, write
 
 SCHEMA = 1
 SHOWN = 5  # findings in one message
@@ -123,14 +124,17 @@ def write_export(
 
 
 def read_export(folder: Path) -> ExportFolder:
-    """Read an export.
+    """Read an export; all its files are of one export, also if another process replaces it meanwhile.
 
     Raises
     ------
     BadInput
         If the folder is not a complete export, or has another schema.
     """
-    finish_replacing(folder)
+    return read_together(folder, partial(_read_export, folder))
+
+
+def _read_export(folder: Path) -> ExportFolder:
     path = folder / DOCUMENT
     if not path.is_file():
         raise BadInput(f"{folder}: not an export ({path.name} is missing); make one with 'esl-neuro export'")
