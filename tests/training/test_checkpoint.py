@@ -128,6 +128,25 @@ def test_optimiser_goes_on_bit_for_bit(make, tmp_path):
     assert torch.equal(other.bias, model.bias)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("0/exp_avg", torch.ones(4, 3), r"the optimiser state 0/exp_avg has shape \(4, 3\)"),
+        ("0/exp_avg", torch.ones(13), r"the optimiser state 0/exp_avg has shape \(13,\)"),
+        ("2/exp_avg", torch.ones(3), r"the optimiser state 2/exp_avg has shape \(3,\)"),
+        ("-1/exp_avg", torch.ones(3), r"the optimiser state -1/exp_avg has shape \(3,\)"),
+    ],
+)
+def test_moments_of_another_network_are_refused(name, value, message):
+    """Compiled loops run over them together with the weights."""
+    model = nn.Linear(4, 3)
+    optimizer = MaskedAdam(model.parameters())
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    with pytest.raises(ValueError, match=message):
+        load_optimizer_tensors(optimizer, {**optimizer_tensors(optimizer), name: value})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_moments_that_are_not_finite_are_refused(value):
     model = nn.Linear(4, 3)
