@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.energy.counts import Counts
+from esl_neuro.errors import BadInput
 from esl_neuro.hardware import EVIDENCE, SCOPES, Constant, Interval, convert
 
 Floats = NDArray[np.float64]
@@ -72,8 +73,18 @@ class Factor:
     power: int = 1
 
     def interval(self) -> Interval:
-        """Value and range as they enter the product."""
+        """Value and range as they enter the product.
+
+        Raises
+        ------
+        BadInput
+            If a number that divides may be 0.
+        """
         given = self.constant.interval(self.unit)
+        if self.power == -1 and given.low == 0:
+            raise BadInput(
+                f"{self.constant.id} is {self.constant.text}, but a price divides by it; give a number above 0"
+            )
         return given if self.power == 1 else Interval(1 / given.high, 1 / given.nominal, 1 / given.low)
 
     def sample(self, draws: Sampler) -> Floats:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
+from esl_neuro.errors import BadInput
 from esl_neuro.hardware.units import UNITS, convert
 from esl_neuro.toml_tables import Table, one_of
 
@@ -142,6 +143,8 @@ class Constant(Table):
         ------
         UnpublishedConstant
             If there is no number.
+        BadInput
+            If its unit is one of another dimension, as in a chip file that gives an energy in hertz.
         """
         if self.unpublished:
             raise UnpublishedConstant(f"{self.id} ({self.quantity}): {self.condition} ({self.source})")
@@ -149,4 +152,7 @@ class Constant(Table):
         low = value if self.low is None else self.low
         high = value if self.high is None else self.high
         # Sorted, because an efficiency is the inverse of an energy.
-        return Interval(*sorted(convert(number, self.unit, unit) for number in (low, value, high)))
+        try:
+            return Interval(*sorted(convert(number, self.unit, unit) for number in (low, value, high)))
+        except (ValueError, ZeroDivisionError) as error:
+            raise BadInput(f"{self.id} is {self.text} and cannot be used as a number in {unit}: {error}") from error

@@ -232,3 +232,9 @@ def test_a_range_without_a_value_is_published_so():
     envelope = load_target("truenorth").constant("p_envelope")
     assert isinstance(envelope, Constant)
     assert (envelope.value, envelope.low, envelope.high, envelope.unpublished) == (None, 42, 323, False)
+
+
+def test_a_constant_in_a_unit_of_another_dimension_is_named():
+    constant = load_target("loihi").constants["e_synop"]
+    with pytest.raises(BadInput, match=r"loihi\.e_synop is .* and cannot be used as a number in Hz: .*unit of"):
+        constant.interval("Hz")
