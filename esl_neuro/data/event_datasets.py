@@ -271,7 +271,7 @@ def _cached_frames(
         wanted = (part.labels.size, settings.steps, sensor[0], *size)
         if int(cache["source"]) == source and cache["frames"].shape == wanted and cache["frames"].dtype.kind == "u":
             return cache["frames"]
-    except (BadInput, KeyError, TypeError, ValueError):
+    except (BadInput, KeyError, TypeError, ValueError, OverflowError):
         pass  # missing or damaged: rebuild it
     values = _make_frames(part, sensor, size, settings)
     _save_cache(path, values, source)

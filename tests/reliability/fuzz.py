@@ -33,6 +33,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -239,19 +240,20 @@ def inputs(examples: Mapping[str, Example], seeds: Iterable[int]) -> Iterator[In
 
 
 def fuzz(examples: Mapping[str, Example], given: Iterable[Input], until: float) -> dict[str, Tally]:
-    """Give the readers their inputs, until the time is over."""
+    """Give the readers their inputs, until the time is over or Ctrl-C comes."""
     tallies = {name: Tally(name) for name in examples}
-    for name, seed, kept in given:
-        if time.monotonic() > until:
-            break
-        example, tally = examples[name], tallies[name]
-        found = example.outcome(seed, kept)[0]
-        tally.inputs += 1
-        tally.outcomes[found.kind] += 1
-        if found.failed and (found.kind, found.text) not in tally.failures:
-            failure = minimised(example, seed, kept, found)
-            tally.failures[found.kind, found.text] = failure
-            print(failure, flush=True)
+    with suppress(KeyboardInterrupt):
+        for name, seed, kept in given:
+            if time.monotonic() > until:
+                break
+            example, tally = examples[name], tallies[name]
+            found = example.outcome(seed, kept)[0]
+            tally.inputs += 1
+            tally.outcomes[found.kind] += 1
+            if found.failed and (found.kind, found.text) not in tally.failures:
+                failure = minimised(example, seed, kept, found)
+                tally.failures[found.kind, found.text] = failure
+                print(failure, flush=True)
     return tallies
 
 
