@@ -157,6 +157,8 @@ def _shd_part(name: str, path: Path) -> Part:
     with open_hdf5(path, SHD_FILE) as file:
         labels = file["labels"][:].astype(np.int64)
         recordings = len(file["spikes/times"]), len(file["spikes/units"])
+    if labels.ndim != 1:
+        raise BadInput(f"{path}: labels have the shape {labels.shape}, expected one label per recording")
     if recordings != (labels.size, labels.size):
         raise BadInput(f"{path}: {recordings} recordings of times and units, expected {labels.size}, one per label")
     return Part(name, [path], labels, read)

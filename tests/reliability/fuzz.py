@@ -33,8 +33,10 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ from reliability.readers import READERS, Reader
 
 SECONDS = 10
 MEMORY = 2**30
+TOGETHER = 25  # inputs of a reader that one process reads
 READ, REFUSED = "read", "refused"
 FOUND = Path(__file__).with_name("found.txt")
 Input = tuple[str, int, "tuple[int, ...] | None"]
@@ -135,15 +138,31 @@ class Example:
     def outcome(self, seed: int, kept: Sequence[int] | None = None) -> tuple[Outcome, str, Damage]:
         """Let the reader read a damaged copy of the example in a child process."""
         file, made = self.damaged(seed, kept)
+        with self._copied(file, made) as copy:
+            found = in_child(lambda: self.reader.read(copy), copy)
+        return self._unless_silent(found, file, made), file, made
+
+    def outcome_here(self, seed: int, kept: Sequence[int] | None = None) -> Outcome:
+        """Let the reader read a damaged copy of the example in this process."""
+        file, made = self.damaged(seed, kept)
+        with self._copied(file, made) as copy:
+            os.chdir(copy)
+            found = judged(lambda: self.reader.read(copy))
+            os.chdir(self.folder)
+        return self._unless_silent(found, file, made)
+
+    @contextmanager
+    def _copied(self, file: str, made: Damage) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as work:
             copy = Path(work) / "input"
             shutil.copytree(self.folder, copy)
             (copy / file).write_bytes(made.content)
-            found = in_child(lambda: self.reader.read(copy), copy)
-        free = self.reader.may_say_anything(file, made.place)
-        if found.kind == READ and made.invalid and not free:
-            found = Outcome("silent", f"accepted {made.place or 'a file that is cut off'}")
-        return found, file, made
+            yield copy
+
+    def _unless_silent(self, found: Outcome, file: str, made: Damage) -> Outcome:
+        if found.kind == READ and made.invalid and not self.reader.may_say_anything(file, made.place):
+            return Outcome("silent", f"accepted {made.place or 'a file that is cut off'}")
+        return found
 
 
 def in_child(read: Callable[[], object], folder: Path) -> Outcome:
@@ -171,6 +190,37 @@ def in_child(read: Callable[[], object], folder: Path) -> Outcome:
             else Outcome("crash", signal.Signals(number).name)
         )
     return Outcome(*json.loads(said)) if said else Outcome("crash", "no answer")
+
+
+def in_turn(example: Example, given: Sequence[Input]) -> Iterator[Outcome]:
+    """Yield what a reader does with each of several inputs; a process reads them in turn until one ends it.
+
+    Starting a process takes longer than reading most inputs.
+    """
+    while given:
+        receive, send = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(receive)
+            try:
+                limit()
+                with os.fdopen(send, "w") as pipe:
+                    for _, seed, kept in given:
+                        signal.alarm(SECONDS)
+                        found = example.outcome_here(seed, kept)
+                        print(json.dumps([found.kind, found.text[:2000]]), file=pipe, flush=True)
+            finally:
+                os._exit(0)
+        os.close(send)
+        with os.fdopen(receive) as pipe:
+            said = [Outcome(*json.loads(line)) for line in pipe if line.endswith("\n")]
+        os.waitpid(child, 0)
+        yield from said
+        given = given[len(said) :]
+        if given:  # the next one has ended the process; alone, it shows how
+            _, seed, kept = given[0]
+            yield example.outcome(seed, kept)[0]
+            given = given[1:]
 
 
 def limit() -> None:
@@ -234,26 +284,34 @@ def parsed(name: str) -> Input:
 
 
 def inputs(examples: Mapping[str, Example], seeds: Iterable[int]) -> Iterator[Input]:
-    """Yield what failed once, then for every seed one input of each reader."""
+    """Yield what failed once, then for every seed one input of each reader, several of one reader in turn."""
     yield from (each for each in map(parsed, FOUND.read_text().split()) if each[0] in examples)
-    yield from ((name, seed, None) for seed in seeds for name in examples)
+    for some in batched(seeds, TOGETHER):
+        yield from ((name, seed, None) for name in examples for seed in some)
+
+
+def batched(values: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Yield values in groups, as ``itertools.batched`` does since Python 3.12."""
+    left = iter(values)
+    while group := tuple(islice(left, size)):
+        yield group
 
 
 def fuzz(examples: Mapping[str, Example], given: Iterable[Input], until: float) -> dict[str, Tally]:
     """Give the readers their inputs, until the time is over or Ctrl-C comes."""
     tallies = {name: Tally(name) for name in examples}
     with suppress(KeyboardInterrupt):
-        for name, seed, kept in given:
+        for name, group in groupby(given, key=itemgetter(0)):
             if time.monotonic() > until:
                 break
-            example, tally = examples[name], tallies[name]
-            found = example.outcome(seed, kept)[0]
-            tally.inputs += 1
-            tally.outcomes[found.kind] += 1
-            if found.failed and (found.kind, found.text) not in tally.failures:
-                failure = minimised(example, seed, kept, found)
-                tally.failures[found.kind, found.text] = failure
-                print(failure, flush=True)
+            example, tally, some = examples[name], tallies[name], list(group)
+            for (_, seed, kept), found in zip(some, in_turn(example, some), strict=True):
+                tally.inputs += 1
+                tally.outcomes[found.kind] += 1
+                if found.failed and (found.kind, found.text) not in tally.failures:
+                    failure = minimised(example, seed, kept, found)
+                    tally.failures[found.kind, found.text] = failure
+                    print(failure, flush=True)
     return tallies
 
 

@@ -11,12 +11,13 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from reliability.fuzz import Example, Outcome, in_child
+from reliability.fuzz import Example, Outcome, in_child, in_turn
 from reliability.mutations import damage
 from reliability.readers import READERS, Reader
 from reliability.trees import FORMATS, Declared, Loop, Outside, Raw
@@ -125,3 +126,23 @@ def test_a_reader_that_checks_nothing_is_found(tmp_path, monkeypatch):
     invalid = {seed: made for seed in range(300) if (made := example.damaged(seed)[1]).invalid}
     assert {made.place for made in invalid.values()} == {"weights", "indices", ""}
     assert {example.outcome(seed)[0].kind for seed in list(invalid)[:5]} == {"silent"}
+
+
+def test_inputs_that_are_read_in_turn_end_as_they_do_alone(tmp_path):
+    """Also after an input that ended the process of all of them."""
+    example = Example.make("recipe", tmp_path)
+    given = [("recipe", seed, None) for seed in range(12)]
+    assert kinds(in_turn(example, given)) == kinds(example.outcome(seed)[0] for _, seed, _ in given)
+
+    def read(folder):
+        if b"\0" in (folder / example.reader.files[0]).read_bytes():
+            os.kill(os.getpid(), 9)
+
+    deadly = replace(example, reader=replace(example.reader, read=read))
+    outcomes = kinds(in_turn(deadly, given))
+    assert outcomes == kinds(deadly.outcome(seed)[0] for _, seed, _ in given)
+    assert "crash" in outcomes
+
+
+def kinds(outcomes):
+    return [outcome.kind for outcome in outcomes]
