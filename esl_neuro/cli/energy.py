@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, Number, OutputPath, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, OutputPath, emit, json_option, print_status
 from esl_neuro.cli.energy_compare import compare
+from esl_neuro.cli.energy_fit import fit
 from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
+from esl_neuro.cli.energy_programs import programs
 from esl_neuro.cli.energy_validate import validate
-from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
+from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 from esl_neuro.storage import refusing
@@ -38,7 +40,7 @@ def energy() -> None:
     """Count operations exactly and price them with published constants."""
 
 
-for command in (compare, import_log, measure, validate):
+for command in (compare, fit, import_log, measure, programs, validate):
     energy.add_command(command)
 
 
@@ -66,13 +68,7 @@ for command in (compare, import_log, measure, validate):
     show_default=True,
     help="Target, path of a TOML file, or 'all'.",
 )
-@click.option(
-    "--tick-s",
-    type=Number(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Duration of a time step on a chip, in seconds, for static power.",
-)
+@tick_option
 @click.option(
     "--explain",
     is_flag=False,
@@ -105,7 +101,7 @@ for command in (compare, import_log, measure, validate):
 def report(
     network: Path | None,
     targets: tuple[str, ...],
-    tick_s: float,
+    tick_s: float | None,
     explain: str | None,
     cite: bool,
     csv_file: Path | None,
@@ -153,7 +149,7 @@ def chosen(network: Path | None, runs: Path) -> Path:
     return latest_export(runs) if network is None else export_of(network, print_status)
 
 
-def check_row(row: str, targets: tuple[str, ...], tick_s: float) -> None:
+def check_row(row: str, targets: tuple[str, ...], tick_s: float | None) -> None:
     """Reject a row that the report will not have."""
     from esl_neuro.pipeline.pricing import row_names
     from esl_neuro.report.energy_text import row_index
@@ -165,7 +161,7 @@ def report_network(
     folder: Path,
     activity: Activity,
     targets: tuple[str, ...] = ENERGY_TARGETS,
-    tick_s: float = 1e-3,
+    tick_s: float | None = None,
     measured: tuple[Path, ...] = (),
     placement: str | None = None,
 ) -> EnergyReport:

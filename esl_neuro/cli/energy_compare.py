@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, Number, emit, json_option, print_status
-from esl_neuro.cli.network_run import activity_options, placement_option, run_watched
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
+from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target", "targets", multiple=True, help="Target, path of a TOML file, or 'all'.  [default: as in energy report]"
 )
-@click.option(
-    "--tick-s",
-    type=Number(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Duration of a time step on a chip, in seconds, for static power.",
-)
+@tick_option
 @placement_option
 @activity_options("lava", "--spikes")
 @json_option
@@ -42,7 +36,7 @@ def compare(
     first: Path,
     second: Path,
     targets: tuple[str, ...],
-    tick_s: float,
+    tick_s: float | None,
     placement: str | None,
     activity: Activity,
     runs: Path,  # noqa: ARG001 (an option of all commands on networks)

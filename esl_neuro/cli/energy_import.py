@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,6 +23,11 @@ from esl_neuro.storage import write
             "a log from nvidia-smi, without idle power",
         ),
         ("esl-neuro energy report --measured loihi2-measured.json", "show it beside the estimates"),
+        (
+            "esl-neuro energy import power.csv --samples 5000 --target loihi2 --idle-w 0.21 --steps 16 --cores 3 "
+            "--sop 1.8e4 --neuron-updates 4256",
+            "with its counts, for 'energy fit'",
+        ),
     ),
 )
 @click.argument("log", type=click.Path(dir_okay=False, exists=True, path_type=Path))
@@ -34,6 +40,10 @@ from esl_neuro.storage import write
     help="Start of the load, in seconds or in the time format of the log.  [default: start of the log]",
 )
 @click.option("--to", "end", help="End of the load.  [default: end of the log]")
+@click.option("--steps", type=Whole(min=1), help="Time steps of an inference; with the next three, for 'energy fit'.")
+@click.option("--cores", type=Whole(min=1), help="Occupied cores.")
+@click.option("--sop", type=Number(min=0), help="Synaptic operations of an inference.")
+@click.option("--neuron-updates", type=Number(min=0), help="Neurons x steps of an inference.")
 @click.option("--out", type=OutputPath(), help="File to write.  [default: TARGET-measured.json]")
 @json_option
 def import_log(
@@ -43,6 +53,10 @@ def import_log(
     idle_w: float,
     start: str | None,
     end: str | None,
+    steps: int | None,
+    cores: int | None,
+    sop: float | None,
+    neuron_updates: float | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -51,6 +65,10 @@ def import_log(
     from esl_neuro.errors import BadInput
     from esl_neuro.report.comparison_text import render_measurement
 
+    given = {"--steps": steps, "--cores": cores, "--sop": sop, "--neuron-updates": neuron_updates}
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise BadInput(f"{', '.join(missing)} missing: a fit needs all of the four counts; give all of them or none")
     times, watts = read_power_log(log)
     try:
         bounds = [None if text is None else clock(text) for text in (start, end)]
@@ -59,7 +77,8 @@ def import_log(
     begin, finish = bounds
     times, watts = window(times, watts, begin, finish)
     duration = None if begin is None or finish is None else finish - begin
-    result = measure(times, watts, samples, target, log.name, idle_w, duration)
+    measured = measure(times, watts, samples, target, log.name, idle_w, duration)
+    result = replace(measured, steps=steps, cores=cores, sop=sop, neuron_updates=neuron_updates)
     path = out or Path(f"{target}-measured.json")
     write(path, json.dumps(result.to_dict(), indent=2) + "\n")
     print_status(f"written: {path}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -117,6 +119,39 @@ placement_option = click.option(
     "--placement",
     metavar="[FILE|compiler]",
     help="Cores of the neurons: 'compiler', or an .npz file by layer. Adds messages and hops to the counts.",
+)
+
+
+class Tick(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """``free``, or the duration of a step such as ``1ms``; a number without unit is in seconds."""
+
+    name = "free|DURATION"
+    SECONDS: ClassVar[dict[str, float]] = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        """Return seconds, None for ``free``, or fail."""
+        if value == FREE or isinstance(value, float):
+            return None if value == FREE else value
+        match = re.fullmatch(r"([-+0-9.eE]+)\s*([a-z]*)", str(value))
+        try:
+            seconds = float(match[1]) * self.SECONDS[match[2]] if match else math.nan
+        except (ValueError, KeyError):
+            seconds = math.nan
+        if not (math.isfinite(seconds) and seconds > 0):
+            self.fail(f"'{value}' is neither '{FREE}' nor a duration above 0, such as 1ms or 20us.", param, ctx)
+        return seconds
+
+
+FREE = "free"
+tick_option = click.option(
+    "--tick",
+    "--tick-s",
+    "tick_s",
+    type=Tick(),
+    default=FREE,
+    show_default=True,
+    help="Pace of the chips: 'free' (each step as short as published times allow, for stored inputs such as images) or "
+    "the step of real time that a sensor dictates, such as 1ms. Decides static power; both are shown beside a GPU.",
 )
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.estimate import BUSIEST, Estimate
 
 # Units of the terms that scale with rate and with density. Updates and time scale with neither.
-WITH_ACTIVITY = frozenset({"SOP", "MAC", "spike", "message", "hop", "weight read"})
-WITH_CONNECTIONS = frozenset({"SOP", "MAC", "weight read"})
+WITH_ACTIVITY = frozenset({"SOP", "MAC", "spike", "message", "hop", "weight read", BUSIEST})
+WITH_CONNECTIONS = frozenset({"SOP", "MAC", "weight read", BUSIEST})
 
 
 @dataclass(frozen=True)

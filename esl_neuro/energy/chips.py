@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import (
     REFUSED,
+    STATIC_POWER,
     Estimate,
     Factor,
     Price,
     Term,
     Unpriced,
     counted,
-    held_power,
     left_out,
     operation,
+    with_static,
 )
-from esl_neuro.errors import BadInput
-from esl_neuro.hardware import Constant, HardwareTarget, load_target
+from esl_neuro.energy.fitted import fitted
+from esl_neuro.energy.step_time import timing
+from esl_neuro.hardware import Constant, HardwareTarget
+
+Model = Callable[[Counts, HardwareTarget, "float | None"], Estimate]
 
 UNPLACED = "messages and hops depend on the placement, which is not known here"
 
@@ -31,7 +36,7 @@ def _macs(counts: Counts) -> tuple[Unpriced, ...]:
     return left_out(multiply_accumulates_of_values_that_are_no_spikes=counts.per_sample("macs_effective"))
 
 
-def all_in(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def all_in(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Whole-chip energy per synaptic event at one operating point, including leakage and routing."""
     return Estimate(
         target.name,
@@ -45,28 +50,33 @@ def all_in(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
     )
 
 
-def marginal_static(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
+def marginal_static(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
     """Two-parameter fit of whole-chip power: a price per operation plus a constant power.
 
     ``E = e_sop x SOP + P_static x steps x tick``
     """
-    static = held_power(target.constant("p_static_fit"), counts.steps * tick_s)
+    time = timing(counts, target, tick_s)
+    static = time.energy(target.constant("p_static_fit"))
     operations = _sop(counts, target.constant("e_sop_marginal"))
-    total = static.energy_pj.nominal + operations.energy_pj.nominal
-    share = f"{static.energy_pj.nominal / total:.2%} of it is" if total else "it is"
+    held = sum(term.energy_pj.nominal for term in static)
+    total = held + operations.energy_pj.nominal
+    share = f"{held / total:.2%} of it is" if total else "it is"
     return Estimate(
         target.name,
         target.target.kind,
         "marginal-static",
         "marginal+static",
         "effective SOPs plus the static power of one whole chip over the time of a sample",
-        (operations, static),
+        (operations, *static),
         _macs(counts),
-        notes=(f"{share} the static power of the whole chip, however little of the chip the network fills",),
+        notes=(
+            f"{share} the static power of the whole chip, however little of the chip the network fills",
+            *time.notes,
+        ),
     )
 
 
-def marginal(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def marginal(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Price each synaptic operation at the marginal cost on a running chip."""
     return Estimate(
         target.name,
@@ -80,7 +90,7 @@ def marginal(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate
     )
 
 
-def peak(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def peak(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Best published operations per joule."""
     return Estimate(
         target.name,
@@ -95,7 +105,7 @@ def peak(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
     )
 
 
-def synapse_neuron(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def synapse_neuron(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Price each synaptic operation and each neuron update, both marginal."""
     return Estimate(
         target.name,
@@ -112,7 +122,7 @@ def synapse_neuron(counts: Counts, target: HardwareTarget, _tick_s: float) -> Es
     )
 
 
-def table2(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def table2(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Pre-silicon energies of Davies 2018, Table 2: the synaptic operation is published as a minimum."""
     mesh, unpriced = _mesh(counts, target, None)
     return Estimate(
@@ -132,7 +142,7 @@ def table2(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
     )
 
 
-def silicon(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def silicon(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Per-operation energies fitted to measured silicon (SANA-FE), in the synapse format of each layer.
 
     Convolutions use the convolution format, all other layers the sparse format.
@@ -140,7 +150,7 @@ def silicon(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
     return _silicon(counts, target, "silicon", "executed SOPs", _by_format(counts, target))
 
 
-def silicon_dense(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def silicon_dense(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Price every layer in the dense synapse format, which executes zeros as well."""
     operations = _sop(counts, target.constant("e_synop_dense"), "sop_executed_dense")
     return _silicon(counts, target, "silicon-dense", "SOPs of a dense format, zeros included", (operations,))
@@ -221,20 +231,59 @@ def _mesh(
     return tuple(terms), left_out(messages_from_outside_whose_way_is_unknown=routeless)
 
 
-def static(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
-    """Leakage of one powered chip over the time of a sample: a separate row, never added to a per-term row."""
+def static(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
+    """Leakage of one powered chip over the time of a sample."""
+    return _static(counts, target, tick_s, "static", target.constant("p_static_chip"))
+
+
+def static_n3c1(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
+    """Leakage of one powered chip of the revision N3C1."""
+    return _static(counts, target, tick_s, "static-n3c1", target.constant("p_static_chip_n3c1"))
+
+
+def _static(counts: Counts, target: HardwareTarget, tick_s: float | None, model: str, power: Constant) -> Estimate:
+    time = timing(counts, target, tick_s)
     return Estimate(
         target.name,
         target.target.kind,
+        model,
         "static",
-        "static",
-        "static power of one whole chip over the time of a sample, no operation",
-        (held_power(target.constant("p_static_chip"), counts.steps * tick_s),),
-        notes=("proportional to the tick; a chip that needs less time per step leaks less",),
+        f"static power of one whole chip over the time of a sample ({time.mode}), no operation",
+        time.energy(power),
+        best_case=time.lower_bound,
+        notes=("proportional to the time of a step", *time.notes),
     )
 
 
-def per_operation(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def of_chip(operations: Model, leakage: Model, name: str) -> Model:
+    """Return the model of a whole chip: its operations, and its static power over the time of a sample."""
+
+    def chip(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
+        return replace(with_static(operations(counts, target, tick_s), leakage(counts, target, tick_s)), model=name)
+
+    chip.__doc__ = f"Operations and static power: {name}."
+    return chip
+
+
+def board(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
+    """Price the chip, and the processors that its board needs beside it, over the time of a sample."""
+    whole = with_static(fitted(counts, target, tick_s), static(counts, target, tick_s))
+    power = target.constant("p_board")
+    beside = tuple(
+        replace(term, what=term.what.replace(STATIC_POWER, "power of the board"))
+        for term in timing(counts, target, tick_s).energy(power)
+    )
+    return replace(
+        whole,
+        model="fitted-board",
+        scope="board",
+        prices=f"{whole.prices}; {power.quantity} over the same time",
+        terms=(*whole.terms, *beside),
+        notes=(*whole.notes, f"{power.quantity}: {power.condition}"),
+    )
+
+
+def per_operation(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """One published price per synaptic operation; refused if unpublished."""
     return Estimate(
         target.name,
@@ -247,48 +296,7 @@ def per_operation(counts: Counts, target: HardwareTarget, _tick_s: float) -> Est
     )
 
 
-def proxy(counts: Counts, target: HardwareTarget, tick_s: float) -> Estimate:
-    """Silicon prices of another chip, with the range widened by an assumed factor.
-
-    Raises
-    ------
-    BadInput
-        If the target names no proxy.
-    """
-    if target.target.proxy is None:
-        raise BadInput(
-            f"hardware target '{target.name}': price model 'proxy' needs 'proxy' in [target]; set it to a chip"
-        )
-    band = target.constant("proxy_band")
-    factor = band.interval("1")
-    stand_in = silicon(counts, load_target(target.target.proxy), tick_s)
-    return Estimate(
-        target.name,
-        target.target.kind,
-        "proxy",
-        "proxy",
-        f"what '{stand_in.target} silicon' prices, times {factor.low:g} to {factor.high:g}",
-        tuple(_widened(term, band) for term in stand_in.terms),
-        stand_in.unpriced,
-        notes=(
-            f"PROXY: prices of {stand_in.target}, not of {target.name}; the band is an assumption",
-            *stand_in.notes,
-        ),
-    )
-
-
-def _widened(term: Term, band: Constant) -> Term:
-    factor = Factor(band, "1")
-
-    def widened(price: Price) -> Price:
-        instead = None if price.instead is None else widened(price.instead)
-        return Price((*price.factors, factor), price.scale, instead)
-
-    price = widened(term.price)
-    return replace(term, price=price, price_text=f"{price.interval.nominal:g} pJ")
-
-
-def system_figures(_counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def system_figures(_counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Refuse a total because no price per operation exists, and show published figures of whole systems."""
     published = [
         f"published: {constant.quantity} {constant.text} ({constant.condition}; {constant.source})"

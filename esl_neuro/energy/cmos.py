@@ -38,12 +38,12 @@ FLOAT32 = Format("add_fp32", "mul_fp32", 32, 32)
 INTEGER8 = Format("add_int8", "mul_int8", 8, 32)
 
 
-def arithmetic(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def arithmetic(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """0.9 pJ per SOP and 4.6 pJ per MAC in 32-bit floating point, as in the literature."""
     return _arithmetic(counts, target, "arithmetic", FLOAT32)
 
 
-def arithmetic_int8(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def arithmetic_int8(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """0.03 pJ per SOP and 0.23 pJ per MAC in 8-bit integers."""
     return _arithmetic(counts, target, "arithmetic-int8", INTEGER8)
 
@@ -68,7 +68,7 @@ def _events(counts: Counts, target: HardwareTarget, numbers: Format) -> tuple[Te
     return (adds, multiplications) if multiplications.count else (adds,)
 
 
-def with_memory(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def with_memory(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Arithmetic, one read of a weight per executed event, one read and one write of each state per update.
 
     The weights (and states) of a layer are in the smallest of Horowitz's memories that holds them; a 64-bit access
@@ -149,7 +149,7 @@ def _accesses(
     return terms
 
 
-def lemaire(counts: Counts, target: HardwareTarget, _tick_s: float) -> Estimate:
+def lemaire(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Operations, addressing and memory of an event-driven accelerator (Lemaire et al. 2022), int32.
 
     For a layer with ``theta_in`` incoming and ``theta_out`` outgoing spikes, fan-out ``N`` and ``T N`` updates::

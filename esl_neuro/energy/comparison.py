@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import Estimate, relation
+from esl_neuro.energy.estimate import Estimate, comparable, relation
+from esl_neuro.energy.modes import pace_name, paces
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Draws, quantiles
-from esl_neuro.hardware import PROCESSORS, load_target
+from esl_neuro.hardware import PROCESSORS, HardwareTarget, load_target
 
-SCHEMA = 1
+SCHEMA = 2
 COMPARED = (
     "sop_effective",
     "sop_executed",
@@ -105,6 +106,8 @@ class Crossing:
     ----------
     processor, chip : Estimate
         Estimates of the first and of the second network.
+    pace : str
+        ``"free running"``, or the step of real time.
     ratio, low, high : float
         Median and 5-95 % interval of processor / chip.
     probability : float
@@ -113,6 +116,7 @@ class Crossing:
 
     processor: Estimate
     chip: Estimate
+    pace: str
     ratio: float
     low: float
     high: float
@@ -149,7 +153,8 @@ class ComparisonReport:
     comparisons : tuple of EstimateComparison
         One per target and price model with a number for both.
     crossings : tuple of Crossing
-        One for each price model of a processor and each of a chip (or process) that prices operations.
+        One for each price model of a processor's board and each of a whole chip or board, running freely and in real
+        time.
     """
 
     sides: tuple[Side, Side]
@@ -172,7 +177,7 @@ class ComparisonReport:
         }
 
 
-def compare_counts(first: Side, second: Side, targets: Sequence[str], tick_s: float) -> ComparisonReport:
+def compare_counts(first: Side, second: Side, targets: Sequence[str], tick_s: float | None) -> ComparisonReport:
     """Price two runs with every model of every target, and compute the ratios.
 
     Raises
@@ -185,31 +190,33 @@ def compare_counts(first: Side, second: Side, targets: Sequence[str], tick_s: fl
         [estimate for target in hardware for estimate in price(side.counts, target, tick_s)] for side in (first, second)
     )
     same = [_compare(a, b, draws) for a, b in zip(ours, theirs, strict=True)]
-    crossed = [
-        _cross(processor, chip, draws)
-        for processor in ours
-        if processor.kind in PROCESSORS
-        for chip in theirs
-        if chip.kind not in PROCESSORS and chip.scope != "static"
-    ]
+    crossed = [crossing for pace in paces(tick_s) for crossing in _crossings(first, second, hardware, pace, draws)]
     return ComparisonReport(
         (first, second),
         tuple(comparison for comparison in same if comparison is not None),
-        tuple(crossing for crossing in crossed if crossing is not None),
+        tuple(crossed),
     )
+
+
+def _crossings(
+    first: Side, second: Side, hardware: Sequence[HardwareTarget], pace: float | None, draws: Draws
+) -> Iterator[Crossing]:
+    """Yield the boards of processors with the first network over the chips with the second one, at one pace."""
+    boards = [e for target in hardware if target.target.kind in PROCESSORS for e in price(first.counts, target, pace)]
+    chips = [
+        e for target in hardware if target.target.kind not in PROCESSORS for e in price(second.counts, target, pace)
+    ]
+    for processor in boards:
+        for chip in chips:
+            found = _ratio(processor, chip, draws) if comparable(chip, processor) else None
+            if found is not None:
+                ratio, low, high, below = found
+                yield Crossing(processor, chip, pace_name(pace), ratio, low, high, 1 - below)
 
 
 def _compare(first: Estimate, second: Estimate, draws: Draws) -> EstimateComparison | None:
     found = _ratio(first, second, draws)
     return None if found is None else EstimateComparison(first, second, *found)
-
-
-def _cross(processor: Estimate, chip: Estimate, draws: Draws) -> Crossing | None:
-    found = _ratio(processor, chip, draws)
-    if found is None:
-        return None
-    ratio, low, high, below = found
-    return Crossing(processor, chip, ratio, low, high, 1 - below)
 
 
 def _ratio(over: Estimate, under: Estimate, draws: Draws) -> tuple[float, float, float, float] | None:

@@ -126,7 +126,7 @@ def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, plac
     targets, sources = weights.shape
     used, place = np.unique(placement.cores(target, targets), return_inverse=True)
     sends = np.zeros((len(used), sources), dtype=bool)
-    for first_target, first_source, part in _parts(weights):
+    for first_target, first_source, part in parts(weights):
         entries = part.tocoo()
         sends[place[first_target + entries.row], first_source + entries.col] = True
     fans = np.zeros((sources, 3), dtype=np.int64)
@@ -139,7 +139,7 @@ def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, plac
     return fans
 
 
-def _parts(weights: sp.csr_matrix | Kernel) -> Iterator[tuple[int, int, sp.csr_matrix]]:
+def parts(weights: sp.csr_matrix | Kernel) -> Iterator[tuple[int, int, sp.csr_matrix]]:
     """Yield the synapses in parts that fit into memory, each with its first target and first source."""
     if not isinstance(weights, Kernel):
         yield 0, 0, weights

@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program, refuse_unsound
 from esl_neuro.energy.core_map import CoreMap, message_fans
+from esl_neuro.energy.core_use import CoreUse
 from esl_neuro.energy.fans import connection_fans, delayed, distinct_weights, touched_neurons
 from esl_neuro.energy.tally import tally
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recording import SIGNALS, RecordedLayer
 
-SCHEMA = 2
+SCHEMA = 3
 
 # Counts of each sample and step, in the order of the report; routes only if counted.
 RUNS = (
@@ -170,11 +171,14 @@ class Counts:
         Samples, and time steps per sample.
     layers : tuple of LayerCounts
         From input to output.
+    core_use : mapping of str to CoreUse
+        Occupied cores, by the name of the hardware target; empty if the run was not placed on one.
     """
 
     samples: int
     steps: int
     layers: tuple[LayerCounts, ...]
+    core_use: Mapping[str, CoreUse] = field(default_factory=dict)
 
     def total(self, name: str) -> int:
         """Return the sum of one count over the layers, such as ``total("sop_effective")``; None counts as 0."""
@@ -220,6 +224,7 @@ class Counts:
             "steps": self.steps,
             "layers": [layer.to_dict() for layer in self.layers],
             "sop_effective_per_sample": self.sop_effective_per_sample.tolist(),
+            "core_use": {name: use.to_dict() for name, use in self.core_use.items()},
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, Protocol
@@ -23,22 +23,46 @@ REFUSED = "refused"
 SUMMABLE: dict[str, frozenset[str]] = {
     "all_in": frozenset({"all_in"}),
     # Both parameters of one fit to whole-chip power; neither is meaningful alone.
-    "marginal+static": frozenset({"marginal", "static"}),
+    "marginal+static": frozenset({"marginal", "static", "time"}),
     "marginal": frozenset({"marginal"}),
     "per_term": frozenset({"per_term"}),
-    "static": frozenset({"static"}),
+    "static": frozenset({"static", "time"}),
     "peak_tdp": frozenset({"peak_tdp"}),
     # The peak rate divided by an assumed utilisation.
     "utilisation": frozenset({"peak_tdp", "assumption"}),
     "measured_app": frozenset({"measured_app"}),
-    "proxy": frozenset({"per_term", "proxy"}),
     # Operations, and the static power of the whole chip meanwhile: the two parts of a total.
-    "per_term+static": frozenset({"per_term", "static"}),
-    "proxy+static": frozenset({"per_term", "proxy", "static"}),
+    "per_term+static": frozenset({"per_term", "static", "time"}),
+    # A model fitted to measurements of a whole chip above its idle power.
+    "dynamic": frozenset({"dynamic"}),
+    "dynamic+static": frozenset({"dynamic", "static", "time"}),
+    # The chip and what its board draws beside it, or the board of a GPU.
+    "board": frozenset({"dynamic", "static", "board", "time", "assumption"}),
     # Sums of a paper, right or wrong: for reproduction only.
     "paper_preset": frozenset(SCOPES),
     REFUSED: frozenset(),
 }
+
+# What a scope covers. Only estimates of one level are compared, and a chip with the board of a processor: a processor
+# is sold and measured as a board.
+OPERATIONS, CHIP, BOARD = "operations", "chip", "board"
+LEVELS: dict[str, str] = {
+    "marginal": OPERATIONS,
+    "per_term": OPERATIONS,
+    "dynamic": OPERATIONS,
+    "all_in": CHIP,
+    "marginal+static": CHIP,
+    "per_term+static": CHIP,
+    "dynamic+static": CHIP,
+    "board": BOARD,
+    "peak_tdp": BOARD,
+    "utilisation": BOARD,
+    "measured_app": BOARD,
+}
+
+
+class Refused(Exception):
+    """A price model does not hold for a run, and says why."""
 
 
 class Sampler(Protocol):
@@ -104,11 +128,19 @@ class Price:
         Exact conversion, such as pJ per J.
     instead : Price or None
         The alternative price, if the source does not say which of two prices applies: the price is between both.
+    reading : str or None
+        Name of what the source leaves open, for prices that depend on it together; by default the constants.
     """
 
     factors: tuple[Factor, ...]
     scale: float = 1.0
     instead: Price | None = None
+    reading: str | None = None
+
+    @property
+    def purpose(self) -> str:
+        """Name of the draw between the two prices; prices that share it move together."""
+        return f"reading of {self.reading or ' '.join(sorted({c.id for c in self.constants}))}"
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -132,7 +164,7 @@ class Price:
         if self.instead is None:
             return np.asarray(own)
         # One variable for both readings of a definition that the source leaves open.
-        share = draws.uniform("reading of " + " ".join(sorted({c.id for c in self.constants})))
+        share = draws.uniform(self.purpose)
         return np.asarray(own + share * (self.instead.sample(draws) - own))
 
 
@@ -231,6 +263,8 @@ class Estimate:
         Notes for the reader.
     refusal : str or None
         Reason why there is no number.
+    reading : str
+        Which of several readings of its source the model takes, such as ``"synapse"``; "" for none.
 
     Raises
     ------
@@ -248,6 +282,7 @@ class Estimate:
     best_case: bool = False
     notes: tuple[str, ...] = ()
     refusal: str | None = None
+    reading: str = ""
 
     def __post_init__(self) -> None:
         scopes = {str(constant.scope) for constant in self.constants}
@@ -282,6 +317,11 @@ class Estimate:
         return self.refusal is None and (self.best_case or bool(self.unpriced))
 
     @property
+    def level(self) -> str | None:
+        """What it covers: ``"operations"``, ``"chip"`` or ``"board"``; None if it is compared with nothing."""
+        return LEVELS.get(self.scope)
+
+    @property
     def evidence(self) -> str:
         """The weakest evidence among the constants."""
         return max((constant.evidence for constant in self.constants), key=EVIDENCE.index, default="unstated")
@@ -309,6 +349,8 @@ class Estimate:
             "target": self.target,
             "model": self.model,
             "scope": self.scope,
+            "level": self.level,
+            "reading": self.reading,
             "evidence": self.evidence,
             "prices": self.prices,
             "energy_pj_per_sample": None if energy is None else vars(energy),
@@ -332,7 +374,16 @@ class Estimate:
         }
 
 
-STATIC_UNIT = "s"  # of a power times a duration
+STATIC_POWER = "static power"  # how the names of its terms begin
+# Units of the terms of a power times a duration.
+STATIC_UNIT, STEP, BUSIEST = "s", "step", "SOP of the busiest core"
+
+
+def comparable(chip: Estimate, processor: Estimate) -> bool:
+    """Return whether two estimates cover the same: one level, or a chip beside the board of a processor."""
+    if chip.level is None or processor.level is None:
+        return False
+    return chip.level == processor.level or (chip.level, processor.level) == (CHIP, BOARD)
 
 
 def with_static(operations: Estimate, static: Estimate) -> Estimate:
@@ -343,30 +394,31 @@ def with_static(operations: Estimate, static: Estimate) -> Estimate:
         scope=f"{operations.scope}+static",
         prices=f"{operations.prices}; {static.prices}",
         terms=(*operations.terms, *static.terms),
+        best_case=operations.best_case or static.best_case,
+        notes=tuple(dict.fromkeys((*operations.notes, *static.notes))),
+        refusal=operations.refusal or static.refusal,
     )
 
 
-def parts_pj(estimate: Estimate, static: Estimate | None) -> tuple[float | None, float | None, float | None]:
-    """Return the nominal dynamic, static and total energy in pJ per sample; None where nothing is published.
-
-    Parameters
-    ----------
-    estimate : Estimate
-        The estimate that represents a target.
-    static : Estimate or None
-        The estimate of its static power alone.
-    """
+def parts_pj(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    """Return the nominal operations, static power and total in pJ per sample; None where it has no such part."""
     if estimate.energy_pj is None:
         return None, None, None
     total = estimate.energy_pj.nominal
-    if estimate.scope == "marginal+static":
-        held = sum(term.energy_pj.nominal for term in estimate.terms if term.count_unit == STATIC_UNIT)
-        return total - held, held, total
-    if estimate.scope not in ("per_term", "proxy", "marginal"):
-        return None, None, total  # a price that includes everything, or a peak
-    if static is None or static.energy_pj is None:
+    if estimate.level == OPERATIONS:
         return total, None, None
-    return total, static.energy_pj.nominal, total + static.energy_pj.nominal
+    held = sum(term.energy_pj.nominal for term in estimate.terms if term.what.startswith(STATIC_POWER))
+    return (total - held, held, total) if held else (None, None, total)
+
+
+def representative(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
+    """Return the first estimate of each target, and those of other readings of its source at the same level."""
+    first = {each.target: each for each in reversed(estimates)}
+    return tuple(
+        each
+        for each in estimates
+        if each is first[each.target] or (each.reading and each.level and each.level == first[each.target].level)
+    )
 
 
 def relation(over: Estimate, under: Estimate) -> str:
@@ -405,12 +457,6 @@ def operation(what: str, counts: Counts, names: str | tuple[str, ...], unit: str
 
 def _source_text(constant: Constant) -> str:
     return f"1 / {constant.text}" if constant.unit == "GSOPS/W" else constant.text
-
-
-def held_power(constant: Constant, duration_s: float) -> Term:
-    """Return the term of a constant power over the time of a sample."""
-    price = Price((Factor(constant, "W"),), PJ_PER_J)
-    return Term("static power x time", duration_s, "s", price, constant.text)
 
 
 def left_out(**numbers: float) -> tuple[Unpriced, ...]:

@@ -26,7 +26,8 @@ Floats = NDArray[np.float64]
 
 Positive = Annotated[float, Field(gt=0)]
 
-SCHEMA = 1
+SCHEMA = 2
+KNOWN_SCHEMAS = (1, 2)  # 1 had no counts
 # Column names of Lava's profiler, nvidia-smi and NVML loggers, in lower case without units.
 TIME_COLUMNS = ("time", "timestamp", "time_stamp", "t", "seconds")
 POWER_COLUMNS = ("power", "power.draw", "watts", "power.draw.instant", "total_power", "total power")
@@ -56,6 +57,10 @@ class Measurement:
         Subtracted idle power.
     source : str
         File of the log.
+    steps, cores : int or None
+        Steps of a sample, and occupied cores, where they are known.
+    sop, neuron_updates : float or None
+        Synaptic operations and neuron updates of a sample, where they are known.
     """
 
     target: str
@@ -68,6 +73,10 @@ class Measurement:
     mean_power_w: float
     idle_w: float
     source: str
+    steps: int | None = None
+    cores: int | None = None
+    sop: float | None = None
+    neuron_updates: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -87,8 +96,8 @@ class Measurement:
         schema = document.pop("schema", None)
         if document.pop("evidence", None) != "measured":
             raise BadInput(f"{path}: not a measurement (its evidence is not 'measured'); {fix}")
-        if schema != SCHEMA:
-            raise other_version(path, path.parent, "measurement", schema, (SCHEMA,), "import the log again")
+        if schema not in KNOWN_SCHEMAS:
+            raise other_version(path, path.parent, "measurement", schema, KNOWN_SCHEMAS, "import the log again")
         try:
             read = MeasurementTable.model_validate(document)
         except ValidationError as error:
@@ -109,6 +118,10 @@ class MeasurementTable(Table):
     mean_power_w: float
     idle_w: float
     source: PrintableText
+    steps: Annotated[int, Field(ge=1)] | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    sop: Annotated[float, Field(ge=0)] | None = None
+    neuron_updates: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> MeasurementTable:

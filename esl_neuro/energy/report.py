@@ -4,23 +4,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
-from esl_neuro.energy.breakeven import BreakEven, break_even
+from esl_neuro.energy.breakeven import WITH_CONNECTIONS, BreakEven, break_even, scaled
 from esl_neuro.energy.core_map import CoreMap
+from esl_neuro.energy.core_use import core_uses
 from esl_neuro.energy.counts import Counts, count
-from esl_neuro.energy.estimate import Estimate, parts_pj, relation, with_static
+from esl_neuro.energy.estimate import (
+    BOARD,
+    CHIP,
+    OPERATIONS,
+    REFUSED,
+    Estimate,
+    comparable,
+    parts_pj,
+    relation,
+    representative,
+)
 from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
+from esl_neuro.energy.modes import Mode, modes, pace_name
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, probability_below
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import PROCESSORS, Constant, HardwareTarget, load_target
 
-SCHEMA = 2
+SCHEMA = 3
+SAVED = 0.9  # the share of synaptic operations whose saving is shown
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What fewer synaptic operations would save, with the neurons and steps unchanged.
+
+    Attributes
+    ----------
+    estimate : Estimate
+    operations, energy : float
+        Shares of the synaptic operations, and of the nominal energy, that are saved.
+    """
+
+    estimate: Estimate
+    operations: float
+    energy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "model": self.estimate.name,
+            "level": self.estimate.level,
+            "operations_saved": self.operations,
+            "energy_saved": self.energy,
+        }
 
 
 @dataclass(frozen=True)
@@ -71,8 +109,8 @@ class EnergyReport:
         Share of correct predictions; None if unknown.
     samples, steps : int
         Samples, and time steps per sample.
-    tick_s : float
-        Assumed duration of a time step on a chip, in seconds.
+    tick_s : float or None
+        Duration of a time step of real time on a chip, in seconds; None if the chips run freely.
     inputs, neurons : int
         Input lines and neurons.
     stored, dense : int
@@ -84,10 +122,11 @@ class EnergyReport:
     distributions : tuple of Distribution or None
         Distribution of each estimate, None if refused.
     break_evens : tuple of BreakEven
-        Break-evens of the representative estimates of each chip and each processor.
-    totals : tuple of BreakEven
-        The same with the static power of the chip, where it has an estimate of its own: like the price of a processor,
-        these include everything.
+        Break-evens of each whole chip with the board of each processor.
+    modes : tuple of Mode
+        Time and energy of each chip, running freely and in real time.
+    savings : tuple of Saving
+        What fewer synaptic operations would save, where a price is open.
     measurements : tuple of Measurement
         Measured energies to report with the estimates.
     ratios : tuple of Ratio
@@ -106,7 +145,7 @@ class EnergyReport:
     accuracy: float | None
     samples: int
     steps: int
-    tick_s: float
+    tick_s: float | None
     inputs: int
     neurons: int
     stored: int
@@ -118,7 +157,8 @@ class EnergyReport:
     measurements: tuple[Measurement, ...]
     ratios: tuple[Ratio, ...]
     warnings: tuple[str, ...]
-    totals: tuple[BreakEven, ...] = ()
+    modes: tuple[Mode, ...] = ()
+    savings: tuple[Saving, ...] = ()
     silent: tuple[str, ...] = ()
     network: str = ""
 
@@ -126,6 +166,11 @@ class EnergyReport:
     def density(self) -> float:
         """Stored connections per connection of the dense network (0 for a network without any)."""
         return self.stored / self.dense if self.dense else 0.0
+
+    @property
+    def pace(self) -> str:
+        """Pace of the chips, in words."""
+        return pace_name(self.tick_s)
 
     @property
     def rows(self) -> tuple[tuple[Estimate, Distribution | None], ...]:
@@ -138,10 +183,18 @@ class EnergyReport:
         return tuple({estimate.target: (estimate, found) for estimate, found in reversed(self.rows)}.values())[::-1]
 
     @property
+    def levels(self) -> dict[str, tuple[tuple[Estimate, Distribution | None], ...]]:
+        """The representative estimates of operations, of chips and of boards; refused targets under ``"refused"``."""
+        found = {estimate.name: found for estimate, found in self.rows}
+        levels = {level: [e for e in self.estimates if e.level == level] for level in (OPERATIONS, CHIP, BOARD)}
+        priced = {e.target for e in self.estimates if e.level is not None}
+        levels[REFUSED] = [e for e in self.estimates if e.target not in priced]
+        return {level: tuple((e, found[e.name]) for e in representative(rows)) for level, rows in levels.items()}
+
+    @property
     def parts(self) -> dict[str, tuple[float | None, float | None, float | None]]:
         """Dynamic, static and total energy of each target, nominal, in pJ per sample; see :func:`parts_pj`."""
-        alone = _static_of(self.estimates)
-        return {estimate.target: parts_pj(estimate, alone.get(estimate.target)) for estimate, _ in self.summary}
+        return {estimate.target: parts_pj(estimate) for estimate, _ in self.summary}
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -195,7 +248,8 @@ class EnergyReport:
             ],
             "measurements": [measurement.to_dict() for measurement in self.measurements],
             "break_even": [meeting.to_dict() for meeting in self.break_evens],
-            "break_even_with_static": [meeting.to_dict() for meeting in self.totals],
+            "modes": [mode.to_dict() for mode in self.modes],
+            "savings": [saving.to_dict() for saving in self.savings],
             "parts_pj_per_sample": [
                 {"target": target, "dynamic": dynamic, "static": static, "total": total}
                 for target, (dynamic, static, total) in self.parts.items()
@@ -211,7 +265,7 @@ def energy_report(
     program: Program,
     trace: Trace,
     targets: Sequence[str] = ("truenorth", "loihi", "loihi2", "cmos45", "v100-pcie"),
-    tick_s: float = 1e-3,
+    tick_s: float | None = None,
     placement: CoreMap | None = None,
     measurements: Sequence[Measurement] = (),
     ran_on: str = "",
@@ -228,8 +282,9 @@ def energy_report(
         Spikes of the run, at least one sample.
     targets : sequence of str
         Names of hardware targets, or paths of TOML files.
-    tick_s : float
-        Duration of one time step on a chip, in seconds; static power is multiplied with it.
+    tick_s : float, optional
+        Duration of one time step of real time on a chip, in seconds. Default: the chips run freely, each step as short
+        as its published times allow.
     placement : CoreMap, optional
         Cores of the neurons, for messages and hops.
     measurements : sequence of Measurement
@@ -246,7 +301,7 @@ def energy_report(
     """
     _check_run(trace, tick_s)
     hardware = tuple(load_target(name) for name in targets)
-    counts = count(program, trace, placement)
+    counts = replace(count(program, trace, placement), core_use=core_uses(program, trace, hardware, placement))
     draws = Draws()
     estimates = tuple(estimate for target in hardware for estimate in price(counts, target, tick_s))
     return EnergyReport(
@@ -268,7 +323,8 @@ def energy_report(
         measurements=tuple(measurements),
         ratios=gpu_ratios(estimates),
         warnings=tuple(_warnings(program, trace, counts, hardware, placement, bool(measurements))),
-        totals=tuple(_totals(counts, estimates, draws)),
+        modes=modes(counts, hardware, tick_s, draws),
+        savings=tuple(_savings(estimates)),
         silent=_silent(program, counts),
         network=network,
     )
@@ -283,8 +339,8 @@ def _line(estimate: Estimate, found: Distribution | None) -> str:
     return f"  {estimate.target:<12} {bound} {found.median_pj / 1e3:>9.4g} nJ  {interval:<23} {estimate.scope}"
 
 
-def _check_run(trace: Trace, tick_s: float) -> None:
-    if not (math.isfinite(tick_s) and tick_s > 0):
+def _check_run(trace: Trace, tick_s: float | None) -> None:
+    if tick_s is not None and not (math.isfinite(tick_s) and tick_s > 0):
         raise BadInput(f"tick_s is {tick_s}; give the duration of a time step in seconds, above 0, such as 1e-3")
     if not trace.samples:
         raise BadInput("the trace has 0 samples, so there is no energy per sample; run at least 1 sample")
@@ -293,34 +349,24 @@ def _check_run(trace: Trace, tick_s: float) -> None:
 def _break_evens(
     counts: Counts, estimates: Sequence[Estimate], hardware: Sequence[HardwareTarget], draws: Draws
 ) -> Iterator[BreakEven]:
-    """Compare the representative estimates of the chips with those of the processors."""
-    first = {e.target: e for e in reversed(estimates) if e.terms and e.scope != "static"}
+    """Compare each whole chip, for every reading of its prices, with the board of each processor."""
     utilisations = {
         target.name: target.constants["utilisation"].nominal for target in hardware if "utilisation" in target.constants
     }
-    processors = [e for e in first.values() if e.kind in PROCESSORS]
-    for processor in processors:
+    priced = [each for each in estimates if each.terms]
+    chips = representative([each for each in priced if each.level == CHIP])
+    for processor in representative([e for e in priced if e.kind in PROCESSORS and e.level == BOARD]):
         assumed = utilisations.get(processor.target) if processor.scope == "utilisation" else None
-        for chip in reversed(first.values()):
-            if chip.kind not in PROCESSORS:
-                likely = probability_below(chip, processor, draws)
-                yield break_even(counts, chip, processor, likely, assumed)
+        for chip in chips:
+            yield break_even(counts, chip, processor, probability_below(chip, processor, draws), assumed)
 
 
-def _totals(counts: Counts, estimates: Sequence[Estimate], draws: Draws) -> Iterator[BreakEven]:
-    """Compare the chips with their static power, where it is an estimate of its own, with the processors."""
-    first = {e.target: e for e in reversed(estimates) if e.terms and e.scope != "static"}
-    alone = _static_of(estimates)
-    for processor in [e for e in first.values() if e.kind in PROCESSORS]:
-        for chip in reversed(first.values()):
-            if chip.scope in ("per_term", "proxy") and chip.kind not in PROCESSORS and chip.target in alone:
-                total = with_static(chip, alone[chip.target])
-                yield break_even(counts, total, processor, probability_below(total, processor, draws), None)
-
-
-def _static_of(estimates: Sequence[Estimate]) -> dict[str, Estimate]:
-    """Return the estimate of the static power of each target that has one."""
-    return {e.target: e for e in reversed(estimates) if e.scope == "static" and e.terms}
+def _savings(estimates: Sequence[Estimate]) -> Iterator[Saving]:
+    """Compute what fewer operations save for each reading of prices that its source leaves open."""
+    for each in estimates:
+        if each.reading and each.energy_pj is not None and each.energy_pj.nominal:
+            left = scaled(each, WITH_CONNECTIONS, 1 - SAVED)
+            yield Saving(each, SAVED, 1 - left / each.energy_pj.nominal)
 
 
 def _silent(program: Program, counts: Counts) -> tuple[str, ...]:
@@ -334,13 +380,14 @@ def _silent(program: Program, counts: Counts) -> tuple[str, ...]:
 
 
 def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
-    """Return the peak estimate of each GPU over every non-zero estimate of a chip that prices operations."""
+    """Return the peak estimate of each GPU over every non-zero estimate of a whole chip, or of a board."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
     return tuple(
         Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal)
         for gpu in first_of_gpu
         for chip in estimates
-        if chip.kind != "gpu" and chip.scope != "static" and gpu.energy_pj and chip.energy_pj and chip.energy_pj.nominal
+        if chip.kind not in PROCESSORS and comparable(chip, gpu)
+        if gpu.energy_pj and chip.energy_pj and chip.energy_pj.nominal
     )
 
 
@@ -354,7 +401,7 @@ def _warnings(
 ) -> Iterator[str]:
     which, end = ("figure but the measured ones", "") if measured else ("figure", ", nothing was measured here")
     yield f"every {which} is an estimate: counts are exact, prices are published or assumed{end}"
-    yield "rows of different scope include different things: never add them, and name both scopes to compare them"
+    yield "operations, chips and boards are different scopes: compare rows of one table, or a chip with a GPU board"
     if trace.samples == 1:
         yield "counts are of 1 sample, so the spread over samples is unknown; run more"
     if trace.steps != program.steps:

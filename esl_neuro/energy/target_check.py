@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from esl_neuro.energy.cite import sources
+from esl_neuro.energy.estimate import Refused
 from esl_neuro.energy.prices import PRICE_MODELS
 from esl_neuro.energy.validation import workload
 from esl_neuro.errors import BadInput, did_you_mean
@@ -32,7 +33,7 @@ def _models(target: HardwareTarget) -> list[str]:
             continue
         try:
             PRICE_MODELS[model](PROBE, target, 1e-3)
-        except UnpublishedConstant:
+        except (UnpublishedConstant, Refused):
             continue  # refused with a reason when it is priced
         except (BadInput, ValueError) as error:
             found.append(f"price model '{model}': {error}")

@@ -143,11 +143,7 @@ def distribution(estimate: Estimate, draws: Draws) -> Distribution | None:
 
 def contributions(estimate: Estimate, seed: int = SEED, size: int = 400) -> dict[str, float]:
     """Return the share of each source of variance, largest first, each varied alone."""
-    readings = {
-        "reading of " + " ".join(sorted({c.id for c in term.constants}))
-        for term in estimate.terms
-        if term.price.instead is not None
-    }
+    readings = {term.price.purpose for term in estimate.terms if term.price.instead is not None}
     sources = [*(constant.id for constant in estimate.constants), *sorted(readings), ACTIVITY]
     variances = {}
     for source in sources:

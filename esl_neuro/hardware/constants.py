@@ -22,14 +22,15 @@ SCOPES = (
     "peak_tdp",
     "peak",
     "measured_app",
-    "proxy",
     "paper_preset",
     "assumption",
     "count",
+    "time",
+    "board",
 )
 
 # From the strongest to the weakest.
-EVIDENCE = ("measured", "derived", "simulated", "datasheet", "estimated", "assumed", "unstated")
+EVIDENCE = ("measured", "derived", "fitted", "simulated", "datasheet", "estimated", "assumed", "unstated")
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,6 @@ class TargetInfo(Table):
         Where the chip is described.
     price_models : list of str
         Names of :data:`esl_neuro.energy.prices.PRICE_MODELS` that price this chip, the representative one first.
-    proxy : str or None
-        Another target whose prices are used if this one has no published prices.
     note : str or None
         Note for the reader of any figure of this target.
     """
@@ -75,7 +73,6 @@ class TargetInfo(Table):
     year: int
     source: str
     price_models: list[str] = Field(default_factory=list)
-    proxy: str | None = None
     note: str | None = None
 
 

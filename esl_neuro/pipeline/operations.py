@@ -64,7 +64,7 @@ def count_operations(
 
 
 def price_operations(
-    counts: Counts, targets: Sequence[str | Path] = ENERGY_TARGETS, *, tick_s: float = 1e-3
+    counts: Counts, targets: Sequence[str | Path] = ENERGY_TARGETS, *, tick_s: float | None = None
 ) -> tuple[Estimate, ...]:
     """Price counted operations with every price model of each target.
 
@@ -74,8 +74,8 @@ def price_operations(
         From :func:`count_operations`, or ``counts`` of a :class:`RunResult`.
     targets : sequence of str or Path
         Names, or paths of TOML files; ``"all"`` for every target.
-    tick_s : float
-        Duration of one time step on a chip, in seconds.
+    tick_s : float, optional
+        Duration of one time step of real time on a chip, in seconds. Default: the chips run freely.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from esl_neuro.compiler.program import Program
@@ -10,7 +11,8 @@ from esl_neuro.energy import core_map
 from esl_neuro.energy import report as reports
 from esl_neuro.energy.comparison import ComparisonReport, Side, compare_counts
 from esl_neuro.energy.core_map import CoreMap
-from esl_neuro.energy.counts import count
+from esl_neuro.energy.core_use import core_uses
+from esl_neuro.energy.counts import Counts, count
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.report import EnergyReport
@@ -29,7 +31,7 @@ def energy_report(
     result: RunResult,
     targets: Sequence[str | Path] = ENERGY_TARGETS,
     *,
-    tick_s: float = 1e-3,
+    tick_s: float | None = None,
     placement: Placing | None = None,
     measurements: Sequence[Measurement] = (),
     network: str = "",
@@ -42,8 +44,8 @@ def energy_report(
         The run, of at least one sample.
     targets : sequence of str or Path
         Chips and processors: names, or paths of TOML files; ``"all"`` for every target.
-    tick_s : float
-        Duration of one time step on a chip, in seconds; static power is multiplied by it.
+    tick_s : float, optional
+        Duration of one time step of real time on a chip, in seconds. Default: the chips run freely.
     placement : callable, optional
         Assigns the cores of a program, to count messages and hops; see :func:`placing`.
     measurements : sequence of Measurement
@@ -75,7 +77,7 @@ def compare_energy(
     targets: Sequence[str | Path] = ENERGY_TARGETS,
     *,
     names: tuple[str, str] = ("first", "second"),
-    tick_s: float = 1e-3,
+    tick_s: float | None = None,
     placement: Placing | None = None,
 ) -> ComparisonReport:
     """Compare the energies of two runs with each price model; constants that both share cancel in the ratios.
@@ -94,16 +96,19 @@ def compare_energy(
     BadInput
         As in :func:`energy_report`.
     """
+    chosen = target_names(targets)
     one, other = (
-        Side(
-            name,
-            result.ran_on,
-            result.accuracy,
-            result.counts if placement is None else count(result.program, result.trace, placement(result.program)),
-        )
+        Side(name, result.ran_on, result.accuracy, _on_cores(result, chosen, placement))
         for name, result in zip(names, (first, second), strict=True)
     )
-    return compare_counts(one, other, target_names(targets), tick_s)
+    return compare_counts(one, other, chosen, tick_s)
+
+
+def _on_cores(result: RunResult, targets: Sequence[str], placement: Placing | None) -> Counts:
+    """Return the counts of a run with its use of the cores of each target."""
+    cores = None if placement is None else placement(result.program)
+    counts = result.counts if cores is None else count(result.program, result.trace, cores)
+    return replace(counts, core_use=core_uses(result.program, result.trace, map(load_target, targets), cores))
 
 
 def target_names(targets: Sequence[str | Path]) -> tuple[str, ...]:
@@ -121,7 +126,7 @@ def target_names(targets: Sequence[str | Path]) -> tuple[str, ...]:
     return names
 
 
-def row_names(targets: Sequence[str | Path] = ENERGY_TARGETS, tick_s: float = 1e-3) -> list[str]:
+def row_names(targets: Sequence[str | Path] = ENERGY_TARGETS, tick_s: float | None = None) -> list[str]:
     """Return the names of the rows of an energy report, ``"target:model"``, in its order.
 
     Raises

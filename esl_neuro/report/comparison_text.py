@@ -10,20 +10,11 @@ from esl_neuro.energy.literature import Literature
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.presets import PresetResult, Reading
 from esl_neuro.energy.validation import ValidationPoint
-from esl_neuro.report.energy_text import (
-    VERIFICATION,
-    arithmetic,
-    bullets,
-    exact,
-    joules,
-    numbered,
-    render_constants,
-    sections,
-    short,
-    si_energy,
-    wrap,
-)
+from esl_neuro.report.energy_layout import bullets, exact, joules, numbered, sections, short, si_energy, wrap
+from esl_neuro.report.energy_text import VERIFICATION, arithmetic, render_constants
 from esl_neuro.report.tables import table
+
+MODELS = 2  # columns of a table that fit its width
 
 
 def render_comparison(result: ComparisonReport) -> str:
@@ -77,24 +68,24 @@ def _networks(result: ComparisonReport) -> Iterator[str]:
 
 def _crossings(result: ComparisonReport) -> Iterator[str]:
     """Render a table for each processor, with a column for each of its price models."""
-    by_target: dict[str, list[Crossing]] = {}
+    groups: dict[tuple[str, str], list[Crossing]] = {}
     for crossing in result.crossings:
-        by_target.setdefault(crossing.processor.target, []).append(crossing)
-    for target, crossings in by_target.items():
+        groups.setdefault((crossing.processor.target, crossing.pace), []).append(crossing)
+    for (target, pace), crossings in groups.items():
         models = list(dict.fromkeys(crossing.processor.model for crossing in crossings))
-        cells: dict[tuple[str, ...], dict[str, str]] = {}
-        for c in crossings:
-            row = cells.setdefault((short(c.chip.target), c.chip.model), {})
-            row[c.processor.model] = f"{c.relation} {c.ratio:.3g}x".removeprefix("= ") + f" ({c.probability:.2f})"
-        rows = [(*names, *(row.get(model, "") for model in models)) for names, row in cells.items()]
-        yield f"A on {target} over B on a chip, median (probability that B needs less)\n" + table(
-            ("B on", "model", *models), rows, 2
-        )
-    if by_target:
+        for shown in (models[first : first + MODELS] for first in range(0, len(models), MODELS)):
+            cells: dict[tuple[str, ...], dict[str, str]] = {}
+            for c in crossings:
+                row = cells.setdefault((short(c.chip.target), c.chip.model), {})
+                row[c.processor.model] = f"{c.relation} {c.ratio:.3g}x".removeprefix("= ") + f" ({c.probability:.2f})"
+            rows = [(*names, *(row.get(model, "") for model in shown)) for names, row in cells.items()]
+            title = f"A on the board {target} over B on a whole chip, {pace}, median (P that B needs less)"
+            yield title + "\n" + table(("B on", "model", *shown), rows, 2)
+    if groups:
         yield wrap(
-            "The two sides have different scopes, so no ratio compares two measured machines. '>=', '<=': "
-            "one side is a lower bound; '~': both are. A processor runs the dense network of A's shape; it does not "
-            "skip zeros."
+            "A processor is sold as a board, so a whole chip (operations and static power) is held against it; "
+            "operations alone never are. '>=', '<=': one side is a lower bound; '~': both are. A processor runs the "
+            "dense network of A's shape; it does not skip zeros."
         )
 
 
@@ -103,28 +94,35 @@ def _ratio(first: float, second: float) -> str:
 
 
 def render_validation(points: Iterable[ValidationPoint]) -> str:
-    """Render predictions beside measurements."""
-    points = tuple(points)
-    rows = [
-        (
-            f"{number}{'*' * point.fitted}",
-            point.target,
-            point.what,
-            f"{point.measured:.4g} {point.unit}",
-            f"{point.predicted:.4g}",
-            f"{point.residual:+.1%}",
-            f"{point.low:.3g} - {point.high:.3g}",
-        )
-        for number, point in enumerate(points, 1)
-    ]
-    remarks: dict[str, list[str]] = {}
-    for number, point in enumerate(points, 1):
-        remarks.setdefault(point.remark, []).append(str(number))
+    """Render predictions beside measurements, one table for each hardware and workload."""
+    groups: dict[tuple[str, str], list[ValidationPoint]] = {}
+    for point in points:
+        groups.setdefault((point.target, point.remark), []).append(point)
     return sections(
-        "Predictions beside published measurements (*: the constants were fitted to this measurement)\n"
-        + table(("", "target", "what", "measured", "predicted", "residual", "5 - 95 %"), rows, 3),
-        bullets(f"{', '.join(numbers)}: {remark}" for remark, numbers in remarks.items()),
+        wrap(
+            "Predictions beside published measurements. '+-': scatter of the instrument on the same program, where "
+            "published. fit: 'in' if a constant was fitted to the measurement or read off it, so that agreement proves "
+            "little; '?' if the reading is suspect. No prediction: nothing to predict it from, see the workload."
+        ),
+        *(
+            wrap(f"{target}: {remark}") + "\n" + table(VALIDATION, [_validation_row(point) for point in found], 2)
+            for (target, remark), found in groups.items()
+        ),
     )
+
+
+VALIDATION = ("what", "model", "measured", "predicted", "error", "5 - 95 %", "+-", "fit")
+
+
+def _validation_row(point: ValidationPoint) -> tuple[str, ...]:
+    start = (point.what, point.model, f"{point.measured:.4g} {point.unit}")
+    end = (
+        "" if point.repeatability is None else f"{point.repeatability:.1%}",
+        "?" if point.suspect else "in" if point.fitted else "",
+    )
+    if point.predicted is None or point.residual is None or point.low is None or point.high is None:
+        return (*start, "", "", "", *end)
+    return (*start, f"{point.predicted:.4g}", f"{point.residual:+.1%}", f"{point.low:.3g}-{point.high:.3g}", *end)
 
 
 def render_measurement(measurement: Measurement) -> str:

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
 
 from esl_neuro.energy.breakeven import BreakEven
 from esl_neuro.energy.cite import bibliography, caption
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import PJ_PER_J, Estimate, Term
+from esl_neuro.energy.estimate import Estimate, Term
 from esl_neuro.energy.report import EnergyReport
 from esl_neuro.energy.uncertainty import Distribution
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.hardware import Constant, Interval
+from esl_neuro.hardware import Constant
+from esl_neuro.report.energy_layout import (
+    amount,
+    bullets,
+    ends,
+    exact,
+    joules,
+    sections,
+    short,
+    si_energy,
+    wrap,
+)
+from esl_neuro.report.energy_scopes import render_levels, render_modes, render_savings
 from esl_neuro.report.tables import table
-
-WIDTH = 100
-NAME_WIDTH = 12
 
 # The meaning of the less obvious words in the "checked" field of a constant.
 VERIFICATION = (
     "checked: quote = against a quotation of the source, not the source itself; first-hand file = in the file that the "
     "source names; recomputed = from the figures that it is derived from; secondary = as cited by others; search = "
     "searched for and not found; assumption = without a source."
-)
-
-
-NO_RANGE = (
-    "The interval is over the published ranges of the constants and the samples of the run. A constant without a "
-    "published range does not widen it: its uncertainty is unknown, not zero."
-)
-LOWER_BOUND = (
-    "'>=': a lower bound. The total omits operations without a published price, or prices them at a published best "
-    "case; the range covers only the available prices."
 )
 
 
@@ -43,11 +41,13 @@ def render_energy_report(report: EnergyReport) -> str:
         "Network and activity, mean per sample\n" + _activity(report.counts),
         "Synaptic operations (SOP) and multiply-accumulates (MAC), mean per sample\n" + _operations(report.counts),
         "Memory and messages, mean per sample\n" + _traffic(report.counts),
-        "Energy per sample, one line per target\n" + _summary(report),
+        *render_levels(report),
+        *render_modes(report),
+        *render_savings(report),
         "Energy per sample by layer, nominal, in J\n" + _layers(report),
         _parts(report),
         "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
-        *_meetings((*report.break_evens, *report.totals)),
+        *_meetings(report.break_evens),
         *_ratios(report),
         "Notes on the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
     )
@@ -117,74 +117,6 @@ def render_citation(report: EnergyReport) -> str:
     return wrap(sentence, "% ", "% ") + "\n\n" + bibliography(report.constants)
 
 
-# Numbers.
-
-
-def joules(energy_pj: float) -> str:
-    """Format an energy in J with three digits."""
-    return f"{energy_pj / PJ_PER_J:.2E}"
-
-
-def amount(number: float) -> str:
-    """Format a count in at most nine characters, for a table."""
-    if number >= 1e7:
-        return f"{number:.3E}"
-    return f"{number:,.0f}" if number >= 1e5 else exact(number)
-
-
-def exact(number: float) -> str:
-    """Format a count in full, with one decimal if it is not whole."""
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
-
-
-def si_energy(energy_pj: float) -> str:
-    """Format an energy with the SI prefix that leaves one to three digits before the point.
-
-    Examples
-    --------
-    >>> si_energy(321_000.0)
-    '0.321 uJ'
-    """
-    for prefix, size in (("J", 1e12), ("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
-        if energy_pj >= 0.1 * size:
-            return f"{energy_pj / size:,.4g} {prefix}"
-    return f"{energy_pj:.4g} pJ"
-
-
-def _range(interval: Interval) -> str:
-    if interval.low == interval.high:
-        return "no range given"
-    return f"[{joules(interval.low)} - {joules(interval.high)}]"
-
-
-# Layout.
-
-
-def sections(*parts: str) -> str:
-    """Join parts with an empty line between them."""
-    return "\n\n".join(parts) + "\n"
-
-
-def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """Wrap a paragraph to the width of a report."""
-    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """Format lines as a bulleted list."""
-    return "\n".join(wrap(line, "- ", "  ") for line in lines)
-
-
-def numbered(lines: Iterable[str]) -> str:
-    """Format lines as a numbered list."""
-    return "\n".join(wrap(line, f"{number}. ", "   ") for number, line in enumerate(lines, start=1))
-
-
-def short(name: str) -> str:
-    """Shorten a name to the width of a column."""
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 2] + ".."
-
-
 # Sections of a report.
 
 
@@ -194,7 +126,7 @@ def _run(report: EnergyReport) -> str:
     named = f" of {report.network}" if report.network else ""
     lines = (
         f"Energy report{named}: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "
-        f"program for {report.program_target}, tick {report.tick_s:g} s{right}",
+        f"program for {report.program_target}, chips: {report.pace}{right}",
         f"Network: {report.inputs:,} inputs, {report.neurons:,} neurons, {report.stored:,} of {report.dense:,} "
         f"connections stored (density {report.density:.4f})",
         f"Effective SOPs per sample: mean {exact(spread.mean)}, std {exact(spread.std)}, "
@@ -279,41 +211,15 @@ def _mean(count: int | None, samples: int) -> str:
     return "unknown" if count is None else amount(count / samples)
 
 
-def _summary(report: EnergyReport) -> str:
-    headers = ("target", "scope", "evidence", "", "median J", "5 - 95 %", "varies most with")
-    rows = [_summary_row(estimate, found) for estimate, found in report.summary]
-    measured = [
-        (
-            short(m.target),
-            m.scope,
-            "measured",
-            "",
-            f"{m.energy_j_per_sample:.2E}",
-            f"{m.low_j:.2E} - {m.high_j:.2E}",
-            "",
-        )
-        for m in report.measurements
-    ]
-    return "\n".join((table(headers, [*measured, *rows], left=4), wrap(LOWER_BOUND), wrap(NO_RANGE)))
-
-
 def _parts(report: EnergyReport) -> str:
     rows = [
         (short(target), *("" if part is None else joules(part) for part in parts))
         for target, parts in report.parts.items()
         if any(part is not None for part in parts)
     ]
-    return "Dynamic and static energy per sample, nominal, in J: compare within a column\n" + table(
-        ("target", "dynamic", "static", "total"), rows
+    return "Parts of the first row of each target, nominal, in J: compare within a column\n" + table(
+        ("target", "operations", "static", "total"), rows
     )
-
-
-def _summary_row(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
-    start = (short(estimate.target), estimate.scope, estimate.evidence, ">=" if estimate.lower_bound else "")
-    if found is None:
-        return (*start, "refused", "", "")
-    source = "" if found.leading is None else found.leading.split(" ")[0]
-    return (*start, joules(found.median_pj), f"{joules(found.low_pj)} - {joules(found.high_pj)}", source)
 
 
 def _layers(report: EnergyReport) -> str:
@@ -343,7 +249,7 @@ def _estimates(estimates: Iterable[Estimate]) -> str:
 def _estimate(estimate: Estimate) -> tuple[str, ...]:
     energy = estimate.energy_pj
     bound = ">=" if estimate.lower_bound else ""
-    numbers = ("refused", "") if energy is None else (joules(energy.nominal), _range(energy))
+    numbers = ("refused", "") if energy is None else (joules(energy.nominal), ends(energy))
     return (short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
 
 
@@ -351,7 +257,7 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
     rows = [
         (
             short(meeting.chip.target),
-            meeting.chip.scope,
+            meeting.chip.reading or meeting.chip.model,
             short(meeting.processor.target),
             "" if meeting.probability is None else f"{meeting.probability:.3f}",
             f"{meeting.rate:.4f}",
@@ -364,12 +270,12 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
     ]
     if not rows:
         return ()
-    headers = ("chip", "scope", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
+    headers = ("chip", "prices", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
     note = (
         "rate: spikes per source line and step; equal at: where the nominal energies are equal, all else equal ('> 1': "
         "the chip needs less even with a spike in every step, or with every connection; 'never': its fixed costs alone "
         "are higher); utilisation: fraction of its peak rate at which the processor needs the same energy (above 1: "
-        "impossible). The price of a processor includes its static power; a scope with 'static' does so for the chip."
+        "impossible). Whole chips, with their static power, beside the boards of processors."
     )
     return ("Break-even of chip and processor\n" + table(headers, rows, 3) + "\n" + wrap(note),)
 

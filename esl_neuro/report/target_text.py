@@ -49,8 +49,6 @@ def render_target(target: HardwareTarget) -> str:
     info = target.target
     lines = [f"{info.name}: {info.title}, {info.process}, {info.year} ({info.kind})", f"source: {info.source}"]
     lines.append(f"price models: {', '.join(info.price_models) or 'none'}")
-    if info.proxy:
-        lines.append(f"stand-in: {info.proxy}")
     if info.note:
         lines.append(f"note: {info.note}")
     parts = ["\n".join(lines)]

@@ -34,19 +34,21 @@ def test_what_is_refused_is_not_compared(result):
 
 def test_the_first_on_each_processor_is_held_against_the_second_on_each_chip(result):
     found = {(c.processor.model, c.chip.name): c for c in result.crossings}
-    assert {model for model, _ in found} == {"utilisation", "peak-2-flop", "peak-1-flop-once"}
+    assert {model for model, _ in found} == {"batch-1", "utilisation", "peak-2-flop", "peak-1-flop-once"}
     assert {c.chip.target for c in result.crossings} == {"truenorth", "loihi", "loihi2"}
-    assert not [c for c in result.crossings if c.chip.scope == "static"]
+    assert not [c for c in result.crossings if c.chip.level not in ("chip", "board")]
+    assert {c.pace for c in result.crossings} == {"free running", "1 ms a step"}
     # 80 dense connections, 25 operations of 26 pJ: by hand, and both ends of the range of the peak rate.
     once = found["peak-1-flop-once", "truenorth:all-in"]
     assert once.ratio == pytest.approx(80 * 250 / 14 / (25 * 26), rel=0.02)
     assert once.low < once.ratio < once.high
     assert (once.relation, once.probability) == (">=", 1)
-    assert found["peak-1-flop-once", "loihi:silicon"].relation == "~"
+    assert found["peak-1-flop-once", "loihi:silicon-chip"].relation == "~"
     assert found["utilisation", "truenorth:all-in"].relation == "="
-    proxy = found["peak-1-flop-once", "loihi2:proxy"]
-    assert proxy.ratio < 1 < proxy.high
-    assert 0.05 < proxy.probability < 0.5
+    assert {name for _, name in found if name.startswith("loihi2")} >= {
+        "loihi2:fitted-chip-synapse",
+        "loihi2:fitted-chip-neuron",
+    }
 
 
 def test_as_text_and_as_json(result):
@@ -63,5 +65,5 @@ def test_as_text_and_as_json(result):
     text = render_comparison(result)
     assert "A: dense (30 stored connections; 2 samples x 10 steps)\nB: sparse" in text
     assert "; accuracy 50.00%)" in text
-    assert "A on v100-pcie over B on a chip" in text
+    assert "A on the board v100-pcie over B on a whole chip" in text
     assert max(map(len, text.splitlines())) <= 100

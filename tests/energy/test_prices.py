@@ -11,10 +11,13 @@ from energy.make_counts import COUNTS, LAYER, spread, with_runs
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
 from esl_neuro.energy.chips import table2
+from esl_neuro.energy.core_use import CoreUse
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import Estimate
+from esl_neuro.energy.estimate import Estimate, Refused
 from esl_neuro.energy.prices import PRICE_MODELS, price
 from esl_neuro.energy.report import energy_report, gpu_ratios
+from esl_neuro.energy.step_time import timing
+from esl_neuro.energy.uncertainty import Draws
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.resources import resource_names
@@ -83,21 +86,76 @@ def test_static_power_is_a_row_of_its_own():
 
 
 def test_loihi2_refuses_what_nobody_published():
-    proxy, refused, static = price(COUNTS, load_target("loihi2"), 1e-3)
+    refused = {each.model: each for each in price(COUNTS, load_target("loihi2"), 1e-3)}["per-operation"]
     assert refused.energy_pj is None
     assert refused.refusal is not None
     assert "loihi2.e_synop" in refused.refusal
     assert refused.to_dict()["energy_pj_per_sample"] is None
-    nominal = estimate("loihi", "silicon").energy_pj.nominal
-    ends = estimate("loihi", "silicon").energy_pj
-    assert energies(proxy) == pytest.approx((0.3 * ends.low, nominal, 3 * ends.high))
-    assert (proxy.scope, proxy.evidence) == ("proxy", "assumed")
-    assert any(note.startswith("PROXY") for note in proxy.notes)
-    assert energies(static) == pytest.approx((2.32e9, 2.32e9, 2.82e9))
+
+
+USE = CoreUse(3, 128, 4, np.full((2, 10), 1000, dtype=np.int64), 1)
+ON_LOIHI2 = dataclasses.replace(COUNTS, core_use={"loihi2": USE})
+
+
+def test_loihi2_by_hand():
+    """10 steps, 3 cores, 60 SOPs and 40 updates, for both pairs of prices."""
+    fixed = 10 * 27.8e3 + 30 * 2.88e3
+    synapse, neuron = (estimate("loihi2", f"fitted-{each}", counts=ON_LOIHI2) for each in ("synapse", "neuron"))
+    assert synapse.energy_pj.nominal == pytest.approx(fixed + 0.97 * (60 * 23.6 + 40 * 81))
+    assert neuron.energy_pj.nominal == pytest.approx(fixed + 0.97 * (60 * 4 + 40 * 390))
+    assert (synapse.evidence, synapse.level, synapse.reading) == ("fitted", "operations", "synapse")
+    whole = estimate("loihi2", "fitted-chip", counts=ON_LOIHI2)
+    assert whole.energy_pj.nominal == pytest.approx(synapse.energy_pj.nominal + 0.2136 * 0.01 * 1e12)
+    board = estimate("loihi2", "fitted-board", counts=ON_LOIHI2)
+    assert board.energy_pj.nominal == pytest.approx(whole.energy_pj.nominal + 1.56 * 0.01 * 1e12)
+    assert [each.level for each in (whole, board)] == ["chip", "board"]
+
+
+def test_the_open_pair_of_prices_is_drawn_as_one():
+    """Never both prices low, or both high: the draws stay between the two pairs."""
+    open_pair, *pairs = (
+        estimate("loihi2", f"fitted{each}", counts=ON_LOIHI2).sample(Draws(200)) for each in ("", "-synapse", "-neuron")
+    )
+    assert (open_pair >= np.minimum(*pairs) * (1 - 1e-12)).all()
+    assert (open_pair <= np.maximum(*pairs) * (1 + 1e-12)).all()
+
+
+def test_loihi2_refuses_more_than_one_chip():
+    many = dataclasses.replace(COUNTS, core_use={"loihi2": dataclasses.replace(USE, cores=129)})
+    found = {each.model: each for each in price(many, load_target("loihi2"), None)}
+    for model in ("fitted", "fitted-chip", "fitted-chip-neuron", "fitted-board"):
+        assert found[model].energy_pj is None
+        assert "129 cores on 2 chips" in found[model].refusal
+
+
+def test_a_free_running_chip_takes_its_floor_or_the_work_of_its_busiest_core():
+    chip = load_target("loihi2")
+    floor = timing(ON_LOIHI2, chip, None)
+    assert floor.step_s.nominal == pytest.approx(1.77e-6)  # 1,000 SOPs take 1.01 us
+    work = np.full((2, 10), 1000, dtype=np.int64)
+    work[:, 0] = 100_000
+    busy = dataclasses.replace(COUNTS, core_use={"loihi2": dataclasses.replace(USE, busiest=work)})
+    assert timing(busy, chip, None).latency_s.nominal == pytest.approx(9 * 1.77e-6 + 101e-6)
+    static = estimate("loihi2", "static", tick_s=None, counts=busy)
+    assert static.energy_pj.nominal == pytest.approx(0.2136 * (9 * 1.77e-6 + 101e-6) * 1e12)
+
+
+def test_a_step_of_real_time_is_never_shorter_than_the_chip_needs():
+    chip = load_target("loihi2")
+    assert timing(ON_LOIHI2, chip, 1e-3).step_s.nominal == pytest.approx(1e-3)
+    slow = timing(ON_LOIHI2, chip, 1e-7)
+    assert slow.step_s.nominal == pytest.approx(1.77e-6)
+    assert any("cannot keep" in note for note in slow.notes)
+
+
+def test_truenorth_keeps_its_own_clock_and_an_unpublished_step_is_refused():
+    assert timing(COUNTS, load_target("truenorth"), None).step_s.nominal == pytest.approx(1e-3)
+    with pytest.raises(Refused, match="give one, such as --tick 1ms"):
+        timing(COUNTS, load_target("odin"), None)
 
 
 def test_v100_counts_dense_work():
-    band, two, once = price(COUNTS, load_target("v100-pcie"), 1e-3)
+    _, band, two, once = price(COUNTS, load_target("v100-pcie"), 1e-3)
     pj = 250 / 14e12 * 1e12
     assert two.energy_pj.nominal == pytest.approx(2 * 800 * pj)
     assert once.energy_pj.nominal == pytest.approx(20 * 4 * pj)
@@ -137,8 +195,6 @@ def test_an_unknown_model_or_a_missing_constant_is_named():
         price(COUNTS, wrong, 1e-3)
     with pytest.raises(BadInput, match="'v100-pcie': constant 'e_synop_min' is missing"):
         table2(COUNTS, load_target("v100-pcie"), 1e-3)
-    with pytest.raises(BadInput, match="needs 'proxy' in"):
-        PRICE_MODELS["proxy"](COUNTS, chip, 1e-3)
 
 
 def test_no_samples_no_energy_per_sample():
@@ -153,7 +209,7 @@ def test_ratios_name_both_sides_and_leave_static_power_out():
         ("truenorth", "all-in"),
         ("truenorth", "marginal-static"),
         ("truenorth", "peak"),
-        ("loihi2", "proxy"),
+        *(("loihi2", f"fitted-{each}") for each in ("chip", "chip-synapse", "chip-neuron", "chip-n3c1", "board")),
     }
     ratio = found["truenorth", "all-in"]
     assert ratio.first.model == "peak-2-flop"
@@ -259,19 +315,21 @@ def test_report_puts_everything_together():
     assert (report.samples, report.steps, report.stored, report.dense, report.density) == (2, 3, 600, 600, 1.0)
     assert [e.target for e in report.estimates] == [
         *("truenorth",) * 3,
-        *("loihi",) * 4,
-        *("loihi2",) * 3,
+        *("loihi",) * 5,
+        *("loihi2",) * 11,
         *("cmos45",) * 4,
-        *("v100-pcie",) * 3,
+        *("v100-pcie",) * 4,
     ]
-    assert [e.model for e, _ in report.summary] == ["marginal-static", "silicon", "proxy", "with-memory", "utilisation"]
+    assert [e.model for e, _ in report.summary] == [
+        *("marginal-static", "silicon-chip", "fitted-chip", "with-memory", "batch-1"),
+    ]
     text = "\n".join(report.warnings)
     assert "layer 'fc' never spikes" in text
     assert "truenorth: layer 'fc' has a fan-in of 300, the chip takes 256 axons" in text
     assert "3 steps per sample, the program was exported for 4" in text
     assert "dense process" not in text  # nothing to skip in a dense layer
     document = json.loads(json.dumps(report.to_dict()))
-    assert document["schema"] == 2
+    assert document["schema"] == 3
     assert document["counts"]["layers"][0]["sop_effective"] == 2 * 3 * 600
     assert document["counts"]["sop_effective_per_sample"] == [1800, 1800]
     used = {identity for row in document["estimates"] for identity in row["constants"]}

@@ -4,7 +4,7 @@ import pytest
 
 from esl_neuro.energy.target_check import findings
 from esl_neuro.hardware import load_target
-from esl_neuro.report.energy_text import WIDTH
+from esl_neuro.report.energy_layout import WIDTH
 from esl_neuro.report.target_text import list_rows, render_target, render_target_list
 from esl_neuro.resources import find_resource, resource_names
 

@@ -73,13 +73,6 @@ def test_what_two_rows_share_cancels_in_their_ratio():
     ) == pytest.approx(1.0)
 
 
-def test_a_proxy_is_as_uncertain_as_its_band_and_its_own_prices():
-    proxy, own = (distribution(estimate(*row), Draws()) for row in (("loihi2", "proxy"), ("loihi", "silicon")))
-    assert proxy.high_pj / proxy.low_pj > 5 * own.high_pj / own.low_pj
-    assert proxy.leading == "loihi2.proxy_band"
-    assert proxy.leading_share > 0.9
-
-
 def test_more_samples_make_the_activity_surer():
     def width(samples):
         runs = {}

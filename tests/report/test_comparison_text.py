@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from esl_neuro.energy.validation import validation
 from esl_neuro.report.comparison_text import render_validation
-from esl_neuro.report.energy_text import WIDTH
+from esl_neuro.report.energy_layout import WIDTH
 
 
 def test_every_prediction_stands_beside_its_measurement_with_its_residual_and_remark():
@@ -11,5 +11,8 @@ def test_every_prediction_stands_beside_its_measurement_with_its_residual_and_re
     assert max(map(len, text.splitlines())) <= WIDTH
     flat = " ".join(text.split())
     for point in points:
-        assert f"{point.measured:.4g} {point.unit} {point.predicted:.4g} {point.residual:+.1%}" in flat
+        if point.predicted is None:
+            assert f"{point.what} {point.measured:.4g} {point.unit}" in flat
+        else:
+            assert f"{point.measured:.4g} {point.unit} {point.predicted:.4g} {point.residual:+.1%}" in flat
         assert " ".join(point.remark.split()) in flat
