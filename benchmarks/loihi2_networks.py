@@ -1,7 +1,7 @@
 """Trained networks on Loihi 2: the price of earlier versions beside the fitted one, and the reason of each change.
 
 ``python benchmarks/loihi2_networks.py RUN ...`` prices the exports of runs (``runs/mlp-digits-001``) in the integer
-simulator. "Before" is what versions up to 0.2 printed: Loihi's silicon prices with an assumed factor of 0.3 to 3, and
+simulator. "Before" is what earlier versions printed: Loihi's silicon prices with an assumed factor of 0.3 to 3, and
 0.232 W over steps of 1 ms. Without arguments it prices a small network with random weights, which shows only that the
 script works.
 """

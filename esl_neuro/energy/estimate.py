@@ -268,8 +268,8 @@ class Estimate:
 
     Raises
     ------
-    ValueError
-        If the scopes of the constants may not be added.
+    BadInput
+        If the scopes of the constants may not be added, as in a chip file that states another scope.
     """
 
     target: str
@@ -287,7 +287,7 @@ class Estimate:
     def __post_init__(self) -> None:
         scopes = {str(constant.scope) for constant in self.constants}
         if not scopes <= SUMMABLE[self.scope]:
-            raise ValueError(
+            raise BadInput(
                 f"{self.target} {self.model}: constants of scope {sorted(scopes)} cannot be added in an estimate of "
                 f"scope '{self.scope}', which takes {sorted(SUMMABLE[self.scope])}; make one estimate for each scope"
             )

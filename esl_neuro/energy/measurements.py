@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware.units import UNITS, convert
+from esl_neuro.reading.names import printable
 from esl_neuro.resources import read_toml, resource_folder
 from esl_neuro.toml_tables import PrintableText, Table, explain_finding, one_of, validated
 
@@ -223,11 +224,11 @@ def measurements(chip: str) -> Measurements:
     BadInput
         If none are collected, or the file is invalid.
     """
-    path = resource_folder("hw_targets") / FOLDER / f"{chip}.toml"
-    if not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob("*.toml"))
-        raise BadInput(f"no measurements of '{chip}' are collected; there are some of: {', '.join(known)}")
-    return read_measurements(path)
+    folder = resource_folder("hw_targets") / FOLDER
+    known = sorted(each.stem for each in folder.glob("*.toml"))
+    if chip not in known:
+        raise BadInput(f"no measurements of '{printable(chip)}' are collected; {did_you_mean(chip, known)}")
+    return read_measurements(folder / f"{chip}.toml")
 
 
 def read_measurements(path: Path) -> Measurements:

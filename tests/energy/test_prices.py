@@ -181,10 +181,10 @@ def test_every_estimate_is_the_sum_of_its_terms(target):
 
 def test_scopes_are_never_mixed_in_a_sum():
     per_term, static = estimate("loihi", "table2"), estimate("loihi", "static")
-    with pytest.raises(ValueError, match=r"scope \['per_term', 'static'\] cannot be added"):
+    with pytest.raises(BadInput, match=r"scope \['per_term', 'static'\] cannot be added"):
         Estimate("loihi", "neuromorphic", "mixed", "per_term", "both", (*per_term.terms, *static.terms))
     all_in = estimate("truenorth", "all-in")
-    with pytest.raises(ValueError, match="cannot be added"):
+    with pytest.raises(BadInput, match="cannot be added"):
         Estimate("truenorth", "neuromorphic", "mixed", "marginal+static", "both", (*all_in.terms, *static.terms))
 
 
