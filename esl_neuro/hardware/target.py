@@ -96,6 +96,15 @@ class HardwareTarget(Table):
     arithmetic: Arithmetic | None = None
     constants: dict[str, Constant] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _has_room(self) -> HardwareTarget:
+        empty = [
+            key for key, limit in self.limits.items() if limit.value == 0 and key.endswith(("_per_chip", "_per_core"))
+        ]
+        if empty:
+            raise ValueError(f"limits: {', '.join(empty)} must be above 0")
+        return self
+
     def model_post_init(self, _context: Any) -> None:
         """Give each constant its full id."""
         for key, constant in self.constants.items():

@@ -15,7 +15,7 @@ from esl_neuro.errors import BadInput
 CONTENT_VARIABLE = "ESL_NEURO_MAX_READ_MB"
 SECONDS_VARIABLE = "ESL_NEURO_MAX_READ_S"
 CONTENT_MB = 4096.0
-SECONDS = 10.0
+SECONDS = 5.0
 DOCUMENT_MB = 64  # of JSON and TOML, whose objects take many times the size of their text
 BYTES_PER_SECOND = 10_000_000  # a slow machine reads compressed data faster
 
@@ -28,7 +28,7 @@ def content_limit() -> int:
 def time_limit(size: int) -> float:
     """Return the processor time that a file of some bytes may take, in seconds.
 
-    ``ESL_NEURO_MAX_READ_S``, 10 s by default, and a second for every 10 MB.
+    ``ESL_NEURO_MAX_READ_S``, 5 s by default, and a second for every 10 MB.
     """
     return _positive(SECONDS_VARIABLE, SECONDS) + size / BYTES_PER_SECOND
 

@@ -238,3 +238,14 @@ def test_a_constant_in_a_unit_of_another_dimension_is_named():
     constant = load_target("loihi").constant("e_synop_min")
     with pytest.raises(BadInput, match=r"loihi\.e_synop_min is .* and cannot be used as a number in Hz: .*unit of"):
         constant.interval("Hz")
+
+
+@pytest.mark.parametrize("limit", ["cores_per_chip", "neurons_per_core"])
+def test_a_chip_without_room_is_refused(tmp_path, limit):
+    text = find_resource("hw_targets", "loihi2").read_text()
+    table = f"[limits.{limit}]\nvalue = "
+    assert table in text
+    first, _, rest = text.partition(table)
+    (tmp_path / "mine.toml").write_text(f"{first}{table}0{rest[rest.index(chr(10)) :]}")
+    with pytest.raises(BadInput, match=f"limits: {limit} must be above 0"):
+        load_target(str(tmp_path / "mine.toml"))
