@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from esl_neuro.energy.measurements import measurements, points
 from esl_neuro.energy.prices import PRICE_MODELS
 from esl_neuro.energy.processors import flop_price
 from esl_neuro.errors import BadInput
@@ -108,8 +109,9 @@ def test_published_figures_that_follow_from_each_other():
     assert flop_price(gpu.constant("board_power"), gpu.constant("peak_fp32")).nominal == pytest.approx(17.857, abs=5e-4)
     static_mw = load_target("loihi").constant("p_static_chip").value
     assert static_mw == pytest.approx(3340 / 32, abs=0.05)  # 3.34 W of 32 chips
-    pilotnet = load_target("loihi2").constant("val_pilotnet_lif_total")
-    assert pilotnet.interval("mJ").nominal == pytest.approx(679 / 408.91, rel=1e-3)  # 0.679 W at 408.91 frames/s
+    readings = [point.reading for point in points(measurements("loihi2"))]
+    (pilotnet_mj,) = (each.value for each in readings if (each.id, each.quantity) == ("b9e3691", "total energy"))
+    assert pilotnet_mj == pytest.approx(679 / 408.91, rel=1e-3)  # 0.679 W at 408.91 frames/s
 
 
 @pytest.mark.parametrize(
