@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import INPUT, Group, Program
+from esl_neuro.errors import BadInput
 from esl_neuro.hardware.arithmetic import HALF_RANGE
 
 # Largest tested time shift; at most a third of the steps, else a few equal spikes would count as a shift.
@@ -92,7 +93,7 @@ def diverge(first: Trace, second: Trace, program: Program | None = None) -> Trac
 
     Raises
     ------
-    ValueError
+    BadInput
         If the traces have different inputs, groups or shapes.
     """
     _check_comparable(first, second)
@@ -117,9 +118,9 @@ def diverge(first: Trace, second: Trace, program: Program | None = None) -> Trac
 def _check_comparable(first: Trace, second: Trace) -> None:
     shapes = [{name: fired.shape for name, fired in trace.spikes.items()} for trace in (first, second)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"the runs cannot be compared: groups and shapes are {shapes[0]} and {shapes[1]}")
+        raise BadInput(f"the runs cannot be compared: groups and shapes are {shapes[0]} and {shapes[1]}")
     if not np.array_equal(first.input_spikes, second.input_spikes):
-        raise ValueError("the runs cannot be compared: their inputs differ; run both on the same input")
+        raise BadInput("the runs cannot be compared: their inputs differ; run both on the same input")
 
 
 def _records(first: Trace, second: Trace, name: str) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
