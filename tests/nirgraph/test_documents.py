@@ -102,7 +102,7 @@ def test_a_part_that_cannot_be_read_is_named(path):
     """The stored weights are no gzip stream."""
     change(path, nodes__fc__weight=None)
     with h5py.File(path, "r+") as file:
-        stored = file["node/nodes/fc"].create_dataset("weight", (2, 3), chunks=(2, 3), compression="gzip")
+        stored = file["node/nodes/fc"].create_dataset("weight", (2, 3), "f8", chunks=(2, 3), compression="gzip")
         stored.id.write_direct_chunk((0, 0), b"no gzip", 0)
     (kind, place, message), missing = findings(path)
     assert missing == ("malformed", "node 'fc'", "Linear has no weight")
