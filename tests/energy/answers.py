@@ -1,0 +1,132 @@
+"""What the energy room answers about round counts: names, numbers, units and sentences, as they were last read.
+
+``python tests/energy/answers.py`` names what differs; with ``--write`` it stores the answers anew. The numbers of every
+price model are derived by hand in ``test_prices.py``; here nothing that is said may change unnoticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from energy.make_counts import LAYER, spread
+from esl_neuro.backends.trace import Trace
+from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.energy.cite import caption
+from esl_neuro.energy.comparison import Side, compare_counts
+from esl_neuro.energy.counts import Counts
+from esl_neuro.energy.literature import LITERATURE, literature
+from esl_neuro.energy.presets import esl2023
+from esl_neuro.energy.prices import price
+from esl_neuro.energy.report import EnergyReport, energy_report
+from esl_neuro.energy.validation import validation
+from esl_neuro.hardware import load_target
+from esl_neuro.resources import resource_names
+
+STORED = Path(__file__).with_suffix(".json")
+DIGITS = 6
+LEFT_OUT = ("constants", "counts")  # what the files of the chips say; what test_counts.py proves
+
+PLACED = dataclasses.replace(
+    LAYER,
+    messages=14,
+    hops_ew=6,
+    hops_ns=2,
+    macs_effective=4,
+    bias_adds=20,
+    runs=LAYER.runs
+    | {"messages": spread(10, 4), "hops_ew": spread(4, 2), "hops_ns": spread(2, 0), "macs_effective": spread(3, 1)},
+)
+CONVOLUTION = dataclasses.replace(LAYER, name="conv", weights=3000, state_writes=160)
+COUNTS = Counts(2, 10, (PLACED, CONVOLUTION))
+
+
+def a_report() -> EnergyReport:
+    """Two silent layers beside one that fires, more inputs than a core of TrueNorth takes, half of the weights zero."""
+    generator = np.random.default_rng(0)
+    matrix = sp.csr_matrix(2 * (generator.random((3, 300)) < 0.5))
+    zeros = np.zeros(3, dtype=np.int64)
+    groups = tuple(Group(name, zeros, zeros, zeros + 1, zeros, zeros, 1.0) for name in ("a", "b"))
+    after = sp.csr_matrix(2 * np.eye(3, dtype=np.int64))
+    connections = (Connection("input", "a", matrix, 0, 900), Connection("a", "b", after, 0, 9))
+    fired = (generator.random((2, 5, 3)) < 0.5).astype(np.uint8)
+    trace = Trace("integer", (generator.random((2, 5, 300)) < 0.1).astype(np.uint8), {"a": fired, "b": 0 * fired})
+    program = Program("loihi2", 300, 4, 1e-3, connections, groups)
+    return energy_report(program, trace, ("truenorth", "loihi", "loihi2", "v100-pcie"), accuracy=0.5, network="small")
+
+
+def prices() -> Any:
+    """Every model of every target, term by term."""
+    return {
+        name: [
+            estimate.to_dict()
+            | {"price_texts": [term.price_text for term in estimate.terms], "best_case": estimate.best_case}
+            for estimate in price(COUNTS, load_target(name), 1e-3)
+        ]
+        for name in resource_names("hw_targets")
+    }
+
+
+def reproductions() -> Any:
+    """The formulas of the literature, and the table of ESL-SNNs."""
+    return [literature(name, COUNTS).to_dict() for name in LITERATURE] + [esl2023().to_dict()]
+
+
+def measurements_predicted() -> Any:
+    """Predictions of published measurements."""
+    return [point.to_dict() for point in validation()]
+
+
+def report() -> Any:
+    """A report, as data, as text, and as a caption."""
+    made = a_report()
+    return {
+        "data": made.to_dict(),
+        "text": str(made).splitlines(),
+        "name": repr(made),
+        "caption": caption(made.samples, made.steps, made.rows),
+        "summary": [estimate.name for estimate, _ in made.summary],
+    }
+
+
+def comparison() -> Any:
+    """Two networks at the same prices."""
+    one, other = Side("one", "2 samples", None, COUNTS), Side("other", "2 samples", 0.5, Counts(2, 10, (LAYER,)))
+    return compare_counts(one, other, ("truenorth", "loihi", "loihi2", "v100-pcie", "akida"), 1e-3).to_dict()
+
+
+ANSWERS = {each.__name__: each for each in (prices, reproductions, measurements_predicted, report, comparison)}
+
+
+def canonical(value: Any) -> Any:
+    """Return plain data for JSON, numbers with the digits that do not depend on the processor."""
+    if isinstance(value, dict):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str) if key not in LEFT_OUT}
+    if isinstance(value, (list, tuple)):
+        return [canonical(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def stored() -> dict[str, Any]:
+    """Return the stored answers."""
+    read: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8"))
+    return read
+
+
+if __name__ == "__main__":
+    from reliability.golden import differences
+
+    now = {name: canonical(answer()) for name, answer in ANSWERS.items()}
+    if "--write" in sys.argv[1:]:
+        STORED.write_text(json.dumps(now, indent=0) + "\n", encoding="utf-8")
+    changed = list(differences(stored(), json.loads(json.dumps(now))))
+    sys.exit("\n".join(changed) if changed else 0)
