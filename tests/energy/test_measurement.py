@@ -234,7 +234,7 @@ def test_a_measurement_needs_finite_numbers(number):
             measure(np.array([0.0, 1.0]), np.ones(2), 1, "chip", "log", **{name: number})
     with pytest.raises(BadInput, match=r"^log: 0 J remain after subtraction of 1 W idle power, below the noise"):
         measure(np.array([0.0, 1.0]), np.ones(2), 1, "chip", "log", idle_w=1.0)
-    with pytest.raises(BadInput, match=r"^samples is 0; give the number of inferences that the log covers, at least 1$"):
+    with pytest.raises(BadInput, match=r"^samples is 0; give the number of inferences that the log covers"):
         measure(np.array([0.0, 1.0]), np.ones(2), 0, "chip", "log")
 
 
