@@ -1,14 +1,13 @@
-"""What the energy room answers about round counts: names, numbers, units and sentences, as they were last read.
+"""What the energy room answers about round counts; the numbers of every price model are derived in ``test_prices.py``.
 
-``python tests/energy/answers.py`` names what differs; with ``--write`` it stores the answers anew. The numbers of every
-price model are derived by hand in ``test_prices.py``; here nothing that is said may change unnoticed.
+``python tests/energy/answers.py`` names what differs; with ``--write`` it stores the answers anew.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import scipy.sparse as sp
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+from answers import canonical, main
 from energy.make_counts import LAYER, spread
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Connection, Group, Program
@@ -33,7 +33,6 @@ from esl_neuro.hardware import load_target
 from esl_neuro.resources import resource_names
 
 STORED = Path(__file__).with_suffix(".json")
-DIGITS = 6
 LEFT_OUT = ("constants", "counts")  # what the files of the chips say; what test_counts.py proves
 
 PLACED = dataclasses.replace(
@@ -104,29 +103,14 @@ def comparison() -> Any:
     return compare_counts(one, other, ("truenorth", "loihi", "loihi2", "v100-pcie", "akida"), 1e-3).to_dict()
 
 
-ANSWERS = {each.__name__: each for each in (prices, reproductions, measurements_predicted, report, comparison)}
+def answered(ask: Callable[[], Any]) -> Callable[[], Any]:
+    """Return an answer as plain data."""
+    return lambda: canonical(ask(), LEFT_OUT)
 
 
-def canonical(value: Any) -> Any:
-    """Return plain data for JSON, numbers with the digits that do not depend on the processor."""
-    if isinstance(value, dict):
-        return {str(key): canonical(value[key]) for key in sorted(value, key=str) if key not in LEFT_OUT}
-    if isinstance(value, (list, tuple)):
-        return [canonical(each) for each in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def stored() -> dict[str, Any]:
-    """Return the stored answers."""
-    read: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8"))
-    return read
-
+ANSWERS = {
+    each.__name__: answered(each) for each in (prices, reproductions, measurements_predicted, report, comparison)
+}
 
 if __name__ == "__main__":
-    from reliability.golden import differences
-
-    now = {name: canonical(answer()) for name, answer in ANSWERS.items()}
-    if "--write" in sys.argv[1:]:
-        STORED.write_text(json.dumps(now, indent=0) + "\n", encoding="utf-8")
-    changed = list(differences(stored(), json.loads(json.dumps(now))))
-    sys.exit("\n".join(changed) if changed else 0)
+    main(STORED, ANSWERS)
