@@ -35,6 +35,15 @@ def test_current_wraps_once_with_its_own_edges(current, wrapped):
     assert step_of_one(a=current)[0] == wrapped
 
 
+def test_a_neuron_at_the_edge_stays_there_beside_one_that_wraps():
+    """All neurons are compared at once only if one of them is outside."""
+    group = Group("only", **{key: np.zeros(4, np.int64) for key in ("dv", "vth", "bias_mant", "bias_exp")}, scale=1.0,
+                  du=np.full(4, 4095))  # fmt: skip
+    a = np.array([[M], [M + 64], [-M + 64], [-M]]) // 64
+    u, _, _ = lif_step(np.zeros((4, 1), np.int64), np.zeros((4, 1), np.int64), a, GroupConstants.of(group))
+    assert u.ravel().tolist() == [M, -M + 64, -M + 64, M]
+
+
 @pytest.mark.parametrize(("v", "u", "after"), [(M - 1, 64, M - 1), (-(M - 1), -64, -(M - 1))])
 def test_potential_saturates(v, u, after):
     # The highest threshold is 64 below saturation, so v is looked at through the spike and, below, the value.
