@@ -45,7 +45,10 @@ PLACED = dataclasses.replace(
     runs=LAYER.runs
     | {"messages": spread(10, 4), "hops_ew": spread(4, 2), "hops_ns": spread(2, 0), "macs_effective": spread(3, 1)},
 )
-CONVOLUTION = dataclasses.replace(LAYER, name="conv", weights=3000, state_writes=160)
+# Its source is on no core, so the ways of its messages are unknown.
+CONVOLUTION = dataclasses.replace(
+    LAYER, name="conv", weights=3000, state_writes=160, messages=6, runs=LAYER.runs | {"messages": spread(5, 1)}
+)
 COUNTS = Counts(2, 10, (PLACED, CONVOLUTION))
 
 
@@ -64,14 +67,16 @@ def a_report() -> EnergyReport:
 
 
 def prices() -> Any:
-    """Every model of every target, term by term."""
+    """Every model of every target, term by term; one of them also without a placement."""
+    asked = {name: (name, COUNTS) for name in resource_names("hw_targets")}
+    asked["loihi, not placed"] = ("loihi", Counts(2, 10, (LAYER,)))
     return {
-        name: [
+        what: [
             estimate.to_dict()
             | {"price_texts": [term.price_text for term in estimate.terms], "best_case": estimate.best_case}
-            for estimate in price(COUNTS, load_target(name), 1e-3)
+            for estimate in price(counts, load_target(name), 1e-3)
         ]
-        for name in resource_names("hw_targets")
+        for what, (name, counts) in asked.items()
     }
 
 

@@ -241,6 +241,7 @@ def test_a_measurement_needs_finite_numbers(number):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ([1], "(it holds a list, not an object)"),
         ({"evidence": "estimated"}, "not a measurement (its evidence is not 'measured'); create one with"),
         ({"low_j": 3.0}, "low_j (3) is above high_j (1.5)"),
         ({"samples": 0}, "samples"),
@@ -255,7 +256,7 @@ def test_a_file_that_is_no_measurement_is_refused_by_field(tmp_path, change, sai
     path = tmp_path / "m.json"
     path.write_text(json.dumps(good))
     assert Measurement.load(path).energy_j_per_sample == 1.5
-    path.write_text(json.dumps(good | change))
+    path.write_text(json.dumps(good | change if isinstance(change, dict) else change))
     with pytest.raises(BadInput) as caught:
         Measurement.load(path)
     assert said in str(caught.value)
