@@ -250,6 +250,21 @@ def test_data_are_downloaded_only_on_request(tmp_path, monkeypatch):
     assert asked == [(7, False), (7, True)]
 
 
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("training.quantize=loihi9", "loihi9"),
+        ("training.loss=te", "te"),
+        ("training.rate_schedule=cosin", "cosin"),
+        ("data.encoding=even_rat", "even_rat"),
+    ],
+)
+def test_names_are_refused_before_the_data_are_loaded(tmp_path, monkeypatch, override, name):
+    monkeypatch.setattr(training_loop, "prepare", lambda *_, **__: pytest.fail("the data were loaded"))
+    with pytest.raises(BadInput, match=f"'{name}'"):
+        start(tmp_path, override)
+
+
 def test_a_diverged_run_names_batch_and_epoch(tmp_path):
     heard = []
     with pytest.raises(CheckFailed) as caught:
