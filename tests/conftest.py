@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from esl_neuro.backends.lava_session import lava_dl_installed, lava_installed
 
@@ -12,6 +12,8 @@ torch.set_num_threads(1)
 # A commit passes or fails the same way everywhere. `pytest --hypothesis-profile=search` draws new examples at each run.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
+# `make mutants` asks whether a test fails, not for the smallest example.
+settings.register_profile("mutants", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("suite")
 
 

@@ -42,6 +42,8 @@ def assert_counts_equal(program, spikes, trace, expected):
     assert first_difference(trace, counted) is None
     for k, (connection, found) in enumerate(zip(program.connections, counts.connections, strict=True)):
         assert (found.source, found.target) == (connection.source, connection.target)
+        exact = (found.spikes_in, found.sop_effective, found.neuron_updates_touched, found.neuron_updates_idle)
+        assert all(values.dtype == np.int64 for values in exact)
         assert found.spikes_in.sum(axis=1).tolist() == expected.events[k]
         assert found.sop_effective.sum(axis=1).tolist() == expected.operations[k]
         assert found.neuron_updates_touched.sum(axis=1).tolist() == expected.touched[k]

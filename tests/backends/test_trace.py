@@ -71,3 +71,31 @@ def test_the_first_spike_tells_the_class_where_the_program_says_so():
     trace.spikes["output"][2, 1, :] = 1  # the lowest among equals
     assert trace.predictions().tolist() == [1, 1, 0, 0]
     assert trace.ties().tolist() == [False, False, True, True]  # the last is silent
+
+
+def test_the_highest_potential_tells_the_class_where_it_is_read_out():
+    trace = replace(trace_of(samples=3), readout="potential", potential=np.array([[5, 7], [-1, -3], [4, 4]]))
+    trace.spikes["output"][:, :, 0] = 1  # spikes do not count
+    assert trace.predictions().tolist() == [1, 0, 0]
+    assert trace.ties().tolist() == [False, False, True]
+
+
+def test_a_neuron_that_fires_last_beats_a_silent_one():
+    trace = replace(trace_of(samples=1), readout="first_spike")
+    trace.spikes["output"][0, 2, 1] = 1
+    assert trace._scores().tolist() == [[-3, -2]]
+    assert trace.ties().tolist() == [False]
+
+
+def test_counted_spikes_do_not_overflow():
+    trace = trace_of(samples=1, steps=300)
+    trace.spikes["output"][0, :, 1] = 1
+    trace.spikes["output"][0, :100, 0] = 1
+    assert trace.predictions().tolist() == [1]
+
+
+def test_traces_that_cannot_be_compared_are_named_with_their_layers():
+    with pytest.raises(
+        ValueError, match=r"layers and shapes are \{'hidden': \(2, 3, 4\), .*\} and \{'hidden': \(2, 4, 4\)"
+    ):
+        first_difference(trace_of(), trace_of(steps=4))

@@ -336,3 +336,103 @@ def test_a_kernel_without_an_image_is_refused(shape):
     group = random_group(np.random.default_rng(0), "conv", kernel.shape[0])
     connection = Connection("input", "conv", replace(kernel, input_shape=shape), 0, 1)
     assert_refused(Program("loihi2", kernel.shape[1], 1, 1e-3, (connection,), (group,)), "input_shape is")
+
+
+@pytest.mark.parametrize("quantity", ["dt_s", "input_scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
+def test_a_scale_is_positive_and_finite(program, quantity, value):
+    validate(replace(program, **{quantity: 1e-300}))
+    assert_refused(replace(program, **{quantity: value}), f"{quantity} is {value}; it must be positive and finite")
+
+
+def with_formats(program, **changes):
+    return replace(program, target="own", arithmetic=program.formats.model_copy(update=changes))
+
+
+def test_a_chip_of_other_potentials_cannot_be_simulated(program):
+    assert_refused(
+        with_formats(program, potential_bits=16),
+        "target 'own' has currents and potentials of 16 bits; the simulators use 24 bits and would wrap and saturate "
+        "at other values",
+    )
+
+
+def test_every_layer_with_a_reset_that_the_chip_lacks_is_named(program):
+    groups = tuple(replace(group, reset_by=group.vth << 6) for group in program.groups)
+    assert_refused(
+        replace(with_formats(program, resets=["zero"]), groups=groups),
+        "layers 'layer 1', 'layer 2' reset by subtraction; the neurons of target 'own' do not "
+        "(arithmetic.resets: zero)",
+    )
+
+
+def test_registers_of_a_chip_come_before_the_ranges_of_the_simulators(program):
+    narrow = with_formats(program, weight_min=-8, weight_max=8, weight_step=4)
+    weights = program.connections[0].weights.copy()
+    weights.data[:] = 4
+    small = with_connection(narrow, weights=weights)
+    small = replace(small, connections=(small.connections[0], replace(small.connections[1], weights=weights * 0)))
+    for value in (6, 12, -12):
+        weights.data[0] = value
+        assert_refused(small, f"weights: {value} is not allowed", "in steps of 4, from -8 to 8 (registers of 'own')")
+    wide = with_formats(program, weight_min=-512, weight_max=512)
+    weights.data[0] = 256
+    assert_refused(
+        with_connection(wide, weights=weights), "weights: 256 is not allowed", "even, from -254 to 254 (simulators)"
+    )
+
+
+@pytest.mark.parametrize("exponent", [-9, 8])
+def test_exponents_that_only_the_chip_has_are_refused(program, exponent):
+    wide = with_formats(program, weight_exp_min=-16, weight_exp_max=16)
+    assert_refused(with_connection(wide, weight_exp=exponent), f"weight_exp is {exponent}; allowed: from -8 to 7")
+    narrow = with_formats(program, weight_exp_min=-2, weight_exp_max=2)
+    assert_refused(with_connection(narrow, weight_exp=exponent), f"weight_exp is {exponent}; allowed: from -2 to 2")
+
+
+def test_the_range_of_the_input_is_named(program):
+    spikes = random_spikes(np.random.default_rng(0), program, samples=1).astype(int)
+    spikes[0, 0, 0] = 2
+    assert_refused(
+        program, f"input spikes: 2 is not allowed (1 of {spikes.size} values); allowed: 0 or 1", spikes=spikes
+    )
+    spikes[0, 0, 0] = 16
+    assert_refused(replace(program, input_bits=4), "allowed: from 0 to 15 (4 bits)", spikes=spikes)
+
+
+def test_a_missing_end_of_a_connection_is_named_with_the_nearest_group(program):
+    assert_refused(
+        with_connection(program, target="layer1"),
+        "connection 'input' -> 'layer1': group 'layer1' does not exist; did you mean 'layer 1'?",
+        "layer 'layer 1': has no incoming connection; add one",
+    )
+
+
+def largest_current(inputs, exponent, du, steps):
+    """A bound on the current of a neuron with weights of 254 and payloads of 10 bits, step by step."""
+    drive = 64 * (254 * inputs * 1023 * 2.0**exponent + (exponent < 0))
+    left = 0.0
+    for _ in range(steps - 1):
+        left = left * (4095 - du) / 4096 + max(drive - 2**24, 0)
+    return drive + left
+
+
+@pytest.mark.parametrize("du", [-1, 0, 7, 409, 4095])
+@pytest.mark.parametrize("steps", [1, 2, 5, 60])
+@pytest.mark.parametrize("exponent", [-1, 0, 2])
+def test_currents_are_refused_as_soon_as_they_can_leave_32_bits(du, steps, exponent):
+    inputs = next(k for k in range(1, 1000) if largest_current(k, exponent, du, steps) > 2**31 - 2**25)
+    group = replace(random_group(np.random.default_rng(0), "only", 2), du=np.array([4095, du]))
+
+    def with_inputs(count):
+        weights = sp.csr_matrix(np.array([[2], [254]]) @ np.ones((1, count), int))
+        connection = Connection("input", "only", weights, exponent, 0)
+        return Program("loihi2", count, steps, 1e-3, (connection,), (group,), input_bits=10)
+
+    if inputs > 1:
+        validate(with_inputs(inputs - 1))
+    assert_refused(
+        with_inputs(inputs),
+        f"layer 'only': the synaptic current of neuron 1 can reach {largest_current(inputs, exponent, du, steps):.3g} "
+        f"within {steps} steps, the limit of Lava's 32-bit sums is 2.11e+09; lower weight_exp ({exponent})",
+    )

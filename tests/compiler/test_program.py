@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from esl_neuro.compiler.program import Connection, Group, Program, differences
+from esl_neuro.compiler.program import Connection, Group, Program, differences, refuse_unsound
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.kernel import Kernel
 
@@ -331,3 +331,28 @@ def test_a_matrix_in_any_order_is_written_in_ascending_order(tmp_path):
     backwards.save(tmp_path)
     again = Program.load(tmp_path).connections[0].weights
     assert again.toarray().tolist() == mixed.toarray().tolist()
+
+
+def test_weights_with_which_a_loop_would_leave_its_arrays_are_refused_all_at_once():
+    program = make_graph(np.random.default_rng(0))
+    assert refuse_unsound(program) is None
+    first, second, third, *others = program.connections
+    outside, descending = second.weights.copy(), third.weights.copy()
+    outside.indices[0] = 8
+    descending.indptr[1] = descending.indptr[-1] + 1
+    wrong = (
+        replace(first, weights=replace(first.weights, stride=(0, 1))),
+        replace(second, weights=outside),
+        replace(third, weights=descending),
+        *others,
+    )
+    with pytest.raises(BadInput) as caught:
+        refuse_unsound(replace(program, connections=wrong))
+    said = str(caught.value).splitlines()
+    assert said[0] == "the program is invalid:"
+    assert [line.split(": ")[0] for line in said[1:]] == [
+        f"- connection '{each.source}' -> '{each.target}'" for each in (first, second, third)
+    ]
+    assert said[1].endswith(": stride is (0, 1); expected (rows, columns), each at least 1")
+    assert f": source 8 does not exist (1 of {outside.nnz} synapses); sources are 0 to 7" in said[2]
+    assert said[3].endswith(": indptr does not ascend from 0")

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.backends.integer import run_integer
-from esl_neuro.compiler.network import FloatConnection, FloatGroup
+from esl_neuro.compiler.compile import quantise_network
+from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import Program
-from esl_neuro.compiler.quantise import Scaling, neurons_per_row
+from esl_neuro.compiler.quantise import Scaling, neurons_per_row, round_as_0_1_0
 from esl_neuro.compiler.quantise import quantise as quantise_group
 from esl_neuro.hardware import load_target
-from esl_neuro.hardware.rounding import InputFormat, bias_format
+from esl_neuro.hardware.rounding import SPIKES, InputFormat, bias_format
 from esl_neuro.nirgraph.kernel import Kernel
 
 ARITHMETIC = load_target("loihi2").arithmetic
@@ -593,3 +594,33 @@ def test_scale_of_single_spikes_leaves_room_for_thresholds():
     group, incoming, _ = one_spike_each(np.random.default_rng(0), 20, 0.1)
     high = replace(group, threshold=100 * group.threshold)
     assert quantise_group(high, incoming, ARITHMETIC, single_spikes=True)[1].vth.tolist() == [2**17 - 1] * 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_version_0_1_0_rounded_thresholds_to_the_nearest_integer_and_biases_as_they_are(seed):
+    """Its scales and exponents are those of the stored program, of one neuron or of all."""
+    first, second = random_layer(seed), random_layer(seed + 10, size=3, fan_in=5)
+    groups = (replace(first.group, name="a"), replace(second.group, name="b"))
+    links = tuple(
+        FloatConnection(source, target, sp.csr_matrix(weights), delay)
+        for source, target, weights, delay in (("input", "a", first.weights, 0), ("a", "b", second.weights, 2))
+    )
+    network = FloatNetwork((6,), 1e-3, groups, links)
+    stored, _ = quantise_network(network, "loihi2", ARITHMETIC, 8, SPIKES)
+    connections, rounded = round_as_0_1_0(network, stored, SPIKES)
+    for got, now, wanted in zip(connections, stored.connections, links, strict=True):
+        assert (got.source, got.target, got.delay) == (wanted.source, wanted.target, wanted.delay)
+        assert (got.weight_exp, got.declared) == (now.weight_exp, wanted.weights.nnz)
+        assert got.weights.toarray().tolist() == now.weights.toarray().tolist()
+        assert got.weights.dtype == np.int32
+    for got, now, wanted in zip(rounded, stored.groups, groups, strict=True):
+        assert got.name == wanted.name
+        assert np.array_equal(got.scale, now.scale)
+        assert got.du.tolist() == np.rint(4096 * wanted.du - 1).tolist()
+        assert got.dv.tolist() == np.minimum(np.rint(4096 * wanted.dv), 4095).tolist()
+        assert got.vth.tolist() == np.clip(np.rint(now.scale * wanted.threshold), 0, 2**17 - 1).tolist()
+        mantissa, exponent = bias_format(64 * now.scale * wanted.bias, ARITHMETIC)
+        assert (got.bias_mant.tolist(), got.bias_exp.tolist()) == (mantissa.tolist(), exponent.tolist())
+        assert {getattr(got, name).dtype for name in ("du", "dv", "vth", "bias_mant", "bias_exp")} == {
+            np.dtype("int64")
+        }

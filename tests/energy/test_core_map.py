@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from esl_neuro.energy.core_map import CoreMap, message_fans, read_placement
+from esl_neuro.compiler.placement import place
+from esl_neuro.compiler.program import Connection, Group, Program
+from esl_neuro.energy.core_map import CoreMap, compiled_placement, message_fans, read_placement
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
 from esl_neuro.nirgraph.kernel import Kernel
 
 
@@ -63,3 +66,33 @@ def test_a_file_that_is_no_placement_is_refused(tmp_path):
     np.savez(tmp_path / "words.npz", lif1=np.array(["a"]))
     with pytest.raises(BadInput, match="not a readable"):
         read_placement(tmp_path / "words.npz")
+
+
+def test_a_mesh_of_another_geometry_has_other_ways():
+    """Six cores in three columns of one tile of two cores: core 5 is two columns away from core 0."""
+    mesh = CoreMap({"a": np.array([0, 5]), "b": np.array([5, 4])}, cores_per_tile=2, tiles_per_column=1, columns=3)
+    assert mesh.size == 6
+    assert mesh.mesh == "a mesh of 3 columns of 1 tiles of 2 cores, numbered column by column, as of Loihi"
+    fans = message_fans(sp.csr_matrix(np.array([[2, 2], [2, 0]])), "a", "b", mesh)
+    assert fans.tolist() == [[2, 4, 0], [1, 0, 0]]
+    with pytest.raises(BadInput) as caught:
+        message_fans(sp.csr_matrix(np.ones((2, 1))), "a", "c", mesh)
+    assert str(caught.value) == "placement: group 'c' has no cores; give an array of 2 core numbers"
+    with pytest.raises(BadInput) as caught:
+        CoreMap({"a": np.array([1, 6, 7])}, 2, 1, 3).cores("a", 3)
+    said = "placement: cores of 'a' contain 6; the mesh has cores 0 to 5; hops between chips are unknown"
+    assert str(caught.value) == said
+
+
+def test_the_placement_of_the_compiler_is_that_of_its_chip():
+    zeros = np.zeros(300, dtype=np.int64)
+    matrix = sp.csr_matrix(np.full((300, 4000), 2))
+    groups = (Group("a", zeros, zeros, zeros + 1, zeros, zeros, 1.0),)
+    used = {}
+    for name in ("loihi", "loihi2"):
+        program = Program(name, 4000, 5, 1e-3, (Connection("input", "a", matrix, 0, 0),), groups)
+        found = compiled_placement(program)
+        assert list(found.core_of) == ["a"]
+        assert found.core_of["a"].tolist() == place(program, load_target(name)).core_of_neuron["a"].tolist()
+        used[name] = len(np.unique(found.core_of["a"]))
+    assert used["loihi"] > used["loihi2"]

@@ -67,6 +67,16 @@ def test_leading_axes_are_batch_and_time_whatever_their_sizes(make, leading):
     assert compiled.input_shape == tuple(plain.nodes["input"].input_type["input"])
 
 
+@pytest.mark.parametrize(("leading", "axes"), [((8,), "the batch"), ((4, 10), "batch and time")])
+def test_the_warning_names_the_node_and_both_shapes(leading, axes):
+    (finding,) = read(linear(leading))[1]
+    assert (finding.kind, finding.place, finding.severity) == ("batch-axes", "node 'input'", "warning")
+    assert finding.message == (
+        f"declares the shape {(*leading, 20)}, but the nodes after it take (20,): {leading} is read as {axes}, "
+        "which does not belong to a shape in NIR"
+    )
+
+
 def test_an_output_without_the_axes_of_the_input_is_read_too():
     assert [each.kind for each in read(linear((1, 10), ()))[1]] == ["batch-axes"]
 

@@ -315,3 +315,25 @@ def test_metadata_of_any_depth_are_read():
     for note in ("[" * 100_000, "[" * 400 + "]" * 400, '{"a":' * 400 + "1" + "}" * 400):
         graph = nir.NIRGraph({"n": nir.Threshold(np.ones(1))}, [], {"reset": note}, type_check=False)
         read_resets(graph)
+
+
+def test_a_text_that_only_begins_like_json_is_a_text():
+    for text in ("{subtract", "[soft reset", "[" * 10**5):
+        reset, findings = read_note({"reset": text}, "graph")
+        assert (reset, findings) == (SUBTRACT, []) if "s" in text else reset is None
+    assert read_note({"neuron": '{"reset": ["subtract"]}'}, "graph") == (SUBTRACT, [])
+
+
+def test_a_note_on_a_node_without_a_potential_is_named():
+    node = nir.Scale(np.ones(2))
+    node.metadata = {"reset": "subtract"}
+    ends = {"input": nir.Input({"input": np.array([2])}), "output": nir.Output({"output": np.array([2])})}
+    _, findings = read_resets(nir.NIRGraph({**ends, "a": node}, [("input", "a"), ("a", "output")], type_check=False))
+    assert [(each.kind, each.place, each.severity, each.message) for each in findings] == [
+        (
+            "reset-note",
+            "node 'a'",
+            WARNING,
+            "its metadata note a reset by subtraction, but it has no potential that resets; note it on a neuron",
+        )
+    ]

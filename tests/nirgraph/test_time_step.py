@@ -13,7 +13,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.interchange import from_nir
 from esl_neuro.nirgraph.neuron_nodes import one_step
 from esl_neuro.nirgraph.reading import discretise
-from esl_neuro.nirgraph.time_step import time_step
+from esl_neuro.nirgraph.time_step import metadata_steps, time_step
 
 
 def graph(**metadata):
@@ -42,6 +42,26 @@ def test_time_step_must_be_positive(step):
 def test_time_step_that_is_no_number_is_refused():
     with pytest.raises(BadInput, match="must be a number of seconds"):
         time_step(graph(dt_s="1 ms"))
+
+
+def test_the_shortest_time_step_is_a_femtosecond():
+    assert time_step(graph(dt_s=1e-15)) == 1e-15
+    with pytest.raises(BadInput, match="is 9e-16 s; the shortest is 1e-15 s"):
+        time_step(graph(dt_s=9e-16))
+
+
+def test_steps_of_a_sample_come_from_the_metadata():
+    assert metadata_steps(graph()) is None
+    for value, steps in ((1, 1), (4.0, 4), ("20", 20), (2**31 - 1, 2**31 - 1)):
+        assert metadata_steps(graph(steps=value)) == steps
+        assert type(metadata_steps(graph(steps=value))) is int
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2**31, float("nan"), float("inf"), "many", [1, 2]])
+def test_steps_that_are_no_whole_number_are_refused(value):
+    with pytest.raises(BadInput) as caught:
+        metadata_steps(graph(steps=value))
+    assert f"'steps' of the NIR graph is {value}; it must be a whole number" in str(caught.value)
 
 
 @pytest.mark.parametrize("dt_s", [1e-4, 1e-3, 2e-3, 0.1, 1 / 3, 7e-5])

@@ -131,3 +131,42 @@ def test_densities_that_do_not_fit_the_layers_are_refused(change, message):
 def test_impossible_budget_is_refused(density, epsilon, distribution, message):
     with pytest.raises(BadInput, match=message):
         layer_densities([(4, 4)], density=density, epsilon=epsilon, distribution=distribution)
+
+
+def test_all_findings_about_densities_are_in_one_message():
+    with pytest.raises(BadInput) as caught:
+        sparse_layers(
+            copy.deepcopy(SMALL),
+            "all",
+            density=None,
+            epsilon=None,
+            distribution="erdos_renyi",
+            densities={"0": 0.0, "2": 0.1},
+            seed=0,
+        )
+    message = str(caught.value)
+    assert message.startswith("sparsity.densities: '2' is not a masked layer; ")
+    assert message.endswith("; no density for '1'; give one for every masked layer; 0.0 for '0' is out of range; "
+                            "allowed: above 0 up to 1")  # fmt: skip
+
+
+@pytest.mark.parametrize(("density", "epsilon"), [(1, None), (1e-9, None), (None, 1e-9), (None, 1e9)])
+def test_the_ends_of_a_budget_are_allowed(density, epsilon):
+    (found,) = layer_densities([(4, 6)], density=density, epsilon=epsilon, distribution="erdos_renyi")
+    assert found == pytest.approx(density or min(1, epsilon * 10 / 24))
+
+
+@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
+def test_no_budget_leaves_no_connection(value):
+    with pytest.raises(BadInput, match=r"epsilon: .* leaves no connection; allowed: above 0"):
+        layer_densities([(4, 6)], density=None, epsilon=value, distribution="erdos_renyi")
+    with pytest.raises(BadInput, match=r"density: .* is out of range; allowed: above 0 up to 1"):
+        layer_densities([(4, 6)], density=value, epsilon=None, distribution="erdos_renyi")
+
+
+def test_layers_with_densities_of_their_own_may_be_full():
+    (layer,) = sparse_layers(
+        nn.Sequential(nn.Linear(4, 3)), "all", density=None, epsilon=None, distribution="erdos_renyi",
+        densities={"0": 1}, seed=0,
+    )  # fmt: skip
+    assert layer.connections == 12

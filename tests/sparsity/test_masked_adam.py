@@ -182,6 +182,14 @@ def test_a_variant_of_torchs_is_refused(option):
         MaskedAdam([weight]).load_state_dict(other.state_dict())
 
 
+@pytest.mark.parametrize(("ours", "reference"), PAIRS)
+def test_all_variants_are_refused_at_once_with_what_has_them(ours, reference):
+    groups = [{"params": weights([(3, 4)]), "maximize": True}, {"params": weights([(3,)]), "amsgrad": True}]
+    with pytest.raises(ValueError, match=rf"^{ours.__name__} does not support amsgrad, maximize; use torch\.optim\."
+                                         rf"{reference.__name__}$"):  # fmt: skip
+        ours(groups)
+
+
 def test_a_copy_keeps_masking():
     (weight,) = weights([(6, 5)])
     optimizer = MaskedAdam([weight])

@@ -9,9 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.sparsity import Rewirer
+from esl_neuro.sparsity.masks import SparseLayer
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, apportion, exchange_quotas
 from sparsity.toy_problem import WITH_MOMENTUM, ToyProblem
 
@@ -53,6 +55,24 @@ def test_apportion_is_exact_within_caps_and_to_within_one(parts, share):
 
 def test_what_a_full_layer_cannot_take_goes_to_the_others_in_proportion():
     assert apportion([8, 1, 3], 24, [4, 100, 100]) == [4, 5, 15]
+
+
+def layer_with(connections, size):
+    mask = torch.arange(size).reshape(1, size) < connections
+    return SparseLayer("fc", nn.Parameter(torch.ones(1, size)), mask, mask.clone())
+
+
+@pytest.mark.parametrize(
+    ("layers", "fraction", "deaths", "room"),
+    [
+        ([(10, 200), (50, 100)], 0.25, [3, 13], [188, 49]),  # rounded up; 99 % of the free positions
+        ([(1, 10), (0, 10), (10, 110)], 1.0, [0, 0, 9], [8, 9, 99]),  # one connection always stays
+        ([(100, 100), (95, 100)], 0.5, [2, 2], [0, 4]),  # no room for more
+        ([(40, 60)], 0.0, [0], [19]),
+    ],
+)
+def test_quotas_of_an_exchange(layers, fraction, deaths, room):
+    assert exchange_quotas([layer_with(*layer) for layer in layers], fraction) == (deaths, room)
 
 
 @pytest.mark.parametrize("optimiser", WITH_MOMENTUM)

@@ -151,6 +151,25 @@ def test_soft_deep_r_follows_its_equations():
     assert at_floor > 5
 
 
+def test_soft_deep_r_starts_its_dormant_connections_anywhere_above_the_floor():
+    run = Run("soft_deep_r", {"density": 0.1, "l1": 0.3, "noise": 0.5}, seed=1)
+    floor = -(RATE * 0.5**2 / 2) * 0.9 / (0.3 * 0.1)
+    dormant = sorted(value for value in run.theta() if value <= 0)
+    assert len(dormant) == 18
+    assert floor <= dormant[0] < 0.8 * floor
+    assert 0.2 * floor < dormant[-1] <= 0
+    active = [abs(weight) for weight in run.weights() if weight]
+    assert active == [value for value in run.theta() if value > 0]
+
+
+@pytest.mark.parametrize("name", ["deep_r", "soft_deep_r"])
+def test_signs_are_drawn_evenly_for_each_seed(name):
+    drawn = [Run(name, {"density": 0.5, "l1": 0.1, "noise": 0.1}, seed=seed).signs() for seed in range(40)]
+    assert {value for signs in drawn for value in signs} == {-1.0, 1.0}
+    assert abs(sum(map(sum, drawn))) < 5 * math.sqrt(40 * SIZE)
+    assert drawn[0] != drawn[1]
+
+
 def test_soft_deep_r_needs_its_l1():
     model = nn.Linear(5, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -198,6 +217,17 @@ def test_grad_r_with_zero_gradient_rests_at_the_centre_of_its_prior():
     assert run.layer.connections == 0
 
 
+@pytest.mark.parametrize("density", [0.0, 0.500001, -0.1])
+def test_the_prior_of_grad_r_has_a_centre_below_zero(density):
+    model = nn.Sequential(nn.Linear(5, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(
+        BadInput, match=rf"density: {density} is out of range for 'grad_r'; allowed: above 0 up to 0\.5"
+    ):
+        LEARNERS["grad_r"](model, optimizer, layers="all", iterations=1, density=density)
+    assert LEARNERS["grad_r"](model, optimizer, layers="all", iterations=1, density=0.5).centre == 0
+
+
 @pytest.mark.parametrize("rise", ["sine", "linear"])
 def test_stds_follows_its_equations(rise):
     run = Run("stds", {"width": 0.8, "rise": rise, "end": 0.75}, seed=1)
@@ -243,3 +273,30 @@ def test_reports_cover_everything_since_the_last_one(name, options):
         assert update.births == int((run.layer.mask & ~before).sum())
         assert update.deaths == int((before & ~run.layer.mask).sum())
         before = run.layer.mask.clone()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deep_r", {"density": 0.4, "l1": 0.3, "noise": 0.1}),
+        ("soft_deep_r", {"density": 0.4, "l1": 0.3, "noise": 0.5}),
+        ("grad_r", {"penalty": 0.3}),
+        ("stds", {"width": 0.8}),
+    ],
+)
+def test_state_that_was_saved_continues_with_the_same_weights(name, options):
+    run, other = Run(name, options, seed=1), Run(name, options, seed=1)
+    for _ in range(7):
+        run.step()
+    assert run.weights() != other.weights()
+    other.learner.load_state_dict({key: value.clone() for key, value in run.learner.state_dict().items()})
+    assert other.learner.iteration == 7
+    assert (other.weights(), other.theta()) == (run.weights(), run.theta())
+    assert torch.equal(other.layer.mask, run.layer.mask)
+    assert torch.equal(other.layer.ever_active, run.layer.ever_active)
+    gradient = torch.ones(SHAPE, dtype=torch.float64)
+    for each in (run, other):
+        each.module.weight.grad = gradient.clone()
+        each.optimizer.step()
+        each.learner.step()
+    assert other.weights() == run.weights()

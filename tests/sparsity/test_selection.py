@@ -50,3 +50,21 @@ def test_one_weight_under_two_names_is_refused():
     tied[1].weight = tied[0].weight
     with pytest.raises(BadInput, match="share one weight"):
         named_weights(tied, "all")
+
+
+def test_an_ambiguous_last_part_is_refused_with_all_that_it_matches():
+    network = nn.ModuleDict({"left": nn.Sequential(nn.Linear(4, 4)), "right": nn.Sequential(nn.Linear(4, 4))})
+    with pytest.raises(BadInput) as caught:
+        named_weights(network, ["0"])
+    assert str(caught.value) == ("sparsity.layers: '0' is ambiguous, it matches left.0 and right.0; give the full name")
+
+
+def test_a_misspelt_layer_gets_the_nearest_last_part():
+    network = nn.ModuleDict({"body": nn.ModuleDict({"hidden": nn.Linear(4, 4), "output": nn.Linear(4, 4)})})
+    with pytest.raises(BadInput, match=r"'hiden' is not .*; did you mean 'hidden'\?"):
+        named_weights(network, "hiden")
+
+
+def test_a_weight_that_is_computed_cannot_be_masked():
+    network = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2))
+    assert list(named_weights(network, "all")) == ["1"]

@@ -48,3 +48,10 @@ def test_record_is_plain_json():
     record = json.loads(json.dumps(update.to_dict()))
     assert record["fan_in"] == {"min": 2, "mean": 2.0, "max": 2, "std": 0.0}
     assert record["births"] == 1
+
+
+def test_connections_of_a_large_layer_are_exact():
+    """Sums in single precision lose ones beyond 2**24."""
+    mask = torch.ones(3, 2**23 // 3 * 2 + 7, dtype=torch.bool)
+    update = describe_update(SparseLayer("fc", nn.Parameter(mask.to(torch.float16)), mask, mask), 1, 0, 0)
+    assert update.connections == mask.numel() > 2**24

@@ -1,0 +1,162 @@
+"""The tables of the compiled loops hold the program, in the layout that their description promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from backends.random_programs import KINDS, random_graph, random_group, random_weights
+from esl_neuro.backends import event_tables
+from esl_neuro.backends.event_tables import _whole_rows_pay, lay_out
+from esl_neuro.compiler.program import INPUT, Connection, Program
+from esl_neuro.nirgraph.kernel import Kernel
+
+
+def matrix_of(tables, index, shape):
+    """The weights of a connection without kernel, shape (targets, sources), read back from the tables."""
+    targets, sources = shape
+    entry, dense = tables.connections[index], np.zeros(shape, np.int64)
+    if entry["rows"] >= 0:
+        width = -(-targets // 64) * 64
+        rows = tables.rows[entry["rows"] :][: (sources + 1) * width].reshape(sources + 1, width)
+        assert not rows[:, targets:].any()  # the padding
+        assert not rows[sources].any()  # the row of zeros after the last source
+        marks = tables.marks[entry["marks"] :][: (sources + 1) * entry["mark_words"]]
+        bits = np.unpackbits(marks.view(np.uint8), bitorder="little").reshape(sources + 1, -1)
+        assert bits.shape[1] >= width
+        assert (bits[:, :width] == (rows != 0)).all()
+        assert not bits[:, width:].any()
+        return 2 * rows[:sources, :targets].T.astype(np.int64)
+    starts = tables.starts[entry["starts"] :][: sources + 1].astype(int)
+    for source in range(sources):
+        of_source = slice(starts[source], starts[source + 1])
+        dense[tables.targets[of_source], source] = 2 * tables.halves[of_source].astype(int)
+    return dense
+
+
+def kernel_weights_of(tables, index, shape):
+    """The weights of a kernel, read back from the tables."""
+    entry = tables.kernels[tables.connections[index]["kernel"]]
+    out, block_inputs, tap_rows, tap_columns = shape
+    stored = (entry["blocks"], entry["block_inputs"], tap_rows, tap_columns, entry["block_outputs"])
+    halves = tables.kernel_halves[entry["start"] :][: np.prod(stored)].reshape(stored)
+    words = -(-entry["block_outputs"] // 64)
+    marks = tables.kernel_marks[entry["marks"] :][: words * np.prod(stored[:4])]
+    bits = np.unpackbits(marks.view(np.uint8), bitorder="little").reshape(*stored[:4], -1)
+    assert (bits[..., : stored[4]] == (halves != 0)).all()
+    assert not bits[..., stored[4] :].any()
+    return 2 * halves.transpose(0, 4, 1, 2, 3).reshape(out, block_inputs, tap_rows, tap_columns).astype(int)
+
+
+@pytest.mark.parametrize("rows_from", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_hold_every_number_of_the_program(kind, rows_from, monkeypatch):
+    monkeypatch.setattr(event_tables, "ROWS_FROM", rows_from)
+    program = random_graph(np.random.default_rng(3), kind, widest=100)
+    tables = lay_out(program)
+    names = [group.name for group in program.groups]
+    ends = np.cumsum([0, *(group.neurons for group in program.groups)])
+    for index, connection in enumerate(program.connections):
+        entry, weights = tables.connections[index], connection.weights
+        assert entry["source"] == (-1 if connection.source == INPUT else names.index(connection.source))
+        assert (entry["delay"], entry["exponent"]) == (connection.delay, connection.weight_exp)
+        assert entry["graded"] == (connection.source == INPUT and program.input_bits > 1)
+        fan_out = np.asarray((connection.matrix != 0).sum(axis=0)).ravel()
+        assert tables.fan_out[entry["lines"] :][: len(fan_out)].tolist() == fan_out.tolist()
+        if isinstance(weights, Kernel):
+            assert (entry["starts"], entry["rows"], entry["marks"], entry["mark_words"]) == (-1, -1, -1, 0)
+            assert kernel_weights_of(tables, index, weights.weights.shape).tolist() == weights.weights.tolist()
+        else:
+            assert tables.fan_out[entry["lines"] + len(fan_out)] == 0
+            assert entry["kernel"] == -1
+            assert (entry["rows"] < 0) == (entry["starts"] >= 0) == (entry["marks"] < 0)
+            assert matrix_of(tables, index, weights.shape).tolist() == weights.toarray().tolist()
+    for index, group in enumerate(program.groups):
+        entry = tables.groups[index]
+        assert (entry["first"], entry["neurons"]) == (ends[index], group.neurons)
+        fed = range(entry["connections"], entry["connections_end"])
+        assert [program.connections[k].target for k in fed] == [group.name] * len(program.incoming(group.name))
+        own = slice(ends[index], ends[index + 1])
+        assert tables.keep_u[own].tolist() == (4095 - group.du).tolist()
+        assert tables.keep_v[own].tolist() == (4096 - group.dv).tolist()
+        assert tables.threshold[own].tolist() == (64 * group.vth).tolist()
+        assert tables.bias[own].tolist() == (group.bias_mant * 2**group.bias_exp).tolist()
+        subtracted = [-1] * group.neurons if group.reset_by is None else group.reset_by.tolist()
+        assert tables.reset_by[own].tolist() == subtracted
+
+
+def test_geometry_of_a_kernel():
+    kernel = Kernel(np.full((6, 2, 1, 3), 2, np.int32), (4, 9, 8), (2, 3), (1, 0), (1, 2), groups=2)
+    group = random_group(np.random.default_rng(0), "conv", kernel.shape[0])
+    entry = lay_out(
+        Program("loihi2", kernel.shape[1], 1, 1e-3, (Connection(INPUT, "conv", kernel, 0, 0),), (group,))
+    ).kernels[0]
+    named = {
+        "rows": 9, "columns": 8, "blocks": 2, "block_inputs": 2, "block_outputs": 3, "out_rows": 6, "out_columns": 2,
+        "tap_rows": 1, "tap_columns": 3, "stride_row": 2, "stride_column": 3, "pad_row": 1, "pad_column": 0,
+        "step_row": 1, "step_column": 2, "start": 0, "marks": 0,
+    }  # fmt: skip
+    assert {name: int(entry[name]) for name in entry.dtype.names} == named
+
+
+def test_every_table_begins_at_a_cache_line():
+    for seed in range(4):
+        tables = lay_out(random_graph(np.random.default_rng(seed), "everything", widest=100))
+        for name in ("fan_out", "starts", "targets", "halves", "rows", "marks", "kernel_halves", "kernel_marks"):
+            table = getattr(tables, name)
+            assert table.ctypes.data % 64 == 0 or not table.size, name
+
+
+@pytest.mark.parametrize(("targets", "words"), [(64, 1), (65, 2), (256, 4), (257, 8), (513, 16)])
+def test_marks_of_wide_rows_fill_cache_lines(targets, words):
+    rng = np.random.default_rng(0)
+    weights = random_weights(rng, targets, 3, 0.5)
+    connection, group = Connection(INPUT, "only", weights, 0, 0), random_group(rng, "only", targets)
+    tables = lay_out(Program("loihi2", 3, 1, 1e-3, (connection,), (group,)))
+    assert tables.connections[0]["mark_words"] == words
+    assert tables.marks.size % 8 == 0
+    assert matrix_of(tables, 0, weights.shape).tolist() == weights.toarray().tolist()
+
+
+@pytest.mark.parametrize(
+    ("targets", "sources", "count"),
+    [(64, 64, 64), (2048, 1024, 2**21 // 64), (2048, 1025, 2048 * 1025 // 8)],
+    ids=["small", "fits the cache", "larger than the cache"],
+)
+def test_whole_rows_are_stored_from_this_density_on(targets, sources, count):
+    for nonzero, whole in ((count, True), (count - 1, False)):
+        places = np.arange(nonzero)
+        matrix = sp.csc_matrix((np.ones(nonzero), (places % targets, places // targets)), shape=(targets, sources))
+        assert _whole_rows_pay(matrix) == whole
+
+
+def test_a_stored_zero_is_no_synapse():
+    weights = sp.csr_matrix((np.array([2, 0, 4]), (np.array([0, 1, 1]), np.array([0, 0, 1]))), shape=(2, 2))
+    connection, group = Connection(INPUT, "only", weights, 0, 0), random_group(np.random.default_rng(0), "only", 2)
+    tables = lay_out(Program("loihi2", 2, 1, 1e-3, (connection,), (group,)))
+    assert tables.fan_out.tolist() == [1, 1, 0]
+    assert weights.nnz == 3  # the program's own are untouched
+
+
+@pytest.mark.parametrize(
+    ("loops", "stages"),
+    [
+        ([], [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        ([(1, 1)], [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        ([(2, 1)], [(0, 1), (1, 3), (3, 4)]),
+        ([(3, 0)], [(0, 4)]),
+        ([(1, 0), (3, 2)], [(0, 2), (2, 4)]),
+        ([(2, 0), (3, 1)], [(0, 4)]),
+    ],
+)
+def test_the_groups_of_a_loop_share_a_stage(loops, stages):
+    rng = np.random.default_rng(0)
+    groups = tuple(random_group(rng, f"layer {k}", 2) for k in range(4))
+    names = [group.name for group in groups]
+    edges = [(source, target, 0) for source, target in zip([INPUT, *names[:-1]], names, strict=True)]
+    edges += [(names[source], names[target], 4) for source, target in loops]
+    edges.sort(key=lambda edge: names.index(edge[1]))
+    connections = tuple(Connection(s, t, random_weights(rng, 2, 2, 1.0), 0, 4, delay) for s, t, delay in edges)
+    tables = lay_out(Program("loihi2", 2, 3, 1e-3, connections, groups))
+    assert tables.stages.tolist() == stages
