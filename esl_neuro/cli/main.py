@@ -16,6 +16,7 @@ from esl_neuro.cli.energy import energy
 from esl_neuro.cli.evaluate import evaluate
 from esl_neuro.cli.export import export
 from esl_neuro.cli.quickstart import quickstart
+from esl_neuro.cli.reproduce import reproduce
 from esl_neuro.cli.run import run
 from esl_neuro.cli.sweep import sweep
 from esl_neuro.cli.targets import targets
@@ -49,7 +50,21 @@ def cli() -> None:
     """
 
 
-for command in (train, sweep, evaluate, export, compile, check, run, verify, diff, energy, targets, quickstart):
+for command in (
+    train,
+    sweep,
+    reproduce,
+    evaluate,
+    export,
+    compile,
+    check,
+    run,
+    verify,
+    diff,
+    energy,
+    targets,
+    quickstart,
+):
     cli.add_command(command)
 
 

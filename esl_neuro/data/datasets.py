@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class Request:
     frames: FrameSettings = field(default_factory=FrameSettings)
 
 
-BUILT_IN = ("digits",)  # data sets that need no folder
+BUILT_IN = ("digits", "digits_images")  # data sets that need no folder
 DATASETS: Registry[Callable[[Request], Dataset]] = Registry("data set")
 
 
@@ -232,3 +232,13 @@ def digits(request: Request) -> Dataset:  # noqa: ARG001 (shared signature)
     labels = bunch.target.astype(np.int64)
     test, validation, train = (Split(values[part], labels[part]) for part in stratified_parts(labels, (0.2, 0.1), 0))
     return Dataset("digits", 10, train, validation, test)
+
+
+@DATASETS.register
+def digits_images(request: Request) -> Dataset:
+    """Return the images of ``digits`` with a channel, a height and a width, for convolutions."""
+    flat = digits(request)
+    train, validation, test = (
+        replace(part, values=part.values.reshape(-1, 1, 8, 8)) for part in (flat.train, flat.validation, flat.test)
+    )
+    return replace(flat, name="digits_images", train=train, validation=validation, test=test)

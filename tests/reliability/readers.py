@@ -278,6 +278,19 @@ def sweep(folder: Path) -> object:
     return [each.label for each in plan.runs], plan.headings
 
 
+@reader(
+    copies("reproductions/table1"),
+    "table1.toml",
+    free=r".*/(title|paper|unpublished|source|network|text|row|notes.*|x_label|line|not_run.*|published|x|drawn)$",
+)
+def reproduction(folder: Path) -> object:
+    """Read a reproduction, plan its sweeps and describe its cells."""
+    from esl_neuro.pipeline.reproduction import describe, load_reproduction
+    from esl_neuro.report.reproduction_text import reproduction_text
+
+    return reproduction_text(describe(load_reproduction(str(folder / "table1.toml"), "smoke", folder / "runs")))
+
+
 def make_measurement(folder: Path) -> None:
     from esl_neuro.energy.measurement import measure
 

@@ -107,7 +107,7 @@ def test_packages_under_the_gpl_are_extras_that_say_so():
 def build(folder, home):
     """Build a wheel from a copy of the sources, some of them touched, in another folder."""
     source = folder / "source"
-    for name in ("esl_neuro", "hw_targets", "models", "sweeps"):
+    for name in ("esl_neuro", "hw_targets", "models", "reproductions", "sweeps"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)

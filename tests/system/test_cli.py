@@ -18,7 +18,7 @@ import pytest
 from system.command_workspace import REPOSITORY, Workspace
 
 COMMANDS = (
-    *("", "train", "sweep", "evaluate", "export", "run", "verify", "quickstart"),
+    *("", "train", "sweep", "reproduce", "evaluate", "export", "run", "verify", "quickstart"),
     *("energy", "energy report", "energy compare", "energy import", "energy measure", "energy validate"),
     *("targets", "targets list", "targets show", "targets validate"),
 )

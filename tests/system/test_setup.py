@@ -184,14 +184,14 @@ def test_wheel_holds_one_package_with_the_data_files(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"esl_neuro"}
     assert "esl_neuro/py.typed" in names or not (ROOT / "esl_neuro" / "py.typed").exists()
-    for kind in ("hw_targets", "models", "sweeps"):
+    for kind in ("hw_targets", "models", "reproductions", "sweeps"):
         shipped = sorted(path.name for path in (ROOT / kind).iterdir())
         assert shipped
         assert sorted(Path(name).name for name in names if name.startswith(f"esl_neuro/{kind}/")) == shipped
     assert {"esl_neuro/hw_targets/loihi2.toml", "esl_neuro/models/mlp-digits.toml"} <= set(names)
 
 
-@pytest.mark.parametrize("kind", ["hw_targets", "models", "sweeps"])
+@pytest.mark.parametrize("kind", ["hw_targets", "models", "reproductions", "sweeps"])
 def test_the_installed_package_finds_the_files_of_the_checkout(kind: str) -> None:
     assert resource_names(kind) == sorted(path.stem for path in (ROOT / kind).glob("*.toml"))
     for name in resource_names(kind):

@@ -1,0 +1,91 @@
+"""``esl-neuro reproduce``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    OutputPath,
+    Whole,
+    allow_code_option,
+    data_option,
+    emit,
+    json_option,
+    print_status,
+    runs_option,
+)
+
+SCALES = ("smoke", "short", "full")
+
+
+@click.command(
+    cls=ExampleCommand,
+    short_help="Reproduce a published table or figure, published beside measured.",
+    examples=(
+        ("esl-neuro reproduce table1 --scale smoke", "the whole road in seconds, on the embedded digits"),
+        ("esl-neuro reproduce table1 --list", "what would run, and what exists already"),
+        ("esl-neuro reproduce fig2 --jobs 2 --plot fig2.svg", "a budget for two cores, and a chart"),
+        ("esl-neuro reproduce table2 --scale full", "networks, data and epochs of the paper; needs a GPU"),
+    ),
+)
+@click.argument("name", metavar="EXPERIMENT")
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    default="short",
+    show_default=True,
+    help="smoke: seconds, on the embedded digits. short: MNIST, Fashion-MNIST and CIFAR-10, on two cores. full: the "
+    "paper's networks, data and epochs.",
+)
+@click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--plot", type=OutputPath(), help="Draw the figures into this .svg, .png or .pdf file.")
+@click.option("--record", type=OutputPath(), help="Also write the result as JSON into this file.")
+@click.option(
+    "--list", "--dry-run", "listing", is_flag=True, help="Print what would run and what is measured, without training."
+)
+@allow_code_option
+@data_option
+@runs_option
+@json_option
+def reproduce(
+    name: str,
+    scale: str,
+    jobs: int,
+    plot: Path | None,
+    record: Path | None,
+    listing: bool,
+    allow_code: bool,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    """Reproduce EXPERIMENT: table1, table2, fig2, fig3a, fig3b, fig4 (ESL-SNNs), stl (STL-SNN), or a TOML file.
+
+    Finished runs are kept and interrupted ones are resumed, so the same command continues. Each published figure stands
+    beside the measured one, with the source of both; what was not run is listed with the reason.
+    """
+    from esl_neuro.pipeline.reproduction import describe, load_reproduction, obstacles
+    from esl_neuro.pipeline.reproduction import reproduce as run_reproduction
+    from esl_neuro.report.plots import check_plot
+    from esl_neuro.report.reproduction_text import draw_reproduction, reproduction_text
+    from esl_neuro.storage import write
+
+    plan = load_reproduction(name, scale, runs, allow_code=allow_code)  # type: ignore[arg-type]
+    if plot is not None:
+        check_plot(plot)
+    if listing:
+        for obstacle in obstacles(plan):
+            print_status(f"cannot run yet: {obstacle}")
+        document = describe(plan)
+    else:
+        from esl_neuro.cli.progress import training_view
+
+        document = run_reproduction(plan, jobs, on_status=print_status, view=training_view)
+    if plot is not None:
+        draw_reproduction(document, plot)
+    if record is not None:
+        write(record, json.dumps(document, indent=2) + "\n")
+    emit(document, reproduction_text(document), as_json)

@@ -1,0 +1,161 @@
+"""Published figures beside measured ones, as text and as a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from esl_neuro.report.energy_text import bullets, sections, wrap
+from esl_neuro.report.plots import Point, draw_lines
+from esl_neuro.report.tables import table
+
+COLUMNS = ("row", "quantity", "published", "from", "measured", "spread", "seeds", "difference", "measured by")
+FRAMES = 12  # points on a line of the chart over the iterations
+
+
+def reproduction_text(document: Mapping[str, Any]) -> str:
+    """Write the cells as a table, then what was not run and why, what the paper says, and the commands."""
+    return sections(
+        wrap(document["title"]),
+        "\n".join(
+            (
+                wrap(document["paper"]),
+                wrap(f"Scale {document['scale']}: {document['network']}"),
+                *_comparable(document),
+            )
+        ),
+        table(COLUMNS, [_row(cell) for cell in document["cells"]], left=2),
+        *_paragraphs("Not run", _not_run(document["cells"])),
+        *_paragraphs("Not published", _unpublished(document["cells"])),
+        *_paragraphs("The paper says", [f"{entry['text']} ({entry['source']})" for entry in document["statements"]]),
+        *_paragraphs("Notes", [*document["notes"], *_counted_in(document["cells"])]),
+        *_paragraphs("Commands", [_sweep(entry) for entry in document["sweeps"]]),
+    )
+
+
+def _comparable(document: Mapping[str, Any]) -> Iterator[str]:
+    if not document["comparable"]:
+        yield wrap(
+            "Data or network are not the paper's, so the published figures are no target and no difference is given."
+        )
+
+
+def _row(cell: Mapping[str, Any]) -> list[str]:
+    published, measured, unit = cell["published"], cell["measured"], cell["unit"]
+    return [
+        cell["row"],
+        quantity(cell["quantity"]),
+        "-" if published is None else figure(published["value"], unit),
+        "-" if published is None else f"{published['grade']}, {published['source']}",
+        "not run" if measured is None else figure(measured["mean"], unit),
+        "" if measured is None or measured["stdev"] is None else figure(measured["stdev"], unit, bare=True),
+        "" if measured is None else str(len(measured["seeds"])),
+        "" if cell["difference"] is None else figure(cell["difference"], unit, bare=True, signed=True),
+        "" if measured is None else f"{measured['sweep']}: {measured['case']}",
+    ]
+
+
+def quantity(name: str) -> str:
+    """Return the name of a quantity in words; the unit stands at the figures.
+
+    Examples
+    --------
+    >>> quantity("gpu_energy_j"), quantity("test_accuracy gaussian=0.2")
+    ('gpu energy', 'test accuracy gaussian=0.2')
+    """
+    kind, _, noise = name.partition(" ")
+    return " ".join((*kind.removesuffix("_j").split("_"), *noise.split()))
+
+
+def figure(value: float, unit: str, *, bare: bool = False, signed: bool = False) -> str:
+    """Write a figure with the digits that its unit needs.
+
+    Examples
+    --------
+    >>> figure(96.58, "%"), figure(1.13e-05, "J"), figure(103040.0, "")
+    ('96.58 %', '1.13E-05 J', '103,040')
+    """
+    sign = "+" if signed else ""
+    if unit == "%":
+        text = f"{value:{sign}.2f}"
+    elif unit == "J":
+        text = f"{value:{sign}.2E}"
+    else:
+        text = f"{value:{sign},.0f}"
+    return text if bare or not unit else f"{text} {unit}"
+
+
+def _not_run(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the reasons, each with the rows that it concerns."""
+    rows: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell["measured"] is None:
+            rows.setdefault(cell["not_run"], []).append(f"{cell['row']} ({quantity(cell['quantity'])})")
+    return [f"{'; '.join(names)}: {reason}" for reason, names in rows.items()]
+
+
+def _unpublished(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(cell["unpublished"] for cell in cells if cell["published"] is None))
+
+
+def _counted_in(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    backends = sorted({each for cell in cells for each in (cell["measured"] or {}).get("counted_in") or ()})
+    return [f"operations were counted in: {', '.join(backends)}"] if backends else []
+
+
+def _sweep(entry: Mapping[str, Any]) -> str:
+    return (
+        f"{entry['command']} ({entry['done']} of {entry['runs']} runs done, estimated {entry['minutes']:g} min in all)"
+    )
+
+
+def _paragraphs(heading: str, entries: Sequence[str]) -> Iterator[str]:
+    if entries:
+        yield f"{heading}:\n" + bullets(entries)
+
+
+def draw_reproduction(document: Mapping[str, Any], path: Path) -> None:
+    """Draw published and measured figures, or the density of each layer over training.
+
+    Parameters
+    ----------
+    document : mapping
+        Record of a reproduction.
+    path : Path
+        File to write; see :func:`~esl_neuro.report.plots.check_plot`.
+    """
+    title = f"{document['title']} (scale {document['scale']})"
+    if document["densities"]:
+        (frames, *_) = document["densities"].values()
+        draw_lines(density_lines(frames), title, "iteration", "density of the layer (%)", path)
+        return
+    label = {"test_accuracy": "test accuracy (%)", "layer_density": "density of the layer (%)"}
+    name = document["drawn"]
+    draw_lines(figure_lines(document["cells"], name), title, document["x_label"], label.get(name, name), path)
+
+
+def figure_lines(cells: Sequence[Mapping[str, Any]], drawn: str) -> dict[str, list[Point]]:
+    """Return the points of each line: published first, then measured."""
+    lines: dict[str, list[Point]] = {}
+    for kind in ("published", "measured"):
+        for cell in cells:
+            if cell["quantity"].split(" ")[0] != drawn or cell[kind] is None:
+                continue
+            place = cell["row"] if cell["x"] is None else cell["x"]
+            name = kind if cell["line"] is None else f"{kind}, {cell['line']}"
+            values = cell[kind]
+            point = Point(place, values.get("mean", values.get("value")), values.get("stdev"))
+            lines.setdefault(name, []).append(point)
+    return lines
+
+
+def density_lines(frames: Sequence[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    """Return the density of each layer over the iterations, at a few of them that are evenly spaced."""
+    last = len(frames) - 1
+    shown = sorted({round(index * last / (FRAMES - 1)) for index in range(FRAMES)})
+    lines: dict[str, list[Point]] = {}
+    for index in shown:
+        for layer, entry in frames[index]["layers"].items():
+            lines.setdefault(layer, []).append(Point(float(frames[index]["iteration"]), 100 * entry["density"]))
+    return lines
