@@ -149,6 +149,21 @@ def test_negative_weight_exponent_shifts_the_sum_down(exponent, sums):
     assert u_of(program, [[[1, 1]]]).tolist() == [[64 * value for value in sums]]
 
 
+@pytest.mark.parametrize(
+    ("sign", "more", "current"),
+    [(1, 0, M), (1, 1, -M + 4096), (-1, 0, M), (-1, -1, -M + 4096)],
+)
+def test_current_wraps_above_m_and_at_minus_m(sign, more, current):
+    """At the edges themselves: 64 spikes of 64 << 5 are 2**17, and 2**23 as a current; ``more`` adds 2 << 5."""
+    weights = np.full((1, 65), 64 * sign)
+    weights[0, -1] = 2 * sign
+    spikes = np.ones((1, 1, 65), np.uint8)
+    spikes[0, 0, -1] = more == 1
+    if more == -1:
+        weights[0, 0] -= 2 * sign
+    assert u_of(one_group(weights, exponent=5), spikes).ravel().tolist() == [current]
+
+
 def test_each_connection_is_shifted_on_its_own():
     """-2 >> 2 is -1 for each of two connections; their sum, -4 >> 2, would be -1 in all."""
     program = one_group([[-2, 0], [0, -2]], -2)

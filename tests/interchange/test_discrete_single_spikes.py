@@ -50,6 +50,36 @@ def test_without_the_inhibition_neurons_fire_again():
     assert run.spikes["lif1"].sum(1).max() > 1
 
 
+def strong_network():
+    """One neuron with 50 times its threshold of excitation: a bright pixel fires it, a dark one comes later."""
+    net = TemporalNetwork((3, 1), initial_sum=3.0)
+    with torch.no_grad():
+        next(iter(net.weights().values())).copy_(torch.tensor([[20.0, 30.0, -0.5]]))
+    return net
+
+
+def test_inhibition_is_all_excitation_and_no_net_sum():
+    graph = to_nir(strong_network(), steps_needed(DT_S), DT_S)
+    kept = math.exp(-DT_S / TAU_SYN_S)
+    assert graph.nodes["lif1_inhibition"].weight.tolist() == [[pytest.approx(-50.0 * (1 - kept))]]
+
+
+@pytest.mark.parametrize(("share", "spikes"), [(1.0, 1), (0.9, 2)])
+def test_inhibition_just_holds_the_neuron_down(share, spikes):
+    """The bound is reached to a few percent: with nine tenths of it the neuron fires again."""
+    graph = to_nir(strong_network(), steps_needed(DT_S), DT_S)
+    graph.nodes["lif1_inhibition"].weight[:] *= share
+    fed = input_spikes(np.array([[1.0, 0.0, 0.0]], np.float32), DT_S, steps_needed(DT_S))
+    assert min(int(simulate(graph, fed).spikes["lif1"].sum()), 2) == spikes
+
+
+def test_dark_pixels_fire_in_the_nearest_step_at_one_millisecond():
+    """``ln 6`` time constants of 10 ms are 17.92 steps of the default time step: step 18, not 17."""
+    steps = steps_needed(1e-3)
+    spikes = input_spikes(np.array([[1.0, 0.0]], np.float32), 1e-3, steps)
+    assert np.argwhere(spikes[0]).tolist() == [[0, 0], [18, 1]]
+
+
 @pytest.mark.parametrize("steps_per_tau", [10, 100, 1000])
 def test_first_layer_fires_in_the_step_that_holds_the_exact_time(steps_per_tau):
     """Inputs fall on steps here, so the only error is that of the step in which the neuron fires."""

@@ -212,6 +212,31 @@ def test_the_network_is_as_it_was():
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+def test_batch_norm_is_folded_with_its_eps():
+    """Channels whose variance is near the eps of the norm, where leaving it out doubles the weights and more."""
+    torch.manual_seed(0)
+    network = build_layers("4C3-BN-3", (1, 6, 6), lif_per_channel()).eval()
+    conv, norm = network[0], network[1]
+    with torch.no_grad():
+        norm.running_var.copy_(norm.eps * torch.tensor([0.0, 0.3, 1.0, 10.0]))
+        norm.running_mean.normal_()
+        norm.weight.copy_(torch.tensor([1e-3, 2e-3, -1e-3, 3e-3]))
+        norm.bias.normal_()
+    image = torch.rand(1, 1, 6, 6, dtype=torch.float64)
+    expected = torch.nn.functional.batch_norm(
+        torch.nn.functional.conv2d(
+            image, conv.weight.double(), None if conv.bias is None else conv.bias.double(), 1, 1
+        ),
+        *(each.double() for each in (norm.running_mean, norm.running_var, norm.weight, norm.bias)),
+        eps=norm.eps,
+    )
+    folded = to_nir(network, steps=4, shape=(1, 6, 6)).nodes["conv1"]
+    weight, bias = (torch.from_numpy(np.asarray(each, np.float64)) for each in (folded.weight, folded.bias))
+    found = torch.nn.functional.conv2d(image, weight, bias, 1, 1)
+    gain = 1 - 0.5  # a leaky neuron of NIR multiplies its input by dt / tau, which the weights make up for
+    assert torch.allclose(gain * found, expected.detach(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("wrong", "part"), [({"thresholds": "fold"}, "folded"), ({"dt_s": 0.0}, "positive")])
 def test_wrong_options_are_refused(wrong, part):
     with pytest.raises(BadInput, match=part):

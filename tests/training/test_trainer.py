@@ -201,6 +201,34 @@ def test_result_is_of_the_best_epoch_on_validation(whole):
     assert accuracy(network, trainer.dataset, trainer.dataset.test, trainer.recipe.data) == result.test_accuracy
 
 
+def test_final_test_is_of_the_best_epoch_even_if_the_last_is_far_worse(tmp_path):
+    trainer = start(tmp_path)
+
+    def turn_the_weights_round_at_the_end(done, total, loss):  # noqa: ARG001 (signature of the trainer)
+        if done == total:
+            with torch.no_grad():
+                for layer in weighted_layers(trainer.network).values():
+                    layer.weight.neg_()
+
+    result = trainer.run(turn_the_weights_round_at_the_end, nothing)
+    best = load_network(trainer.folder, trainer.dataset)
+    kept, last = (
+        accuracy(network, trainer.dataset, trainer.dataset.test, trainer.recipe.data)
+        for network in (best, trainer.network)
+    )
+    assert result.best_epoch < EPOCHS
+    assert last < 0.5 * kept
+    assert result.test_accuracy == kept
+
+
+def test_of_epochs_that_are_equally_good_the_last_is_the_best(tmp_path):
+    """A rate too small to change anything makes all epochs equal; the last one has seen most data."""
+    trainer, result = train(tmp_path, *with_learner("static", epochs=3), "training.learning_rate=1e-30")
+    accuracies = [entry["validation_accuracy"] for entry in metrics_of(trainer.folder)]
+    assert len(set(accuracies)) == 1
+    assert result.best_epoch == 3
+
+
 def test_accuracy_counts_the_samples_that_are_right(whole):
     trainer = whole[0]
     network, test = load_network(trainer.folder, trainer.dataset), trainer.dataset.test
