@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esl_neuro.report.energy_text import bullets, sections, wrap
+from esl_neuro.report.energy_layout import bullets, sections, wrap
 from esl_neuro.report.plots import Point, draw_lines
 from esl_neuro.report.tables import table
 

@@ -119,9 +119,10 @@ class RunFolder:
 def _keep(path: Path, counter: str, last: int) -> None:
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
     counts = [_count(line, counter) for line in lines]
-    if counts and counts[-1] is None:  # the run was killed while it wrote its last line
+    if counts and counts[-1] is None and not text.endswith("\n"):  # the run was killed while it wrote its last line
         counts.pop()
     for number, (before, this) in enumerate(zip([0, *counts], counts, strict=False), start=1):
         if this is None or before is None or this < max(1, before):

@@ -45,7 +45,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from reliability.mutations import Damage, damage
-from reliability.readers import READERS, Reader
+from reliability.readers import ORDER, READERS, Reader
 
 SECONDS = 10
 MEMORY = 2**30
@@ -120,7 +120,7 @@ class Example:
 
     def damaged(self, seed: int, kept: Sequence[int] | None = None) -> tuple[str, Damage]:
         """Return one file of the example, damaged; draws again where the format cannot hold the change."""
-        number = sorted(READERS).index(self.name)
+        number = ORDER.index(self.name)
         for attempt in range(100):
             rng = np.random.default_rng([number, seed, attempt])
             file = self.reader.files[int(rng.integers(len(self.reader.files)))]

@@ -52,6 +52,33 @@ class Reader:
 
 READERS: dict[str, Reader] = {}
 
+# A reader draws its inputs by its place here; new ones come last, so that the names of inputs stay what they are.
+ORDER = (
+    "array",
+    "cifar",
+    "events",
+    "export",
+    "frames",
+    "gestures",
+    "golden",
+    "idx",
+    "measurement",
+    "netx",
+    "nir",
+    "placement",
+    "power_log",
+    "program",
+    "program_of_images",
+    "recipe",
+    "resume",
+    "run_folder",
+    "samples",
+    "shd",
+    "sweep",
+    "target",
+    "reproduction",
+)
+
 
 def reader(
     make: Callable[[Path], None], *files: str, free: str = "$^", needs_torch: bool = False

@@ -19,13 +19,17 @@ from hypothesis import settings
 
 from reliability.fuzz import Example, Outcome, in_child, in_turn
 from reliability.mutations import damage
-from reliability.readers import READERS, Reader
+from reliability.readers import ORDER, READERS, Reader
 from reliability.trees import FORMATS, Declared, Loop, Outside, Raw
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of a process are Linux's")
 ROOT = Path(__file__).parents[2]
 QUICK = [name for name, reader in READERS.items() if not reader.needs_torch]
 INPUTS = 6
+
+
+def test_every_reader_has_a_place():
+    assert sorted(ORDER) == sorted(READERS)
 
 
 @pytest.fixture(scope="module")

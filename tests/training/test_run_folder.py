@@ -121,6 +121,13 @@ def test_half_written_line_is_dropped(tmp_path):
     assert [json.loads(line)["epoch"] for line in folder.metrics.read_text().splitlines()] == [1, 2]
 
 
+def test_a_damaged_last_line_that_was_written_whole_is_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text('{"epoch": 1}\n{"epoch": {}}\n')
+    with pytest.raises(BadInput, match="line 2 is damaged"):
+        folder.keep_metrics(3)
+
+
 @pytest.mark.parametrize(
     "damage", ['{"epoch": Infinity}', '{"epoch": "2"}', '{"epoch": true}', "{", "[]", '{"epoch": 0}']
 )
