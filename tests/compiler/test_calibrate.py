@@ -182,3 +182,15 @@ def test_scalings_reach_the_program():
     scaled = compile_any_size(graph, LOIHI2, STEPS, scalings={"lif1": CANDIDATES[1]}).program
     assert np.array_equal(scaled.groups[0].scale, 2 * plain.groups[0].scale)
     assert np.array_equal(scaled.groups[1].scale, plain.groups[1].scale)
+
+
+@pytest.mark.parametrize("delay", [0, 1, STEPS - 1, STEPS, STEPS + 1])
+def test_what_arrives_late_is_no_wrap(delay):
+    """A spike that arrives in the last step, or only after it, is decay plus input like any other."""
+    zero = np.zeros(1, np.int64)
+    cell = Group("a", zero + 4095, zero, zero + 1000, zero, zero, 1.0)
+    program = Program("loihi2", 1, STEPS, 1e-3, (Connection("input", "a", sp.csr_matrix([[2]]), 0, 1, delay),), (cell,))
+    inputs = np.ones((2, STEPS, 1), np.uint8)
+    got = run(program, inputs)
+    assert np.count_nonzero(got.u["a"]) == 2 * max(STEPS - delay, 0)
+    assert "current-wraps" not in [each.kind for each in check_activity(program, inputs, got)]
