@@ -211,7 +211,7 @@ def test_a_window_holds_both_of_its_ends():
 def test_a_measurement_says_all_that_it_is_of():
     result = measure(np.array([1.0, 2.0, 5.0]), np.array([3.0, 3.0, 3.0]), 4, "chip", "a log", idle_w=1.0)
     assert result.to_dict() == {
-        "schema": 1,
+        "schema": 2,
         "evidence": "measured",
         "target": "chip",
         "scope": "dynamic",
@@ -223,6 +223,7 @@ def test_a_measurement_says_all_that_it_is_of():
         "mean_power_w": 2.0,
         "idle_w": 1.0,
         "source": "a log",
+        **dict.fromkeys(("steps", "cores", "sop", "neuron_updates")),
     }
     assert measure(np.array([0.0, 2.0]), np.ones(2), 1, "chip", "log", duration_s=8.0).mean_power_w == 1.0
 

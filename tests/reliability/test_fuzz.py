@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from reliability import fuzz
 from reliability.fuzz import Example, Outcome, in_child, in_turn
 from reliability.mutations import damage
 from reliability.readers import ORDER, READERS, Reader
@@ -126,6 +127,7 @@ def test_a_reader_that_checks_nothing_is_found(tmp_path, monkeypatch):
         (folder / "a.npz").write_bytes(FORMATS[".npz"].encode({"weights": [0.5] * 9, "indices": [0, 1, 2]}))
 
     monkeypatch.setitem(READERS, "careless", Reader(make, lambda folder: (folder / "a.npz").read_bytes(), ("a.npz",)))
+    monkeypatch.setattr(fuzz, "ORDER", (*ORDER, "careless"))
     example = Example.make("careless", tmp_path)
     invalid = {seed: made for seed in range(300) if (made := example.damaged(seed)[1]).invalid}
     assert {made.place for made in invalid.values()} == {"weights", "indices", ""}

@@ -69,7 +69,7 @@ def test_a_row_that_the_report_will_not_have(folder, capsys, monkeypatch):
     monkeypatch.setattr(activity, "run_network", None)  # nothing may run
     code, words = said(capsys, "energy", "report", "x.nir", "--rate", "0.1", "--explain", "99")
     assert code == 2
-    assert "no such row; use 1 to 17" in words
+    assert "no such row; use 1 to 27" in words
 
 
 @pytest.mark.usefixtures("folder")

@@ -185,7 +185,7 @@ def test_wheel_holds_one_package_with_the_data_files(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"esl_neuro"}
     assert "esl_neuro/py.typed" in names or not (ROOT / "esl_neuro" / "py.typed").exists()
     for kind in ("hw_targets", "models", "reproductions", "sweeps"):
-        shipped = sorted(path.name for path in (ROOT / kind).iterdir())
+        shipped = sorted(path.name for path in (ROOT / kind).rglob("*") if path.is_file())
         assert shipped
         assert sorted(Path(name).name for name in names if name.startswith(f"esl_neuro/{kind}/")) == shipped
     assert {"esl_neuro/hw_targets/loihi2.toml", "esl_neuro/models/mlp-digits.toml"} <= set(names)
