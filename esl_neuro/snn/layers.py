@@ -6,6 +6,8 @@ steps that share memory (``samples.expand(steps, ...)``), is processed once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -86,6 +88,34 @@ class Vote(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         """Return the means, shape (steps, batch, neurons / group)."""
         return signal.reshape(*signal.shape[:-1], -1, self.group).mean(-1)
+
+
+class Members(nn.Module):
+    """Sub-networks that read the same signal and decide together: the mean of their outputs.
+
+    ``O(t) = 1/M sum_m O_m(t)`` with ``O_m`` the spikes or the weighted sums of the last layer of member m. The class is
+    the largest output, summed over the steps, so members vote with their spikes, or with their potentials if their
+    last layers do not fire. This rule is ours.
+
+    Parameters
+    ----------
+    members : sequence of nn.Module
+        Sub-networks with equally many outputs; they are named ``member1``, ``member2``, ...
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        for number, member in enumerate(members, start=1):
+            self.add_module(f"member{number}", member)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the mean of the outputs, shape (steps, batch, classes)."""
+        first, *others = self.children()
+        total = first(signal)
+        for member in others:
+            total = total + member(signal)
+        mean: Tensor = total * (1 / (1 + len(others)))
+        return mean
 
 
 class SynapticFilter(nn.Module):

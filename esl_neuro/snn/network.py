@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.limits import refuse_large
 from esl_neuro.snn import notation as tokens
-from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Vote
+from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Members, Vote
 from esl_neuro.snn.neurons import LIF, NeuronFactory
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
@@ -113,7 +113,7 @@ def build_layers(
     -------
     nn.Sequential
         Maps (steps, batch, *shape) to (steps, batch, classes); weighted layers are named ``conv1``, ..., ``fc1``, ...,
-        their neurons ``lif1``, ...
+        their neurons ``lif1``, ...; those of members that vote ``members.member1.fc1``, ...
 
     Raises
     ------
@@ -131,14 +131,7 @@ def build_layers(
             )
         builder.flatten()
         parsed = parsed[1:]
-    weighted = [index for index, token in enumerate(parsed) if isinstance(token, tokens.Dense | tokens.Conv)]
-    for index, token in enumerate(parsed):
-        followed_by_norm = isinstance(parsed[index + 1] if index + 1 < len(parsed) else None, tokens.BatchNorm)
-        builder.add(token)
-        last = bool(weighted) and index >= weighted[-1]
-        makes_current = isinstance(token, tokens.Dense | tokens.Conv | tokens.BatchNorm)
-        if makes_current and not followed_by_norm and (spiking_output or not last):
-            builder.add_neurons()
+    builder.add_layers(parsed, spiking_output)
     return builder.network
 
 
@@ -149,6 +142,24 @@ class _Builder:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
         self.network = nn.Sequential()
         self.counts = {"conv": 0, "fc": 0, "lif": 0, "bn": 0, "pool": 0, "drop": 0}
+
+    def add_layers(self, layers: Sequence[tokens.Token], spiking_output: bool) -> None:
+        """Add layers and their neurons; a layer that others follow fires, the last one only if the output does."""
+        weighted = [
+            index
+            for index, token in enumerate(layers)
+            if isinstance(token, tokens.Dense | tokens.Conv | tokens.Members)
+        ]
+        for index, token in enumerate(layers):
+            if isinstance(token, tokens.Members):
+                self._members(token, spiking_output)
+                continue
+            followed_by_norm = isinstance(layers[index + 1] if index + 1 < len(layers) else None, tokens.BatchNorm)
+            self.add(token)
+            last = bool(weighted) and index >= weighted[-1]
+            makes_current = isinstance(token, tokens.Dense | tokens.Conv | tokens.BatchNorm)
+            if makes_current and not followed_by_norm and (spiking_output or not last):
+                self.add_neurons()
 
     def add(self, token: tokens.Token) -> None:
         if isinstance(token, tokens.Dense):
@@ -161,13 +172,26 @@ class _Builder:
             self._pool(token)
         elif isinstance(token, tokens.Dropout):
             self._append("drop", nn.Dropout(token.share))
-        else:
+        elif isinstance(token, tokens.Voting):
             if self.shape[-1] % token.group:
                 raise self._misfit(
                     token, f"the previous layer has {self.shape[-1]} neurons, which is not a multiple of {token.group}"
                 )
             self.network.append(Vote(token.group))
             self.shape = (self.shape[0] // token.group,)
+
+    def _members(self, token: tokens.Members, spiking_output: bool) -> None:
+        """Add sub-networks, each built on the signal so far."""
+        builders = [_Builder(self.notation, self.shape, self.neurons, self.bias) for _ in token.layers]
+        for builder, layers in zip(builders, token.layers, strict=True):
+            builder.add_layers(layers, spiking_output)
+        shapes = [builder.shape for builder in builders]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 1:
+            raise self._misfit(
+                token, f"members need one output per class, and equally many; their outputs have the shapes {shapes}"
+            )
+        self.network.add_module("members", Members([builder.network for builder in builders]))
+        self.shape = shapes[0]
 
     def flatten(self) -> None:
         if len(self.shape) > 1:

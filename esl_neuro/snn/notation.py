@@ -1,4 +1,7 @@
-"""The papers' notation of networks: ``784-800-10``, ``64C3-128C3-AP2-256C3x2-AP2-10``."""
+"""The papers' notation of networks: ``784-800-10``, ``64C3-128C3-AP2-256C3x2-AP2-10``, and members that vote.
+
+``784-(400-10+200-10)`` and ``784-(200-10)x3`` are ours: sub-networks that read the same signal and decide together.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +60,19 @@ class Voting:
     group: int
 
 
-Token = Dense | Conv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
+Part = Dense | Conv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
 
-_PATTERNS: tuple[tuple[str, type[Token]], ...] = (
+
+@dataclass(frozen=True)
+class Members:
+    """``(400-10+200-10)``, ``(200-10)x3``: the last part; sub-networks of one signal, whose outputs are averaged."""
+
+    layers: tuple[tuple[Part, ...], ...]
+
+
+Token = Part | Members
+
+_PATTERNS: tuple[tuple[str, type[Part]], ...] = (
     (r"(\d{1,9})", Dense),
     (r"(\d{1,9})C(\d{1,9})(?:S(\d{1,9}))?", Conv),
     (r"BN", BatchNorm),
@@ -68,7 +81,11 @@ _PATTERNS: tuple[tuple[str, type[Token]], ...] = (
     (r"DP(0?\.\d+)?", Dropout),
     (r"V(\d{1,9})", Voting),
 )
-_ALLOWED = "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and a suffix x2 to repeat one"
+_ALLOWED = (
+    "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and a suffix x2 to repeat one; "
+    "at the end, members that vote, such as (400-10+200-10) or (200-10)x3"
+)
+_MEMBERS = re.compile(r"(?:(?P<trunk>[^()]*)-)?\((?P<members>[^()]*)\)(?:x(?P<times>.*))?", flags=re.ASCII)
 
 
 def parse_layers(notation: str) -> tuple[Token, ...]:
@@ -80,22 +97,43 @@ def parse_layers(notation: str) -> tuple[Token, ...]:
     (Dense(neurons=784), Dense(neurons=800), Dense(neurons=10))
     >>> parse_layers("64C3x2-AP2")[1:]
     (Conv(channels=64, kernel=3, stride=1), AvgPool(size=2))
+    >>> parse_layers("64-(10)x2")
+    (Dense(neurons=64), Members(layers=((Dense(neurons=10),), (Dense(neurons=10),))))
 
     Raises
     ------
     BadInput
         If a part cannot be read; the message quotes it and lists what is allowed.
     """
-    tokens: list[Token] = []
-    for part in notation.split("-"):
+    found = _MEMBERS.fullmatch(notation)
+    if found is None:
+        return _chain(notation, notation)
+    trunk = () if found["trunk"] is None else _chain(notation, found["trunk"])
+    once = tuple(_chain(notation, member) for member in found["members"].split("+"))
+    members = once * _times(notation, f"({found['members']})x{found['times']}", found["times"])
+    if len(members) < 2:
+        raise BadInput(
+            f"network.notation: '({found['members']})' of '{notation}' is one member, which has nobody to vote with; "
+            "join members with '+', or repeat one, such as (200-10)x3"
+        )
+    return (*trunk, Members(members))
+
+
+def _chain(notation: str, chain: str) -> tuple[Part, ...]:
+    tokens: list[Part] = []
+    for part in chain.split("-"):
         body, _, times = part.partition("x")
-        if times and not re.fullmatch(r"0{0,3}[1-9]\d{0,2}", times, flags=re.ASCII):
-            raise _unreadable(notation, part)
-        tokens += [_token(notation, part, body)] * int(times or 1)
+        tokens += [_token(notation, part, body)] * _times(notation, part, times)
     return tuple(tokens)
 
 
-def _token(notation: str, part: str, body: str) -> Token:
+def _times(notation: str, part: str, times: str | None) -> int:
+    if times and not re.fullmatch(r"0{0,3}[1-9]\d{0,2}", times, flags=re.ASCII):
+        raise _unreadable(notation, part)
+    return int(times or 1)
+
+
+def _token(notation: str, part: str, body: str) -> Part:
     for pattern, kind in _PATTERNS:
         found = re.fullmatch(pattern, body, flags=re.ASCII)
         if found is None:
