@@ -21,7 +21,7 @@ from typing import Any
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version, read_quietly
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
-from esl_neuro.storage import Lock, append, create_folder, write
+from esl_neuro.storage import Lock, append, create_folder, remove_unfinished, write
 from esl_neuro.version import __version__
 
 SCHEMA = 1  # of the folder as a whole: recipe, logs, checkpoints, result
@@ -145,13 +145,17 @@ def _count(line: str, counter: str) -> int | None:
 def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
     """Create the next free ``<root>/<recipe name>-NNN``; it appears with its config and environment.
 
+    What killed processes left unfinished in earlier runs of the recipe is removed.
+
     Raises
     ------
     BadInput
         If it cannot be written.
     """
-    taken = (path.name for path in root.iterdir()) if root.is_dir() else ()
-    first = 1 + max((_number(name, recipe.name) for name in taken), default=0)
+    numbers = {path: _number(path.name, recipe.name) for path in root.iterdir()} if root.is_dir() else {}
+    for earlier in (path for path, number in numbers.items() if number):
+        remove_unfinished(earlier)
+    first = 1 + max(numbers.values(), default=0)
     names = (f"{recipe.name}-{number:03d}" for number in count(first))
     folder = create_folder(root, names, partial(write_settings, recipe=recipe))
     return RunFolder(folder, allow_code=True)  # the recipe is loaded already

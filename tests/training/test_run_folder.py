@@ -42,6 +42,14 @@ def test_runs_that_start_together_get_their_own_folders(tmp_path, recipe):
     assert all((path / "config.toml").is_file() for path in folders)
 
 
+def test_what_a_killed_run_left_unfinished_goes_when_the_next_one_begins(tmp_path, recipe):
+    first = create_run_folder(tmp_path, recipe).path
+    (first / ".esl-neuro-12345678.partial").write_bytes(b"half")
+    (first / "last.json").write_text("{}")
+    create_run_folder(tmp_path, recipe)
+    assert sorted(path.name for path in first.iterdir()) == ["config.toml", "environment.json", "last.json"]
+
+
 def test_config_is_the_recipe_as_resolved(tmp_path, recipe):
     folder = create_run_folder(tmp_path, recipe)
     assert folder.recipe() == recipe
