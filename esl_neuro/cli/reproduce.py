@@ -18,8 +18,7 @@ from esl_neuro.cli.commands import (
     print_status,
     runs_option,
 )
-
-SCALES = ("smoke", "short", "full")
+from esl_neuro.pipeline.choices import SCALES, Scale
 
 
 @click.command(
@@ -53,7 +52,7 @@ SCALES = ("smoke", "short", "full")
 @json_option
 def reproduce(
     name: str,
-    scale: str,
+    scale: Scale,
     jobs: int,
     plot: Path | None,
     record: Path | None,
@@ -73,7 +72,7 @@ def reproduce(
     from esl_neuro.report.reproduction_text import draw_reproduction, reproduction_text
     from esl_neuro.storage import write
 
-    plan = load_reproduction(name, scale, runs, allow_code=allow_code)  # type: ignore[arg-type]
+    plan = load_reproduction(name, scale, runs, allow_code=allow_code)
     if plot is not None:
         check_plot(plot)
     if listing:

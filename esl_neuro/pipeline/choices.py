@@ -1,5 +1,7 @@
 """The names that a caller can choose from. The help of the commands lists them, so this file imports nothing heavy."""
 
+from typing import Literal, get_args
+
 BACKENDS = ("integer", "lava", "lava-batched")
 """Simulators of a program."""
 
@@ -23,3 +25,7 @@ ALL_TARGETS = "all"
 LAVA = "lava"
 READERS = ("norse", "snntorch", "spikingjelly", "nirtorch", "sinabs", LAVA)
 """Programs that can run a NIR file."""
+
+Scale = Literal["smoke", "short", "full"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+"""Scales of a reproduction: seconds, a budget for two cores, and as the paper."""

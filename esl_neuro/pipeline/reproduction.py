@@ -1,278 +1,38 @@
 """Reproduce a published table or figure: train its sweeps, and put each published figure beside the measured one.
 
-A reproduction is a TOML file of ``reproductions/``: the cells of the table or figure, what is published for each and
-how surely that is known, and the case of a sweep that measures it, at three scales. No torch here before a run trains.
+No torch here before a run trains.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from typing import Any
 
 from esl_neuro.data.availability import missing_datasets
-from esl_neuro.energy.estimate import PJ_PER_J
-from esl_neuro.energy.processors import flop_price
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.hardware import load_target
+from esl_neuro.pipeline.choices import Scale
+from esl_neuro.pipeline.reproduction_file import KIND, UNITS, Cell, Reproduction, Setting, parse_reproduction, refuse
+from esl_neuro.pipeline.reproduction_quantities import (
+    COUNTED,
+    QUANTITIES,
+    count_run,
+    counted_file,
+    film,
+    read_counted,
+)
 from esl_neuro.pipeline.simulation import OnStatus
 from esl_neuro.pipeline.sweeping import TrainingView, hidden, run_sweep
-from esl_neuro.reading.documents import problems, read_json_object, read_text
 from esl_neuro.reading.names import is_plain
-from esl_neuro.registry import Registry
 from esl_neuro.resources import find_resource, read_toml
 from esl_neuro.storage import refusing, write
-from esl_neuro.toml_tables import PrintableText, Table, explain_finding, validated
 from esl_neuro.training.run_folder import environment
 from esl_neuro.training.sweep import DONE, Run, SweepCase, SweepPlan, load_plan
 
 SCHEMA = 1  # of the record
-KIND = "reproductions"
-COUNTED_SAMPLES = 100
-"""Test samples whose operations are counted for each run."""
-
-Scale = Literal["smoke", "short", "full"]
-Grade = Literal["table", "text", "plot", "second-hand"]
-SCALES: tuple[Scale, ...] = get_args(Scale)
-
-
-# The document.
-
-
-class Setting(Table):
-    """What is trained at one scale."""
-
-    network: PrintableText = Field(description="networks, data and budget, in words")
-    comparable: bool = Field(description="whether data and network are those of the published figures")
-    sweeps: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        min_length=1, description="sweeps, and the minutes of each on two cores, or on a GPU where it needs one"
-    )
-
-
-class Place(Table):
-    """The case of a sweep that measures a cell."""
-
-    sweep: str
-    case: str
-
-
-class Cell(Table):
-    """One figure of the table or plot."""
-
-    row: PrintableText
-    quantity: str = Field(default="test_accuracy", description="what is measured; a name of QUANTITIES")
-    noise: str | None = Field(default=None, description="noise of the sweep on the test set")
-    layer: str | None = Field(default=None, description="layer, for layer_density")
-    line: PrintableText | None = Field(default=None, description="line of the chart")
-    x: float | PrintableText | None = Field(default=None, description="place on the x axis; the row by default")
-    published: float | None = Field(default=None, description="published figure, in the unit of the quantity")
-    grade: Grade | None = Field(default=None, description="how surely the published figure is known")
-    source: PrintableText | None = None
-    smoke: Place | None = None
-    short: Place | None = None
-    full: Place | None = None
-    not_run: dict[Scale, PrintableText] = Field(
-        default={}, description="scales that list the cell without a run: why, and what it would take"
-    )
-
-    def place(self, scale: Scale) -> Place | None:
-        """Return what measures the cell at a scale."""
-        places: dict[Scale, Place | None] = {"smoke": self.smoke, "short": self.short, "full": self.full}
-        return places[scale]
-
-
-class Statement(Table):
-    """What a paper says in words."""
-
-    text: PrintableText
-    source: PrintableText
-
-
-class Reproduction(Table):
-    """A published table or figure."""
-
-    title: PrintableText
-    paper: PrintableText
-    unpublished: PrintableText = Field(description="why some published figures are missing")
-    drawn: str = Field(default="test_accuracy", description="quantity of the chart")
-    x_label: PrintableText = ""
-    statements: list[Statement] = Field(default=[])
-    notes: list[PrintableText] = Field(default=[])
-    scales: dict[Scale, Setting]
-    cells: list[Cell] = Field(min_length=1)
-
-
-# Quantities.
-
-Quantity = Callable[[Run, Cell], float]
-QUANTITIES: Registry[Quantity] = Registry("quantity")
-UNITS = {
-    "test_accuracy": "%",
-    "connections": "",
-    "gpu_energy_j": "J",
-    "chip_energy_j": "J",
-    "counted_operations": "SOPs",
-    "counted_energy_j": "J",
-    "layer_density": "%",
-}
-COUNTED = ("counted_operations", "counted_energy_j")
-
-
-@QUANTITIES.register
-def test_accuracy(run: Run, cell: Cell) -> float:
-    """Return the accuracy on the test set, in percent, under the noise of the cell if it has one."""
-    outcome = run.outcome()
-    accuracy: float = outcome["noise"][cell.noise] if cell.noise is not None else outcome["test_accuracy"]
-    return 100 * accuracy
-
-
-@QUANTITIES.register
-def connections(run: Run, _cell: Cell) -> float:
-    """Return the number of connections."""
-    return float(run.outcome()["connections"])
-
-
-@QUANTITIES.register
-def gpu_energy_j(run: Run, cell: Cell) -> float:
-    """Return the energy of one operation for each connection on a V100 at its peak, the arithmetic of the table."""
-    gpu = load_target("v100-pcie")
-    price_pj = flop_price(gpu.constant("board_power"), gpu.constant("peak_fp32")).nominal
-    return connections(run, cell) * price_pj / PJ_PER_J
-
-
-@QUANTITIES.register
-def chip_energy_j(run: Run, cell: Cell) -> float:
-    """Return the energy of one operation for each connection at the price inferred from the table."""
-    return connections(run, cell) * _chip_price_pj() / PJ_PER_J
-
-
-@QUANTITIES.register
-def counted_operations(run: Run, _cell: Cell) -> float:
-    """Return the effective synaptic operations per sample, counted in a simulator."""
-    return read_counted(run).operations_per_sample
-
-
-@QUANTITIES.register
-def counted_energy_j(run: Run, _cell: Cell) -> float:
-    """Return the energy of the counted operations, at the price inferred from the table."""
-    return read_counted(run).operations_per_sample * _chip_price_pj() / PJ_PER_J
-
-
-@QUANTITIES.register
-def layer_density(run: Run, cell: Cell) -> float:
-    """Return the density of a layer after its last update, in percent."""
-    updates = [update for update in read_updates(run) if update.layer == cell.layer]
-    if not updates:
-        raise BadInput(f"{run.folder.structure}: has no layer '{cell.layer}' whose connections changed")
-    return 100 * updates[-1].density
-
-
-def _chip_price_pj() -> float:
-    return load_target("truenorth").constant("esl2023_e_sop").interval("pJ").nominal
-
-
-# What is kept beside a run.
-
-
-class Counted(BaseModel):
-    """Counted operations of a run, kept in its folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    backend: str
-    samples: PositiveInt
-    operations_per_sample: NonNegativeFloat
-
-
-class LayerUpdate(BaseModel):
-    """One update of a layer's connections, as the history of a run holds it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, strict=True)
-
-    layer: str
-    iteration: PositiveInt
-    births: NonNegativeInt
-    deaths: NonNegativeInt
-    connections: NonNegativeInt
-    density: Annotated[float, Field(ge=0, le=1)]
-
-
-def counted_file(run: Run) -> Path:
-    """Return the file of the counted operations of a run."""
-    return run.folder.path / "operations.json"
-
-
-def read_counted(run: Run) -> Counted:
-    """Read the counted operations of a run.
-
-    Raises
-    ------
-    BadInput
-        If the file is missing or damaged.
-    """
-    path, fix = counted_file(run), "delete it and run the command again"
-    try:
-        return Counted.model_validate(read_json_object(path, fix))
-    except ValidationError as error:
-        raise BadInput(f"{path}: damaged ({'; '.join(map(problems, error.errors()))}); {fix}") from error
-
-
-def count_run(run: Run, on_status: OnStatus = lambda _: None) -> None:
-    """Count the operations of a finished run, in Lava if it is installed, unless that was done before."""
-    from esl_neuro.backends.lava_session import lava_installed
-    from esl_neuro.pipeline.activity import Activity, run_network
-    from esl_neuro.pipeline.exports import export_run
-
-    if counted_file(run).is_file():
-        return
-    exports = sorted(document.parent for document in run.folder.path.glob("*/export.json"))
-    if not exports:
-        on_status(f"{run.label}: compiling for Loihi 2, to count its operations")
-        export_run(run.folder.path, accept_loss=True, any_size=True, allow_code=True)
-    backend = "lava-batched" if lava_installed() else "integer"
-    where = exports[0] if exports else run.folder.path
-    result = run_network(where, Activity(backend, COUNTED_SAMPLES), on_status=on_status)
-    result.refuse_difference()
-    found = Counted(
-        backend=backend,
-        samples=result.samples,
-        operations_per_sample=float(result.counts.sop_effective_per_sample.mean()),
-    )
-    write(counted_file(run), json.dumps(found.model_dump(), indent=2) + "\n")
-
-
-def read_updates(run: Run) -> list[LayerUpdate]:
-    """Read the history of a run's connections, in the order of the iterations.
-
-    Raises
-    ------
-    BadInput
-        If a line is damaged.
-    """
-    path = run.folder.structure
-    if not path.exists():
-        return []
-    return [_update(path, number, line) for number, line in enumerate(read_text(path).splitlines(), start=1)]
-
-
-def _update(path: Path, number: int, line: str) -> LayerUpdate:
-    try:
-        return LayerUpdate.model_validate_json(line)
-    except ValidationError as error:
-        raise BadInput(f"{path}: line {number} is damaged ({problems(error.errors()[0])}); train again") from error
-
-
-def film(run: Run) -> list[dict[str, Any]]:
-    """Return a frame for each update of the connections: iteration, and births, deaths and density of each layer."""
-    frames: dict[int, dict[str, Any]] = {}
-    for update in read_updates(run):
-        frames.setdefault(update.iteration, {})[update.layer] = update.model_dump(exclude={"layer", "iteration"})
-    return [{"iteration": iteration, "layers": layers} for iteration, layers in frames.items()]
 
 
 # Planning.
@@ -372,54 +132,8 @@ def load_reproduction(name: str, scale: Scale, runs: Path, *, allow_code: bool =
     reproduction = parse_reproduction(read_toml(path), str(path))
     sweeps = reproduction.scales[scale].sweeps
     plans = {sweep: load_plan(sweep, runs, allow_code=allow_code) for sweep in sweeps}
-    _refuse(str(path), _misplaced(reproduction, scale, plans))
+    refuse(str(path), _misplaced(reproduction, scale, plans))
     return ReproductionPlan(path.stem, scale, reproduction, plans, runs)
-
-
-def parse_reproduction(document: dict[str, Any], origin: str) -> Reproduction:
-    """Check a document and return the reproduction; see :func:`load_reproduction`."""
-    reproduction = validated(Reproduction, document, origin, _explain)
-    _refuse(origin, _findings(reproduction))
-    return reproduction
-
-
-def _explain(finding: Any) -> str:
-    place = [str(part) for part in finding["loc"]]
-    tables: dict[str, type[Table]] = {"cells": Cell, "scales": Setting, "statements": Statement}
-    known = tables.get(place[0], Reproduction) if len(place) > 1 else Reproduction
-    if len(place) > 3 and place[2] in SCALES:
-        known = Place
-    return explain_finding(finding, place, known.model_fields)
-
-
-def _refuse(origin: str, findings: Iterator[str]) -> None:
-    found = list(findings)
-    if found:
-        raise BadInput(f"{origin}: {'; '.join(found)}")
-
-
-def _findings(reproduction: Reproduction) -> Iterator[str]:
-    """Find errors other than the types of the fields."""
-    for scale in SCALES:
-        if scale not in reproduction.scales:
-            yield f"scales.{scale}: is missing; add it"
-    for index, cell in enumerate(reproduction.cells):
-        where = f"cells.{index} ('{cell.row}')"
-        if cell.quantity not in QUANTITIES.names():
-            yield f"{where}: quantity '{cell.quantity}' is unknown; {did_you_mean(cell.quantity, QUANTITIES.names())}"
-        if (cell.published is None) != (cell.grade is None) or (cell.published is None) != (cell.source is None):
-            yield f"{where}: published, grade and source belong together; give all three or none"
-        if (cell.quantity == "layer_density") != (cell.layer is not None):
-            yield f"{where}: layer belongs to the quantity layer_density; give both or neither"
-        for scale in SCALES:
-            place = cell.place(scale)
-            if place is not None and scale in cell.not_run:
-                yield f"{where}: {scale} and not_run.{scale} contradict each other; give one of them"
-            if place is None and scale not in cell.not_run and cell.published is not None:
-                yield f"{where}: give {scale} (a sweep and a case), or not_run.{scale} (why, and what it would take)"
-            setting = reproduction.scales.get(scale)
-            if place is not None and setting is not None and place.sweep not in setting.sweeps:
-                yield f"{where}: {scale}.sweep '{place.sweep}' is not in scales.{scale}.sweeps; add it there"
 
 
 def _misplaced(reproduction: Reproduction, scale: Scale, plans: Mapping[str, SweepPlan]) -> Iterator[str]:

@@ -8,18 +8,10 @@ import shutil
 import pytest
 
 from esl_neuro.errors import BadInput
-from esl_neuro.pipeline.reproduction import (
-    SCALES,
-    Cell,
-    count_run,
-    counted_file,
-    describe,
-    load_reproduction,
-    obstacles,
-    parse_reproduction,
-    read_counted,
-    reproduce,
-)
+from esl_neuro.pipeline.choices import SCALES
+from esl_neuro.pipeline.reproduction import describe, load_reproduction, obstacles, reproduce
+from esl_neuro.pipeline.reproduction_file import UNITS, Cell, parse_reproduction
+from esl_neuro.pipeline.reproduction_quantities import QUANTITIES, count_run, counted_file, read_counted
 from esl_neuro.resources import find_resource, read_toml, resource_names
 
 NAMES = resource_names("reproductions")
@@ -234,3 +226,7 @@ def test_a_case_that_the_sweep_does_not_have_is_named(folder, tmp_path):
 
 def test_a_cell_of_the_default_quantity_is_an_accuracy():
     assert Cell(row="x").quantity == "test_accuracy"
+
+
+def test_every_quantity_has_a_unit():
+    assert sorted(QUANTITIES.names()) == sorted(UNITS)
