@@ -167,21 +167,12 @@ class Example:
 
 def in_child(read: Callable[[], object], folder: Path) -> Outcome:
     """Call a function in a child process with limits, and return what became of it."""
-    receive, send = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(receive)
-        try:
-            limit()
-            os.chdir(folder)
-            found = judged(read)
-            os.write(send, json.dumps([found.kind, found.text[:2000]]).encode())
-        finally:
-            os._exit(0)
-    os.close(send)
-    with os.fdopen(receive, "rb") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(child, 0)
+
+    def work() -> Iterator[Outcome]:
+        os.chdir(folder)
+        yield judged(read)
+
+    said, status = forked(work)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return (
@@ -189,7 +180,7 @@ def in_child(read: Callable[[], object], folder: Path) -> Outcome:
             if number == signal.SIGALRM
             else Outcome("crash", signal.Signals(number).name)
         )
-    return Outcome(*json.loads(said)) if said else Outcome("crash", "no answer")
+    return said[0] if said else Outcome("crash", "no answer")
 
 
 def in_turn(example: Example, given: Sequence[Input]) -> Iterator[Outcome]:
@@ -198,29 +189,33 @@ def in_turn(example: Example, given: Sequence[Input]) -> Iterator[Outcome]:
     Starting a process takes longer than reading most inputs.
     """
     while given:
-        receive, send = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(receive)
-            try:
-                limit()
-                with os.fdopen(send, "w") as pipe:
-                    for _, seed, kept in given:
-                        signal.alarm(SECONDS)
-                        found = example.outcome_here(seed, kept)
-                        print(json.dumps([found.kind, found.text[:2000]]), file=pipe, flush=True)
-            finally:
-                os._exit(0)
-        os.close(send)
-        with os.fdopen(receive) as pipe:
-            said = [Outcome(*json.loads(line)) for line in pipe if line.endswith("\n")]
-        os.waitpid(child, 0)
+        said, _ = forked(lambda given=given: (example.outcome_here(seed, kept) for _, seed, kept in given))
         yield from said
         given = given[len(said) :]
         if given:  # the next one has ended the process; alone, it shows how
             _, seed, kept = given[0]
             yield example.outcome(seed, kept)[0]
             given = given[1:]
+
+
+def forked(work: Callable[[], Iterator[Outcome]]) -> tuple[list[Outcome], int]:
+    """Return the outcomes that a child process with limits yields, each within the time limit, and how it ended."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receive)
+        try:
+            limit()
+            with os.fdopen(send, "w") as pipe:
+                for found in work():
+                    print(json.dumps([found.kind, found.text[:2000]]), file=pipe, flush=True)
+                    signal.alarm(SECONDS)
+        finally:
+            os._exit(0)
+    os.close(send)
+    with os.fdopen(receive) as pipe:
+        said = [Outcome(*json.loads(line)) for line in pipe if line.endswith("\n")]
+    return said, os.waitpid(child, 0)[1]
 
 
 def limit() -> None:
