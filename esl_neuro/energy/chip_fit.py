@@ -206,18 +206,8 @@ class OpenFit:
 def fit_open(given: Sequence[Observation]) -> OpenFit:
     """Fit chip, cores and both prices by weighted least squares with parameters of at least zero."""
     rows = np.array([(each.chips, each.cores, each.sop / 1e3, each.neuron_updates / 1e3) for each in given])
-    energies = np.array([each.energy_nj for each in given])
-    lower = np.linalg.cholesky(_covariance(given))
-    white_rows, white = np.linalg.solve(lower, rows), np.linalg.solve(lower, energies)
-    scale = np.linalg.norm(white_rows, axis=0)
-    noise = np.random.default_rng(SEED).standard_normal((REDRAWS, len(given)))
-    drawn = np.array([nnls(white_rows / scale, each)[0] for each in white + noise]) / scale
-    best = nnls(white_rows / scale, white)[0] / scale
-    low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
-    sop, neuron = (
-        Parameter(name, float(best[i]), float(low[i]), float(high[i]), "pJ")
-        for i, name in ((2, "e_sop"), (3, "e_neuron"))
-    )
+    best, low, high = _solved(given, rows)
+    sop, neuron = (Parameter(name, best[i], low[i], high[i], "pJ") for i, name in ((2, "e_sop"), (3, "e_neuron")))
     return OpenFit(sop, neuron)
 
 
@@ -251,12 +241,9 @@ def fit(given: Sequence[Observation], prices: tuple[float, float] = CORNERS["syn
     names = list(dict.fromkeys(each.workload for each in given))
     if len(names) < 3:
         raise BadInput(f"readings of {len(names)} workloads; the fit of three parameters needs at least 3")
-    best, drawn = _solve(given, prices), _redrawn(given, prices)
-    low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
+    best, low, high = _solved(given, _rows(given, prices))
     labels = (("e_chip_step", "nJ"), ("e_core_step", "nJ"), ("operations_factor", "1"))
-    parameters = tuple(
-        Parameter(name, float(best[i]), float(low[i]), float(high[i]), unit) for i, (name, unit) in enumerate(labels)
-    )
+    parameters = tuple(Parameter(name, best[i], low[i], high[i], unit) for i, (name, unit) in enumerate(labels))
     largest = max(given, key=lambda each: each.sop)
     ratio = largest.neuron_updates / largest.sop if largest.sop else 0.0
     total = prices[0] + ratio * prices[1]
@@ -266,25 +253,26 @@ def fit(given: Sequence[Observation], prices: tuple[float, float] = CORNERS["syn
     return ChipFit(parameters, line, ratio, tuple(_left_out(given, name, prices) for name in names))
 
 
-def _solve(given: Sequence[Observation], prices: tuple[float, float]) -> Floats:
-    rows, energies = _system(given, prices)
-    lower = np.linalg.cholesky(_covariance(given))
-    return np.asarray(nnls(np.linalg.solve(lower, rows), np.linalg.solve(lower, energies))[0])
+def _rows(given: Sequence[Observation], prices: tuple[float, float]) -> Floats:
+    return np.array([each.features(prices) for each in given])
 
 
-def _redrawn(given: Sequence[Observation], prices: tuple[float, float]) -> Floats:
-    rows, energies = _system(given, prices)
-    lower = np.linalg.cholesky(_covariance(given))
-    white_rows, white = np.linalg.solve(lower, rows), np.linalg.solve(lower, energies)
+def _solved(given: Sequence[Observation], rows: Floats) -> tuple[list[float], list[float], list[float]]:
+    """Return the parameters, and the 5 and 95 % quantiles over redrawn errors."""
+    white_rows, white = _whitened(given, rows)
     noise = np.random.default_rng(SEED).standard_normal((REDRAWS, len(given)))
-    # A rotation to three rows, because least squares sees no more of the data.
+    # A rotation to as many rows as parameters, because least squares sees no more of the data.
     rotation, small = np.linalg.qr(white_rows)
-    return np.array([nnls(small, each)[0] for each in (white + noise) @ rotation])
+    scale = np.linalg.norm(small, axis=0)
+    best, *drawn = (nnls(small / scale, each)[0] / scale for each in np.vstack([white, white + noise]) @ rotation)
+    low, high = np.quantile(drawn, (0.05, 0.95), axis=0)
+    return best.tolist(), low.tolist(), high.tolist()
 
 
-def _system(given: Sequence[Observation], prices: tuple[float, float]) -> tuple[Floats, Floats]:
-    rows = np.array([each.features(prices) for each in given])
-    return rows, np.array([each.energy_nj for each in given])
+def _whitened(given: Sequence[Observation], rows: Floats) -> tuple[Floats, Floats]:
+    """Return rows and energies in units in which all errors are independent and of size one."""
+    lower = np.linalg.cholesky(_covariance(given))
+    return np.linalg.solve(lower, rows), np.linalg.solve(lower, np.array([each.energy_nj for each in given]))
 
 
 def _covariance(given: Sequence[Observation]) -> Floats:
@@ -296,6 +284,7 @@ def _covariance(given: Sequence[Observation]) -> Floats:
 def _left_out(given: Sequence[Observation], name: str, prices: tuple[float, float]) -> LeftOut:
     rest = [each for each in given if each.workload != name]
     own = [each for each in given if each.workload == name]
-    predicted = np.mean([np.dot(each.features(prices), _solve(rest, prices)) for each in own])
+    parameters = nnls(*_whitened(rest, _rows(rest, prices)))[0]
+    predicted = np.mean(_rows(own, prices) @ parameters)
     error = np.hypot(np.mean([e.common_nj for e in own]), np.mean([e.scatter_nj for e in own]) / len(own) ** 0.5)
     return LeftOut(name, float(np.mean([each.energy_nj for each in own])), float(predicted), float(error))

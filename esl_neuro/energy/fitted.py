@@ -41,13 +41,6 @@ def fitted_neuron(counts: Counts, target: HardwareTarget, _tick_s: float | None)
     return _corner(counts, target, "neuron", "if most of the energy of operations is that of the neurons")
 
 
-def corners(counts: Counts, target: HardwareTarget) -> tuple[Estimate, ...]:
-    """Return both ends of a fitted model; none for another target."""
-    if "e_sop_synapse" not in target.constants:
-        return ()
-    return tuple(model(counts, target, None) for model in (fitted_synapse, fitted_neuron))
-
-
 def _corner(counts: Counts, target: HardwareTarget, corner: str, what: str) -> Estimate:
     sop, neuron = (_price(target, f"{name}_{corner}") for name in ("e_sop", "e_neuron"))
     return replace(_fitted(counts, target, f"fitted-{corner}", what, sop, neuron), reading=corner)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esl_neuro.energy.chip_fit import CORNERS, LEAST_NJ, Observation, OpenFit, fit_open
+from esl_neuro.energy.measurements import measurements
+from esl_neuro.hardware import load_target
 from esl_neuro.storage import write
 
 FORMATS = ("dense", "sparse", "conv")
@@ -25,6 +27,7 @@ DENSITY = 0.1
 KERNEL = 3
 STEPS = 1_000_000
 SCRIPT = "loihi2_pairs.py"
+CHIP = "loihi2"
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,15 @@ def plan() -> tuple[Run, ...]:
 
 def rehearse(runs: Sequence[Run], prices: tuple[float, float] = CORNERS["synapse"]) -> OpenFit:
     """Return what a fit to these runs would find on a chip with these prices, with the errors of published readings."""
-    chip_nj, core_nj, common = 28.0, 2.9, 0.25
+    chip, repeatability = load_target(CHIP), measurements(CHIP).repeatability
+    chip_nj, core_nj = (chip.constant(key).interval("nJ").nominal for key in ("e_chip_step", "e_core_step"))
     given = []
     for run in runs:
         operations = (prices[0] * run.sop + prices[1] * run.neuron_updates) / 1e3
         energy = chip_nj + core_nj * run.cores + operations
-        given.append(Observation("own", energy, LEAST_NJ, common * energy, 1, run.cores, run.sop, run.neuron_updates))
+        given.append(
+            Observation("own", energy, LEAST_NJ, repeatability * energy, 1, run.cores, run.sop, run.neuron_updates)
+        )
     return fit_open(given)
 
 
