@@ -232,24 +232,26 @@ def _mesh(
 
 
 def static(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
-    """Leakage of one powered chip over the time of a sample."""
+    """Leakage of the chips that the network needs, one if that is unknown, over the time of a sample."""
     return _static(counts, target, tick_s, "static", target.constant("p_static_chip"))
 
 
 def static_n3c1(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Estimate:
-    """Leakage of one powered chip of the revision N3C1."""
+    """Leakage of chips of the revision N3C1."""
     return _static(counts, target, tick_s, "static-n3c1", target.constant("p_static_chip_n3c1"))
 
 
 def _static(counts: Counts, target: HardwareTarget, tick_s: float | None, model: str, power: Constant) -> Estimate:
-    time = timing(counts, target, tick_s)
+    time, use = timing(counts, target, tick_s), counts.core_use.get(target.name)
+    chips = 1 if use is None else use.chips
+    what = "one whole chip" if chips == 1 else f"{chips:,} whole chips"
     return Estimate(
         target.name,
         target.target.kind,
         model,
         "static",
-        f"static power of one whole chip over the time of a sample ({time.mode}), no operation",
-        time.energy(power),
+        f"static power of {what} over the time of a sample ({time.mode}), no operation",
+        time.energy(power, chips),
         best_case=time.lower_bound,
         notes=("proportional to the time of a step", *time.notes),
     )

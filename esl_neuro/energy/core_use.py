@@ -120,17 +120,32 @@ def _busiest(program: Program, trace: Trace, core_of: Mapping[str, IntArray], co
     result = np.zeros(rows, dtype=np.int64)
     for start in range(0, rows, block):
         part = slice(start, start + block)
-        work = np.zeros((len(result[part]), cores), dtype=np.int64)
+        work = sp.csr_matrix((len(result[part]), cores), dtype=np.int64)
         for each in program.connections:
             work += sp.csr_matrix(signals[id(each)][part] != 0, dtype=np.int64) @ fans[id(each)]
-        result[part] = work.max(axis=1, initial=0)
+        result[part] = work.max(axis=1).toarray().ravel() if cores else 0
     return result.reshape(trace.samples, trace.steps)
 
 
-def _fans(connection: Connection, core_of: IntArray, cores: int) -> IntArray:
-    """Count the stored weights of each source on each core, shape (sources, cores)."""
-    fans = np.zeros((connection.weights.shape[1], cores), dtype=np.int64)
+def _fans(connection: Connection, core_of: IntArray, cores: int) -> sp.csr_matrix:
+    """Count the stored weights of each source on each core, shape (sources, cores).
+
+    Sparse, because a large network has 100,000 sources and as many cores.
+    """
+    fans = sp.csr_matrix((connection.weights.shape[1], cores), dtype=np.int64)
+    sources: list[IntArray] = []
+    targets: list[IntArray] = []
+
+    def add() -> sp.csr_matrix:
+        places = np.concatenate(sources), np.concatenate(targets)
+        sources.clear()
+        targets.clear()
+        return fans + sp.csr_matrix((np.ones(len(places[0]), dtype=np.int64), places), shape=fans.shape)
+
     for first_target, first_source, part in parts(connection.weights):
         entries = part.tocoo()
-        np.add.at(fans, (first_source + entries.col, core_of[first_target + entries.row]), 1)
-    return fans
+        sources.append(first_source + entries.col)
+        targets.append(core_of[first_target + entries.row])
+        if sum(map(len, sources)) > BLOCK_ENTRIES:
+            fans = add()
+    return add() if sources else fans

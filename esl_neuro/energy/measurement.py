@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
+from esl_neuro.energy.estimate import BOARD, CHIP, OPERATIONS
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version
+from esl_neuro.hardware import PROCESSORS, load_target
 from esl_neuro.reading.documents import problems, read_json_object, reason
 from esl_neuro.reading.limits import refuse_large
 from esl_neuro.reading.names import printable
+from esl_neuro.resources import resource_names
 from esl_neuro.toml_tables import PrintableText, Table
 
 Floats = NDArray[np.float64]
@@ -77,6 +80,14 @@ class Measurement:
     cores: int | None = None
     sop: float | None = None
     neuron_updates: float | None = None
+
+    @property
+    def level(self) -> str:
+        """What it covers, as the level of an estimate: a processor is measured as a board."""
+        if self.scope == "dynamic":
+            return OPERATIONS
+        known = self.target in resource_names("hw_targets") and load_target(self.target).target.kind in PROCESSORS
+        return BOARD if known else CHIP
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -14,7 +14,7 @@ constants, as an energy is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -22,7 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import BUSIEST, PJ_PER_J, STATIC_UNIT, STEP, Factor, Price, Refused, Sampler, Term
+from esl_neuro.energy.estimate import (
+    BUSIEST,
+    PJ_PER_J,
+    STATIC_POWER,
+    STATIC_UNIT,
+    STEP,
+    Factor,
+    Price,
+    Refused,
+    Sampler,
+    Term,
+)
 from esl_neuro.hardware import Constant, HardwareTarget, Interval
 
 Floats = NDArray[np.float64]
@@ -50,12 +61,14 @@ class Span:
         count = draws.mean(self.each_sample, self.count)
         return np.asarray(count if self.constant is None else count * Factor(self.constant, "s").sample(draws))
 
-    def energy(self, power: Constant) -> Term:
-        """Return the term of a constant power over this part of the time."""
+    def energy(self, power: Constant, chips: int = 1) -> Term:
+        """Return the term of the constant power of some chips over this part of the time."""
         time = () if self.constant is None else (Factor(self.constant, "s"),)
         text = power.text if self.constant is None else f"{power.text} x {self.constant.text}"
         price = Price((Factor(power, "W"), *time), PJ_PER_J)
-        return Term(f"static power x {self.what}", self.count, self.unit, price, text, self.each_sample)
+        what = f"{STATIC_POWER} x {self.what}" + (f" x {chips:,} chips" if chips > 1 else "")
+        each = None if self.each_sample is None else self.each_sample * chips
+        return Term(what, self.count * chips, self.unit, price, text, each)
 
 
 @dataclass(frozen=True)
@@ -98,9 +111,9 @@ class Timing:
         """Return draws of the latency in seconds."""
         return np.asarray(np.sum([span.sample(draws) for span in self.spans], axis=0))
 
-    def energy(self, power: Constant) -> tuple[Term, ...]:
-        """Return the terms of a constant power over the time of a sample."""
-        return tuple(span.energy(power) for span in self.spans)
+    def energy(self, power: Constant, chips: int = 1) -> tuple[Term, ...]:
+        """Return the terms of the constant power of some chips over the time of a sample."""
+        return tuple(span.energy(power, chips) for span in self.spans)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -132,17 +145,19 @@ def timing(counts: Counts, target: HardwareTarget, tick_s: float | None) -> Timi
     ------
     Refused
         If the chip runs freely and no duration of a step is published.
+    BadInput
+        If the file of the chip lacks a duration that belongs to another one.
     """
     if tick_s is None:
         return _own(counts, target)
     given = Timing(target.name, REAL_TIME, counts.steps, (Span("time", counts.steps * tick_s, STATIC_UNIT),))
-    if "t_step_floor" not in target.constants:
+    if not {"t_step_floor", "t_step_design"} & target.constants.keys():
         return given
     own = _own(counts, target)
     if own.latency_s.nominal <= given.latency_s.nominal:
         return given
     slow = f"the chip cannot keep a step of {tick_s:g} s: it needs {own.step_s.nominal:.3g} s, which is used instead"
-    return Timing(target.name, FREE, own.steps, own.spans, own.lower_bound, (slow, *own.notes))
+    return replace(own, notes=(slow, *own.notes))
 
 
 def _own(counts: Counts, target: HardwareTarget) -> Timing:
@@ -159,12 +174,12 @@ def _own(counts: Counts, target: HardwareTarget) -> Timing:
         floor = Span("shortest step", counts.steps, STEP, known["t_step_floor"])
         return Timing(target.name, FREE, counts.steps, (floor,), lower_bound=True, notes=(note,))
     work = use.busiest.astype(np.float64)
-    spans = _added(work, use.fullest, known) if "t_neuron_core" in known else _larger(work, known)
+    spans = _added(work, use.fullest, target) if "t_neuron_core" in known else _larger(work, target)
     return Timing(target.name, FREE, counts.steps, tuple(span for span in spans if span.count))
 
 
-def _larger(work: Floats, known: dict[str, Constant]) -> Sequence[Span]:
-    floor, each = known["t_step_floor"], known["t_sop_core"]
+def _larger(work: Floats, target: HardwareTarget) -> Sequence[Span]:
+    floor, each = target.constant("t_step_floor"), target.constant("t_sop_core")
     waits = work * each.interval("s").nominal <= floor.interval("s").nominal
     idle, busy = waits.sum(axis=1).astype(np.float64), np.where(waits, 0, work).sum(axis=1)
     return (
@@ -173,12 +188,17 @@ def _larger(work: Floats, known: dict[str, Constant]) -> Sequence[Span]:
     )
 
 
-def _added(work: Floats, fullest: int, known: dict[str, Constant]) -> Sequence[Span]:
+def _added(work: Floats, fullest: int, target: HardwareTarget) -> Sequence[Span]:
     steps, busy = work.shape[1], work.sum(axis=1)
     return (
-        Span("barrier of a step", steps, STEP, known["t_step_floor"]),
-        Span("updates of the fullest core", steps * fullest, "update of the fullest core", known["t_neuron_core"]),
-        Span("work of the busiest core", float(busy.mean()), BUSIEST, known["t_sop_core"], busy),
+        Span("barrier of a step", steps, STEP, target.constant("t_step_floor")),
+        Span(
+            "updates of the fullest core",
+            steps * fullest,
+            "update of the fullest core",
+            target.constant("t_neuron_core"),
+        ),
+        Span("work of the busiest core", float(busy.mean()), BUSIEST, target.constant("t_sop_core"), busy),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from esl_neuro.energy.estimate import BOARD, CHIP, OPERATIONS, REFUSED, Estimate
+from esl_neuro.energy.fitted import OPEN
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.modes import Mode
 from esl_neuro.energy.report import EnergyReport
@@ -30,21 +31,23 @@ LEVELS = {
 PACES = (
     "free running: each step as short as the published times of the chip allow, for inputs that are stored; a step of "
     "real time is for inputs of a sensor. Latency: until the last layer has worked. The input is not included: a "
-    "processor that injects it has taken 31 us a step on Loihi 2. ratio: board of the processor over the chip, median "
-    "(probability that the chip needs less); '>=', '<=', '~' as above."
+    "processor that injects it has taken 31 us a step on Loihi 2."
+)
+BESIDE = (
+    "Board of the processor over the chip, median (probability that the chip needs less). '>=', '<=': one side is a "
+    "lower bound; '~': both are."
 )
 SAVINGS = (
     "Measurements fix one sum of the price of a synaptic operation and that of a neuron update, so a claim about "
     "sparsity lies between these rows. Steps, cores and neurons unchanged."
 )
-SCOPE_OF_MEASUREMENT = {"all_in": CHIP, "dynamic": OPERATIONS}
 
 
 def render_levels(report: EnergyReport) -> Iterator[str]:
     """Render one table for each scope, so that rows of different scope are never under one another."""
     pace = report.pace
     for level, rows in report.levels.items():
-        measured = [_measured(each) for each in report.measurements if SCOPE_OF_MEASUREMENT[each.scope] == level]
+        measured = [_measured(each) for each in report.measurements if each.level == level]
         if rows or measured:
             headers = ("target", "model", "evidence", "", "median", "5 - 95 %", "varies most with")
             lines = [*measured, *(_row(estimate, found) for estimate, found in rows)]
@@ -67,7 +70,7 @@ def _row(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
 
 
 def _source(leading: str) -> str:
-    return "the open prices" if leading.startswith("reading of which") else leading.split(" ")[0].split(".")[-1]
+    return "the open prices" if leading.endswith(OPEN) else leading.split(" ")[0].split(".")[-1]
 
 
 def render_modes(report: EnergyReport) -> Iterator[str]:
@@ -90,8 +93,11 @@ def render_modes(report: EnergyReport) -> Iterator[str]:
     )
     duels = [row for mode in report.modes for row in _duels(mode)]
     if processors and duels:
-        yield "Whole chip beside the board of a processor, the same task, in J per sample\n" + table(
-            ("chip", "prices", "pace", "", "median", *processors), duels, 4
+        yield (
+            "Whole chip beside the board of a processor, the same task, in J per sample\n"
+            + table(("chip", "prices", "pace", "", "median", *processors), duels, 4)
+            + "\n"
+            + wrap(BESIDE)
         )
 
 

@@ -86,8 +86,8 @@ def reproductions() -> Any:
 
 
 def measurements_predicted() -> Any:
-    """Predictions of published measurements."""
-    return [point.to_dict() for point in validation()]
+    """Predictions of published measurements, without the table of Loihi 2, which test_validation.py compares."""
+    return [point.to_dict() for point in validation() if point.target != "loihi2"]
 
 
 def report() -> Any:

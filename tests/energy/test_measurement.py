@@ -263,3 +263,12 @@ def test_a_file_that_is_no_measurement_is_refused_by_field(tmp_path, change, sai
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
     assert "esl-neuro energy import LOG --samples N" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "idle_w", "level"),
+    [("v100-pcie", 0.0, "board"), ("loihi2", 0.0, "chip"), ("mine", 0.0, "chip"), ("loihi2", 0.5, "operations")],
+)
+def test_a_processor_is_measured_as_a_board_and_a_chip_as_a_chip(target, idle_w, level):
+    times, watts = np.array([0.0, 1.0, 2.0]), np.full(3, 3.0)
+    assert measure(times, watts, 4, target, "a log", idle_w=idle_w).level == level

@@ -42,7 +42,7 @@ def test_truenorth_marginal_plus_static():
     result = estimate("truenorth", "marginal-static")
     assert energies(result) == pytest.approx((50 * 2.19 + 6.39e8, 50 * 2.28 + 6.46e8, 50 * 2.37 + 6.53e8))
     assert result.scope == "marginal+static"
-    assert estimate("truenorth", "marginal-static", tick_s=1e-6).terms[1].energy_pj.nominal == pytest.approx(6.46e5)
+    assert estimate("truenorth", "marginal-static", tick_s=2e-3).terms[1].energy_pj.nominal == pytest.approx(1.292e9)
 
 
 def test_truenorth_peak_is_a_best_case():
@@ -128,6 +128,17 @@ def test_loihi2_refuses_more_than_one_chip():
         assert "129 cores on 2 chips" in found[model].refusal
 
 
+def test_static_power_is_that_of_all_chips_that_the_network_needs():
+    one, three = (
+        dataclasses.replace(COUNTS, core_use={"loihi": dataclasses.replace(USE, cores=cores)}) for cores in (128, 257)
+    )
+    single, triple = (estimate("loihi", "static", counts=counts) for counts in (one, three))
+    assert energies(triple) == pytest.approx([3 * each for each in energies(single)])
+    assert triple.terms[0].what.endswith("x 3 chips")
+    draws = [each.sample(Draws(50)) for each in (single, triple)]
+    assert draws[1] == pytest.approx(3 * draws[0])
+
+
 def test_a_free_running_chip_takes_its_floor_or_the_work_of_its_busiest_core():
     chip = load_target("loihi2")
     floor = timing(ON_LOIHI2, chip, None)
@@ -150,6 +161,9 @@ def test_a_step_of_real_time_is_never_shorter_than_the_chip_needs():
 
 def test_truenorth_keeps_its_own_clock_and_an_unpublished_step_is_refused():
     assert timing(COUNTS, load_target("truenorth"), None).step_s.nominal == pytest.approx(1e-3)
+    fast = timing(COUNTS, load_target("truenorth"), 1e-6)
+    assert fast.step_s.nominal == pytest.approx(1e-3)
+    assert any("cannot keep a step of 1e-06 s" in note for note in fast.notes)
     with pytest.raises(Refused, match="give one, such as --tick 1ms"):
         timing(COUNTS, load_target("odin"), None)
 
