@@ -275,7 +275,8 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
         "rate: spikes per source line and step; equal at: where the nominal energies are equal, all else equal ('> 1': "
         "the chip needs less even with a spike in every step, or with every connection; 'never': its fixed costs alone "
         "are higher); utilisation: fraction of its peak rate at which the processor needs the same energy (above 1: "
-        "impossible). Whole chips, with their static power, beside the boards of processors."
+        "impossible). Whole chips, with their static power, beside the boards of processors. A step that the "
+        "work of its busiest core decides stays one of these."
     )
     return ("Break-even of chip and processor\n" + table(headers, rows, 3) + "\n" + wrap(note),)
 

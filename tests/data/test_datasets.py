@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from esl_neuro.data import Dataset, Split, load_dataset
-from esl_neuro.data.datasets import Normalisation, split_validation, stratified_parts
+from esl_neuro.data.availability import LAYOUTS
+from esl_neuro.data.datasets import BUILT_IN, DATASETS, Normalisation, split_validation, stratified_parts
 from esl_neuro.errors import BadInput
 
 SHARES = {"test": 0.2, "validation": 0.1, "train": 0.7}
@@ -155,3 +156,8 @@ def test_each_channel_is_normalised_with_its_own_statistics():
     for channel, (mean, std) in enumerate([(0.5, 1), (0.25, 0.5), (0, 2)]):
         # All constants are powers of two, so that float32 is exact up to one rounding of the difference.
         assert np.array_equal(normalised[:, channel], (values[:, channel] - np.float32(mean)) / np.float32(std))
+
+
+def test_every_data_set_is_built_in_or_known_to_have_files():
+    shipped = {name for name in DATASETS.names() if DATASETS[name].__module__.startswith("esl_neuro.")}
+    assert shipped == {*LAYOUTS, *BUILT_IN}
