@@ -22,12 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esl_neuro.compiled import compiled, use_threads
+from esl_neuro.compiled import compiled
 from esl_neuro.hardware import arithmetic
 from esl_neuro.hardware.arithmetic import DECAY_ONE, POTENTIAL_SHIFT
 from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn.functional import Surrogate, lif_errors
 from esl_neuro.snn.kernels import rows
+from esl_neuro.torch_threads import use_torch_threads
 
 HALF_RANGE = float(arithmetic.HALF_RANGE)
 POTENTIAL_ONE = float(2**POTENTIAL_SHIFT)
@@ -239,7 +240,7 @@ def run_compiled(sums: Tensor, constants: LayerConstants, unit: Tensor, spikes: 
         values.expand(shape).contiguous().numpy().ravel()
         for values in (constants.bias, constants.vth * POTENTIAL_ONE, reset_by, unit)
     )
-    use_threads(torch.get_num_threads())
+    use_torch_threads()
     keep = constants.keep_u, constants.keep_v
     _run(rows(once), *keep, bias, threshold, subtracted, units, rows(spikes), rows(charged))
 

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esl_neuro.compiled import compiled, use_threads
+from esl_neuro.compiled import compiled
+from esl_neuro.torch_threads import use_torch_threads
 
 TRIANGLE, ARCTAN = 0, 1
 
@@ -85,7 +86,7 @@ class FusedLIF(torch.autograd.Function):
         spikes = currents.new_empty(currents.shape)
         charged = currents.new_empty((steps if any(ctx.needs_input_grad) else min(steps, 1), batch, *shape))
         levels = threshold.detach().expand(shape).contiguous()
-        use_threads(torch.get_num_threads())
+        use_torch_threads()
         _forward(rows(once), _scalar(tau, currents), levels.numpy().ravel(), rows(spikes), rows(charged))
         ctx.save_for_backward(charged, levels)
         ctx.tau, ctx.surrogate, ctx.width, ctx.threshold_shape = tau, surrogate, width, threshold.shape
@@ -108,7 +109,7 @@ def lif_errors(
     levels = threshold.detach().expand(charged.shape[2:]).contiguous()
     decay, scale = _scalar(tau, charged), _scalar(math.pi / width if surrogate == ARCTAN else width, charged)
     arrays = rows(error_u), rows(error_threshold[None])[0]
-    use_threads(torch.get_num_threads())
+    use_torch_threads()
     _backward(rows(charged), levels.numpy().ravel(), rows(error_o), decay, surrogate, scale, *arrays)
     return error_u, error_threshold.sum(0).sum_to_size(threshold.shape)
 

@@ -20,9 +20,10 @@ from torch.optim import Optimizer
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
-from esl_neuro.compiled import compiled, use_threads
+from esl_neuro.compiled import compiled
 from esl_neuro.errors import BadInput
 from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.torch_threads import use_torch_threads
 
 # Positions that one thread updates at a time: all their data fit the L1 cache.
 CHUNK = 1024
@@ -85,7 +86,7 @@ class _Masked(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            use_threads(torch.get_num_threads())
+            use_torch_threads()
             for group in self.param_groups:
                 for parameter in group["params"]:
                     self._advance(parameter, group)

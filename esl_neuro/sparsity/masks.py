@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from esl_neuro.compiled import compiled, use_threads
+from esl_neuro.compiled import compiled
 from esl_neuro.errors import BadInput
+from esl_neuro.torch_threads import use_torch_threads
 
 
 @dataclass
@@ -56,7 +57,7 @@ class SparseLayer:
         """Write zeros where there is no connection, also over infinities and NaN."""
         weight, mask = self.weight.detach(), self.mask
         if weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64) and weight.is_contiguous():
-            use_threads(torch.get_num_threads())
+            use_torch_threads()
             _clear(weight.view(len(weight), -1).numpy(), mask.view(len(mask), -1).numpy())
         else:
             weight.masked_fill_(~mask, 0)
