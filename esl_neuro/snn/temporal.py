@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.limits import refuse_large
+from esl_neuro.snn.spike_time_kernels import FusedFirstSpike, FusedFirstSpikeBinary
 
 NO_SPIKE = 1e5
 """``z`` of a neuron that does not fire; a spike later than ``ln 1e5 = 11.5`` time constants does not count."""
@@ -73,7 +74,11 @@ def first_spike(z_inputs: Tensor, weights: Tensor, threshold: float = 1.0) -> Te
         If the shapes do not match or the threshold is not positive.
     """
     _check(z_inputs, weights, threshold)
-    z_outputs: Tensor = _FirstSpike.apply(z_inputs, weights, threshold)  # type: ignore[no-untyped-call]
+    z_outputs: Tensor
+    if _compiled(z_inputs, weights):
+        z_outputs = FusedFirstSpike.apply(z_inputs, weights, float(threshold), NO_SPIKE)  # type: ignore[no-untyped-call]
+    else:
+        z_outputs = _FirstSpike.apply(z_inputs, weights, threshold)  # type: ignore[no-untyped-call]
     return z_outputs
 
 
@@ -116,8 +121,19 @@ def first_spike_binary(
             f"first_spike_binary: z_early {z_early} and z_late {z_late} are out of order; "
             f"allowed: 0 < z_early <= z_late < {NO_SPIKE:g}"
         )
-    z_outputs: Tensor = _FirstSpikeBinary.apply(early, weights, z_early, z_late, threshold)  # type: ignore[no-untyped-call]
+    times = z_early, z_late, threshold
+    z_outputs: Tensor
+    if _compiled(weights):
+        z_outputs = FusedFirstSpikeBinary.apply(early, weights, *times, NO_SPIKE)  # type: ignore[no-untyped-call]
+    else:
+        z_outputs = _FirstSpikeBinary.apply(early, weights, *times)  # type: ignore[no-untyped-call]
     return z_outputs
+
+
+def _compiled(*signals: Tensor) -> bool:
+    """Return whether the compiled functions take these signals: one floating-point type, on the CPU."""
+    kinds = {(signal.device.type, signal.dtype) for signal in signals}
+    return kinds in ({("cpu", torch.float32)}, {("cpu", torch.float64)})
 
 
 def _check(inputs: Tensor, weights: Tensor, threshold: float) -> None:

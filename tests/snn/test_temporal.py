@@ -225,6 +225,50 @@ def test_two_times_by_hand():
     torch.testing.assert_close(z, torch.tensor([[5.0, 7.1 / 1.1, NO_SPIKE]], dtype=torch.float64))
 
 
+@given(**shapes, ties=st.booleans(), threshold=st.sampled_from([0.5, 1.0]), late=st.sampled_from([1.5, 6.0]))
+def test_torch_operations_equal_the_compiled_functions(seed, batch, n_in, n_out, ties, threshold, late):
+    z, weights = problem(seed, batch, n_in, n_out, ties)
+    early = z < z.median()
+    weighting = torch.from_numpy(np.random.default_rng(seed).normal(size=(batch, n_out)))
+    results = {}
+    for compiled in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(temporal, "_compiled", lambda *_, compiled=compiled: compiled)
+            results[compiled] = (
+                first_spike(z, weights, threshold),
+                *gradients(lambda *t: first_spike(*t, threshold), z, weights, weighting=weighting),
+                first_spike_binary(early, weights, 1.0, late, threshold),
+                *gradients(lambda w: first_spike_binary(early, w, 1.0, late, threshold), weights, weighting=weighting),
+            )
+    for ours, theirs in zip(results[True], results[False], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_memory_order_of_the_arguments_does_not_matter():
+    z, weights = problem(5, 6, 9, 4)
+    early, weighting = z < z.median(), torch.ones(6, 4, dtype=torch.float64)
+
+    def results(z, weights, early):
+        return (
+            first_spike(z, weights),
+            *gradients(first_spike, z, weights, weighting=weighting),
+            first_spike_binary(early, weights),
+            *gradients(lambda w: first_spike_binary(early, w), weights, weighting=weighting),
+        )
+
+    given = z, weights, early
+    turned = [signal.T.contiguous().T for signal in given]
+    for ours, theirs in zip(results(*turned), results(*given), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.fixture
+def by_torch(monkeypatch):
+    """Use torch's operations, as on devices for which nothing is compiled."""
+    monkeypatch.setattr(temporal, "_compiled", lambda *_: False)
+
+
+@pytest.mark.usefixtures("by_torch")
 @pytest.mark.parametrize("chunk", [1, 3000, 2**30])
 def test_chunks_do_not_change_results(monkeypatch, chunk):
     z, weights = problem(3, 7, 30, 11)
@@ -236,6 +280,7 @@ def test_chunks_do_not_change_results(monkeypatch, chunk):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("by_torch")
 def test_working_memory_does_not_hold_all_outputs(monkeypatch):
     rows = []
     fire = temporal._fire
