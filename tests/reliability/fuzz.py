@@ -292,14 +292,22 @@ def batched(values: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
         yield group
 
 
+def together(given: Iterable[Input]) -> Iterator[list[Input]]:
+    """Yield the inputs that one process reads: of one reader, and few, because a reader alone has no end of them."""
+    for _, group in groupby(given, key=itemgetter(0)):
+        while some := list(islice(group, TOGETHER)):
+            yield some
+
+
 def fuzz(examples: Mapping[str, Example], given: Iterable[Input], until: float) -> dict[str, Tally]:
     """Give the readers their inputs, until the time is over or Ctrl-C comes."""
     tallies = {name: Tally(name) for name in examples}
     with suppress(KeyboardInterrupt):
-        for name, group in groupby(given, key=itemgetter(0)):
+        for some in together(given):
             if time.monotonic() > until:
                 break
-            example, tally, some = examples[name], tallies[name], list(group)
+            name = some[0][0]
+            example, tally = examples[name], tallies[name]
             for (_, seed, kept), found in zip(some, in_turn(example, some), strict=True):
                 tally.inputs += 1
                 tally.outcomes[found.kind] += 1

@@ -6,6 +6,7 @@ A few inputs of the fuzzer for each reader, in a process of its own, because a r
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -148,6 +149,14 @@ def test_inputs_that_are_read_in_turn_end_as_they_do_alone(tmp_path):
     outcomes = kinds(in_turn(deadly, given))
     assert outcomes == kinds(deadly.outcome(seed)[0] for _, seed, _ in given)
     assert "crash" in outcomes
+
+
+def test_inputs_without_end_of_a_single_reader_come_in_groups():
+    groups = fuzz.together(("recipe", seed, None) for seed in itertools.count())
+    first, second = next(groups), next(groups)
+    assert [seed for _, seed, _ in first + second] == list(range(2 * fuzz.TOGETHER))
+    few = [("recipe", 0, None), ("idx", 0, None), ("idx", 1, None)]
+    assert list(fuzz.together(few)) == [few[:1], few[1:]]
 
 
 def kinds(outcomes):
