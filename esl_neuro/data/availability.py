@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from esl_neuro.data.event_datasets import DVS128_GESTURE, DVS_CIFAR10, N_MNIST, SHD, TONIC
+from esl_neuro.data.event_datasets import DVS128_GESTURE, DVS_CIFAR10, N_MNIST, SHD, TONIC, read_by_tonic
 from esl_neuro.data.folders import default_folder, optional_module
 from esl_neuro.data.images import CIFAR10, CIFAR100, FASHION_MNIST, MNIST
 from esl_neuro.errors import BadInput, MissingDependency
@@ -14,7 +14,6 @@ LAYOUTS = {
     layout.name: layout
     for layout in (MNIST, FASHION_MNIST, CIFAR10, CIFAR100, N_MNIST, DVS_CIFAR10, DVS128_GESTURE, SHD)
 }
-READ_BY_TONIC = (N_MNIST.name, DVS_CIFAR10.name)
 
 
 def missing_datasets(names: Iterable[str], folder: Path | None = None) -> dict[str, str]:
@@ -34,9 +33,9 @@ def missing_datasets(names: Iterable[str], folder: Path | None = None) -> dict[s
 def _missing(name: str, folder: Path) -> str:
     try:
         if name in LAYOUTS:
-            LAYOUTS[name].locate(folder)
-        if name in READ_BY_TONIC:
-            optional_module("tonic", f"reading {name}", TONIC)
+            home = LAYOUTS[name].locate(folder)
+            if read_by_tonic(name, home):
+                optional_module("tonic", f"reading {name}", TONIC)
     except (BadInput, MissingDependency) as error:
         return str(error)
     return ""

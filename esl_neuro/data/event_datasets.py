@@ -1,7 +1,8 @@
 """Data sets of event cameras and of a cochlea model: N-MNIST, DVS-CIFAR10, DVS128-Gesture and SHD.
 
-The folders have the layout of tonic. tonic (GPL-3.0, an extra) downloads all four and reads the binary formats of
-N-MNIST and DVS-CIFAR10; gestures are plain numpy files and SHD is plain HDF5. The conversion to frames is our own.
+The folders have the layout of tonic. tonic (GPL-3.0, an extra) downloads all four and reads the binary format of
+N-MNIST and its own AEDAT4 copy of DVS-CIFAR10; DVS-CIFAR10 as its authors distribute it (AEDAT 2.0) is read without it,
+gestures are plain numpy files and SHD is plain HDF5. The conversion to frames is our own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.data.aedat import read_aedat2
 from esl_neuro.data.augment import flip_and_roll
 from esl_neuro.data.datasets import DATASETS, Augment, Dataset, Request, Split, split_validation
 from esl_neuro.data.folders import Layout, matches, optional_module
@@ -35,6 +37,7 @@ DVS_CIFAR10_SIZE = (48, 48)  # as in TET
 SHD_UNITS = 700
 SHD_FILE = "a file of SHD"
 LONGEST_S = 1e6  # of a recording; microseconds of it fit int64
+AEDAT2, AEDAT4 = AEDATS = (".aedat", ".aedat4")
 CACHE_VERSION = 1  # of the conversion to frames
 
 
@@ -72,7 +75,7 @@ def _tonic(name: str, *, parts: bool = True) -> Callable[[Path], object]:
 N_MNIST = Layout("n_mnist", ("Train/*/*.bin", "Test/*/*.bin"), _tonic("NMNIST"))
 DVS_CIFAR10 = Layout(
     "dvs_cifar10",
-    tuple(f"{name}/*.aedat4" for name in DVS_CIFAR10_CLASSES),
+    tuple(f"{name}/*.aedat*" for name in DVS_CIFAR10_CLASSES),
     _tonic("CIFAR10DVS", parts=False),
     aliases=("CIFAR10DVS",),
 )
@@ -101,20 +104,37 @@ def dvs_cifar10(request: Request) -> Dataset:
     """CIFAR-10 images moving before an event camera (Li et al. 2017): 10,000 recordings, 2x128x128, 10 classes.
 
     There is no official test part: of each class, the first 90 % of the recordings by number train and the rest test
-    (9,000 and 1,000). Frames are 48x48 by default.
+    (9,000 and 1,000). Frames are 48x48 by default. The files are the authors' AEDAT 2.0 or tonic's AEDAT4 copy; whether
+    these have the same orientation is not known, so a folder with both is refused.
     """
     home = DVS_CIFAR10.locate(request.folder, request.download)
+    suffix = _suffix_of_recordings(home)
+    read = read_aedat2 if suffix == AEDAT2 else _read_aedat4
     divided: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
     for label, name in enumerate(DVS_CIFAR10_CLASSES):
-        files = sorted(matches(home, f"{name}/*.aedat4"), key=_recording_number)
+        files = sorted(matches(home, f"{name}/*{suffix}"), key=_recording_number)
         border = len(files) * 9 // 10
         divided["train"] += [(path, label) for path in files[:border]]
         divided["test"] += [(path, label) for path in files[border:]]
     parts = [
-        _part_of_files(name, [path for path, _ in recordings], [label for _, label in recordings], _read_dvs_cifar10)
+        _part_of_files(name, [path for path, _ in recordings], [label for _, label in recordings], read)
         for name, recordings in divided.items()
     ]
     return _dataset("dvs_cifar10", 10, home, parts, (2, 128, 128), request, DVS_CIFAR10_SIZE, flip_and_roll)
+
+
+def _suffix_of_recordings(home: Path) -> str:
+    found = {suffix: [name for name in DVS_CIFAR10_CLASSES if matches(home, f"{name}/*{suffix}")] for suffix in AEDATS}
+    complete = [suffix for suffix, classes in found.items() if len(classes) == len(DVS_CIFAR10_CLASSES)]
+    if len(complete) != 1 or sum(map(bool, found.values())) != 1:
+        counts = " and ".join(f"{len(classes)} as {suffix}" for suffix, classes in found.items())
+        raise BadInput(f"{home}: recordings of {counts}, expected all 10 classes in one format; keep one of them")
+    return complete[0]
+
+
+def read_by_tonic(name: str, home: Path) -> bool:
+    """Return whether the files of a data set in a folder are read by tonic."""
+    return name == N_MNIST.name or (name == DVS_CIFAR10.name and _suffix_of_recordings(home) == AEDAT4)
 
 
 @DATASETS.register
@@ -182,7 +202,7 @@ def _read_n_mnist(path: Path) -> Events:
     return _events(raw["t"], raw["x"], raw["y"], raw["p"])
 
 
-def _read_dvs_cifar10(path: Path) -> Events:
+def _read_aedat4(path: Path) -> Events:
     tonic = optional_module("tonic", "reading DVS-CIFAR10", TONIC)
     optional_module("aedat", "reading DVS-CIFAR10", "pip install aedat")
     raw = tonic.io.read_aedat4(str(path))
@@ -266,6 +286,7 @@ def _cached_frames(
     """
     kind = "binary" if settings.binary else "counts"
     cut = settings.cut if settings.duration is None else f"{settings.cut}{settings.duration}"
+    cut += f"from{settings.start}" if settings.start else ""
     path = home / f"frames-{part.name}-{settings.steps}-{cut}-{kind}-{size[0]}x{size[1]}.npz"
     source = _fingerprint(home, part.files)
     try:
@@ -289,7 +310,9 @@ def _make_frames(
     values = np.zeros((part.labels.size, settings.steps, *shape), dtype=np.uint8 if settings.binary else np.uint16)
     for number, (origin, events) in enumerate(part.read()):
         moved = events if size == sensor[1:] else shrink(events, sensor[1:], size)
-        values[number] = frames(moved, settings.steps, shape, settings.cut, settings.binary, origin, settings.duration)
+        values[number] = frames(
+            moved, settings.steps, shape, settings.cut, settings.binary, origin, settings.duration, settings.start
+        )
     return values
 
 

@@ -31,14 +31,16 @@ class FrameSettings:
         Frames per recording.
     cut : str
         ``"count"``: equal numbers of events per frame; ``"time"``: equal parts of the recording, from first to last
-        event; ``"duration"``: frames of ``duration`` from the start of the recording, the same in every recording, as
-        for a chip that runs in real time.
+        event; ``"duration"``: frames of ``duration`` from ``start``, the same in every recording, as for a chip that
+        runs in real time.
     binary : bool
         True: 1 for at least one event; False: number of events.
     size : tuple of int, optional
         Height and width of the frames; None: the default of the data set.
     duration : int, optional
         Duration of a frame in the unit of the event times (microseconds in all data sets), for ``"duration"`` only.
+    start : int
+        Time in the recording at which the first frame begins, in the same unit, for ``"duration"`` only.
     """
 
     steps: int = 10
@@ -46,9 +48,10 @@ class FrameSettings:
     binary: bool = True
     size: tuple[int, int] | None = None
     duration: int | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
-        _check_cut(self.cut, self.duration)
+        _check_cut(self.cut, self.duration, self.start)
         if self.steps < 1:
             raise BadInput(f"frames: steps is {self.steps}, expected 1 or more")
         if self.size is not None and min(self.size) < 1:
@@ -58,7 +61,9 @@ class FrameSettings:
 DURATION = "duration"
 
 
-def _check_cut(cut: str, duration: int | None) -> None:
+def _check_cut(cut: str, duration: int | None, start: int) -> None:
+    if start < 0 or (start and cut != DURATION):
+        raise BadInput(f"frames: the start is {start} with the cut '{cut}'; allowed: 0 or more with cut '{DURATION}'")
     if cut == DURATION:
         if duration is None or duration < 1:
             raise BadInput(f"frames: the cut '{DURATION}' needs the duration of a frame, 1 or more; it is {duration}")
@@ -95,10 +100,12 @@ def frames(
     binary: bool = True,
     origin: str = "recording",
     duration: int | None = None,
+    start: int = 0,
 ) -> NDArray[Any]:
     """Collect events in frames; every event is in exactly one frame.
 
-    With the cut ``"duration"``, events after the last frame are left out, and a warning counts them.
+    With the cut ``"duration"``, events before the first and after the last frame are left out, and warnings count
+    them.
 
     Parameters
     ----------
@@ -115,7 +122,10 @@ def frames(
     origin : str
         Source of the events, for messages.
     duration : int, optional
-        Duration of a frame, for ``"duration"``: frame ``k`` holds the events of ``k duration <= t < (k + 1) duration``.
+        Duration of a frame, for ``"duration"``: frame ``k`` holds the events of
+        ``k duration <= t - start < (k + 1) duration``.
+    start : int
+        Beginning of the first frame, for ``"duration"``.
 
     Returns
     -------
@@ -127,17 +137,17 @@ def frames(
     BadInput
         If an event is outside the sensor or before time 0, a count overflows, or the cut has no duration.
     """
-    _check_cut(cut, duration)
+    _check_cut(cut, duration, start)
     if cut == DURATION:
         assert duration is not None  # checked above
-        events = _within(events, steps * duration, origin)
+        events = _within(events, start, start + steps * duration, origin)
     place = tuple(events[name].astype(np.int64) for name in ("p", "y", "x"))
     for axis, places, size in zip("pyx", place, shape, strict=True):
         if places.size and (places.min() < 0 or places.max() >= size):
             outside = int(places.min() if places.min() < 0 else places.max())
             raise BadInput(f"{origin}: event with {axis} = {outside}, expected 0 to {size - 1}")
     times = events["t"].astype(np.int64)
-    slots = times // duration if duration is not None else CUTS[cut](times, steps)
+    slots = (times - start) // duration if duration is not None else CUTS[cut](times, steps)
     volume = (steps, *shape)
     cells = np.ravel_multi_index((slots, *place), volume)
     if binary:
@@ -151,18 +161,19 @@ def frames(
     return counts.astype(np.uint16).reshape(volume)
 
 
-def _within(events: Events, end: int, origin: str) -> Events:
-    """Return the events before an end, and warn of the others."""
+def _within(events: Events, start: int, end: int, origin: str) -> Events:
+    """Return the events from a start to before an end, and warn of the others."""
     times = events["t"].astype(np.int64)
     if times.min(initial=0) < 0:
         raise BadInput(f"{origin}: an event is at time {times.min()}, before the start of the recording")
-    late = times >= end
-    if late.any():
-        warnings.warn(
-            f"{origin}: {int(late.sum()):,} of {len(events):,} events come after the last frame and are left out",
-            stacklevel=3,
-        )
-    return events[~late]
+    early, late = times < start, times >= end
+    for left_out, when in ((early, "before the first"), (late, "after the last")):
+        if left_out.any():
+            warnings.warn(
+                f"{origin}: {int(left_out.sum()):,} of {len(events):,} events come {when} frame and are left out",
+                stacklevel=3,
+            )
+    return events[~(early | late)]
 
 
 def shrink(events: Events, sensor: tuple[int, int], size: tuple[int, int]) -> Events:

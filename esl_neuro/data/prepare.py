@@ -36,7 +36,9 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     """
     size = (section.shape[1], section.shape[2]) if section.shape else None
     # Count encodings need counts; all others take binary frames.
-    frames = FrameSettings(section.steps, section.cut, section.encoding != "event_counts", size, section.frame_us)
+    frames = FrameSettings(
+        section.steps, section.cut, section.encoding != "event_counts", size, section.frame_us, section.start_us or 0
+    )
     dataset = load_dataset(section.name, seed=seed, download=download, frames=frames)
     if section.samples is not None:
         dataset = limit(dataset, section.samples)

@@ -37,9 +37,13 @@ class DataSection(Section):
     cut: Literal["count", "time", "duration"] = Field(
         default="count",
         description="recordings are cut into frames of equal event count, into equal parts of the time from first to "
-        "last event, or into frames of frame_us from their start",
+        "last event, or into frames of frame_us from start_us",
     )
     frame_us: Count | None = Field(default=None, description="duration of a frame in microseconds, for cut = duration")
+    start_us: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        default=None,
+        description="beginning of the first frame in the recording, in microseconds, for cut = duration; 0 by default",
+    )
 
 
 # --- networks -------------------------------------------------------------------------------------------------------

@@ -5,15 +5,18 @@ from __future__ import annotations
 import struct
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from data.test_aedat import aedat2_bytes
 from esl_neuro.data import FrameSettings, load_dataset
 from esl_neuro.data import event_datasets as events_module
 from esl_neuro.data.augment import flip_and_roll
+from esl_neuro.data.availability import missing_datasets
 from esl_neuro.data.frames import EVENT, frames, shrink
 from esl_neuro.errors import BadInput, MissingDependency
 
@@ -128,13 +131,14 @@ def aedat4_bytes(made):
     return b"#!AER-DAT4.0\r\n" + header + struct.pack("<ii", 0, len(packet)) + packet
 
 
-def write_dvs_cifar10(folder, per_class=10):
+def write_dvs_cifar10(folder, per_class=10, suffix="aedat4"):
+    encoded = {"aedat": aedat2_bytes, "aedat4": aedat4_bytes}[suffix]
     written = {}
     for label, name in enumerate(events_module.DVS_CIFAR10_CLASSES):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(per_class):
             made = recording(label * 1000 + number, (2, 128, 128))
-            (folder / name / f"cifar10_{name}_{number}.aedat4").write_bytes(aedat4_bytes(made))
+            (folder / name / f"cifar10_{name}_{number}.{suffix}").write_bytes(encoded(made))
             written[label, number] = made
     return written
 
@@ -211,9 +215,11 @@ def test_shd(tmp_path):
     assert dataset.test.values.shape == (10, STEPS, 700)
 
 
-@pytest.mark.usefixtures("aedat")
-def test_dvs_cifar10(tmp_path):
-    written = write_dvs_cifar10(tmp_path / "CIFAR10DVS", per_class=20)
+@pytest.mark.parametrize("suffix", ["aedat", "aedat4"])
+def test_dvs_cifar10(tmp_path, suffix, request):
+    if suffix == "aedat4":
+        request.getfixturevalue("aedat")
+    written = write_dvs_cifar10(tmp_path / "CIFAR10DVS", per_class=20, suffix=suffix)
     dataset = load_dataset("dvs_cifar10", tmp_path, frames=COUNTS)
     small = {key: (shrink(made, (128, 128), (48, 48)), key[0]) for key, made in written.items()}
     train = [made for (_, number), made in small.items() if number < 18]
@@ -223,9 +229,52 @@ def test_dvs_cifar10(tmp_path):
     assert dataset.augment is flip_and_roll
 
 
-@pytest.mark.usefixtures("aedat")
+def test_original_recordings_need_no_tonic(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tonic", None)
+    write_dvs_cifar10(tmp_path / "originals", suffix="aedat")
+    write_dvs_cifar10(tmp_path / "copies")
+    assert missing_datasets(["dvs_cifar10"], tmp_path / "originals") == {}
+    assert "reading dvs_cifar10 needs 'tonic'" in missing_datasets(["dvs_cifar10"], tmp_path / "copies")["dvs_cifar10"]
+
+
+@pytest.mark.parametrize("per_class", [10, 0])
+def test_recordings_in_two_formats_are_refused(tmp_path, per_class):
+    """Both would be the same recordings twice, in training and in test; and each has an orientation of its own."""
+    write_dvs_cifar10(tmp_path, suffix="aedat")
+    write_dvs_cifar10(tmp_path, per_class)
+    if per_class == 0:
+        path = tmp_path / "cat" / "cifar10_cat_3.aedat"
+        path.rename(path.with_suffix(".aedat4"))
+    copies = {10: 10, 0: 1}[per_class]
+    words = f"recordings of 10 as .aedat and {copies} as .aedat4, expected all 10 classes in one format"
+    with pytest.raises(BadInput, match=words):
+        load_dataset("dvs_cifar10", tmp_path)
+    assert words in missing_datasets(["dvs_cifar10"], tmp_path)["dvs_cifar10"]
+
+
+def test_frames_of_another_start_are_other_frames(tmp_path):
+    written = write_dvs_cifar10(tmp_path, suffix="aedat")
+    found = {}
+    for start in (0, 1000):
+        settings = FrameSettings(4, "duration", size=(128, 128), duration=500, start=start)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found[start] = load_dataset("dvs_cifar10", tmp_path, frames=settings).test
+    assert sorted(path.name for path in tmp_path.glob("frames-test*")) == [
+        "frames-test-4-duration500-binary-128x128.npz",
+        "frames-test-4-duration500from1000-binary-128x128.npz",
+    ]
+    made = written[3, 9]
+    made["t"] -= made["t"].min()
+    for start, test in found.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = frames(made, 4, (2, 128, 128), "duration", duration=500, start=start)
+        assert np.array_equal(test.values[3], expected)
+
+
 def test_size_is_a_setting(tmp_path):
-    written = write_dvs_cifar10(tmp_path)
+    written = write_dvs_cifar10(tmp_path, suffix="aedat")
     settings = FrameSettings(2, size=(128, 128))
     dataset = load_dataset("dvs_cifar10", tmp_path, frames=settings)
     train = [(made, label) for (label, number), made in written.items() if number < 9]

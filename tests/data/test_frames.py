@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from bisect import bisect_right
 from fractions import Fraction
 
@@ -173,6 +175,33 @@ def test_a_duration_belongs_to_its_cut(settings, words):
     with pytest.raises(BadInput, match=words):
         FrameSettings(**settings)
     with pytest.raises(BadInput, match=words):
+        frames(steady(400_000), 10, SHAPE, **settings)
+
+
+@given(events=events_lists, steps=st.integers(1, 12), duration=st.integers(5, 60), start=st.integers(0, 60))
+def test_a_later_start_moves_the_frames(events, steps, duration, start):
+    expected = np.zeros((steps, *SHAPE), int)
+    early = late = 0
+    for time, x, y, p in events:
+        frame = math.floor((time - start) / duration)
+        early += frame < 0
+        late += frame >= steps
+        if 0 <= frame < steps:
+            expected[frame, p, y, x] += 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = frames(recording(events), steps, SHAPE, "duration", False, duration=duration, start=start)
+    assert np.array_equal(found, expected)
+    words = [f"recording: {early} of {len(events)} events come before the first frame and are left out"] * (early > 0)
+    words += [f"recording: {late} of {len(events)} events come after the last frame and are left out"] * (late > 0)
+    assert [str(warning.message) for warning in caught] == words
+
+
+@pytest.mark.parametrize("settings", [{"cut": "time", "start": 5}, {"cut": "duration", "duration": 5, "start": -1}])
+def test_a_start_belongs_to_frames_of_a_duration(settings):
+    with pytest.raises(BadInput, match=r"frames: the start is (5|-1) with the cut .* allowed: 0 or more with cut"):
+        FrameSettings(**settings)
+    with pytest.raises(BadInput, match="the start is"):
         frames(steady(400_000), 10, SHAPE, **settings)
 
 

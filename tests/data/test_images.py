@@ -104,7 +104,7 @@ def test_folder_is_the_variable_or_data_below_the_current_one(tmp_path, monkeypa
         ("cifar10", "data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch"),
         ("cifar100", "train, test"),
         ("n_mnist", "Train/*/*.bin, Test/*/*.bin"),
-        ("dvs_cifar10", "airplane/*.aedat4, automobile/*.aedat4, bird/*.aedat4"),
+        ("dvs_cifar10", "airplane/*.aedat*, automobile/*.aedat*, bird/*.aedat*"),
         ("dvs128_gesture", "ibmGestureTrain/*/*.npy, ibmGestureTest/*/*.npy"),
         ("shd", "shd_train.h5, shd_test.h5"),
     ],

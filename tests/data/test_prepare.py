@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data.image_files import write_cifar, write_mnist
 from esl_neuro.data import Split, load_dataset, prepare
 from esl_neuro.data.datasets import DATASETS, Dataset
+from esl_neuro.data.frames import FrameSettings
 from esl_neuro.data.prepare import limit, shape
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes.sections import DataSection
@@ -206,3 +207,22 @@ def test_download_is_asked_for_or_not(monkeypatch, download):
     monkeypatch.setitem(DATASETS._entries, "remembering", remembering)
     prepare(DataSection(name="remembering", encoding="even_rate", steps=2), download=download)
     assert asked == [download]
+
+
+def test_frames_of_event_data_are_those_of_the_recipe(monkeypatch):
+    asked = []
+
+    def remembering(request):
+        asked.append(request.frames)
+        return load_dataset("digits")
+
+    monkeypatch.setitem(DATASETS._entries, "remembering", remembering)
+    for more in ({}, {"cut": "duration", "frame_us": 500}, {"cut": "duration", "frame_us": 500, "start_us": 200}):
+        prepare(DataSection(name="remembering", encoding="events", steps=2, **more))
+    prepare(DataSection(name="remembering", encoding="event_counts", steps=2, cut="time"))
+    assert asked == [
+        FrameSettings(2),
+        FrameSettings(2, "duration", duration=500),
+        FrameSettings(2, "duration", duration=500, start=200),
+        FrameSettings(2, "time", binary=False),
+    ]

@@ -67,6 +67,7 @@ def learner_options(name):
                 "samples": None,
                 "cut": "count",
                 "frame_us": None,
+                "start_us": None,
             },
         ),
         (LifSection, NETWORK | {"neuron": "lif", "tau": REQUIRED}),

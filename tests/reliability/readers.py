@@ -77,6 +77,7 @@ ORDER = (
     "sweep",
     "target",
     "reproduction",
+    "aedat",
 )
 
 
@@ -510,6 +511,22 @@ def gestures(folder: Path) -> object:
     return (
         event_datasets._part_of_files("train", [folder / GESTURE], [0], event_datasets._read_gesture).read().__next__()
     )
+
+
+def make_aedat(folder: Path) -> None:
+    from data.test_aedat import aedat2_bytes
+    from data.test_event_datasets import recording
+
+    (folder / "cat.aedat").write_bytes(aedat2_bytes(recording(0, (2, 128, 128)), clock=2**32 - 2000))
+
+
+@reader(make_aedat, "cat.aedat")
+def aedat(folder: Path) -> object:
+    """Read a recording of DVS-CIFAR10 in its original format, and cut it into frames."""
+    from esl_neuro.data.aedat import read_aedat2
+    from esl_neuro.data.frames import frames
+
+    return frames(read_aedat2(folder / "cat.aedat"), 10, (2, 128, 128))
 
 
 # Runs; these need torch.
