@@ -41,28 +41,18 @@ def everything(dataset):
     return sorted((frame.tobytes(), int(label)) for frame, label in zip(values, labels, strict=True))
 
 
-def write_n_mnist(folder, train=100, test=10):
+def write_n_mnist(folder, train=100, test=10, **more):
     """Five bytes per event: x, y, polarity and 23 bits of microseconds."""
     written = {}
     for part, first, count in (("Train", 0, train), ("Test", 1000, test)):
         written[part] = []
         for number in range(first, first + count):
-            made = recording(number, (2, 34, 34))
-            content = b"".join(
-                bytes(
-                    [
-                        event["x"],
-                        event["y"],
-                        event["p"] << 7 | event["t"] >> 16,
-                        event["t"] >> 8 & 255,
-                        event["t"] & 255,
-                    ]
-                )
-                for event in made
-            )
+            made = recording(number, (2, 34, 34), **more)
+            t, x, y, p = (made[name] for name in "txyp")
+            columns = np.stack([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255], axis=1)
             path = folder / part / str(number % 10) / f"{number:05d}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.write_bytes(columns.astype(np.uint8).tobytes())
             written[part].append((made, number % 10))
     return written
 
@@ -83,7 +73,7 @@ def write_gestures(folder, users=4):
     return written
 
 
-def write_shd(folder, train=40, test=10):
+def write_shd(folder, train=40, test=10, length=50):
     """HDF5 with ragged arrays: float16 seconds and uint16 units."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
@@ -93,7 +83,7 @@ def write_shd(folder, train=40, test=10):
             times = file.create_dataset("spikes/times", count, dtype=h5py.vlen_dtype(np.float16))
             units = file.create_dataset("spikes/units", count, dtype=h5py.vlen_dtype(np.uint16))
             for place in range(count):
-                made = recording(first + place, (1, 1, 700), length=50 + place)
+                made = recording(first + place, (1, 1, 700), length + place)
                 seconds = (made["t"] / 5000).astype(np.float16)
                 made["t"] = (seconds.astype(np.float64) * 1e6).astype(np.int64)
                 times[place], units[place] = seconds, made["x"].astype(np.uint16)
