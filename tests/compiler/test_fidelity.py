@@ -8,13 +8,15 @@ from itertools import pairwise
 import nir
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from compiler.fidelity_of_random_graphs import MOVED, judged
 from compiler.integer_oracle import run
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
-from esl_neuro.compiler.fidelity import Trial, measure_fidelity
+from esl_neuro.compiler.fidelity import QUANTITIES, Trial, _alone, measure_fidelity
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.losses import BOUNDS, check_losses, measure_rounding
+from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.hardware import load_target
 from esl_neuro.pipeline.compilation import check
 
@@ -146,6 +148,39 @@ def test_the_cause_is_the_rounding_that_moves_the_spikes():
     assert "rounded decays" in message
     assert "weights" not in message
     assert "thresholds" not in message
+
+
+def two_layers(moved):
+    """Layers "a" and "b", two neurons each, and every number of them moved by this much."""
+    numbers = lambda: np.array([0.25, 0.5]) + moved  # noqa: E731
+    groups = tuple(FloatGroup(name, numbers(), numbers(), numbers(), numbers(), numbers()) for name in "ab")
+    weights = lambda: sp.csr_matrix(np.eye(2) + moved)  # noqa: E731
+    pairs = (("input", "a"), ("a", "b"), ("b", "b"))
+    return FloatNetwork((2,), DT_S, groups, tuple(FloatConnection(*pair, weights()) for pair in pairs))
+
+
+@pytest.mark.parametrize("layer", ["a", "b"])
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_a_rounding_tested_alone_leaves_everything_else_exact(quantity, layer):
+    exact, rounded = two_layers(0.0), two_layers(0.125)
+    alone = _alone(exact, rounded, layer, quantity)
+    for one, kept, other in zip(alone.groups, exact.groups, rounded.groups, strict=True):
+        for field in ("bias", "du", "dv", "threshold", "reset_by"):
+            expected = other if one.name == layer and field in QUANTITIES[quantity] else kept
+            assert getattr(one, field) is getattr(expected, field), (one.name, field)
+    for one, kept, other in zip(alone.connections, exact.connections, rounded.connections, strict=True):
+        assert one is (other if quantity == "weights" and one.target == layer else kept)
+
+
+@pytest.mark.parametrize("quantity", [each for each in QUANTITIES if QUANTITIES[each]])
+def test_a_quantity_that_rounding_did_not_change_is_not_tested(quantity):
+    exact = two_layers(0.0)
+    assert _alone(exact, two_layers(0.0), "a", quantity) is exact
+    for field in QUANTITIES[quantity]:
+        groups = tuple(replace(one, **{field: getattr(one, field) + np.array([0.0, 0.125])}) for one in exact.groups)
+        alone = _alone(exact, replace(exact, groups=groups), "a", quantity)
+        assert alone is not exact, field
+        np.testing.assert_array_equal(getattr(alone.groups[0], field), getattr(groups[0], field))
 
 
 def test_moved_spikes_are_counted_entry_by_entry():
