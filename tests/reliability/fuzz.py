@@ -5,7 +5,7 @@ process with limits of time and memory, so that crashes and hangs are found as w
 
 ========== ==========================================================================================================
 crash      the process ended by a signal, such as a segmentation fault
-hang       no answer within 10 s
+hang       no answer within 10 s, or as many times longer as the machine has more work than processors
 memory     more than 1 GiB was asked for
 traceback  an exception that is not an error of the project
 silent     something that no valid file contains was accepted
@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import math
 import os
 import resource
 import shutil
@@ -176,7 +177,7 @@ def in_child(read: Callable[[], object], folder: Path) -> Outcome:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return (
-            Outcome("hang", f"{SECONDS} s")
+            Outcome("hang", f"{patience()} s")
             if number == signal.SIGALRM
             else Outcome("crash", signal.Signals(number).name)
         )
@@ -209,7 +210,7 @@ def forked(work: Callable[[], Iterator[Outcome]]) -> tuple[list[Outcome], int]:
             with os.fdopen(send, "w") as pipe:
                 for found in work():
                     print(json.dumps([found.kind, found.text[:2000]]), file=pipe, flush=True)
-                    signal.alarm(SECONDS)
+                    signal.alarm(patience())
         finally:
             os._exit(0)
     os.close(send)
@@ -218,10 +219,15 @@ def forked(work: Callable[[], Iterator[Outcome]]) -> tuple[list[Outcome], int]:
     return said, os.waitpid(child, 0)[1]
 
 
+def patience() -> int:
+    """Return the seconds in which a reader must answer: a busy machine gives it a share of a processor."""
+    return SECONDS * max(1, math.ceil(os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 def limit() -> None:
     """Limit time and memory of this process, and silence it."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SECONDS)
+    signal.alarm(patience())
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
