@@ -143,7 +143,9 @@ class FusedFirstSpike(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z_inputs: Tensor, weights: Tensor, threshold: float, no_spike: float) -> Tensor:
         """Return ``z`` of every neuron."""
-        z_sorted, order = z_inputs.detach().clamp(max=no_spike).sort(dim=1)
+        z = z_inputs.detach().clamp(max=no_spike)
+        order = torch.from_numpy(np.argsort(z.numpy(), axis=1))  # four times as fast as torch's, which is stable
+        z_sorted = z.gather(1, order)
         shape = len(z_inputs), len(weights)
         z_outputs, excess = weights.new_empty(shape), weights.new_empty(shape)
         last = torch.empty(shape, dtype=torch.int64)
