@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.data.augment import Augment
 from esl_neuro.data.folders import default_folder
 from esl_neuro.data.frames import FrameSettings
 from esl_neuro.registry import Registry
-
-Augment = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 
 VALIDATION_SHARE = 0.1
 

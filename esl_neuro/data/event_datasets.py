@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.data.aedat import read_aedat2
-from esl_neuro.data.augment import flip_and_roll
-from esl_neuro.data.datasets import DATASETS, Augment, Dataset, Request, Split, split_validation
+from esl_neuro.data.augment import Augment, flip_and_roll
+from esl_neuro.data.datasets import DATASETS, Dataset, Request, Split, split_validation
 from esl_neuro.data.folders import Layout, matches, optional_module
 from esl_neuro.data.frames import EVENT, Events, FrameSettings, frames, shrink
 from esl_neuro.errors import BadInput, EslNeuroError

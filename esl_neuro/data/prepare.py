@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.frames import FrameSettings
 from esl_neuro.errors import BadInput
@@ -23,7 +24,7 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     Parameters
     ----------
     section : DataSection
-        Section with the name of the data set; ``shape`` and ``samples`` modify it.
+        Section with the name of the data set; ``shape``, ``samples`` and ``augment`` modify it.
     seed : int
         Decides which training samples become the validation part.
     download : bool
@@ -44,6 +45,8 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
         dataset = limit(dataset, section.samples)
     if section.shape is not None:
         dataset = shape(dataset, (section.shape[0], section.shape[1], section.shape[2]))
+    if section.augment is not None:
+        dataset = replace(dataset, augment=AUGMENTATIONS[section.augment])
     return dataset
 
 

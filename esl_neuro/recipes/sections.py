@@ -34,6 +34,9 @@ class DataSection(Section):
         description="channels, height and width to which images are enlarged and event frames are drawn",
     )
     samples: Count | None = Field(default=None, description="at most this many samples of each part, for short budgets")
+    augment: str | None = Field(
+        default=None, description="augmentation of training samples, or none; default: that of the data set"
+    )
     cut: Literal["count", "time", "duration"] = Field(
         default="count",
         description="recordings are cut into frames of equal event count, into equal parts of the time from first to "

@@ -11,6 +11,7 @@ from esl_neuro.report.plots import Point, draw_lines
 from esl_neuro.report.tables import table
 
 COLUMNS = ("row", "quantity", "published", "from", "measured", "spread", "seeds", "difference", "measured by")
+MARKDOWN_COLUMNS = ("row", "quantity", "published", "measured", "seeds", "difference")
 FRAMES = 12  # points on a line of the chart over the iterations
 
 
@@ -32,6 +33,32 @@ def reproduction_text(document: Mapping[str, Any]) -> str:
         *_paragraphs("Notes", [*document["notes"], *_counted_in(document["cells"])]),
         *_paragraphs("Commands", [_sweep(entry) for entry in document["sweeps"]]),
     )
+
+
+def reproduction_markdown(document: Mapping[str, Any]) -> str:
+    """Write the cells as a table in Markdown, with the reasons of those that were not run below it."""
+    rows = [[_escaped(text) for text in _markdown_row(cell)] for cell in document["cells"]]
+    lines = [list(MARKDOWN_COLUMNS), ["---"] * len(MARKDOWN_COLUMNS), *rows]
+    table_text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    reasons = [f"- {_escaped(reason)}" for reason in _not_run(document["cells"])]
+    network = f"Scale {document['scale']}: {document['network']}."
+    return "\n\n".join(part for part in (network, table_text, "\n".join(reasons)) if part)
+
+
+def _markdown_row(cell: Mapping[str, Any]) -> list[str]:
+    row, name, published, source, measured, spread, seeds, difference, _ = _row(cell)
+    return [
+        row,
+        name,
+        published if source == "-" else f"{published} ({source})",
+        f"{measured} ± {spread}" if spread else measured,
+        seeds,
+        difference,
+    ]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _comparable(document: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esl_neuro.data import Dataset, Split, prepare
+from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.errors import BadInput, CheckFailed
@@ -417,6 +418,8 @@ def _check_names(recipe: Recipe) -> None:
     """Reject names of rules and targets that do not exist."""
     for registry, name in ((ENCODINGS, recipe.data.encoding), (RATE_SCHEDULES, recipe.training.rate_schedule)):
         registry[name]
+    if recipe.data.augment is not None:
+        AUGMENTATIONS[recipe.data.augment]
     make_loss(recipe.training)
     if recipe.training.quantize is not None:
         formats_of(recipe.training.quantize)

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from esl_neuro.data.augment import crop_and_flip, flip_and_roll
+from esl_neuro.data.augment import AUGMENTATIONS, crop_and_flip, flip_and_roll, shift_one_pixel
+from esl_neuro.errors import BadInput
 
 
 def crops(image):
@@ -33,9 +34,22 @@ def rolls(recording):
     return found
 
 
+def shifts(image):
+    """Every shift by up to 1 row and column, zeros coming in, by its bytes; None: not mirrored."""
+    padded = np.zeros((image.shape[0], image.shape[1] + 2, image.shape[2] + 2), image.dtype)
+    padded[:, 1:-1, 1:-1] = image
+    height, width = image.shape[1:]
+    places = [(top, left) for top in range(3) for left in range(3)]
+    return {padded[:, top : top + height, left : left + width].tobytes(): (top, left, None) for top, left in places}
+
+
 @pytest.mark.parametrize(
     ("augment", "outcomes", "shape", "possible"),
-    [(crop_and_flip, crops, (3, 12, 10), 9 * 9 * 2), (flip_and_roll, rolls, (4, 2, 12, 13), 11 * 11 * 2)],
+    [
+        (crop_and_flip, crops, (3, 12, 10), 9 * 9 * 2),
+        (flip_and_roll, rolls, (4, 2, 12, 13), 11 * 11 * 2),
+        (shift_one_pixel, shifts, (1, 12, 10), 3 * 3),
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_every_outcome_is_allowed_and_every_allowed_one_occurs(augment, outcomes, shape, possible, dtype):
@@ -48,11 +62,15 @@ def test_every_outcome_is_allowed_and_every_allowed_one_occurs(augment, outcomes
     seen = Counter(allowed[one.tobytes()] for one in result)
     # 4,000 draws of 242 equally likely outcomes miss one of them with probability 2e-5; seeds are fixed anyway.
     assert len(seen) == possible
+    mirrors = any(outcome[2] is not None for outcome in seen)
     mirrored = sum(count for outcome, count in seen.items() if outcome[2])
-    assert abs(mirrored - 2000) < 5 * np.sqrt(1000)
+    assert abs(mirrored - 2000 * mirrors) < 5 * np.sqrt(1000)
 
 
-@pytest.mark.parametrize(("augment", "shape"), [(crop_and_flip, (6, 3, 8, 8)), (flip_and_roll, (6, 2, 2, 8, 8))])
+@pytest.mark.parametrize(
+    ("augment", "shape"),
+    [(crop_and_flip, (6, 3, 8, 8)), (flip_and_roll, (6, 2, 2, 8, 8)), (shift_one_pixel, (6, 1, 8, 8))],
+)
 def test_augmentation_is_pure(augment, shape):
     values = np.random.default_rng(0).random(shape, dtype=np.float32)
     before = values.copy()
@@ -60,3 +78,14 @@ def test_augmentation_is_pure(augment, shape):
     assert np.array_equal(values, before)
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["crop_and_flip", "flip_and_roll", "shift_one_pixel"])
+def test_samples_of_another_kind_are_refused(name):
+    with pytest.raises(BadInput, match=rf"data.augment = '{name}' takes .* not samples of shape \(64,\)"):
+        AUGMENTATIONS[name](np.zeros((2, 64)), np.random.default_rng(0))
+
+
+def test_none_changes_nothing():
+    values = np.random.default_rng(0).random((2, 3, 4, 4))
+    assert np.array_equal(AUGMENTATIONS["none"](values, np.random.default_rng(1)), values)

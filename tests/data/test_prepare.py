@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from data.image_files import write_cifar, write_mnist
 from esl_neuro.data import Split, load_dataset, prepare
+from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.datasets import DATASETS, Dataset
 from esl_neuro.data.frames import FrameSettings
 from esl_neuro.data.prepare import limit, shape
@@ -226,3 +227,14 @@ def test_frames_of_event_data_are_those_of_the_recipe(monkeypatch):
         FrameSettings(2, "duration", duration=500, start=200),
         FrameSettings(2, "time", binary=False),
     ]
+
+
+@pytest.mark.usefixtures("mnist")
+def test_recipe_can_replace_the_augmentation_of_the_data_set():
+    assert prepare(section("mnist")).augment is None
+    assert prepare(section("mnist", augment="shift_one_pixel")).augment is AUGMENTATIONS["shift_one_pixel"]
+
+
+def test_unknown_augmentation_gets_the_nearest_name():
+    with pytest.raises(BadInput, match="augmentation 'shift_one_pixl' is unknown; did you mean 'shift_one_pixel'"):
+        prepare(section(augment="shift_one_pixl"))

@@ -65,6 +65,7 @@ def learner_options(name):
                 "steps": REQUIRED,
                 "shape": None,
                 "samples": None,
+                "augment": None,
                 "cut": "count",
                 "frame_us": None,
                 "start_us": None,
