@@ -23,6 +23,7 @@ from esl_neuro.nirgraph.reset_notes import KEY
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
+from esl_neuro.snn.neurons import LIAF
 from esl_neuro.snn.temporal import TemporalNetwork
 from esl_neuro.version import __version__
 
@@ -100,6 +101,7 @@ def to_nir(
         if thresholds != "native" or tie_safe:
             raise BadInput(f"thresholds and tie_safe do not apply: the exporter of {framework.name} writes the graph")
         return export_foreign(network, framework, shape or _first_inputs(network), steps, dt_s)
+    _refuse_analog(network)
     if isinstance(network, TemporalNetwork):
         plan = temporal_plan(network, dt_s)
         original: dict[str, Floats] = {}
@@ -131,6 +133,16 @@ def to_nir(
     if tie_safe:
         metadata["tie_safe"] = True
     return nir.NIRGraph(nodes=plan.nodes, edges=list(plan.edges), metadata=metadata)
+
+
+def _refuse_analog(network: nn.Module) -> None:
+    """Refuse neurons with analog outputs."""
+    analog = [f"'{name}'" for name, layer in network.named_modules() if isinstance(layer, LIAF)]
+    if analog:
+        raise BadInput(
+            f"the network has no NIR form: the outputs of {', '.join(analog)} (LIAF) are analog, and neither NIR nor "
+            "Lava has such a neuron; train the same recipe with network.neuron = 'lif', without activation"
+        )
 
 
 def _first_inputs(network: nn.Module) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from esl_neuro.recipes.sections import (
     KINDS,
     DataSection,
     ExpectedSection,
+    LiafSection,
     NetworkSection,
     PublishedSection,
     Section,
@@ -70,9 +71,14 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _integers_need_whole_numbers(self) -> Recipe:
-        """Reject integer training with exact spike times or rounded products."""
+        """Reject integer training with exact spike times, analog outputs or rounded products."""
         if self.training.quantize is None:
             return self
+        if isinstance(self.network, LiafSection):
+            raise ValueError(
+                "training.quantize: network.neuron = 'liaf' has analog outputs and so no integer form; "
+                "allowed: lif, cuba_lif, if"
+            )
         if isinstance(self.network, SingleSpikeSection):
             raise ValueError(
                 "training.quantize: network.neuron = 'single_spike' has no time steps and so no integer form; "

@@ -100,6 +100,19 @@ class IfSection(SpikingSection):
     neuron: Literal["if"]
 
 
+class LiafSection(SpikingSection):
+    """Leaky integrate and analog fire neurons (LIAF-Net, Wu et al. 2021): the output of a step is an analog value.
+
+    With readout = "spikes" the output neurons have such outputs too, and the class is the largest mean, as in the
+    authors' programs.
+    """
+
+    neuron: Literal["liaf"]
+    tau: Fraction = Field(description="membrane decay factor per step")
+    activation: str = Field(default="selu", description="what leaves the neuron, as a function of its potential")
+    reset: Literal["zero"] = Field(default="zero", description="the spike inside the neuron sets the potential to zero")
+
+
 class SingleSpikeSection(Section):
     """The non-leaky network of exact spike times (ESL-SNNs eqs. 3-6)."""
 
@@ -324,6 +337,7 @@ NetworkSection = Annotated[
     Annotated[LifSection, Tag("lif")]
     | Annotated[CubaLifSection, Tag("cuba_lif")]
     | Annotated[IfSection, Tag("if")]
+    | Annotated[LiafSection, Tag("liaf")]
     | Annotated[SingleSpikeSection, Tag("single_spike")],
     _kind("neuron", "lif"),
 ]
@@ -347,7 +361,13 @@ SparsitySection = Annotated[
 KINDS: dict[str, tuple[str, dict[str, type[Section]]]] = {
     "network": (
         "neuron",
-        {"lif": LifSection, "cuba_lif": CubaLifSection, "if": IfSection, "single_spike": SingleSpikeSection},
+        {
+            "lif": LifSection,
+            "cuba_lif": CubaLifSection,
+            "if": IfSection,
+            "liaf": LiafSection,
+            "single_spike": SingleSpikeSection,
+        },
     ),
     "sparsity": (
         "learner",

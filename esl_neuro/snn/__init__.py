@@ -2,9 +2,10 @@
 
 from esl_neuro.snn.build import build_network
 from esl_neuro.snn.network import NetworkActivity, build_layers, neuron_layers, observe, probe, weighted_layers
-from esl_neuro.snn.neurons import LIF, CubaLIF, NeuronFactory, RecurrentLIF
+from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory, RecurrentLIF
 
 __all__ = [
+    "LIAF",
     "LIF",
     "CubaLIF",
     "NetworkActivity",

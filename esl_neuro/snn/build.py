@@ -16,6 +16,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recipes.sections import (
     CubaLifSection,
     IfSection,
+    LiafSection,
     LifSection,
     NetworkSection,
     SingleSpikeSection,
@@ -23,9 +24,11 @@ from esl_neuro.recipes.sections import (
 )
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.network import build_layers, weighted_layers
-from esl_neuro.snn.neurons import LIF, CubaLIF, NeuronFactory
+from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory
 from esl_neuro.snn.notation import Dense, parse_layers
 from esl_neuro.snn.temporal import TemporalNetwork
+
+OverTimeSection = LifSection | CubaLifSection | IfSection | LiafSection
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) ->
     return network
 
 
-def neurons_of(section: LifSection | CubaLifSection | IfSection) -> NeuronFactory:
+def neurons_of(section: OverTimeSection) -> NeuronFactory:
     """Return a factory of the neurons of a layer for a section."""
 
     def make(shape: tuple[int, ...]) -> nn.Module:
@@ -110,13 +113,17 @@ def neurons_of(section: LifSection | CubaLifSection | IfSection) -> NeuronFactor
                 learn_threshold,
                 section.reset,
             )
+        if isinstance(section, LiafSection):
+            return LIAF(
+                thresholds, section.tau, section.threshold, section.activation, surrogate, width, learn_threshold
+            )
         tau = 1.0 if isinstance(section, IfSection) else section.tau
         return LIF(thresholds, tau, section.threshold, surrogate, width, learn_threshold, section.reset)
 
     return make
 
 
-def _over_time(section: LifSection | CubaLifSection | IfSection, shape: tuple[int, ...]) -> nn.Module:
+def _over_time(section: OverTimeSection, shape: tuple[int, ...]) -> nn.Module:
     neurons = neurons_of(section)
     if ":" in section.notation:
         return _users_own(section.notation, shape, neurons)

@@ -14,8 +14,10 @@ from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn import kernels
 
 Surrogate = Callable[[Tensor, float], Tensor]
+Activation = Callable[[Tensor], Tensor]
 
 SURROGATES: Registry[Surrogate] = Registry("surrogate")
+ACTIVATIONS: Registry[Activation] = Registry("activation")
 
 
 @SURROGATES.register
@@ -29,6 +31,24 @@ def triangle(distance: Tensor, width: float) -> Tensor:
 def arctan(distance: Tensor, width: float) -> Tensor:
     """Slope ``1 / (1 + (pi x / width)**2)`` at ``x = potential - threshold`` (STL-SNN: alpha = 2 is width 1)."""
     return (distance * (math.pi / width)).square_().add_(1).reciprocal_()
+
+
+@SURROGATES.register
+def rectangle(distance: Tensor, width: float) -> Tensor:
+    """Slope ``1 / (2 width)`` where ``|potential - threshold| < width`` (LIAF-Net's programs: width 0.5)."""
+    return (distance.abs() < width).to(distance.dtype).div_(2 * width)
+
+
+@ACTIVATIONS.register
+def selu(potential: Tensor) -> Tensor:
+    """Scaled exponential linear unit, the default of LIAF-Net's first programs; negative below zero."""
+    return torch.nn.functional.selu(potential)
+
+
+@ACTIVATIONS.register
+def relu(potential: Tensor) -> Tensor:
+    """``max(0, potential)``, the default of LIAF-Net's later programs."""
+    return torch.relu(potential)
 
 
 # Surrogates that the compiled kernels support.
@@ -180,6 +200,67 @@ def recurrent_lif(
         potential = charged * (1 - fired) if reset_by is None else charged - fired * reset_by
         spikes.append(fired)
     return torch.stack(spikes)
+
+
+def liaf_step(
+    potential: Tensor,
+    current: Tensor,
+    tau: float | Tensor,
+    threshold: Tensor,
+    activation: Activation,
+    surrogate: Surrogate,
+    width: float,
+) -> tuple[Tensor, Tensor]:
+    """One step of the leaky integrate and analog fire neuron (LIAF-Net, Wu et al., TNNLS 2021, arXiv 2011.06176).
+
+    The membrane is that of :func:`lif_step`. Its spike resets it and stays inside; what leaves is analog::
+
+        u[t] = tau * v[t-1] + I[t]
+        f[t] = 1 if u[t] > threshold else 0
+        o[t] = activation(u[t])
+        v[t] = u[t] * (1 - f[t])
+
+    It is differentiable through ``o``, and through the reset by the surrogate slope of ``f``.
+
+    Parameters
+    ----------
+    potential : Tensor, shape (batch, ...)
+        ``v[t-1]``.
+    current : Tensor, shape (batch, ...)
+        ``I[t]``.
+    tau : float or Tensor
+        Membrane decay factor in [0, 1].
+    threshold : Tensor
+        Positive thresholds; the shape broadcasts with a step.
+    activation : callable
+        One of :data:`ACTIVATIONS`.
+    surrogate, width
+        As in :func:`lif`.
+
+    Returns
+    -------
+    outputs, potential : Tensor, shape (batch, ...)
+        ``o[t]`` and ``v[t]``.
+    """
+    charged = tau * potential + current
+    fired = _Spike.apply(charged, threshold, surrogate, width)  # type: ignore[no-untyped-call]
+    return activation(charged), charged * (1 - fired)
+
+
+def liaf(
+    currents: Tensor,
+    tau: float | Tensor,
+    threshold: Tensor,
+    activation: Activation,
+    surrogate: Surrogate,
+    width: float,
+) -> Tensor:
+    """Run :func:`liaf_step` over time from rest; currents and outputs have the shape (steps, batch, ...)."""
+    outputs, potential = [], torch.zeros_like(currents[0])
+    for current in currents.unbind(0):
+        output, potential = liaf_step(potential, current, tau, threshold, activation, surrogate, width)
+        outputs.append(output)
+    return torch.stack(outputs)
 
 
 class _Spike(torch.autograd.Function):

@@ -41,7 +41,7 @@ from esl_neuro.hardware.rounding import (
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, straight_through
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
-from esl_neuro.snn.neurons import LIF, CubaLIF
+from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF
 
 EXACT_SUM = 2**24  # integer sums up to this magnitude are exact in single precision, in any order
 
@@ -164,7 +164,8 @@ class QuantisedNetwork(nn.Sequential):
                 f"training uses {POTENTIAL_BITS} bits and would wrap at other values; use a chip with {POTENTIAL_BITS}"
             )
         for name, layer in network.named_children():
-            self.add_module(name, IntegerLIF(layer) if isinstance(layer, LIF) else layer)
+            fires = isinstance(layer, LIF) and not isinstance(layer, LIAF)
+            self.add_module(name, IntegerLIF(layer) if fires else layer)  # type: ignore[arg-type]
         self.arithmetic, self.inputs, self.steps = arithmetic, inputs, steps
         self.stages, self.after = _stages(self, inputs)
 
@@ -328,6 +329,9 @@ class _Chain:
         opens = not waiting and not self.after
         if isinstance(layer, IntegerLIF) and waiting:
             self._refuse_filtered_bias(layer)
+            self.close(name)
+        elif isinstance(layer, LIAF):
+            self.findings.append(f"'{name}' (LIAF) has analog outputs and so no integer form; use LIF")
             self.close(name)
         elif isinstance(layer, Vote) and (waiting or self.stages):
             self.close(None)

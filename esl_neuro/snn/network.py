@@ -13,7 +13,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.reading.limits import refuse_large
 from esl_neuro.snn import notation as tokens
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Members, Vote
-from esl_neuro.snn.neurons import LIF, NeuronFactory
+from esl_neuro.snn.neurons import LIAF, LIF, NeuronFactory
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
 
@@ -27,7 +27,8 @@ class NetworkActivity:
         Outputs of each step: spikes, or the plain sums of an output layer that does not fire.
     spikes : dict of str to Tensor, shape (steps, batch, ...)
         Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in order of execution; for a network of exact
-        spike times, the neurons that fire, as one step.
+        spike times, the neurons that fire, as one step; for neurons with analog outputs, 1 where the output is not
+        zero, since that is what a chip would send.
     """
 
     outputs: Tensor
@@ -55,8 +56,8 @@ def observe(network: nn.Module, inputs: Tensor) -> NetworkActivity:
     spikes: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            spikes[name] = output
+        def hook(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            spikes[name] = (output != 0).to(output.dtype) if isinstance(module, LIAF) else output
 
         return hook
 

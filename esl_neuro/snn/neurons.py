@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.resets import RESETS, SUBTRACT_NEXT_STEP, ZERO, Reset
-from esl_neuro.snn.functional import SURROGATES, lif, recurrent_lif
+from esl_neuro.snn.functional import ACTIVATIONS, SURROGATES, liaf, lif, recurrent_lif
 from esl_neuro.snn.layers import SynapticFilter, keep_decay
 
 # Makes the neurons of a layer with signals of a shape: (neurons,) or (channels, height, width).
@@ -160,6 +160,41 @@ class RecurrentLIF(LIF):
             self.recurrent,
             self.reset,
         )
+
+
+class LIAF(LIF):
+    """Leaky integrate and analog fire neurons, whose output is an activation of their potential (LIAF-Net).
+
+    The equations are those of :func:`~esl_neuro.snn.functional.liaf_step`; the defaults are those of the authors'
+    program for DVS128-Gesture. The output of a step is any number, so a chip would need graded spikes; NIR has no such
+    neuron.
+
+    Parameters
+    ----------
+    neurons, tau, threshold, surrogate, surrogate_width, learn_threshold
+        As in :class:`LIF`.
+    activation : str
+        Name of the activation.
+    """
+
+    def __init__(
+        self,
+        neurons: int | tuple[int, ...],
+        tau: float | Tensor = 0.3,
+        threshold: float = 0.3,
+        activation: str = "selu",
+        surrogate: str = "rectangle",
+        surrogate_width: float = 0.5,
+        learn_threshold: bool = False,
+    ) -> None:
+        super().__init__(neurons, tau, threshold, surrogate, surrogate_width, learn_threshold)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, currents: Tensor) -> Tensor:
+        """Return analog outputs, shape (steps, batch, ...), starting from rest."""
+        if currents.dtype in (torch.float16, torch.bfloat16):
+            currents = currents.float()  # as in LIF
+        return liaf(currents, self.tau, self.threshold, self.activation, self.surrogate, self.surrogate_width)
 
 
 def _shape(neurons: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, neuron_layers, observe, weighted_layers
 from esl_neuro.snn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d
-from esl_neuro.snn.neurons import lif_per_channel
+from esl_neuro.snn.neurons import LIAF, lif_per_channel
 
 SIZES = (7, 6, 5, 4)
 TAUS = [0.0, 0.5, 0.75, 1.0]
@@ -250,3 +250,12 @@ def test_a_last_layer_that_does_not_fire_ends_in_an_integrator_without_leak():
     assert ("fc2", "readout") in graph.edges
     assert ("readout", "output") in graph.edges
     assert np.array_equal(1e-4 * graph.nodes["readout"].r, np.ones(4))
+
+
+def test_analog_neurons_are_refused_in_one_line_that_says_what_to_train():
+    network = nn.Sequential(Linear(4, 3), LIAF(3), Linear(3, 2), LIAF(2))
+    with pytest.raises(BadInput) as caught:
+        to_nir(network, 4)
+    message = str(caught.value)
+    assert "'1', '3' (LIAF) are analog" in message
+    assert message.endswith("train the same recipe with network.neuron = 'lif', without activation")

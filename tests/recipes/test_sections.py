@@ -17,6 +17,7 @@ from esl_neuro.recipes.sections import (
     EslSection,
     ExpectedSection,
     IfSection,
+    LiafSection,
     LifSection,
     PublishedSection,
     SingleSpikeSection,
@@ -74,6 +75,7 @@ def learner_options(name):
         (LifSection, NETWORK | {"neuron": "lif", "tau": REQUIRED}),
         (CubaLifSection, NETWORK | {"neuron": REQUIRED, "tau": REQUIRED, "tau_syn": REQUIRED}),
         (IfSection, NETWORK | {"neuron": REQUIRED}),
+        (LiafSection, NETWORK | {"neuron": REQUIRED, "tau": REQUIRED, "activation": "selu"}),
         (
             SingleSpikeSection,
             {
@@ -192,6 +194,17 @@ def test_neuron_takes_its_own_constants_and_no_others():
     assert "network.tau_syn: is missing" in refusal(changed("network.neuron", "cuba_lif"))
     del network["tau"]
     parse_recipe(changed("network", network), "here")
+
+
+def test_analog_neurons_reset_to_zero():
+    network = changed("network.neuron", "liaf")["network"] | {"reset": "subtract"}
+    assert "network.reset: 'subtract' is not allowed" in refusal(changed("network", network))
+
+
+def test_analog_neurons_do_not_train_on_integers():
+    document = changed("network.neuron", "liaf")
+    document["training"]["quantize"] = "loihi2"
+    assert "network.neuron = 'liaf' has analog outputs and so no integer form; allowed: lif" in refusal(document)
 
 
 def test_single_spikes_have_no_surrogate():

@@ -14,12 +14,12 @@ from esl_neuro.recipes.sections import KINDS
 from esl_neuro.snn import LIF, build_layers, build_network, neuron_layers, observe, weighted_layers
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.build import neurons_of
-from esl_neuro.snn.neurons import CubaLIF, lif_per_channel
+from esl_neuro.snn.neurons import LIAF, CubaLIF, lif_per_channel
 from esl_neuro.snn.temporal import TemporalNetwork
 from esl_neuro.training.run_folder import create_run_folder
 from esl_neuro.training.trainer import Trainer, load_network
 
-CONSTANTS = {"lif": {"tau": 0.5}, "cuba_lif": {"tau": 0.5, "tau_syn": 0.75}, "if": {}}
+CONSTANTS = {"lif": {"tau": 0.5}, "cuba_lif": {"tau": 0.5, "tau_syn": 0.75}, "if": {}, "liaf": {"tau": 0.5}}
 
 
 def section(neuron="lif", **changes):
@@ -99,6 +99,31 @@ def test_neurons_without_leak_are_lifs_that_keep_all():
     assert outputs[0].outputs.any()
     leaky = build_network(section("lif"), (6,), seed=1)
     assert not torch.equal(leaky(spikes_of((8, 3, 6))), outputs[0].outputs)
+
+
+def test_analog_neurons_take_their_constants_and_their_activation_from_the_section():
+    asked = section("liaf", tau=0.25, threshold=1.5, activation="relu", surrogate="rectangle", surrogate_width=0.5)
+    neurons = neurons_of(asked)((4, 2, 2))
+    assert (type(neurons), neurons.tau, neurons.surrogate_width) == (LIAF, 0.25, 0.5)
+    assert (neurons.activation.__name__, neurons.surrogate.__name__) == ("relu", "rectangle")
+    torch.testing.assert_close(neurons.threshold, torch.full((4, 1, 1), 1.5))
+    with pytest.raises(BadInput, match="'tanh' is unknown"):
+        neurons_of(section("liaf", activation="tanh"))((4,))
+
+
+def test_a_lif_and_an_analog_network_of_one_recipe_have_the_same_weights():
+    analog, spiking = (build_network(section(neuron), (6,), seed=1) for neuron in ("liaf", "lif"))
+    assert same_weights(analog, spiking)
+    inputs = spikes_of((8, 3, 6))
+    assert not torch.equal(analog(inputs), spiking(inputs))
+
+
+def test_activity_of_analog_neurons_counts_outputs_other_than_zero():
+    network = build_network(section("liaf", activation="relu", notation="6-3"), (6,), seed=1)
+    activity = observe(network, spikes_of((8, 3, 6)))
+    assert torch.equal(activity.spikes["lif1"], (activity.outputs > 0).float())
+    assert 0 < activity.spikes["lif1"].mean() < 1
+    assert ((activity.outputs > 0) & (activity.outputs < 1)).any()
 
 
 @pytest.mark.parametrize("neuron", CONSTANTS)

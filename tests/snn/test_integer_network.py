@@ -19,8 +19,8 @@ from esl_neuro.hardware.rounding import InputFormat
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import build_layers, observe
 from esl_neuro.snn.integer_network import QuantisedNetwork
-from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten
-from esl_neuro.snn.neurons import LIF, CubaLIF
+from esl_neuro.snn.layers import AvgPool2d, Conv2d, Flatten, Linear
+from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF
 
 TARGET = load_target("loihi2")
 ARITHMETIC = TARGET.arithmetic
@@ -325,6 +325,8 @@ def test_what_has_no_integer_form_is_refused_by_name():
         QuantisedNetwork(layers, ARITHMETIC)
     with pytest.raises(BadInput, match="'fc1': a bias into a synaptic filter"):
         network("9-7-4", (9,), make=neurons(0.5, 0.4), bias=True)
+    with pytest.raises(BadInput, match=r"'1' \(LIAF\) has analog outputs and so no integer form; use LIF; allowed"):
+        QuantisedNetwork(nn.Sequential(Linear(4, 3), LIAF(3), Linear(3, 2)), ARITHMETIC)
     with pytest.raises(BadInput, match="type Linear"):
         QuantisedNetwork(nn.Linear(2, 3), ARITHMETIC)
 

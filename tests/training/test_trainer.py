@@ -319,7 +319,7 @@ def test_every_loss_over_time_trains(tmp_path, loss):
     assert losses[1] < losses[0]
 
 
-@pytest.mark.parametrize("neuron", ['neuron="cuba_lif", tau=0.5, tau_syn=0.5', 'neuron="if"'])
+@pytest.mark.parametrize("neuron", ['neuron="cuba_lif", tau=0.5, tau_syn=0.5', 'neuron="if"', 'neuron="liaf", tau=0.3'])
 def test_every_neuron_over_time_trains(tmp_path, neuron):
     network = (
         f'network={{{neuron}, notation="64-24-10", threshold=1.0, surrogate="arctan", surrogate_width=1.0, mode="stl"}}'
