@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import nir
@@ -21,6 +21,7 @@ from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 
 OUTPUT, READOUT = "output", "readout"
+NEURONS = (nir.LIF, nir.CubaLIF, nir.IF)
 
 Thresholds = Literal["native", "folded"]
 
@@ -101,7 +102,7 @@ class Writer:
 
     def _finish(self, signal: WeightedSum, shape: tuple[int, ...]) -> None:
         source = signal.terms[0][0]
-        ends = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.I)
+        ends = (*NEURONS, nir.LI, nir.I)
         if not (signal.terms == ((source, 1.0),) and isinstance(self.plan.nodes[source], ends)):
             self.plan.add(READOUT, nir.I(r=np.full(shape, 1 / self.dt_s)), shape)
             for name, factor in signal.terms:
@@ -248,6 +249,46 @@ def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
     return writer.signals[call.inputs[0]]
 
 
+def _delay(writer: Writer, call: Call, layer: Any) -> WeightedSum:
+    biased = {name for source, _ in writer.signals[call.inputs[0]].terms for name in _biases(writer.plan, source)}
+    if biased:
+        return writer.refuse(
+            call,
+            f"delays the bias of {', '.join(map(repr, sorted(biased)))}, which in NIR is present from the first step; "
+            "put the delay before that layer",
+        )
+    node = nir.Delay(delay=np.full(call.shape, layer.steps * writer.dt_s))
+    return writer.summed(call, node, call.shape)
+
+
+def _biases(plan: Plan, name: str) -> set[str]:
+    """Return the connections with a bias between the neurons and a signal, the signal's own node included."""
+    node: Any = plan.nodes[name]
+    if isinstance(node, NEURONS):
+        return set()
+    own = {name} if np.any(getattr(node, "bias", 0)) else set()
+    return own.union(*(_biases(plan, source) for source, _ in plan.into(name)))
+
+
+def _concatenate(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
+    """Place the channels of each signal with a 1x1 convolution, because several edges into a NIR node are a sum.
+
+    A convolution of the concatenation is then the sum of convolutions of its parts; the compiler joins both to one.
+    """
+    if len(call.shape) != 3:
+        return writer.refuse(call, f"signals of shape {call.shape} have no channels, height and width to concatenate")
+    terms: list[tuple[str, float]] = []
+    first, places = 0, np.eye(call.shape[0], dtype=np.float32)
+    for number, name in enumerate(call.inputs, start=1):
+        channels, *sides = writer.shapes.get(name, writer.traced.shape)
+        own = replace(call, inputs=(name,))
+        columns = places[:, first : first + channels, None, None]
+        node = convolution(columns, np.zeros(len(places), np.float32), tuple(sides))
+        terms += writer.node(own, node, call.shape, suffix=f"_part{number}").terms
+        first += channels
+    return WeightedSum(tuple(terms))
+
+
 def _lif(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     leak = 1 - _decays(layer.tau, call.shape)
     threshold, scale = _thresholds(writer, call, layer)
@@ -345,6 +386,8 @@ WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     layers.Flatten: _flatten,
     nn.Flatten: _flatten,
     layers.Vote: _vote,
+    layers.Delay: _delay,
+    layers.Concatenate: _concatenate,
     layers.SynapticFilter: _synaptic_filter,
     LIF: _lif,
     CubaLIF: _cuba_lif,

@@ -73,6 +73,11 @@ class SpikingSection(Section):
         description="a spike sets the potential to zero (zero) or subtracts the threshold, at once (subtract) or after "
         "the leak of the next step (subtract_next_step)",
     )
+    timing: Literal["aligned", "streaming"] = Field(
+        default="aligned",
+        description="spikes arrive in the step in which they are sent, and the compiler delays shorter paths "
+        "(aligned); or every connection takes one step, as on the chip, and paths differ (streaming)",
+    )
     bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
     readout: Literal["spikes", "accumulate"] = Field(
         default="spikes", description="output neurons fire, or their inputs are summed without decay (eq. 10)"

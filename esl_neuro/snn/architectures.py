@@ -83,17 +83,20 @@ class ResNet19(nn.Sequential):
         self.add_module("fc2", nn.Linear(256, classes))
 
 
-def vggsnn(classes: int = 10, *, strided: bool = False, neurons: NeuronFactory | None = None) -> nn.Sequential:
+def vggsnn(
+    classes: int = 10, *, strided: bool = False, neurons: NeuronFactory | None = None, streaming: bool = False
+) -> nn.Sequential:
     """VGGSNN of TET for two-channel 48x48 event frames, with average pooling or strided convolutions."""
     notation = (VGGSNN_STRIDED if strided else VGGSNN).removesuffix("-10") + f"-{classes}"
-    network = build_layers(notation, (2, 48, 48), neurons or lif_per_channel())
+    network = build_layers(notation, (2, 48, 48), neurons or lif_per_channel(), streaming=streaming)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return network
 
 
-def stl_mnist(classes: int = 10, neurons: NeuronFactory | None = None) -> nn.Sequential:
+def stl_mnist(classes: int = 10, neurons: NeuronFactory | None = None, *, streaming: bool = False) -> nn.Sequential:
     """Build the MNIST network of STL-SNN: 28x28 images, a threshold per position, ten output neurons per class."""
     notation = STL_MNIST.removesuffix("100-V10") + f"{10 * classes}-V10"
-    return build_layers(notation, (1, 28, 28), neurons or lif_per_position(), bias=False, spiking_output=True)
+    make = neurons or lif_per_position()
+    return build_layers(notation, (1, 28, 28), make, bias=False, spiking_output=True, streaming=streaming)

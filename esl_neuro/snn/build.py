@@ -24,7 +24,7 @@ from esl_neuro.recipes.sections import (
 )
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.network import build_layers, weighted_layers
-from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory
+from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory, streaming_neurons
 from esl_neuro.snn.notation import Dense, parse_layers
 from esl_neuro.snn.temporal import TemporalNetwork
 
@@ -38,26 +38,36 @@ class Architecture:
     Attributes
     ----------
     build : callable
-        ``(outputs, neurons) -> network``.
+        ``(outputs, neurons, streaming) -> network``.
     shape : tuple of int
         The required input shape.
     readout : str
         Readout of its outputs.
     """
 
-    build: Callable[[int, NeuronFactory], nn.Module]
+    build: Callable[[int, NeuronFactory, bool], nn.Module]
     shape: tuple[int, ...]
     readout: str
 
 
 # Followed by the number of outputs: "VGGSNN-10".
 ARCHITECTURES = {
-    "VGGSNN": Architecture(lambda outputs, make: vggsnn(outputs, neurons=make), (2, 48, 48), "accumulate"),
-    "VGGSNN-strided": Architecture(
-        lambda outputs, make: vggsnn(outputs, strided=True, neurons=make), (2, 48, 48), "accumulate"
+    "VGGSNN": Architecture(
+        lambda outputs, make, streaming: vggsnn(outputs, neurons=make, streaming=streaming), (2, 48, 48), "accumulate"
     ),
-    "ResNet19": Architecture(lambda outputs, make: ResNet19(outputs, make), (3, 32, 32), "accumulate"),
-    "STL-MNIST": Architecture(lambda outputs, make: stl_mnist(outputs, make), (1, 28, 28), "spikes"),
+    "VGGSNN-strided": Architecture(
+        lambda outputs, make, streaming: vggsnn(outputs, strided=True, neurons=make, streaming=streaming),
+        (2, 48, 48),
+        "accumulate",
+    ),
+    "ResNet19": Architecture(
+        lambda outputs, make, streaming: ResNet19(outputs, streaming_neurons(make) if streaming else make),
+        (3, 32, 32),
+        "accumulate",
+    ),
+    "STL-MNIST": Architecture(
+        lambda outputs, make, streaming: stl_mnist(outputs, make, streaming=streaming), (1, 28, 28), "spikes"
+    ),
 }
 
 
@@ -125,12 +135,25 @@ def neurons_of(section: OverTimeSection) -> NeuronFactory:
 
 def _over_time(section: OverTimeSection, shape: tuple[int, ...]) -> nn.Module:
     neurons = neurons_of(section)
+    streaming = section.timing == "streaming"
     if ":" in section.notation:
+        if streaming:
+            raise BadInput(
+                f"network.timing: 'streaming' does not change '{section.notation}', a network of your own; set "
+                "'aligned', and put esl_neuro.snn.layers.Delay behind every layer of neurons but the output"
+            )
         return _users_own(section.notation, shape, neurons)
     name, _, outputs = section.notation.rpartition("-")
     if name in ARCHITECTURES and outputs.isascii() and outputs.isdigit():
         return _architecture(section, name, int(outputs), shape, neurons)
-    return build_layers(section.notation, shape, neurons, bias=section.bias, spiking_output=section.readout == "spikes")
+    return build_layers(
+        section.notation,
+        shape,
+        neurons,
+        bias=section.bias,
+        spiking_output=section.readout == "spikes",
+        streaming=streaming,
+    )
 
 
 def _architecture(
@@ -146,7 +169,7 @@ def _architecture(
         raise BadInput(
             f"network.readout: '{section.readout}' does not fit '{section.notation}'; set '{architecture.readout}'"
         )
-    return architecture.build(outputs, neurons)
+    return architecture.build(outputs, neurons, section.timing == "streaming")
 
 
 def _users_own(notation: str, shape: tuple[int, ...], neurons: NeuronFactory) -> nn.Module:

@@ -40,7 +40,7 @@ from esl_neuro.hardware.rounding import (
 )
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer import LayerConstants, integer_lif, integer_readout, straight_through
-from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, Vote
+from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Delay, Flatten, Vote
 from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF
 
 EXACT_SUM = 2**24  # integer sums up to this magnitude are exact in single precision, in any order
@@ -107,7 +107,7 @@ class Stage:
     Attributes
     ----------
     before : tuple of str
-        Pools and flattens between the source and the connection, in order.
+        Delays, pools and flattens between the source and the connection, in order.
     connection : str
         Linear layer or convolution.
     norm, neurons : str or None
@@ -336,7 +336,7 @@ class _Chain:
         elif isinstance(layer, Vote) and (waiting or self.stages):
             self.close(None)
             self.after.append(name)
-        elif isinstance(layer, Flatten) and opens:
+        elif isinstance(layer, Flatten | Delay) and opens:
             self.before.append(name)
         elif isinstance(layer, AvgPool2d) and opens and _plain_pool(layer):
             self.before.append(name)
@@ -378,7 +378,7 @@ def _stages(network: nn.Sequential, inputs: InputFormat) -> tuple[tuple[Stage, .
     if findings:
         raise BadInput(
             f"training.quantize: {'; '.join(findings)}; allowed: linear layers and convolutions, with batch norm "
-            "optional and followed by neurons; average pools and flattens before them; a vote at the end"
+            "optional and followed by neurons; delays, average pools and flattens before them; a vote at the end"
         )
     return tuple(chain.stages), tuple(chain.after)
 

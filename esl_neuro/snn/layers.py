@@ -72,6 +72,65 @@ class Flatten(nn.Module):
         return signal.flatten(2)
 
 
+class Delay(nn.Module):
+    """Delay a signal: ``y[t] = x[t - steps]``, zero before its first step.
+
+    Parameters
+    ----------
+    steps : int
+        Delay in steps, 1 or more.
+    """
+
+    def __init__(self, steps: int = 1) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the delayed signal, of the same shape."""
+        nothing = signal.new_zeros(min(self.steps, len(signal)), *signal.shape[1:])
+        return torch.cat([nothing, signal[: -self.steps]])
+
+
+class Concatenate(nn.Module):
+    """Concatenate the channels of several signals, shape (steps, batch, channels, ...)."""
+
+    def forward(self, *signals: Tensor) -> Tensor:
+        """Return one signal with the channels of all, in their order."""
+        return torch.cat(signals, dim=2)
+
+
+class DenseLayer(nn.Module):
+    """Convolution, batch norm and neurons, whose spikes are appended to the input (DenseNet, Huang et al., CVPR 2017).
+
+    ``x_l = [x_{l-1}, N(BN(W_l * x_{l-1}))]``, so that the layer after l of them reads the spikes of all. In the order
+    of the layers it differs from DenseNet's, because what travels here are spikes.
+
+    Parameters
+    ----------
+    channels, growth : int
+        Channels of the input, and of what is appended.
+    kernel : int
+        Side of the kernel, odd.
+    neurons : nn.Module
+        Neurons of ``growth`` channels.
+    streaming : bool
+        Whether their spikes take one step to arrive.
+    """
+
+    def __init__(self, channels: int, growth: int, kernel: int, neurons: nn.Module, *, streaming: bool = False) -> None:
+        super().__init__()
+        self.conv = Conv2d(channels, growth, kernel, 1, kernel // 2, bias=False)
+        self.bn = BatchNorm2d(growth)
+        self.lif = neurons
+        self.delay = Delay(1) if streaming else nn.Identity()
+        self.append = Concatenate()
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return spikes, shape (steps, batch, channels + growth, height, width)."""
+        spikes: Tensor = self.append(signal, self.delay(self.lif(self.bn(self.conv(signal)))))
+        return spikes
+
+
 class Vote(nn.Module):
     """Mean over groups of neighbouring output neurons, one group per class (STL-SNN).
 

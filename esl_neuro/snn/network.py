@@ -12,7 +12,18 @@ from torch import Tensor, nn
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.limits import refuse_large
 from esl_neuro.snn import notation as tokens
-from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Members, Vote
+from esl_neuro.snn.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Delay,
+    DenseLayer,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Members,
+    Vote,
+)
 from esl_neuro.snn.neurons import LIAF, LIF, NeuronFactory
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
@@ -92,7 +103,13 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def build_layers(
-    notation: str, shape: tuple[int, ...], neurons: NeuronFactory, *, bias: bool = True, spiking_output: bool = False
+    notation: str,
+    shape: tuple[int, ...],
+    neurons: NeuronFactory,
+    *,
+    bias: bool = True,
+    spiking_output: bool = False,
+    streaming: bool = False,
 ) -> nn.Sequential:
     """Build a network from the papers' notation.
 
@@ -109,12 +126,16 @@ def build_layers(
     spiking_output : bool
         Whether the last layer fires. If not, its outputs are the weighted sums of each step, to be accumulated without
         decay (ESL-SNNs eq. 10).
+    streaming : bool
+        Whether the spikes of every layer take one step to arrive, see
+        :func:`~esl_neuro.snn.neurons.streaming_neurons`.
 
     Returns
     -------
     nn.Sequential
         Maps (steps, batch, *shape) to (steps, batch, classes); weighted layers are named ``conv1``, ..., ``fc1``, ...,
-        their neurons ``lif1``, ...; those of members that vote ``members.member1.fc1``, ...
+        their neurons ``lif1``, ..., and delays
+        ``delay1``, ...; those of members that vote ``members.member1.fc1``, ...
 
     Raises
     ------
@@ -122,7 +143,7 @@ def build_layers(
         If the notation is inconsistent or does not fit the input.
     """
     parsed = list(tokens.parse_layers(notation))
-    builder = _Builder(notation, shape, neurons, bias)
+    builder = _Builder(notation, shape, neurons, bias, streaming)
     if isinstance(parsed[0], tokens.Dense):
         inputs = math.prod(shape)
         if parsed[0].neurons != inputs:
@@ -139,34 +160,43 @@ def build_layers(
 class _Builder:
     """Adds layers one by one, and tracks the shape of the signal."""
 
-    def __init__(self, notation: str, shape: tuple[int, ...], neurons: NeuronFactory, bias: bool) -> None:
+    def __init__(
+        self, notation: str, shape: tuple[int, ...], neurons: NeuronFactory, bias: bool, streaming: bool
+    ) -> None:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
+        self.streaming = streaming
         self.network = nn.Sequential()
-        self.counts = {"conv": 0, "fc": 0, "lif": 0, "bn": 0, "pool": 0, "drop": 0}
+        self.counts = {"conv": 0, "dense": 0, "fc": 0, "lif": 0, "delay": 0, "bn": 0, "pool": 0, "drop": 0}
 
     def add_layers(self, layers: Sequence[tokens.Token], spiking_output: bool) -> None:
         """Add layers and their neurons; a layer that others follow fires, the last one only if the output does."""
         weighted = [
             index
             for index, token in enumerate(layers)
-            if isinstance(token, tokens.Dense | tokens.Conv | tokens.Members)
+            if isinstance(token, tokens.Dense | tokens.Conv | tokens.DenseConv | tokens.Members)
         ]
         for index, token in enumerate(layers):
             if isinstance(token, tokens.Members):
                 self._members(token, spiking_output)
                 continue
             followed_by_norm = isinstance(layers[index + 1] if index + 1 < len(layers) else None, tokens.BatchNorm)
+            if isinstance(token, tokens.DenseConv) and index == weighted[-1]:
+                raise self._misfit(token, "a dense block has no outputs of its own; end with a layer such as 10")
             self.add(token)
             last = bool(weighted) and index >= weighted[-1]
             makes_current = isinstance(token, tokens.Dense | tokens.Conv | tokens.BatchNorm)
             if makes_current and not followed_by_norm and (spiking_output or not last):
                 self.add_neurons()
+                if self.streaming and not last:
+                    self._append("delay", Delay(1))
 
     def add(self, token: tokens.Token) -> None:
         if isinstance(token, tokens.Dense):
             self._dense(token)
         elif isinstance(token, tokens.Conv):
             self._conv(token)
+        elif isinstance(token, tokens.DenseConv):
+            self._dense_conv(token)
         elif isinstance(token, tokens.BatchNorm):
             self._append("bn", BatchNorm2d(self._image(token)[0]))
         elif isinstance(token, tokens.AvgPool | tokens.MaxPool):
@@ -183,7 +213,7 @@ class _Builder:
 
     def _members(self, token: tokens.Members, spiking_output: bool) -> None:
         """Add sub-networks, each built on the signal so far."""
-        builders = [_Builder(self.notation, self.shape, self.neurons, self.bias) for _ in token.layers]
+        builders = [_Builder(self.notation, self.shape, self.neurons, self.bias, self.streaming) for _ in token.layers]
         for builder, layers in zip(builders, token.layers, strict=True):
             builder.add_layers(layers, spiking_output)
         shapes = [builder.shape for builder in builders]
@@ -219,6 +249,16 @@ class _Builder:
         self._append("conv", Conv2d(channels, token.channels, token.kernel, token.stride, padding, bias=self.bias))
         size = [(side + 2 * padding - token.kernel) // token.stride + 1 for side in (height, width)]
         self.shape = (token.channels, *size)
+
+    def _dense_conv(self, token: tokens.DenseConv) -> None:
+        channels, height, width = self._image(token)
+        if token.kernel % 2 == 0:
+            raise self._misfit(token, f"a kernel of {token.kernel} changes the size of the image; use an odd one")
+        self._refuse_large(token, token.growth * max(channels * token.kernel**2, height * width))
+        neurons = self.neurons((token.growth, height, width))
+        layer = DenseLayer(channels, token.growth, token.kernel, neurons, streaming=self.streaming)
+        self._append("dense", layer)
+        self.shape = (channels + token.growth, height, width)
 
     def _refuse_large(self, token: tokens.Token, values: int) -> None:
         refuse_large(f"network.notation: {token} of '{self.notation}'", "takes", 4 * values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.resets import RESETS, SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn.functional import ACTIVATIONS, SURROGATES, liaf, lif, recurrent_lif
-from esl_neuro.snn.layers import SynapticFilter, keep_decay
+from esl_neuro.snn.layers import Delay, SynapticFilter, keep_decay
 
 # Makes the neurons of a layer with signals of a shape: (neurons,) or (channels, height, width).
 NeuronFactory = Callable[[tuple[int, ...]], nn.Module]
@@ -234,5 +235,19 @@ def lif_per_position(
 
     def make(shape: tuple[int, ...]) -> nn.Module:
         return LIF(shape, tau, threshold, surrogate, surrogate_width, learn_threshold, reset)
+
+    return make
+
+
+def streaming_neurons(neurons: NeuronFactory) -> NeuronFactory:
+    """Return a factory of neurons whose spikes take one step to arrive at whatever reads them.
+
+    In a streaming rollout (Kugele et al., Front. Neurosci. 14:439, 2020) every connection takes one step, as on a chip,
+    and paths of different length are not equalised: ``I_l[t] = sum over sources k of W_lk s_k[t-1]``. The delay of the
+    network's input would shift all layers by the same step, so it is left out. For all neurons but those of the output.
+    """
+
+    def make(shape: tuple[int, ...]) -> nn.Module:
+        return nn.Sequential(OrderedDict(neurons=neurons(shape), delay=Delay(1)))
 
     return make

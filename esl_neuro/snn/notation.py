@@ -1,6 +1,7 @@
 """The papers' notation of networks: ``784-800-10``, ``64C3-128C3-AP2-256C3x2-AP2-10``, and members that vote.
 
-``784-(400-10+200-10)`` and ``784-(200-10)x3`` are ours: sub-networks that read the same signal and decide together.
+``784-(400-10+200-10)`` and ``784-(200-10)x3`` are ours: sub-networks that read the same signal and decide together. So
+is ``12D3x4``, a dense block of four layers with growth rate 12.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ class Conv:
     channels: int
     kernel: int
     stride: int
+
+
+@dataclass(frozen=True)
+class DenseConv:
+    """``12D3``: a 3x3 convolution of 12 channels with batch norm and neurons, appended to the channels it reads."""
+
+    growth: int
+    kernel: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Voting:
     group: int
 
 
-Part = Dense | Conv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
+Part = Dense | Conv | DenseConv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ Token = Part | Members
 _PATTERNS: tuple[tuple[str, type[Part]], ...] = (
     (r"(\d{1,9})", Dense),
     (r"(\d{1,9})C(\d{1,9})(?:S(\d{1,9}))?", Conv),
+    (r"(\d{1,9})D(\d{1,9})", DenseConv),
     (r"BN", BatchNorm),
     (r"AP(\d{1,9})", AvgPool),
     (r"MP(\d{1,9})", MaxPool),
@@ -82,8 +92,8 @@ _PATTERNS: tuple[tuple[str, type[Part]], ...] = (
     (r"V(\d{1,9})", Voting),
 )
 _ALLOWED = (
-    "800 (neurons), 64C3 or 64C3S2 (convolution), BN, AP2, MP2, DP or DP0.3, V10, and a suffix x2 to repeat one; "
-    "at the end, members that vote, such as (400-10+200-10) or (200-10)x3"
+    "800 (neurons), 64C3 or 64C3S2 (convolution), 12D3 (densely connected convolution), BN, AP2, MP2, DP or DP0.3, "
+    "V10, and a suffix x2 to repeat one; at the end, members that vote, such as (400-10+200-10) or (200-10)x3"
 )
 _MEMBERS = re.compile(r"(?:(?P<trunk>[^()]*)-)?\((?P<members>[^()]*)\)(?:x(?P<times>.*))?", flags=re.ASCII)
 

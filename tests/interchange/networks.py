@@ -10,7 +10,7 @@ from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn import build_layers, neuron_layers, observe
 from esl_neuro.snn.architectures import ResidualBlock
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear, SynapticFilter
-from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF, streaming_neurons
 
 IMAGE = (2, 8, 8)
 
@@ -82,6 +82,16 @@ def named(name, kind="lif"):
         blocks = [ResidualBlock(4, 4, (8, 8), 1, make), ResidualBlock(4, 6, (4, 4), 2, make)]
         start = [Conv2d(2, 4, 3, 1, 1, bias=False), BatchNorm2d(4), make((4, 8, 8))]
         return nn.Sequential(*start, *blocks, GlobalAvgPool2d(), Linear(6, 5), make((5,)), Linear(5, 3)), IMAGE
+    if name == "streaming chain":
+        return build_layers("6-7-5-4", (6,), make, spiking_output=True, streaming=True), (6,)
+    if name in ("dense blocks", "dense blocks, streaming"):
+        notation = "4C3-BN-3D3x2-AP2-5C1-2D3-AP2-6-4"
+        return build_layers(notation, IMAGE, make, streaming="streaming" in name), IMAGE
+    if name == "residual, streaming":
+        later = streaming_neurons(make)
+        blocks = [ResidualBlock(4, 4, (8, 8), 1, later), ResidualBlock(4, 6, (4, 4), 2, later)]
+        start = [Conv2d(2, 4, 3, 1, 1, bias=False), BatchNorm2d(4), later((4, 8, 8))]
+        return nn.Sequential(*start, *blocks, GlobalAvgPool2d(), Linear(6, 5)), IMAGE
     if name == "branches":
         return Branches(make), (6,)
     if name == "recurrent":
@@ -103,6 +113,10 @@ NAMES = (
     "groups",
     "pools that meet neurons and the end",
     "residual",
+    "streaming chain",
+    "dense blocks",
+    "dense blocks, streaming",
+    "residual, streaming",
     "branches",
     "recurrent",
     "recurrent behind synapses",

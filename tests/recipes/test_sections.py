@@ -33,6 +33,7 @@ REQUIRED = inspect.Parameter.empty
 NETWORK = {
     "notation": REQUIRED,
     "threshold": REQUIRED,
+    "timing": "aligned",
     "surrogate": REQUIRED,
     "surrogate_width": REQUIRED,
     "mode": REQUIRED,

@@ -41,9 +41,23 @@ def neurons(tau=0.5, tau_syn=None, spread=0.5):
     return make
 
 
-def network(notation, shape, *, make=None, bias=False, spiking_output=True, inputs=None, seed=0, size=1.0, chip=TARGET):
+def network(
+    notation,
+    shape,
+    *,
+    make=None,
+    bias=False,
+    spiking_output=True,
+    inputs=None,
+    seed=0,
+    size=1.0,
+    chip=TARGET,
+    streaming=False,
+):
     torch.manual_seed(seed)
-    layers = build_layers(notation, shape, make or neurons(), bias=bias, spiking_output=spiking_output)
+    layers = build_layers(
+        notation, shape, make or neurons(), bias=bias, spiking_output=spiking_output, streaming=streaming
+    )
     for name, parameter in layers.named_parameters():
         if name.endswith("weight"):
             parameter.data *= 3 * size
@@ -155,6 +169,19 @@ def assert_is_the_reference(quantised, signal):
 def test_every_spike_is_that_of_the_definition(seed, tau, tau_syn, size, bias):
     quantised = network("9-7-4", (9,), make=neurons(tau, tau_syn), bias=bias and tau_syn is None, seed=seed, size=size)
     assert_is_the_reference(quantised, spikes(9, seed=seed))
+
+
+@pytest.mark.parametrize(("notation", "shape"), [("9-7-6-4", (9,)), ("4C3-BN-AP2-5C3-AP2-4", (1, 8, 8))])
+def test_a_streaming_chain_is_its_program(notation, shape):
+    quantised = network(notation, shape, streaming=True, size=2.0, make=neurons(spread=0.1))
+    signal = spikes(*shape)
+    assert_is_the_reference(quantised, signal)
+    program = compile_graph(to_nir(quantised, STEPS, shape=shape), TARGET, STEPS).program
+    assert sum(connection.delay for connection in program.connections) == len(quantised.stages) - 1
+    trace = run_integer(program, signal.astype(np.int32).reshape(STEPS, 3, -1).swapaxes(0, 1))
+    for name, fired in observe(quantised, torch.from_numpy(signal)).spikes.items():
+        assert fired.any()
+        assert np.array_equal(fired.detach().numpy().reshape(STEPS, 3, -1).swapaxes(0, 1), trace.spikes[name])
 
 
 def test_the_networks_above_are_not_silent():

@@ -9,7 +9,10 @@ from torch import nn
 from esl_neuro.snn.layers import (
     AvgPool2d,
     BatchNorm2d,
+    Concatenate,
     Conv2d,
+    Delay,
+    DenseLayer,
     Flatten,
     GlobalAvgPool2d,
     MaxPool2d,
@@ -50,6 +53,23 @@ def test_shapes_are_reduced_as_named():
 def test_votes_are_means_over_neighbours():
     signal = torch.tensor([[[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]]])
     assert Vote(3)(signal).tolist() == [[[2.0, 20.0]]]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_delay_begins_with_nothing(steps):
+    late = Delay(steps)(SIGNAL)
+    for step, values in enumerate(late):
+        assert torch.equal(values, SIGNAL[step - steps] if step >= steps else torch.zeros_like(values))
+
+
+def test_a_dense_layer_appends_its_spikes_to_what_it_reads():
+    torch.manual_seed(0)
+    plain, late = (DenseLayer(4, 3, 3, LIF((3, 1, 1), threshold=0.3), streaming=each).eval() for each in (False, True))
+    late.load_state_dict(plain.state_dict())
+    spikes = plain.lif(plain.bn(plain.conv(SIGNAL)))
+    assert 0 < spikes.mean() < 1
+    assert torch.equal(plain(SIGNAL), Concatenate()(SIGNAL, spikes))
+    assert torch.equal(late(SIGNAL), Concatenate()(SIGNAL, Delay(1)(spikes)))
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 0.9])

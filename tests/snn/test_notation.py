@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esl_neuro.errors import BadInput
-from esl_neuro.snn.notation import AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool, Voting, parse_layers
+from esl_neuro.snn.notation import AvgPool, BatchNorm, Conv, Dense, DenseConv, Dropout, MaxPool, Voting, parse_layers
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from esl_neuro.snn.notation import AvgPool, BatchNorm, Conv, Dense, Dropout, Max
         ("784-800-10", (Dense(784), Dense(800), Dense(10))),
         ("64C3", (Conv(64, 3, 1),)),
         ("128C5S2-BN", (Conv(128, 5, 2), BatchNorm())),
+        ("12D3x2-10", (DenseConv(12, 3), DenseConv(12, 3), Dense(10))),
         ("AP2-MP3", (AvgPool(2), MaxPool(3))),
         ("DP-DP0.25-DP.1", (Dropout(0.5), Dropout(0.25), Dropout(0.1))),
         ("100-V10", (Dense(100), Voting(10))),
