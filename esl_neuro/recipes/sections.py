@@ -249,6 +249,17 @@ class SoftDeepRSection(LearnerSection):
     noise: Positive = 1e-5
 
 
+class SynapticSamplingSection(LearnerSection):
+    """Synaptic sampling (Kappel et al. 2015)."""
+
+    learner: Literal["synaptic_sampling"]
+    mean: float = 0.5
+    deviation: Positive = 1.0
+    offset: NonNegative = 3.0
+    temperature: NonNegative = 1.0
+    samples: Positive = 100.0
+
+
 class GradRSection(LearnerSection):
     """Gradient rewiring (Chen et al. 2021)."""
 
@@ -356,6 +367,7 @@ SparsitySection = Annotated[
     | Annotated[SparseMomentumSection, Tag("sparse_momentum")]
     | Annotated[DeepRSection, Tag("deep_r")]
     | Annotated[SoftDeepRSection, Tag("soft_deep_r")]
+    | Annotated[SynapticSamplingSection, Tag("synaptic_sampling")]
     | Annotated[GradRSection, Tag("grad_r")]
     | Annotated[StdsSection, Tag("stds")]
     | Annotated[AdmmSection, Tag("admm")],
@@ -385,6 +397,7 @@ KINDS: dict[str, tuple[str, dict[str, type[Section]]]] = {
             "sparse_momentum": SparseMomentumSection,
             "deep_r": DeepRSection,
             "soft_deep_r": SoftDeepRSection,
+            "synaptic_sampling": SynapticSamplingSection,
             "grad_r": GradRSection,
             "stds": StdsSection,
             "admm": AdmmSection,

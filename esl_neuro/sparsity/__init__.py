@@ -3,7 +3,7 @@
 :class:`Rewirer` is the project's own learner with configurable rules; :data:`LEARNERS` contains all learners by name.
 """
 
-from esl_neuro.sparsity import admm, deep_r, grad_r, presets, stds  # noqa: F401 (each registers its learners)
+from esl_neuro.sparsity import admm, deep_r, grad_r, presets, stds, synaptic_sampling  # noqa: F401 (each registers its learners)
 from esl_neuro.sparsity.learner import LEARNERS, Learner, make_learner
 from esl_neuro.sparsity.masked_adam import MaskedAdam, MaskedAdamW
 from esl_neuro.sparsity.rewirer import Rewirer

@@ -116,7 +116,7 @@ class Reparametrised(ABC):
 
 
 class FixedSign(Reparametrised):
-    """``w = s ReLU(theta)``: a connection never changes its sign ``s``, and is inactive where ``theta <= 0``.
+    """A connection never changes its sign ``s``, and is inactive where ``theta <= 0``; here ``w = s ReLU(theta)``.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ OPTIONS = {
     "sparse_momentum": {"density": 0.2, "update_every": 10},
     "deep_r": {"density": 0.2, "l1": 1e-2, "noise": 1e-2},
     "soft_deep_r": {"density": 0.2, "l1": 1e-2, "noise": 1e-1},
+    "synaptic_sampling": {"mean": 0.0, "offset": 1.0, "samples": 1000.0, "temperature": 0.1},
     "grad_r": {"density": 0.05, "penalty": 5e-2},
     "stds": {"width": 0.1},
     "admm": {"density": 0.2, "dual_every": 5},

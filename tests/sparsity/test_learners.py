@@ -213,7 +213,7 @@ def test_what_a_section_cannot_know_is_refused_by_the_learner(name, options, mes
         make_learner(section_of(name, **options), task.model, task.optimizer, iterations=10, seed=0)
 
 
-@pytest.mark.parametrize("name", ["deep_r", "soft_deep_r", "grad_r", "stds"])
+@pytest.mark.parametrize("name", ["deep_r", "soft_deep_r", "synaptic_sampling", "grad_r", "stds"])
 def test_layer_outside_the_optimiser_is_refused(name):
     task = ToyProblem()
     task.optimizer = torch.optim.SGD(task.model.fc2.parameters(), lr=0.1)

@@ -1,4 +1,4 @@
-"""Deep R, soft Deep R, Grad R and STDS against their equations written for one number at a time.
+"""Deep R, soft Deep R, synaptic sampling, Grad R and STDS against their equations written for one number at a time.
 
 All in double precision under random gradients, so that the loops and the tensors agree to rounding.
 """
@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from esl_neuro.errors import BadInput
@@ -17,6 +18,7 @@ from esl_neuro.recipes.sections import KINDS, DeepRSection
 from esl_neuro.sparsity import LEARNERS, make_learner
 
 RATE = 0.1
+SAMPLING = {"mean": 0.2, "deviation": 0.7, "offset": 0.4, "temperature": 0.6, "samples": 2.0}
 SHAPE = (4, 5)
 SIZE = 20
 
@@ -177,6 +179,91 @@ def test_soft_deep_r_needs_its_l1():
         LEARNERS["soft_deep_r"](nn.Sequential(model), optimizer, layers="all", iterations=1, density=0.4, l1=0.0)
 
 
+@pytest.mark.parametrize("temperature", [0.6, 0.0])
+def test_synaptic_sampling_follows_its_equation(temperature):
+    """``b dt = eta / N``; the likelihood's gradient is that of ``-L`` through ``w = s exp(theta - theta0)``."""
+    run = Run("synaptic_sampling", SAMPLING | {"temperature": temperature}, seed=3)
+    first = stream(3, "prior 0", 0).standard_normal(SHAPE).flatten().tolist()
+    theta, signs = [0.2 + 0.7 * value for value in first], run.signs()
+    assert run.theta() == pytest.approx(theta, rel=1e-12)
+    b_dt = RATE / 2
+    births = deaths = 0
+    for iteration in range(1, 41):
+        gradient = run.step()
+        walk = stream(3, "noise 0", iteration).standard_normal(SHAPE).flatten().tolist()
+        for place in range(SIZE):
+            before = theta[place]
+            slope = signs[place] * math.exp(before - 0.4) if before > 0 else 0.0  # dw/dtheta
+            log_prior, log_likelihood = (0.2 - before) / 0.7**2, -gradient[place] * slope
+            theta[place] += b_dt * (log_prior + 2 * log_likelihood) + math.sqrt(2 * b_dt * temperature) * walk[place]
+            births += before <= 0 < theta[place]
+            deaths += theta[place] <= 0 < before
+        assert run.theta() == pytest.approx(theta, rel=1e-9)
+        expected = [s * math.exp(value - 0.4) if value > 0 else 0.0 for s, value in zip(signs, theta, strict=True)]
+        assert run.weights() == pytest.approx(expected, rel=1e-9)
+        assert run.layer.mask.flatten().tolist() == [value > 0 for value in theta]
+    assert births > 3
+    assert deaths > 3
+
+
+@pytest.mark.parametrize(("mean", "temperature"), [(0.5, 1.0), (-0.4, 0.25)])
+def test_synaptic_sampling_without_data_samples_its_prior(mean, temperature):
+    """Euler's steps widen the variance ``T sigma**2`` by ``1 / (1 - b dt / (2 sigma**2))``."""
+    deviation, samples = 0.8, 2.0
+    module = nn.Linear(60, 50, bias=False, dtype=torch.float64)
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
+    options = {"mean": mean, "deviation": deviation, "temperature": temperature, "samples": samples}
+    learner = LEARNERS["synaptic_sampling"](nn.Sequential(module), optimizer, layers="all", iterations=1, **options)
+    (layer,) = learner.layers
+    with torch.no_grad():
+        learner.theta(layer).fill_(3.0)  # far away
+        learner.write(layer)
+    for _ in range(120):
+        module.weight.grad = torch.zeros_like(module.weight)
+        optimizer.step()
+        learner.step()
+    pull = RATE / samples / deviation**2
+    spread = deviation * math.sqrt(temperature / (1 - pull / 2))
+    theta = learner.theta(layer).flatten().numpy()
+    assert stats.kstest(theta, stats.norm(mean, spread).cdf).pvalue > 0.01
+    share = stats.norm.cdf(mean / spread)
+    assert layer.density == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / theta.size))
+
+
+def test_synaptic_sampling_starts_in_its_prior_with_what_was_active():
+    module = nn.Linear(100, 80, bias=False)
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
+    learner = LEARNERS["synaptic_sampling"](nn.Sequential(module), optimizer, layers="all", iterations=1, seed=5)
+    (layer,) = learner.layers
+    assert stats.kstest(learner.theta(layer).flatten().numpy(), stats.norm(0.5, 1).cdf).pvalue > 0.01
+    assert torch.equal(layer.ever_active, layer.mask)
+    assert float(layer.weight.detach().abs()[layer.mask].min()) >= math.exp(-3)
+
+
+def test_synaptic_sampling_forgets_the_moments_of_what_is_born():
+    run = Run("synaptic_sampling", SAMPLING, "Adam", seed=2)
+    births = 0
+    for _ in range(30):
+        before = run.layer.mask.clone()
+        run.step()
+        born = run.layer.mask & ~before
+        births += int(born.sum())
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert (run.optimizer.state[run.layer.weight][key][born] == 0).all()
+    assert births > 5
+
+
+def test_a_step_that_overshoots_the_prior_is_refused():
+    module = nn.Linear(5, 4)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    more = {"layers": "all", "iterations": 1, "samples": 1.0}
+    LEARNERS["synaptic_sampling"](nn.Sequential(module), optimizer, deviation=0.5, **more)
+    with pytest.raises(
+        BadInput, match=r"a step moves '0' by 10 of the way to the mean of its prior; allowed: at most 1"
+    ):
+        LEARNERS["synaptic_sampling"](nn.Sequential(module), optimizer, deviation=0.1, **more)
+
+
 @pytest.mark.parametrize("optimiser", ["SGD", "Adam"])
 def test_grad_r_follows_its_equations(optimiser):
     alpha, density = 0.1, 0.2
@@ -256,6 +343,7 @@ def test_stds_prunes_at_once_without_a_rise():
     [
         ("deep_r", {"density": 0.4, "l1": 0.3}),
         ("soft_deep_r", {"density": 0.4, "l1": 0.3, "noise": 0.5}),
+        ("synaptic_sampling", SAMPLING),
         ("grad_r", {"penalty": 0.3}),
         ("stds", {"width": 0.8}),
     ],
@@ -280,6 +368,7 @@ def test_reports_cover_everything_since_the_last_one(name, options):
     [
         ("deep_r", {"density": 0.4, "l1": 0.3, "noise": 0.1}),
         ("soft_deep_r", {"density": 0.4, "l1": 0.3, "noise": 0.5}),
+        ("synaptic_sampling", SAMPLING),
         ("grad_r", {"penalty": 0.3}),
         ("stds", {"width": 0.8}),
     ],

@@ -33,6 +33,7 @@ LEARNER_SECTIONS = {
     "sparse_momentum": "density=0.2, update_every=4",
     "deep_r": "density=0.2, l1=1e-2, noise=1e-2",
     "soft_deep_r": "density=0.2, l1=1e-3, noise=1e-2",
+    "synaptic_sampling": "offset=1.0, mean=-1.0, temperature=0.1",
     "grad_r": "penalty=5e-2",
     "stds": "width=0.05",
     "admm": "density=0.2, dual_every=4, end=0.4",
