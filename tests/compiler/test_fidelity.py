@@ -13,11 +13,12 @@ import scipy.sparse as sp
 from compiler.fidelity_of_random_graphs import MOVED, judged
 from compiler.integer_oracle import run
 from esl_neuro.compiler.compile import compile_any_size, compile_graph
-from esl_neuro.compiler.fidelity import QUANTITIES, Trial, _alone, measure_fidelity
+from esl_neuro.compiler.fidelity import QUANTITIES, Fidelity, Trial, _alone, measure_fidelity, weigh
 from esl_neuro.compiler.frontend import read_network
 from esl_neuro.compiler.losses import BOUNDS, check_losses, measure_rounding
 from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.hardware import load_target
+from esl_neuro.nirgraph.findings import ERROR, WARNING, Finding
 from esl_neuro.pipeline.compilation import check
 
 DT_S, STEPS = 1e-4, 40
@@ -181,6 +182,39 @@ def test_a_quantity_that_rounding_did_not_change_is_not_tested(quantity):
         alone = _alone(exact, replace(exact, groups=groups), "a", quantity)
         assert alone is not exact, field
         np.testing.assert_array_equal(getattr(alone.groups[0], field), getattr(groups[0], field))
+
+
+def test_an_output_is_weighed_by_its_entries_and_a_hidden_layer_by_its_spikes():
+    """Two of 100 spikes move, in 1,000 entries: too many for a hidden layer, and few enough for the output."""
+    (layer,), _ = measured(network_of(ordinary(np.random.default_rng(0))), np.ones((1, STEPS, 12), np.uint8))
+    moved = replace(layer, spikes_float=100, moved=2, entries=1000, moved_share=0.02, moved_worst=0.02)
+    lost = Finding("weights-lost", "layer 'a'", "rounded to zero", ERROR)
+    for output, severity in (("a", WARNING), ("b", ERROR)):
+        assert weigh([lost], Fidelity("test", True, (moved,)), output) == [replace(lost, severity=severity)]
+
+
+def test_moved_potentials_of_a_readout_are_given_as_a_share_of_their_deviation():
+    """The integers leak faster than the float network."""
+    weight = ordinary(np.random.default_rng(0), (3, 5))
+    nodes = {
+        "input": nir.Input({"input": np.array([5])}),
+        "fc": nir.Linear(weight),
+        "out": nir.LI(*(np.full(3, value) for value in (10 * DT_S, 10.0, 0.0))),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    graph = nir.NIRGraph(nodes, list(pairwise(nodes)), metadata={"dt_s": DT_S})
+    network, program = read_network(graph), compile_any_size(graph, LOIHI2, STEPS).program
+    leaky = replace(program, groups=tuple(replace(each, dv=each.dv + 200) for each in program.groups))
+    inputs = (np.random.default_rng(1).random((20, STEPS, 5)) < 0.3).astype(np.uint8)
+    _, findings = measure_fidelity(network, leaky, Trial(inputs, inputs, "test", drawn=True), run)
+    (found,) = [each for each in findings if each.kind == "potentials-moved"]
+    v, wanted = np.zeros((20, 3)), inputs.astype(float) @ weight.T
+    for step in range(STEPS):
+        v = 0.9 * v + wanted[:, step]
+    got = run(leaky, inputs).potential / (leaky.output.scale * 64)
+    error = np.sqrt(np.mean((got - v) ** 2)) / v.std()
+    assert BOUNDS.potential < error < 10
+    assert found.message.startswith(f"potentials differ by {100 * error:.1f} % of their standard deviation; cause")
 
 
 def test_moved_spikes_are_counted_entry_by_entry():

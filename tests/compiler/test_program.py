@@ -87,6 +87,23 @@ def test_saved_graph_of_groups_reads_back_equal(tmp_path):
     assert_equal(program, Program.load(tmp_path))
 
 
+def test_integers_of_connections_are_stored_in_32_bits_whatever_they_were(tmp_path):
+    program = make_graph(np.random.default_rng(1))
+
+    def widened(weights):
+        if isinstance(weights, Kernel):
+            return replace(weights, weights=weights.weights.astype(np.int64))
+        wide = weights.astype(np.int64)
+        wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+        return wide
+
+    wide = [replace(each, weights=widened(each.weights)) for each in program.connections]
+    replace(program, connections=tuple(wide)).save(tmp_path)
+    stored = load_file(tmp_path / "program.safetensors")
+    assert {array.dtype for name, array in stored.items() if name.startswith("connections/")} == {np.dtype(np.int32)}
+    assert_equal(program, Program.load(tmp_path))
+
+
 def with_subtraction(program):
     first, *others = program.groups
     return replace(program, groups=(replace(first, reset_by=first.vth << 6), *others))
