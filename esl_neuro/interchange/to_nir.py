@@ -14,7 +14,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.interchange.foreign import export_foreign, framework_of
-from esl_neuro.interchange.plan import Floats, settle
+from esl_neuro.interchange.plan import Floats, Plan, settle
 from esl_neuro.interchange.single_spikes import temporal_plan
 from esl_neuro.interchange.ties import raise_thresholds
 from esl_neuro.interchange.tracing import trace
@@ -109,6 +109,7 @@ def to_nir(
         writer = Writer(dt_s, thresholds)
         writer.write(trace(network, shape or _first_inputs(network), KNOWN))
         plan, original = writer.plan, writer.original_thresholds
+    _refuse_findings(plan)  # what has no form may have left shapes that do not fit
     settle(plan)
     subtracting = [name for name, node in plan.nodes.items() if node.metadata.get(KEY, ZERO) != ZERO]
     if tie_safe and subtracting:
@@ -118,8 +119,7 @@ def to_nir(
         )
     elif tie_safe:
         raise_thresholds(plan, steps, dt_s)
-    if plan.findings:
-        raise BadInput(f"the network has no NIR form: {'; '.join(plan.findings)}")
+    _refuse_findings(plan)
     metadata: dict[str, Any] = {
         "generator": f"esl-neuro {__version__}",
         "dt_s": dt_s,
@@ -133,6 +133,11 @@ def to_nir(
     if tie_safe:
         metadata["tie_safe"] = True
     return nir.NIRGraph(nodes=plan.nodes, edges=list(plan.edges), metadata=metadata)
+
+
+def _refuse_findings(plan: Plan) -> None:
+    if plan.findings:
+        raise BadInput(f"the network has no NIR form: {'; '.join(plan.findings)}")
 
 
 def _refuse_analog(network: nn.Module) -> None:

@@ -164,6 +164,12 @@ def _conv1d(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     return writer.node(call, node, call.shape)
 
 
+def _conv3d(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
+    return writer.refuse(
+        call, "NIR has no convolution over time and space; train with a convolution of each step (64C3 for 64C3T5)"
+    )
+
+
 def _without_groups(weight: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
     if groups == 1:
         return weight
@@ -379,6 +385,7 @@ WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     layers.Linear: _linear,
     layers.Conv1d: _conv1d,
     layers.Conv2d: _conv,
+    layers.Conv3d: _conv3d,
     layers.BatchNorm2d: _batch_norm,
     layers.AvgPool2d: _pool,
     layers.GlobalAvgPool2d: _global_pool,

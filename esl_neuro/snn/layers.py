@@ -44,6 +44,36 @@ class Conv2d(StepInvariant, OverTime, nn.Conv2d):
     """Convolution of every step."""
 
 
+class Conv3d(nn.Conv3d):
+    """Convolution over time and space, causal over the steps.
+
+    ``y[t] = b + sum over k < span of W_k * x[t - k]``, with two-dimensional convolutions ``*`` and zero before the
+    first step. ``W_k`` is ``weight[:, :, span - 1 - k]``, as in torch.
+
+    Parameters
+    ----------
+    channels_in, channels : int
+        Channels of input and output.
+    span : int
+        Steps that the kernel spans.
+    kernel, stride, padding : int
+        Of both axes of the image.
+    bias : bool
+        Whether there is a bias.
+    """
+
+    def __init__(
+        self, channels_in: int, channels: int, span: int, kernel: int, stride: int, padding: int, *, bias: bool = True
+    ) -> None:
+        size, steps, border = (span, kernel, kernel), (1, stride, stride), (0, padding, padding)
+        super().__init__(channels_in, channels, size, steps, border, bias=bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the sums, shape (steps, batch, channels, height, width)."""
+        earlier = signal.new_zeros(self.kernel_size[0] - 1, *signal.shape[1:])
+        return super().forward(torch.cat([earlier, signal]).permute(1, 2, 0, 3, 4)).permute(2, 0, 1, 3, 4)
+
+
 class BatchNorm2d(OverTime, nn.BatchNorm2d):
     """Batch normalisation with statistics shared over the steps, as TET does."""
 

@@ -16,6 +16,7 @@ from esl_neuro.snn.layers import (
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
+    Conv3d,
     Delay,
     DenseLayer,
     Flatten,
@@ -97,9 +98,10 @@ def neuron_layers(network: nn.Module) -> dict[str, LIF]:
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, LIF)}
 
 
-def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+def weighted_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d | nn.Conv3d]:
     """Return all linear layers and convolutions of a network, by name."""
-    return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+    kinds = nn.Linear | nn.Conv2d | nn.Conv3d
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, kinds)}
 
 
 def build_layers(
@@ -157,6 +159,9 @@ def build_layers(
     return builder.network
 
 
+WEIGHTED = tokens.Dense | tokens.Conv | tokens.ConvOverTime
+
+
 class _Builder:
     """Adds layers one by one, and tracks the shape of the signal."""
 
@@ -173,7 +178,7 @@ class _Builder:
         weighted = [
             index
             for index, token in enumerate(layers)
-            if isinstance(token, tokens.Dense | tokens.Conv | tokens.DenseConv | tokens.Members)
+            if isinstance(token, WEIGHTED | tokens.DenseConv | tokens.Members)
         ]
         for index, token in enumerate(layers):
             if isinstance(token, tokens.Members):
@@ -184,7 +189,7 @@ class _Builder:
                 raise self._misfit(token, "a dense block has no outputs of its own; end with a layer such as 10")
             self.add(token)
             last = bool(weighted) and index >= weighted[-1]
-            makes_current = isinstance(token, tokens.Dense | tokens.Conv | tokens.BatchNorm)
+            makes_current = isinstance(token, WEIGHTED | tokens.BatchNorm)
             if makes_current and not followed_by_norm and (spiking_output or not last):
                 self.add_neurons()
                 if self.streaming and not last:
@@ -193,7 +198,7 @@ class _Builder:
     def add(self, token: tokens.Token) -> None:
         if isinstance(token, tokens.Dense):
             self._dense(token)
-        elif isinstance(token, tokens.Conv):
+        elif isinstance(token, tokens.Conv | tokens.ConvOverTime):
             self._conv(token)
         elif isinstance(token, tokens.DenseConv):
             self._dense_conv(token)
@@ -242,12 +247,17 @@ class _Builder:
         self._append("fc", Linear(self.shape[0], token.neurons, bias=self.bias))
         self.shape = (token.neurons,)
 
-    def _conv(self, token: tokens.Conv) -> None:
+    def _conv(self, token: tokens.Conv | tokens.ConvOverTime) -> None:
         channels, height, width = self._image(token)
-        padding = token.kernel // 2
-        self._refuse_large(token, token.channels * max(channels * token.kernel**2, height * width))
-        self._append("conv", Conv2d(channels, token.channels, token.kernel, token.stride, padding, bias=self.bias))
-        size = [(side + 2 * padding - token.kernel) // token.stride + 1 for side in (height, width)]
+        kernel, stride, padding = token.kernel, token.stride, token.kernel // 2
+        span = token.span if isinstance(token, tokens.ConvOverTime) else 1
+        self._refuse_large(token, token.channels * max(channels * span * kernel**2, height * width))
+        if isinstance(token, tokens.ConvOverTime):
+            layer: nn.Module = Conv3d(channels, token.channels, span, kernel, stride, padding, bias=self.bias)
+        else:
+            layer = Conv2d(channels, token.channels, kernel, stride, padding, bias=self.bias)
+        self._append("conv", layer)
+        size = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
         self.shape = (token.channels, *size)
 
     def _dense_conv(self, token: tokens.DenseConv) -> None:

@@ -1,7 +1,7 @@
 """The papers' notation of networks: ``784-800-10``, ``64C3-128C3-AP2-256C3x2-AP2-10``, and members that vote.
 
 ``784-(400-10+200-10)`` and ``784-(200-10)x3`` are ours: sub-networks that read the same signal and decide together. So
-is ``12D3x4``, a dense block of four layers with growth rate 12.
+are ``12D3x4``, a dense block of four layers with growth rate 12, and ``64C3T5``, a convolution over time and space.
 """
 
 from __future__ import annotations
@@ -25,6 +25,16 @@ class Conv:
 
     channels: int
     kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class ConvOverTime:
+    """``64C3T5``, ``64C3T5S2``: a convolution that also spans the current and the four previous steps."""
+
+    channels: int
+    kernel: int
+    span: int
     stride: int
 
 
@@ -69,7 +79,7 @@ class Voting:
     group: int
 
 
-Part = Dense | Conv | DenseConv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
+Part = Dense | Conv | ConvOverTime | DenseConv | BatchNorm | AvgPool | MaxPool | Dropout | Voting
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ Token = Part | Members
 _PATTERNS: tuple[tuple[str, type[Part]], ...] = (
     (r"(\d{1,9})", Dense),
     (r"(\d{1,9})C(\d{1,9})(?:S(\d{1,9}))?", Conv),
+    (r"(\d{1,9})C(\d{1,9})T(\d{1,9})(?:S(\d{1,9}))?", ConvOverTime),
     (r"(\d{1,9})D(\d{1,9})", DenseConv),
     (r"BN", BatchNorm),
     (r"AP(\d{1,9})", AvgPool),
@@ -92,8 +103,9 @@ _PATTERNS: tuple[tuple[str, type[Part]], ...] = (
     (r"V(\d{1,9})", Voting),
 )
 _ALLOWED = (
-    "800 (neurons), 64C3 or 64C3S2 (convolution), 12D3 (densely connected convolution), BN, AP2, MP2, DP or DP0.3, "
-    "V10, and a suffix x2 to repeat one; at the end, members that vote, such as (400-10+200-10) or (200-10)x3"
+    "800 (neurons), 64C3 or 64C3S2 (convolution), 64C3T5 (convolution over 5 steps), 12D3 (densely connected "
+    "convolution), BN, AP2, MP2, DP or DP0.3, V10, and a suffix x2 to repeat one; "
+    "at the end, members that vote, such as (400-10+200-10) or (200-10)x3"
 )
 _MEMBERS = re.compile(r"(?:(?P<trunk>[^()]*)-)?\((?P<members>[^()]*)\)(?:x(?P<times>.*))?", flags=re.ASCII)
 

@@ -259,3 +259,9 @@ def test_analog_neurons_are_refused_in_one_line_that_says_what_to_train():
     message = str(caught.value)
     assert "'1', '3' (LIAF) are analog" in message
     assert message.endswith("train the same recipe with network.neuron = 'lif', without activation")
+
+
+def test_a_convolution_over_time_is_refused_with_what_to_train():
+    network = build_layers("4C3T3-10", (1, 8, 8), lif_per_channel())
+    with pytest.raises(BadInput, match=r"'conv1' \(Conv3d\): NIR has no convolution over time and space; train with"):
+        to_nir(network, 4, shape=(1, 8, 8))

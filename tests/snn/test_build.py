@@ -118,6 +118,22 @@ def test_a_lif_and_an_analog_network_of_one_recipe_have_the_same_weights():
     assert not torch.equal(analog(inputs), spiking(inputs))
 
 
+def test_analog_neurons_behind_a_convolution_over_time_train():
+    """LIAF-Net's networks of videos: the loss reaches every tap, and the mode freezes the weights of all."""
+    network = build_network(section("liaf", notation="4C3T3-BN-AP2-5C3T2S2-3"), (1, 8, 8), seed=1)
+    assert {name: tuple(layer.weight.shape) for name, layer in weighted_layers(network).items()} == {
+        "conv1": (4, 1, 3, 3, 3),
+        "conv2": (5, 4, 2, 3, 3),
+        "fc1": (3, 20),
+    }
+    outputs = network(spikes_of((6, 2, 1, 8, 8)))
+    assert outputs.shape == (6, 2, 3)
+    outputs.square().sum().backward()
+    assert (network.conv1.weight.grad.abs().amax((0, 1, 3, 4)) > 0).all()
+    frozen = build_network(section("liaf", notation="4C3T3-3", mode="tl"), (1, 8, 8), seed=1)
+    assert not any(layer.weight.requires_grad for layer in weighted_layers(frozen).values())
+
+
 def test_activity_of_analog_neurons_counts_outputs_other_than_zero():
     network = build_network(section("liaf", activation="relu", notation="6-3"), (6,), seed=1)
     activity = observe(network, spikes_of((8, 3, 6)))

@@ -11,6 +11,7 @@ from esl_neuro.snn.layers import (
     BatchNorm2d,
     Concatenate,
     Conv2d,
+    Conv3d,
     Delay,
     DenseLayer,
     Flatten,
@@ -60,6 +61,19 @@ def test_a_delay_begins_with_nothing(steps):
     late = Delay(steps)(SIGNAL)
     for step, values in enumerate(late):
         assert torch.equal(values, SIGNAL[step - steps] if step >= steps else torch.zeros_like(values))
+
+
+@pytest.mark.parametrize(("span", "stride"), [(1, 1), (2, 2), (3, 1), (5, 1)])
+def test_a_convolution_over_time_sums_convolutions_of_this_and_the_steps_before(span, stride):
+    torch.manual_seed(0)
+    layer = Conv3d(4, 3, span, 3, stride, 1)
+    for step, sums in enumerate(layer(SIGNAL)):
+        expected = layer.bias[:, None, None]
+        for k in range(min(span, step + 1)):  # nothing comes from later steps, and nothing before the first
+            expected = expected + torch.nn.functional.conv2d(
+                SIGNAL[step - k], layer.weight[:, :, span - 1 - k], None, stride, 1
+            )
+        torch.testing.assert_close(sums, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_dense_layer_appends_its_spikes_to_what_it_reads():

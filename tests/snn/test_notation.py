@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from esl_neuro.errors import BadInput
-from esl_neuro.snn.notation import AvgPool, BatchNorm, Conv, Dense, DenseConv, Dropout, MaxPool, Voting, parse_layers
+from esl_neuro.snn.notation import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvOverTime,
+    Dense,
+    DenseConv,
+    Dropout,
+    MaxPool,
+    Voting,
+    parse_layers,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +25,7 @@ from esl_neuro.snn.notation import AvgPool, BatchNorm, Conv, Dense, DenseConv, D
         ("784-800-10", (Dense(784), Dense(800), Dense(10))),
         ("64C3", (Conv(64, 3, 1),)),
         ("128C5S2-BN", (Conv(128, 5, 2), BatchNorm())),
+        ("64C3T5-8C5T3S2x2", (ConvOverTime(64, 3, 5, 1), ConvOverTime(8, 5, 3, 2), ConvOverTime(8, 5, 3, 2))),
         ("12D3x2-10", (DenseConv(12, 3), DenseConv(12, 3), Dense(10))),
         ("AP2-MP3", (AvgPool(2), MaxPool(3))),
         ("DP-DP0.25-DP.1", (Dropout(0.5), Dropout(0.25), Dropout(0.1))),
@@ -35,6 +47,7 @@ def test_notation_becomes_tokens(notation, tokens):
         ("64c3", "64c3"),
         ("784--10", ""),
         ("64C0-10", "64C0"),
+        ("8C3T0-10", "8C3T0"),
         ("0-10", "0"),
         ("AP-10", "AP"),
         ("DP2", "DP2"),
