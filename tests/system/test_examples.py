@@ -23,6 +23,7 @@ PRINTED = {
     "any_nir_file": r"False\n.*no 'dt_s'.*neurons_per_chip: 20 neurons.*10 samples x 50 steps, integer\nspikes lif",
     "own_training_loop": r"1,638 of 16,384 connections.*synapses on the chip\ntest accuracy 0\.[89]\d+",
     "spike_time_rules": r"accuracy 0\.8\d+ in continuous.*: (0\.99|1\.0)\d+ of the.*learned \[ ?(39|40)\.\d.*\] ms",
+    "stdp_pretraining": r"conv1: .*conv3: weights moved by 0\.\d+.*epochs: 0\.\d+ pre-trained, 0\.\d+ not",
     "operations_and_energy": r"of 9,472 multiply-accumulates.*cmos45:arithmetic: dense needs \d+\.\d\d",
 }
 
