@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esl_neuro.backends.integer import run_integer
+from esl_neuro.compiler import quantise as quantisation
 from esl_neuro.compiler.compile import quantise_network
 from esl_neuro.compiler.network import FloatConnection, FloatGroup, FloatNetwork
 from esl_neuro.compiler.program import Program
@@ -624,3 +625,16 @@ def test_version_0_1_0_rounded_thresholds_to_the_nearest_integer_and_biases_as_t
         assert {getattr(got, name).dtype for name in ("du", "dv", "vth", "bias_mant", "bias_exp")} == {
             np.dtype("int64")
         }
+
+
+@pytest.mark.parametrize("coarser", [1, 2, 3])
+def test_as_many_scales_are_tried_as_the_budget_allows(coarser, monkeypatch):
+    """Every weight meets every scale between 1/2 and 1 of the range, each an even weight apart if there is time."""
+    weights, largest, calls = np.random.default_rng(0).uniform(0.1, 1, (6, 10)), ARITHMETIC.weight_max, []
+    assert (largest, ARITHMETIC.weight_step) == (254, 2)
+    sums_of_rows = quantisation._sums_of_rows
+    monkeypatch.setattr(quantisation, "_sums_of_rows", lambda *given: (calls.append(1), sums_of_rows(*given))[1])
+    monkeypatch.setattr(quantisation, "MOST_TRIED", weights.size * (largest // 2 // 2) // coarser)
+    quantise(layer(weights), "input", ARITHMETIC)
+    tried = len(calls) // 2  # sums, and sums of squares
+    assert tried == len(range(largest, largest // 2, -2 * coarser))
