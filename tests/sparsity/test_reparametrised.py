@@ -118,6 +118,16 @@ def test_deep_r_forgets_the_moments_of_what_it_wakes():
     assert woken > 5
 
 
+def test_a_dormant_connection_has_no_sign():
+    """As where a mask writes it: files of equal networks are then equal byte by byte."""
+    run = Run("deep_r", {"density": 0.4, "l1": 0.3}, seed=2)
+    for _ in range(5):
+        dormant = ~run.layer.mask
+        assert (run.learner.sign(run.layer)[dormant] < 0).any()
+        assert not torch.signbit(run.layer.weight[dormant]).any()
+        run.step()
+
+
 def test_deep_r_starts_weights_of_zero_as_just_woken():
     module = nn.Linear(5, 4, bias=False)
     nn.init.zeros_(module.weight)
