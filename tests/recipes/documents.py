@@ -23,6 +23,7 @@ DOCUMENT = {
         "mode": "stl",
         "thresholds": "channel",
         "reset": "zero",
+        "timing": "aligned",
         "bias": False,
         "readout": "spikes",
     },

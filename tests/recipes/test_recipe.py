@@ -108,7 +108,9 @@ def test_no_value_whatever_breaks_the_reader(field, value):
         assert parse_recipe(recipe.to_document(), "again") == recipe
 
 
-@pytest.mark.parametrize(("field", "names"), [("network.neuron", "cuba_lif, if, lif"), ("sparsity.learner", "admm")])
+@pytest.mark.parametrize(
+    ("field", "names"), [("network.neuron", "cuba_lif, if, liaf, lif, single_spike"), ("sparsity.learner", "admm")]
+)
 @pytest.mark.parametrize("value", [[1], {}, True, 3, "xyz"])
 def test_value_that_names_no_kind_is_refused_with_all_kinds(field, names, value):
     assert f"{field}: {value!r} is unknown; allowed: {names}" in refusal(changed(field, value))
@@ -331,7 +333,7 @@ def values(annotation, metadata=()):
     if annotation is int:
         return st.integers(low + ("gt" in bounds), high - ("lt" in bounds)) if low is not None else st.integers()
     if annotation is float:
-        return st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds)
+        return st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds, allow_infinity=False)
     return {str: texts, bool: st.booleans()}[annotation]
 
 
@@ -362,7 +364,7 @@ def documents(draw, neuron, learner):
         del document["training"]["loss"]
     if learner not in ("dense", "static") and document["network"].get("mode") == "tl":
         document["network"]["mode"] = "sl"
-    if neuron == "single_spike" or document["training"].get("precision", "float32") != "float32":
+    if neuron in ("single_spike", "liaf") or document["training"].get("precision", "float32") != "float32":
         document["training"].pop("quantize", None)
     for name, model in (("expected", ExpectedSection), ("published", PublishedSection)):
         if draw(st.booleans()):
