@@ -1,18 +1,23 @@
 """Pre-train the layers of a convolutional network by STDP, without labels, then fine-tune them with the trainer."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 import esl_neuro as esl
-from esl_neuro.pipeline.training import start_training
+from esl_neuro.recipes import load_recipe
+from esl_neuro.training.run_folder import create_run_folder
 from esl_neuro.training.stdp import Stdp, compete, patches, pretrain
+from esl_neuro.training.trainer import Trainer
 
 STEPS, BATCH, DECAY, THRESHOLD = 8, 25, 0.5, 0.5
 SHORT = ("training.epochs=2", "training.threads=1")
 
 # A run that only stores what STDP learns: at this rate its one epoch changes nothing, and no connection moves.
 STORED = ("training.epochs=1", "training.learning_rate=1e-12", "sparsity.end=0", "training.threads=1")
-trainer = start_training("conv-digits", changes=STORED, runs="pretrained")
+recipe = load_recipe("conv-digits", STORED)
+trainer = Trainer.start(recipe, lambda: create_run_folder(Path("pretrained"), recipe))
 images = torch.from_numpy(trainer.dataset.train.batch()[:400])
 rng = np.random.default_rng(0)
 signal = torch.from_numpy(rng.random((STEPS, *images.shape), dtype=np.float32)) < images

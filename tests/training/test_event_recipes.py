@@ -43,7 +43,10 @@ def test_recipe_trains_on_small_files(tmp_path, monkeypatch, name):
         pytest.importorskip("tonic")
     monkeypatch.setenv("ESL_NEURO_DATA", str(tmp_path / "data"))
     WRITERS[shipped.data.name](tmp_path / "data" / shipped.data.name)
-    recipe = load_recipe(name, SHORT + (FEW_FRAMES if shipped.data.shape else ()))
+    changes = SHORT + (FEW_FRAMES if shipped.data.shape else ())
+    if shipped.data.frame_us is not None:
+        changes += ("data.frame_us=50000",)  # so that two frames hold events
+    recipe = load_recipe(name, changes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # events after the last frame
         trainer = Trainer.start(recipe, lambda: create_run_folder(tmp_path / "runs", recipe))
