@@ -40,7 +40,7 @@ def reproduction_markdown(document: Mapping[str, Any]) -> str:
     rows = [[_escaped(text) for text in _markdown_row(cell)] for cell in document["cells"]]
     lines = [list(MARKDOWN_COLUMNS), ["---"] * len(MARKDOWN_COLUMNS), *rows]
     table_text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    reasons = [f"- {_escaped(reason)}" for reason in _not_run(document["cells"])]
+    reasons = [f"- {_escaped(f'{rows}: {reason}')}" for reason, rows in _rows_not_run(document["cells"]).items()]
     network = f"Scale {document['scale']}: {document['network']}."
     return "\n\n".join(part for part in (network, table_text, "\n".join(reasons)) if part)
 
@@ -51,10 +51,19 @@ def _markdown_row(cell: Mapping[str, Any]) -> list[str]:
         row,
         name,
         published if source == "-" else f"{published} ({source})",
-        f"{measured} ± {spread}" if spread else measured,
+        f"{measured} ± {spread}" if spread.strip("0.,E+") else measured,
         seeds,
         difference,
     ]
+
+
+def _rows_not_run(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the rows, joined, by the reason why some of their figures are missing."""
+    rows: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell["measured"] is None:
+            rows.setdefault(cell["not_run"], {})[cell["row"]] = None
+    return {reason: "; ".join(names) for reason, names in rows.items()}
 
 
 def _escaped(text: str) -> str:
@@ -78,9 +87,16 @@ def _row(cell: Mapping[str, Any]) -> list[str]:
         "not run" if measured is None else figure(measured["mean"], unit),
         "" if measured is None or measured["stdev"] is None else figure(measured["stdev"], unit, bare=True),
         "" if measured is None else str(len(measured["seeds"])),
-        "" if cell["difference"] is None else figure(cell["difference"], unit, bare=True, signed=True),
+        "" if cell["difference"] is None else _difference(cell["difference"], published["value"], unit),
         "" if measured is None else f"{measured['sweep']}: {measured['case']}",
     ]
+
+
+def _difference(difference: float, published: float, unit: str) -> str:
+    """Write a difference; it is 0 if both figures look the same."""
+    if figure(published + difference, unit) == figure(published, unit):
+        return "0"
+    return figure(difference, unit, bare=True, signed=True)
 
 
 def quantity(name: str) -> str:

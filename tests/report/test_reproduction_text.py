@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from esl_neuro.report.reproduction_text import density_lines, draw_reproduction, figure_lines, reproduction_text
+from esl_neuro.report.reproduction_text import (
+    density_lines,
+    draw_reproduction,
+    figure_lines,
+    reproduction_markdown,
+    reproduction_text,
+)
 
 
 def cell(row, published=None, measured=None, *, quantity="test_accuracy", unit="%", not_run=None, **more):
@@ -101,3 +107,21 @@ def test_charts_are_drawn(tmp_path):
         path = tmp_path / f"{name}.svg"
         draw_reproduction(drawn, path)
         assert path.read_text().startswith("<?xml")
+
+
+def test_energy_that_agrees_in_its_published_digits_has_no_difference():
+    text = reproduction_text(document(cell("sparse", 1.29e-6, 1.288e-6, quantity="chip_energy_j", unit="J")))
+    assert line_with(text, "chip energy").split()[-3] == "0"
+    text = reproduction_text(document(cell("sparse", 1.29e-6, 1.4e-6, quantity="chip_energy_j", unit="J")))
+    assert "+1.10E-07" in line_with(text, "chip energy")
+
+
+def test_markdown_has_a_row_for_each_cell_and_names_what_was_not_run_once():
+    cells = cell("a | b", 96.58, 96.13), cell("dense", 96.7, not_run="later"), cell("dense", not_run="later")
+    lines = reproduction_markdown(document(*cells)).splitlines()
+    assert lines[0] == "Scale short: 784-800-10 on MNIST."
+    assert lines[2] == "| row | quantity | published | measured | seeds | difference |"
+    assert lines[4] == "| a \\| b | test accuracy | 96.58 % (table, Table 1) | 96.13 % ± 0.25 | 2 | -0.45 |"
+    assert lines[5] == "| dense | test accuracy | 96.70 % (table, Table 1) | not run |  |  |"
+    assert lines[6] == "| dense | test accuracy | - | not run |  |  |"
+    assert lines[8:] == ["- dense: later"]
