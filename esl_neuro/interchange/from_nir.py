@@ -25,11 +25,11 @@ from esl_neuro.nirgraph.reset_notes import warn_of_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.structure import Structure, read_structure
 from esl_neuro.resets import ZERO
-from esl_neuro.snn.layers import Flatten
+from esl_neuro.snn.layers import Delay, Flatten
 
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FILTERS = (nir.LI, nir.I, nir.CubaLI)
-PASSING = (nir.Flatten, nir.SumPool2d, nir.AvgPool2d)
+PASSING = (nir.Flatten, nir.SumPool2d, nir.AvgPool2d, nir.Delay)
 
 
 def name_self_loops(structure: Structure, _dt_s: float) -> tuple[Structure, list[Finding]]:
@@ -94,10 +94,11 @@ def from_nir(
 
     Discrete time is forward Euler with ``dt_s``. The gains of the neurons are folded into the preceding weights;
     without weights, a linear connection is inserted unless it would be the identity. Parameters may differ between
-    neurons. Sum pools become average pools, whose factor is folded into the following weights. A final ``I`` node,
-    which sums without leak, is omitted: the caller sums outputs that do not fire over the steps. Neurons that feed
-    themselves, at once or through a linear connection, become a :class:`~esl_neuro.snn.neurons.RecurrentLIF`; a bias of
-    that connection moves to the one before the neurons. Potentials are measured from ``v_reset``.
+    neurons, delays may not. Sum pools become average pools, whose factor is folded into the following weights. A final
+    ``I`` node, which sums without leak, is omitted: the caller sums outputs that do not fire over the steps. Neurons
+    that feed themselves, at once or through a linear connection, become a
+    :class:`~esl_neuro.snn.neurons.RecurrentLIF`; a bias of that connection moves to the one before the neurons.
+    Potentials are measured from ``v_reset``.
 
     A network written by :func:`~esl_neuro.interchange.to_nir` returns with equal spikes. Weights without folded
     factors, or with powers of two only, are restored bit for bit, others within two units in the last place;
@@ -171,6 +172,12 @@ class _Reader:
             for name, node in self.structure.nodes.items()
             if isinstance(node, (*SPIKING, *FILTERS)) and (found := _odd(name, node, discrete.dt_s))
         ]
+        self.findings += [
+            f"'{name}' (Delay): delays by {_span(node.delay / discrete.dt_s)} steps; a layer delays all its neurons by "
+            "the same whole number of steps"
+            for name, node in self.structure.nodes.items()
+            if isinstance(node, nir.Delay) and _delay_steps(node, discrete.dt_s) is None
+        ]
         self.findings += self._cycles()
         self.findings += [f"'{name}': is one of several outputs; keep one" for name in self.structure.outputs]
         self.findings += [
@@ -230,6 +237,25 @@ class _Reader:
             if np.any(back.bias):  # constant from the first step, like any bias
                 self._drive(name, back.bias, f"its recurrent connection '{connection}' has a bias")
                 back.bias = np.zeros_like(back.bias)
+
+        self.plan.findings += [
+            f"'{name}' (Delay): delays the bias of '{source}', which in NIR is present from the first step; put "
+            "the delay before that connection"
+            for name, node in self.structure.nodes.items()
+            if isinstance(node, nir.Delay) and _delay_steps(node, self.discrete.dt_s) != 0
+            for source in self._biases_before(name)
+        ]
+
+    def _biases_before(self, name: str) -> list[str]:
+        """Return the connections with a bias that reach a node directly, or through what only passes signals on."""
+        found = []
+        for source, _ in self.plan.into(name):
+            node: Any = self.plan.nodes[source]
+            if isinstance(node, PASSING):
+                found += self._biases_before(source)
+            elif isinstance(node, WEIGHTED) and np.any(node.bias):
+                found.append(source)
+        return found
 
     def _own(self, name: str, node: Any) -> nir.NIRNode:
         """Return a copy, since folding changes it; a scale becomes a diagonal connection."""
@@ -313,6 +339,8 @@ class _Reader:
         node: Any = self.plan.nodes[name]
         if isinstance(node, nir.I):  # the sum over the steps at the end
             return self.plan.out_of(name) == [self.structure.output]
+        if isinstance(node, nir.Delay):
+            return _delay_steps(node, self.discrete.dt_s) == 0
         if not isinstance(node, WEIGHTED) or np.any(node.bias) or node.weight.shape[0] != node.weight.shape[1]:
             return False
         if isinstance(node, CONVOLUTIONS) and (
@@ -332,6 +360,8 @@ class _Reader:
             return make.pool(node)
         if isinstance(node, nir.Flatten):
             return Flatten()
+        if isinstance(node, nir.Delay):
+            return Delay(_delay_steps(node, self.discrete.dt_s) or 0)
         neurons, shape = self.discrete.neurons[name], self.shapes[name]
         reset = self.structure.resets.get(name, ZERO)
         if name in self.feedback:
@@ -351,9 +381,20 @@ def _unknown(name: str, node: Any) -> str | None:
     known = (nir.Input, nir.Output, nir.Scale, *WEIGHTED, *SPIKING, *FILTERS, *PASSING)
     if isinstance(node, known):
         return None
-    nearest = {"Delay": "remove it or lengthen the synapses", "Port": "give the graph one input"}
+    nearest = {"Port": "give the graph one input"}
     kind = type(node).__name__
     return f"'{name}' ({kind}) has no layer here; {nearest.get(kind, 'remove it')}"
+
+
+def _delay_steps(node: Any, dt_s: float) -> int | None:
+    """Return the delay in steps, if it is the same whole number for all neurons."""
+    steps = np.unique(np.round(np.asarray(node.delay, dtype=np.float64) / dt_s, 6))
+    return int(steps[0]) if len(steps) == 1 and steps[0] >= 0 and steps[0].is_integer() else None
+
+
+def _span(values: Floats) -> str:
+    low, high = np.min(values), np.max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _odd(name: str, node: Any, dt_s: float) -> str | None:

@@ -181,7 +181,7 @@ def test_nested_graphs_are_dissolved():
 
 def test_everything_that_no_layer_does_is_named_at_once():
     nodes = {
-        "wait": nir.Delay(np.full(3, 1e-3)),
+        "wait": nir.Delay(np.array([1e-3, 2e-3, 1e-3])),
         "up": lif(v_leak=0.25),
         "quick": lif(tau=1e-4),
         "below": lif(v_threshold=-1.0),
@@ -192,6 +192,29 @@ def test_everything_that_no_layer_does_is_named_at_once():
         from_nir(foreign(nodes, [*edges, ("back", "up"), ("below", "output")]))
     for part in ("'wait' (Delay)", "'quick'", "less than the time step", "-1", "the cycle of"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_delays_are_those_of_the_graph(steps):
+    nodes = {"fc": nir.Linear(np.eye(3)[::-1] * 1.5), "wait": nir.Delay(np.full(3, steps * 1e-3)), "lif": lif()}
+    edges = [("input", "fc"), ("fc", "wait"), ("wait", "lif"), ("lif", "output")]
+    assert_same_as_the_graph(foreign(nodes, edges), (3,), ["lif"])
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "said"),
+    [([1e-3, 2e-3, 1e-3], "delays by 1 to 2 steps"), ([5e-4] * 3, "delays by 0.5 steps"), ([-1e-3] * 3, "by -1 steps")],
+)
+def test_delays_that_no_layer_has_are_refused(delay_s, said):
+    nodes = {"wait": nir.Delay(np.array(delay_s)), "lif": lif()}
+    with pytest.raises(BadInput, match=rf"'wait' \(Delay\)[^;]*{said}|'wait'"):
+        from_nir(foreign(nodes, [("input", "wait"), ("wait", "lif"), ("lif", "output")]))
+
+
+def test_delay_of_a_bias_is_refused_because_the_graph_has_it_from_the_first_step():
+    nodes = {"fc": nir.Affine(np.eye(3), np.ones(3)), "wait": nir.Delay(np.full(3, 1e-3)), "lif": lif()}
+    with pytest.raises(BadInput, match=r"'wait' \(Delay\): delays the bias of 'fc'"):
+        from_nir(foreign(nodes, [("input", "fc"), ("fc", "wait"), ("wait", "lif"), ("lif", "output")]))
 
 
 def assert_same_as_the_graph(graph, shape, names, steps=20):
