@@ -20,6 +20,8 @@ RUN_AS_JSON = ("esl-neuro quickstart", "esl-neuro train --seed 0 --seed 1")
 # Commands that take hours on all of Fashion-MNIST run on a few images, in files of the same format.
 BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --set training.threads=1"
 FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
+# Examples of methods train for one epoch: their tests are elsewhere.
+METHODS = re.compile(r"esl-neuro train (joint-digits|liaf-digits|dense-digits-streaming)")
 # Benchmarks run with few repetitions.
 BRIEFLY = {
     "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
@@ -80,6 +82,8 @@ def test_command_of_the_documents(workspace, command):
     line = re.sub(r"(benchmarks|tests)/[\w/]+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
     if FULL_DATA.match(command):
         line = f"{line} {BUDGET}"
+    if METHODS.match(command):
+        line = f"{line} --set training.epochs=1"
     line = f"{line} {BRIEFLY.get(command, '')}"
     done = workspace.once(f"{line} --json" if command in RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
