@@ -237,7 +237,6 @@ class _Reader:
             if np.any(back.bias):  # constant from the first step, like any bias
                 self._drive(name, back.bias, f"its recurrent connection '{connection}' has a bias")
                 back.bias = np.zeros_like(back.bias)
-
         self.plan.findings += [
             f"'{name}' (Delay): delays the bias of '{source}', which in NIR is present from the first step; put "
             "the delay before that connection"
@@ -247,14 +246,14 @@ class _Reader:
         ]
 
     def _biases_before(self, name: str) -> list[str]:
-        """Return the connections with a bias that reach a node directly, or through what only passes signals on."""
+        """Return the connections with a bias between the neurons before a node and the node."""
         found = []
         for source, _ in self.plan.into(name):
             node: Any = self.plan.nodes[source]
-            if isinstance(node, PASSING):
-                found += self._biases_before(source)
-            elif isinstance(node, WEIGHTED) and np.any(node.bias):
+            if isinstance(node, WEIGHTED) and np.any(node.bias):
                 found.append(source)
+            if source not in self.discrete.neurons:
+                found += self._biases_before(source)
         return found
 
     def _own(self, name: str, node: Any) -> nir.NIRNode:
@@ -361,7 +360,7 @@ class _Reader:
         if isinstance(node, nir.Flatten):
             return Flatten()
         if isinstance(node, nir.Delay):
-            return Delay(_delay_steps(node, self.discrete.dt_s) or 0)
+            return Delay(_delay_steps(node, self.discrete.dt_s) or 1)  # a delay of 0 has become no layer
         neurons, shape = self.discrete.neurons[name], self.shapes[name]
         reset = self.structure.resets.get(name, ZERO)
         if name in self.feedback:

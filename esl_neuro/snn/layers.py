@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from esl_neuro.errors import BadInput
+
 
 class StepInvariant:
     """Mix-in for a layer without state: process a constant signal only once."""
@@ -109,10 +111,17 @@ class Delay(nn.Module):
     ----------
     steps : int
         Delay in steps, 1 or more.
+
+    Raises
+    ------
+    BadInput
+        If it is less.
     """
 
     def __init__(self, steps: int = 1) -> None:
         super().__init__()
+        if steps < 1:
+            raise BadInput(f"Delay: {steps} steps are not allowed; use 1 or more, or no delay")
         self.steps = steps
 
     def forward(self, signal: Tensor) -> Tensor:

@@ -211,10 +211,13 @@ def test_delays_that_no_layer_has_are_refused(delay_s, said):
         from_nir(foreign(nodes, [("input", "wait"), ("wait", "lif"), ("lif", "output")]))
 
 
-def test_delay_of_a_bias_is_refused_because_the_graph_has_it_from_the_first_step():
+@pytest.mark.parametrize("between", [[], ["mix"]])
+def test_delay_of_a_bias_is_refused_because_the_graph_has_it_from_the_first_step(between):
     nodes = {"fc": nir.Affine(np.eye(3), np.ones(3)), "wait": nir.Delay(np.full(3, 1e-3)), "lif": lif()}
+    mixing = {name: nir.Linear(np.eye(3)[::-1] * 0.5) for name in between}
+    chain = ["input", "fc", *between, "wait", "lif", "output"]
     with pytest.raises(BadInput, match=r"'wait' \(Delay\): delays the bias of 'fc'"):
-        from_nir(foreign(nodes, [("input", "fc"), ("fc", "wait"), ("wait", "lif"), ("lif", "output")]))
+        from_nir(foreign(nodes | mixing, list(pairwise(chain))))
 
 
 def assert_same_as_the_graph(graph, shape, names, steps=20):

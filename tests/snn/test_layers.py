@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from esl_neuro.errors import BadInput
 from esl_neuro.snn.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -106,3 +107,9 @@ def test_neurons_need_to_be_told_nothing_but_how_many_they_are(kind):
     assert torch.equal(plain(currents), named(currents))
     torch.testing.assert_close(plain.threshold, torch.ones(4))
     assert plain.raw_threshold.requires_grad
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_delay_takes_at_least_one_step(steps):
+    with pytest.raises(BadInput, match=rf"Delay: {steps} steps are not allowed"):
+        Delay(steps)
