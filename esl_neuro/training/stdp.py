@@ -146,7 +146,7 @@ def pretrain(
     for inputs in batches:
         outputs = compete(inputs @ weights.T, thresholds, decay)
         weights += stdp(weights, inputs, outputs, rule) * connected
-        weights.clamp_(rule.low, rule.high)
+        weights.clamp_(rule.low, rule.high).mul_(connected)
         share = outputs.mean((0, 1))
         total = float(share.sum())
         if total > 0:

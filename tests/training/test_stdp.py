@@ -130,3 +130,11 @@ def test_positions_without_a_connection_stay_empty():
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(BadInput, match="expected tau and rate above 0, an offset between 0 and 1, and low below high"):
         Stdp(**wrong)
+
+
+def test_positions_without_a_connection_stay_empty_also_with_a_positive_lower_bound():
+    weights = torch.tensor([[0.5, 0.0], [0.0, 0.5]])
+    batches = [torch.ones(4, 3, 2)] * 3
+    pretrain(weights, batches, Stdp(low=0.1), threshold=0.1, decay=0.5)
+    assert weights[0, 1] == weights[1, 0] == 0
+    assert (weights[[0, 1], [0, 1]] >= 0.1).all()
