@@ -5,7 +5,7 @@ process with limits of time and memory, so that crashes and hangs are found as w
 
 ========== ==========================================================================================================
 crash      the process ended by a signal, such as a segmentation fault
-hang       no answer within 10 s, or as many times longer as the machine has more work than processors
+hang       10 s of processor time without an answer, or 10 s by the clock, longer if others use the processors
 memory     more than 1 GiB was asked for
 traceback  an exception that is not an error of the project
 silent     something that no valid file contains was accepted
@@ -178,7 +178,7 @@ def in_child(read: Callable[[], object], folder: Path) -> Outcome:
         number = os.WTERMSIG(status)
         return (
             Outcome("hang", f"{patience()} s")
-            if number == signal.SIGALRM
+            if number in (signal.SIGALRM, signal.SIGXCPU)
             else Outcome("crash", signal.Signals(number).name)
         )
     return said[0] if said else Outcome("crash", "no answer")
@@ -210,7 +210,7 @@ def forked(work: Callable[[], Iterator[Outcome]]) -> tuple[list[Outcome], int]:
             with os.fdopen(send, "w") as pipe:
                 for found in work():
                     print(json.dumps([found.kind, found.text[:2000]]), file=pipe, flush=True)
-                    signal.alarm(patience())
+                    allow_time()
         finally:
             os._exit(0)
     os.close(send)
@@ -224,10 +224,18 @@ def patience() -> int:
     return SECONDS * max(1, math.ceil(os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
+def allow_time() -> None:
+    """End this process after the time for one input: of the processor, and by the clock."""
+    used = math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS, resource.RLIM_INFINITY))
+    signal.alarm(patience())
+
+
 def limit() -> None:
     """Limit time and memory of this process, and silence it."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(patience())
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    allow_time()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
