@@ -13,7 +13,7 @@ quickstart: setup ## the main job end to end on the embedded data set
 	@.venv/bin/esl-neuro quickstart $(ARGS)
 
 test: setup ## run the tests, one process a core
-	@.venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## formatting, lint and types
 	@.venv/bin/ruff format --check .
@@ -34,7 +34,7 @@ readers: setup ## run the tests against other programs: readers of NIR, NeuroBen
 
 lava-dl: setup ## run the tests against Intel's loader of .net files: Python 3.10, 6 GB
 	@scripts/setup-lava-dl
-	@.venv-lava-dl/bin/python -m pytest -n auto --dist loadfile tests/backends tests/data/test_images.py $(ARGS)
+	@.venv-lava-dl/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/backends tests/data/test_images.py $(ARGS)
 
 lock: setup ## write locks/*.lock anew from pyproject.toml
 	@scripts/lock $(ARGS)

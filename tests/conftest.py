@@ -17,9 +17,20 @@ settings.register_profile("mutants", deadline=None, derandomize=True, phases=[Ph
 settings.load_profile("suite")
 
 
+# Folders and files of the longest tests, which run first, so that all processes end at about the same time.
+LONGEST = ("tests/system/test_documents.py", "tests/reliability/", "tests/system/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that need Lava, or lava-dl, where it is not installed."""
+    """Run the longest files first, and skip the tests that need Lava, or lava-dl, where it is not installed."""
+    items.sort(key=_place)
     for mark, name, installed in (("lava", "lava-nc", lava_installed()), ("lava_dl", "lava-dl", lava_dl_installed())):
         for item in items:
             if not installed and item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
+
+
+def _place(item: pytest.Item) -> int:
+    """Place of a test's file in the order of the suite; sorting keeps the order of the tests within a file."""
+    path = item.path.as_posix()
+    return next((place for place, name in enumerate(LONGEST) if name in path), len(LONGEST))
