@@ -7,10 +7,14 @@ environment and files; only its imports are shared.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
 import sys
+import threading
+from typing import NoReturn
 
 IMPORTED = (
     *("esl_neuro.cli.quickstart", "esl_neuro.pipeline.training", "esl_neuro.pipeline.compilation"),
@@ -23,11 +27,12 @@ def main() -> None:
     """Serve until standard input ends."""
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()  # no command goes through all that was imported
     requests = sys.stdin
     for line in requests:
         child = os.fork()
         if child == 0:
-            sys.exit(_run(json.loads(line)))
+            _leave(_run(json.loads(line)))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
@@ -44,6 +49,15 @@ def _run(request: dict) -> int:
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["esl-neuro", *request["arguments"]]
     return run_command()
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process as Python does, but leave what was imported to the system: taking it down takes a second."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

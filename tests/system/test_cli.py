@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,17 +199,17 @@ def test_verify_finds_a_program_that_was_changed(small_run, workspace):
 
 @pytest.mark.lava
 def test_a_spike_that_differs_fails_and_is_named(workspace, monkeypatch, capsys):
-    from esl_neuro.backends import integer
     from esl_neuro.cli.main import main
+    from esl_neuro.pipeline import simulation
 
-    honest = integer.run_integer
+    honest = simulation.integer.run_integer
 
     def flipped(program, inputs, *records):
         trace = honest(program, inputs, *records)
         trace.spikes["lif1"][3, 5, 7] ^= 1
         return trace
 
-    monkeypatch.setattr(integer, "run_integer", flipped)
+    monkeypatch.setattr(simulation, "integer", SimpleNamespace(run_integer=flipped))
     monkeypatch.chdir(workspace.folder)
     assert main(["run", "--backend", "lava", "--samples", "5"]) == 1
     assert "layer 'lif1', neuron 7, step 5 of sample 3" in capsys.readouterr().err
