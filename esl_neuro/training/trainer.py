@@ -153,7 +153,7 @@ class Trainer:
 
     @classmethod
     def _begin(
-        cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool = False
+        cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool
     ) -> Trainer:
         training, device = recipe.training, _device(recipe.training)
         _check_names(recipe)  # before the data are loaded
@@ -175,7 +175,7 @@ class Trainer:
         """Continue an interrupted run; on the CPU the result is bit for bit that of an uninterrupted run."""
         recipe, lock = folder.recipe(), folder.lock()
         try:
-            trainer = cls._begin(recipe, lambda: folder, source=None)
+            trainer = cls._begin(recipe, lambda: folder, source=None, download=False)
             if folder.result.exists():
                 raise BadInput(f"{folder.path}: the run is complete and cannot be resumed")
             checkpoint = Checkpoint.load(folder.path, "last")
