@@ -42,17 +42,18 @@ def _use_data_folder(context: click.Context, _option: click.Parameter, folder: P
 
 
 def given_data() -> Path | None:
-    """Return the folder given with ``--data``; None without the option."""
+    """Return the path given with ``--data``; None without the option."""
     context = click.get_current_context(silent=True)
     return None if context is None else context.meta.get(DATA)
 
 
 data_option = click.option(
     "--data",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     expose_value=False,
     callback=_use_data_folder,
-    help="Folder of the data sets.  [default: ESL_NEURO_DATA, or ./data]",
+    help="Folder of the data sets, or your own data: an .npz file, or a folder with one folder per class.  "
+    "[default: ESL_NEURO_DATA, or ./data]",
 )
 reset_option = click.option(
     "--reset",
@@ -143,7 +144,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 allow_code_option = click.option(
     "--allow-code",
     is_flag=True,
-    help="Import the code that a recipe outside the current folder names (notation 'module:function').",
+    help="Import the code that a recipe outside the current folder names ('module:function').",
 )
 
 

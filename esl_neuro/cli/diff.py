@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, Whole, data_option, emit, json_option, runs_option
+from esl_neuro.cli.commands import ExampleCommand, Whole, data_option, emit, given_data, json_option, runs_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import latest_export
 from esl_neuro.errors import BadInput, CheckFailed
@@ -54,9 +54,13 @@ def diff(first: str, second: str, export: Path | None, samples: int, runs: Path,
 def _network(export: Path | None, runs: Path, needed: bool) -> CompiledNetwork | None:
     """Load the export; two trace files can be compared without one."""
     from esl_neuro.pipeline.compiled_network import load_compiled
+    from esl_neuro.pipeline.given_data import refuse_unread
 
     if export is not None or needed:
-        return load_compiled(export or latest_export(runs))
+        compiled = load_compiled(export or latest_export(runs))
+        if compiled.data is not None:
+            refuse_unread(compiled.data, given_data())
+        return compiled
     try:
         return load_compiled(latest_export(runs))
     except BadInput:

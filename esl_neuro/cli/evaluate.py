@@ -59,6 +59,7 @@ def evaluate(
     """
     from esl_neuro.errors import BadInput
     from esl_neuro.pipeline.activity import Activity, is_run
+    from esl_neuro.pipeline.given_data import refuse_unread
     from esl_neuro.pipeline.training import evaluate as evaluate_run
     from esl_neuro.pipeline.training import load_run
 
@@ -71,9 +72,10 @@ def evaluate(
         tested = evaluate_network(folder, activity, print_status)
         emit(tested.to_dict(), render_network(tested.to_dict()), as_json)
         return
-    if activity != Activity():
+    if activity != Activity(data=activity.data):
         raise BadInput(f"{folder}: is a run, tested on its test set; give its export (esl-neuro export) other inputs")
     tested_run = load_run(folder, allow_code=allow_code)
+    refuse_unread(tested_run.recipe.data, activity.data)
     document = {"run": str(folder), **asdict(evaluate_run(tested_run, noises, noise_seed))}
     emit(document, render(document), as_json)
 

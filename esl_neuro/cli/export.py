@@ -18,6 +18,7 @@ from esl_neuro.cli.commands import (
     data_option,
     emit,
     formats_option,
+    given_data,
     json_option,
     max_loss_option,
     percent,
@@ -100,8 +101,12 @@ def export(
     and the test accuracy before and after. Exit code 1 if the integers lose too much.
     """
     from esl_neuro.pipeline.exports import export_run
+    from esl_neuro.pipeline.given_data import refuse_unread
+    from esl_neuro.pipeline.training import load_run
 
-    exported = export_run(run or latest_run(runs), target, out, allow_code=allow_code, **how)
+    source = load_run(run or latest_run(runs), allow_code=allow_code)
+    refuse_unread(source.recipe.data, given_data())
+    exported = export_run(source, target, out, **how)
     document = exported.to_dict()
     emit(document, render(document), as_json)
     exported.refuse_loss(max_loss)

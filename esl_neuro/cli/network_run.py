@@ -17,6 +17,7 @@ from esl_neuro.cli.commands import (
     Whole,
     data_option,
     dt_option,
+    given_data,
     print_status,
     reset_option,
     runs_option,
@@ -70,7 +71,8 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
         ) -> Any:
             from esl_neuro.pipeline.activity import Activity
 
-            activity = Activity(backend, samples, inputs, layout, rate, steps, dt_s, target, reset)  # type: ignore[arg-type]
+            given = samples, inputs, layout, rate, steps, dt_s, target, reset
+            activity = Activity(backend, *given, given_data())  # type: ignore[arg-type]
             return function(activity=activity, **others)
 
         options = (

@@ -14,6 +14,7 @@ from esl_neuro.cli.commands import (
     allow_code_option,
     data_option,
     emit,
+    given_data,
     json_option,
     print_status,
     runs_option,
@@ -62,6 +63,7 @@ def sweep(
     Finished runs are kept and interrupted ones are resumed, so the same command continues an interrupted sweep. The
     result is a table with mean and spread over the seeds, saved in summary.json.
     """
+    from esl_neuro.pipeline.given_data import refuse_unread_by_all
     from esl_neuro.report.sweep_text import runs_text, summary_text
     from esl_neuro.training.sweep import load_plan
 
@@ -70,6 +72,7 @@ def sweep(
         document = list_runs(plan)
         emit(document, runs_text(document), as_json)
         return
+    refuse_unread_by_all([run.recipe.data for run in plan.runs], given_data())
     plan.refuse_other_recipes()
     if plot is not None:
         from esl_neuro.report.plots import check_plot

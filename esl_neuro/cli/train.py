@@ -24,6 +24,7 @@ from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
 
 if TYPE_CHECKING:
+    from esl_neuro.recipes import Recipe
     from esl_neuro.training.trainer import Trainer
 
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ("esl-neuro train --set sparsity.density=0.05", "another density"),
         ('esl-neuro train --set \'sparsity={learner="rigl", layers=["fc1"]}\'', "another structure learner"),
         ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
+        ("esl-neuro train --data images --print-config", "the recipe as it would be trained, without training"),
         ("esl-neuro train --resume runs/mlp-digits-001", "continue an interrupted run"),
         (
             "esl-neuro train --from runs/mlp-digits-001 --quantize loihi2 --set training.epochs=5 "
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     metavar="TARGET",
     help="Run the forward pass on the integers of this chip, with the spikes of its simulator, and learn in float.",
 )
+@click.option("--print-config", is_flag=True, help="Print the resolved recipe as TOML, and train nothing.")
 @click.option("--download", is_flag=True, help="Download data sets that are missing.")
 @allow_code_option
 @click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard into the run folder.")
@@ -72,6 +75,7 @@ def train(
     resume: Path | None,
     source: Path | None,
     quantize: str | None,
+    print_config: bool,
     download: bool,
     allow_code: bool,
     tensorboard: bool,
@@ -88,12 +92,16 @@ def train(
     if resume is None:
         chosen = recipe or (RECIPE if source is None else _recipe_of(source, allow_code))
         changes = (*_changes(source, quantize), *overrides)
+        if print_config:
+            _print_config(chosen, seeds, changes, allow_code, as_json)
+            return
         how = {"download": download, "allow_code": allow_code, "tensorboard": tensorboard}
         documents = train_recipe(chosen, seeds, changes, runs, **how)
     else:
-        if recipe or seeds or overrides or source or quantize:
+        if recipe or seeds or overrides or source or quantize or print_config:
             raise click.UsageError(
-                "--resume continues a run with its own settings; omit RECIPE, --seed, --set, --from and --quantize"
+                "--resume continues a run with its own settings; omit RECIPE, --seed, --set, --from, --quantize and "
+                "--print-config"
             )
         from esl_neuro.pipeline.training import resume_training
 
@@ -117,11 +125,34 @@ def train_recipe(
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (the seed of the recipe by default) and return the results."""
-    from esl_neuro.pipeline.training import recipe_of, refuse_unread_folder, start_training
+    from esl_neuro.pipeline.training import start_training
 
-    recipes = [recipe_of(recipe, seed, overrides, allow_code=allow_code) for seed in seeds or (None,)]
-    refuse_unread_folder(recipes[0].data.name, given_data())
+    recipes = _recipes(recipe, seeds, overrides, allow_code)
     return [watch(start_training(loaded, runs=runs, download=download), tensorboard) for loaded in recipes]
+
+
+def _recipes(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], allow_code: bool) -> list[Recipe]:
+    """Return the recipe with each seed, on the data given with ``--data``."""
+    from esl_neuro.pipeline.given_data import changes_for
+    from esl_neuro.pipeline.training import recipe_of
+
+    given = given_data()
+    named = recipe_of(recipe, None, overrides, allow_code=allow_code)
+    own = changes_for(named.data, given, overrides)
+    if own:
+        print_status(f"--data {given}: your own data, instead of the data set '{named.data.name}' of the recipe")
+    return [recipe_of(recipe, seed, (*overrides, *own), allow_code=allow_code) for seed in seeds or (None,)]
+
+
+def _print_config(
+    recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], allow_code: bool, as_json: bool
+) -> None:
+    if len(seeds) > 1:
+        raise click.UsageError("--print-config prints one recipe; give one --seed")
+    import tomli_w
+
+    document = _recipes(recipe, seeds, overrides, allow_code)[0].to_document()
+    emit(document, tomli_w.dumps(document).rstrip("\n"), as_json)
 
 
 def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
@@ -131,6 +162,8 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
 
     recipe, folder = trainer.recipe, trainer.folder.path
     title = f"{recipe.name} seed {recipe.training.seed}"
+    for note in trainer.dataset.notes:
+        print_status(note)
     listeners = _tensorboards(folder) if tensorboard else []
 
     def on_epoch(metrics: Any) -> None:

@@ -14,6 +14,7 @@ from esl_neuro.cli.commands import (
     data_option,
     dt_option,
     emit,
+    given_data,
     json_option,
     print_status,
     reset_option,
@@ -123,7 +124,7 @@ def verify(
         return
     folder = what or latest_export(runs)
     with lava_bar() as progress:
-        activity = Activity("lava", samples, inputs, layout)
+        activity = Activity("lava", samples, inputs, layout, data=given_data())
         proof = prove(folder, activity, golden=golden, with_lava=not without_lava, progress=progress)
     confirmed = verify_export_graph(folder, readers, on_status=print_status)
     document = {**proof.to_dict(), "readers": confirmed.to_dict()}

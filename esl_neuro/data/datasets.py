@@ -77,6 +77,13 @@ class Dataset:
         Applied by :meth:`normalise`.
     augment : callable, optional
         Augmentation of a batch of training values ``(values, rng) -> values``, before normalisation.
+    source : str
+        Absolute path or ``module:function`` of a user's own data; empty for the data sets of the package.
+    sha256 : str, optional
+        SHA-256 of a user's own data: of the file, of the names and contents of the files of a folder, or of the arrays
+        of a function.
+    notes : tuple of str
+        What a user should know of own data, such as how they were split; the command prints it.
     """
 
     name: str
@@ -87,6 +94,9 @@ class Dataset:
     steps: int | None = None
     normalisation: Normalisation | None = None
     augment: Augment | None = None
+    source: str = ""
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

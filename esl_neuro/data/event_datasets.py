@@ -109,7 +109,7 @@ def dvs_cifar10(request: Request) -> Dataset:
     """
     home = DVS_CIFAR10.locate(request.folder, request.download)
     suffix = _suffix_of_recordings(home)
-    read = read_aedat2 if suffix == AEDAT2 else _read_aedat4
+    read = read_aedat2 if suffix == AEDAT2 else read_aedat4
     divided: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
     for label, name in enumerate(DVS_CIFAR10_CLASSES):
         files = sorted(matches(home, f"{name}/*{suffix}"), key=_recording_number)
@@ -172,7 +172,7 @@ def _shd_part(name: str, path: Path) -> Part:
                 origin = f"{path}, recording {number}"
                 microseconds = (_finite(seconds, 1, origin) * 1e6).astype(np.int64)
                 nothing = np.zeros(units.size, dtype=np.int64)
-                yield origin, _events(microseconds, units, nothing, nothing)
+                yield origin, as_events(microseconds, units, nothing, nothing)
 
     with open_hdf5(path, SHD_FILE) as file:
         labels = file["labels"][:].astype(np.int64)
@@ -186,34 +186,40 @@ def _shd_part(name: str, path: Path) -> Part:
 
 def _part_of_files(name: str, files: list[Path], labels: list[int], read: Callable[[Path], Events]) -> Part:
     def recording(path: Path) -> tuple[str, Events]:
-        try:
-            return str(path), read(path)
-        except EslNeuroError:
-            raise
-        except Exception as error:  # the readers of tonic raise anything for a damaged file
-            raise BadInput(f"{path}: not a recording: {reason(error)}") from error
+        return str(path), reading_recording(path, read)
 
     return Part(name, files, np.array(labels, dtype=np.int64), lambda: map(recording, files))
+
+
+def reading_recording(path: Path, read: Callable[[Path], Events]) -> Events:
+    """Read a recording; whatever is wrong with it is one error."""
+    try:
+        return read(path)
+    except EslNeuroError:
+        raise
+    except Exception as error:  # the readers of tonic raise anything for a damaged file
+        raise BadInput(f"{path}: not a recording: {reason(error)}") from error
 
 
 def _read_n_mnist(path: Path) -> Events:
     tonic = optional_module("tonic", "reading N-MNIST", TONIC)
     raw = tonic.io.read_mnist_file(str(path), dtype=tonic.datasets.NMNIST.dtype)
-    return _events(raw["t"], raw["x"], raw["y"], raw["p"])
+    return as_events(raw["t"], raw["x"], raw["y"], raw["p"])
 
 
-def _read_aedat4(path: Path) -> Events:
-    tonic = optional_module("tonic", "reading DVS-CIFAR10", TONIC)
-    optional_module("aedat", "reading DVS-CIFAR10", "pip install aedat")
+def read_aedat4(path: Path) -> Events:
+    """Read an AEDAT4 recording with tonic."""
+    tonic = optional_module("tonic", f"reading {path.name}", TONIC)
+    optional_module("aedat", f"reading {path.name}", "pip install aedat")
     raw = tonic.io.read_aedat4(str(path))
-    return _events(
+    return as_events(
         *(raw[field] for field in raw.dtype.names)
     )  # the name of the fourth field depends on the version of aedat
 
 
 def _read_gesture(path: Path) -> Events:
     x, y, p, milliseconds = read_arrays(path, "not a recording")[SINGLE].T
-    return _events(_finite(milliseconds, 1e3, str(path)).astype(np.int64) * 1000, x, y, p)
+    return as_events(_finite(milliseconds, 1e3, str(path)).astype(np.int64) * 1000, x, y, p)
 
 
 def _finite(times: NDArray[Any], per_second: float, origin: str) -> NDArray[np.float64]:
@@ -230,7 +236,14 @@ def _finite(times: NDArray[Any], per_second: float, origin: str) -> NDArray[np.f
     return finite
 
 
-def _events(t: Any, x: Any, y: Any, p: Any) -> Events:
+def as_events(t: Any, x: Any, y: Any, p: Any) -> Events:
+    """Return columns as events.
+
+    Raises
+    ------
+    ValueError
+        If a number is not whole.
+    """
     events = np.empty(len(t), dtype=EVENT)
     for name, column in zip(("t", "x", "y", "p"), (t, x, y, p), strict=True):
         events[name] = column

@@ -12,6 +12,7 @@ from scipy import ndimage
 from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.datasets import Dataset, Split, load_dataset
 from esl_neuro.data.frames import FrameSettings
+from esl_neuro.data.own import is_own, load_own
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.reading.limits import refuse_large
@@ -40,7 +41,11 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     frames = FrameSettings(
         section.steps, section.cut, section.encoding != "event_counts", size, section.frame_us, section.start_us or 0
     )
-    dataset = load_dataset(section.name, seed=seed, download=download, frames=frames)
+    if is_own(section.name):
+        dataset = load_own(section, seed, frames)
+    else:
+        _refuse_fields_of_own(section)
+        dataset = load_dataset(section.name, seed=seed, download=download, frames=frames)
     if section.samples is not None:
         dataset = limit(dataset, section.samples)
     if section.shape is not None:
@@ -48,6 +53,15 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     if section.augment is not None:
         dataset = replace(dataset, augment=AUGMENTATIONS[section.augment])
     return dataset
+
+
+def _refuse_fields_of_own(section: DataSection) -> None:
+    given = [f"data.{name}" for name in ("sensor", "sha256") if getattr(section, name) is not None]
+    if given:
+        raise BadInput(
+            f"{' and '.join(given)}: for your own data only, a path or module:function, and '{section.name}' is a data "
+            "set by name; omit it"
+        )
 
 
 def limit(dataset: Dataset, samples: int) -> Dataset:

@@ -17,6 +17,7 @@ from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
 from esl_neuro.pipeline.export_folder import DOCUMENT
 from esl_neuro.pipeline.exports import export_run
+from esl_neuro.pipeline.given_data import refuse_unread
 from esl_neuro.pipeline.inputs import Layout, Samples, payloads, random_samples
 from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program, run_program
 from esl_neuro.storage import write
@@ -51,6 +52,8 @@ class Activity:
         The chip that a NIR file is compiled for.
     reset : str or None
         Reset of all neurons, for a NIR file that does not note it; see :mod:`esl_neuro.resets`.
+    data : Path or None
+        The path given for the test set; refused if the data set is not read from it.
     """
 
     backend: str | None = "integer"
@@ -62,6 +65,7 @@ class Activity:
     dt_s: float | None = None
     target: str = CHIP
     reset: str | None = None
+    data: Path | None = None
 
 
 def simulator(activity: Activity, on_status: OnStatus = lambda _: None) -> str:
@@ -225,6 +229,8 @@ def _inputs(compiled: CompiledNetwork, activity: Activity) -> tuple[Samples, Pay
         given, arriving = compiled.payloads(activity.inputs, activity.layout)
         return given.part(activity.samples), arriving[: activity.samples]
     if activity.rate is None:
+        if compiled.data is not None:
+            refuse_unread(compiled.data, activity.data)
         return compiled.payloads(compiled.test_set(activity.samples))
     steps = activity.steps or compiled.steps  # random spikes may have any number of steps; the report prints it
     drawn = random_samples(activity.samples or RANDOM_SAMPLES, steps, compiled.program.input_size, activity.rate)

@@ -40,6 +40,7 @@ from esl_neuro.pipeline.inputs import (
     spread,
 )
 from esl_neuro.pipeline.simulation import Progress, RunResult, run_program
+from esl_neuro.recipes.consent import code_of, refuse_code
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.training.run_folder import environment
 
@@ -143,10 +144,13 @@ class CompiledNetwork:
         Raises
         ------
         BadInput
-            If its data set is unknown, or there are fewer samples.
+            If its data set is unknown, there are fewer samples, or an export outside the current folder names code as
+            its data.
         """
         if self.data is None:
             raise BadInput(f"{self.name}: the data set that it was trained for is unknown; give inputs (--input FILE)")
+        if dataset is None and isinstance(self.source, Path):
+            refuse_code(self.source, code_of({"data": {"name": self.data.name}}))
         return evaluation_samples(self.data, samples, dataset)
 
     def payloads(self, inputs: Given, layout: Layout | None = None) -> tuple[Samples, Payloads]:

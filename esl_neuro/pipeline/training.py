@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from esl_neuro.data import Dataset, prepare
-from esl_neuro.data.datasets import BUILT_IN, DATASETS, Split
+from esl_neuro.data.datasets import Split
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs
 from esl_neuro.data.noise import NOISES
 from esl_neuro.errors import BadInput
@@ -79,7 +79,7 @@ class TrainingRun:
     @cached_property
     def dataset(self) -> Dataset:
         """The data set of the recipe, with the split used in training."""
-        return prepare(self.recipe.data)
+        return prepare(self.recipe.data, self.recipe.training.seed)
 
     @cached_property
     def network(self) -> nn.Module:
@@ -148,7 +148,7 @@ def train(
     download : bool
         Whether missing data may be downloaded.
     allow_code : bool
-        Consent to the code of a recipe outside the current folder, ``network.notation = "module:function"``.
+        Consent to the code of a recipe outside the current folder, ``module:function``.
     on_batch : callable, optional
         Called with iteration, total iterations and loss after every batch.
     on_epoch : callable, optional
@@ -194,8 +194,7 @@ def load_run(folder: str | Path, *, allow_code: bool = False) -> TrainingRun:
     folder : str or Path
         The folder.
     allow_code : bool
-        Consent to the code that the recipe of a run outside the current folder names,
-        ``network.notation = "module:function"``.
+        Consent to the code that the recipe of a run outside the current folder names, ``module:function``.
 
     Raises
     ------
@@ -228,23 +227,6 @@ def recipe_of(
     if seed is None:
         return recipe
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": seed})})
-
-
-def refuse_unread_folder(name: str, folder: Path | None) -> None:
-    """Reject a folder for a data set that reads none: whoever gives it expects to train on what is in it.
-
-    Raises
-    ------
-    BadInput
-        With the data sets that read a folder.
-    """
-    if folder is None or name not in BUILT_IN:
-        return
-    others = ", ".join(sorted(set(DATASETS.names()) - set(BUILT_IN)))
-    raise BadInput(
-        f"--data {folder} would be ignored: the data set '{name}' is built in and reads no folder. Select a data set "
-        f"in it with --set data.name=NAME ({others}), or omit --data; folders of image files are not read"
-    )
 
 
 def start_training(

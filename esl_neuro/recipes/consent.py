@@ -1,4 +1,4 @@
-"""Whose code a recipe may import: ``network.notation = "module:function"`` runs whatever is in that module.
+"""Whose code a recipe may import: ``module:function`` in ``network.notation`` or ``data.name`` runs that module.
 
 A recipe is trusted where its reader works: in the current folder and below it, in the folder of ``ESL_NEURO_RUNS``,
 and in this package. Anywhere else it may be a stranger's, and importing its code needs consent. What the user types
@@ -8,30 +8,55 @@ and in this package. Anywhere else it may be a stranger's, and importing its cod
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.names import printable
+from esl_neuro.recipes.own import is_path
 from esl_neuro.resources import resource_folder
 
 RUNS_VARIABLE = "ESL_NEURO_RUNS"
-FIELD = "network.notation"
+FIELDS = ("network.notation", "data.name")
+"""The fields that can name code."""
+
+Code = tuple[str, str]
+"""A field, and the code that it names as ``module:function``."""
 
 
-def code_of(notation: Any) -> str:
-    """Return the notation if it names code, as ``module:function``, else an empty text."""
-    return notation if isinstance(notation, str) and ":" in notation else ""
+def code_of(changes: Mapping[str, Any]) -> list[Code]:
+    """Return the code that a recipe names, or changes of its fields or of whole sections.
+
+    Examples
+    --------
+    >>> code_of({"data": {"name": "mymod:samples"}, "network.notation": "64-10"})
+    [('data.name', 'mymod:samples')]
+    """
+    return [
+        (field, given)
+        for field in FIELDS
+        for given in _values(changes, field)
+        # Whatever has a colon and is no path: what is not imported in the end is asked for once too often.
+        if isinstance(given, str) and ":" in given and not (field == "data.name" and is_path(given))
+    ]
 
 
-def code_of_changes(changes: Mapping[str, Any]) -> str:
-    """Return the code that changes of fields or of whole sections name, else an empty text."""
-    section = changes.get("network")
-    return code_of(changes.get(FIELD)) or code_of(section.get("notation") if isinstance(section, dict) else None)
+def _values(changes: Mapping[str, Any], field: str) -> Iterator[Any]:
+    """Yield what changes say of a field: as the field itself, or within its section."""
+    yield changes.get(field)
+    name, _, key = field.partition(".")
+    section = changes.get(name)
+    yield section.get(key) if isinstance(section, Mapping) else None
 
 
-def refuse_code(path: Path, code: str) -> None:
+def replaced(field: str, overrides: Iterable[str]) -> bool:
+    """Return whether the user's own words, ``"field=value"``, replace a field or its section."""
+    given = {override.partition("=")[0].strip() for override in overrides}
+    return bool(given & {field, field.partition(".")[0]})
+
+
+def refuse_code(path: Path, found: Iterable[Code]) -> None:
     """Reject code that a file names, unless the file is trusted.
 
     Raises
@@ -39,9 +64,10 @@ def refuse_code(path: Path, code: str) -> None:
     BadInput
         If it lies outside the trusted folders.
     """
-    if code and not is_trusted(path):
+    named = " and ".join(f"{field} = '{printable(code)}'" for field, code in found)
+    if named and not is_trusted(path):
         raise BadInput(
-            f"{path}: {FIELD} = '{printable(code)}' runs code, and the file is outside the current folder, so it may "
+            f"{path}: {named} runs code, and the file is outside the current folder, so it may "
             "be a stranger's; read the code, then consent with --allow-code of 'esl-neuro train', 'sweep', 'evaluate' "
             "and 'export' (allow_code=True in Python), or work in the folder of the file"
         )

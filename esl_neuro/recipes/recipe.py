@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, model_validator
 
 from esl_neuro.errors import BadInput, did_you_mean
-from esl_neuro.recipes.consent import FIELD, code_of_changes, refuse_code
+from esl_neuro.recipes.consent import code_of, refuse_code, replaced
 from esl_neuro.recipes.sections import (
     KINDS,
     DataSection,
@@ -34,7 +34,7 @@ class Recipe(Section):
     """All settings of a training run."""
 
     name: Annotated[PlainName, Field(description="also the name of the run folders")]
-    title: str
+    title: Annotated[str, Field(description="what the recipe trains, in one line")]
     data: DataSection
     network: NetworkSection
     sparsity: SparsitySection
@@ -107,7 +107,7 @@ def load_recipe(name: str, overrides: tuple[str, ...] = (), *, allow_code: bool 
         Changes of single fields, such as ``"training.epochs=5"`` with the value in TOML notation, or of a whole
         section.
     allow_code : bool
-        Consent to ``network.notation = "module:function"`` in a file outside the current folder; see
+        Consent to ``module:function`` in a file outside the current folder; see
         :mod:`~esl_neuro.recipes.consent`.
 
     Raises
@@ -118,9 +118,8 @@ def load_recipe(name: str, overrides: tuple[str, ...] = (), *, allow_code: bool 
     """
     path = find_resource("models", name)
     document = read_toml(path)
-    own_words = any(override.partition("=")[0].strip() in ("network", FIELD) for override in overrides)
-    if not (allow_code or own_words):
-        refuse_code(path, code_of_changes(document))
+    if not allow_code:
+        refuse_code(path, [code for code in code_of(document) if not replaced(code[0], overrides)])
     for override in overrides:
         _apply_override(document, override)
     return parse_recipe(document, str(path))

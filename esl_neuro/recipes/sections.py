@@ -24,8 +24,11 @@ class Section(Table):
 class DataSection(Section):
     """The data, and their conversion to the input of a network."""
 
-    name: str
-    encoding: str
+    name: str = Field(
+        description="a data set by name; or your own data: the path of an .npz file with x and y, of a folder with one "
+        "folder of images or event recordings per class, or module:function"
+    )
+    encoding: str = Field(description="how samples become input over time")
     steps: Count = Field(description="time steps per sample; frames per recording of event data")
     shape: list[Count] | None = Field(
         default=None,
@@ -46,6 +49,16 @@ class DataSection(Section):
     start_us: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
         default=None,
         description="beginning of the first frame in the recording, in microseconds, for cut = duration; 0 by default",
+    )
+    sensor: list[Count] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="height and width of the event camera of your own recordings",
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None,
+        description="SHA-256 of your own data, which a run records; data with another one are refused",
     )
 
 
@@ -87,14 +100,14 @@ class SpikingSection(Section):
 class LifSection(SpikingSection):
     """Leaky integrate-and-fire neurons (ESL-SNNs eqs. 7-9)."""
 
-    neuron: Literal["lif"] = "lif"
+    neuron: Literal["lif"] = Field(default="lif", description="kind of the neurons")
     tau: Fraction = Field(description="membrane decay factor per step")
 
 
 class CubaLifSection(SpikingSection):
     """LIF neurons with exponential synapses."""
 
-    neuron: Literal["cuba_lif"]
+    neuron: Literal["cuba_lif"] = Field(description="kind of the neurons")
     tau: Fraction = Field(description="membrane decay factor per step")
     tau_syn: Annotated[float, Field(ge=0, lt=1)] = Field(description="decay factor of the synaptic current per step")
 
@@ -102,7 +115,7 @@ class CubaLifSection(SpikingSection):
 class IfSection(SpikingSection):
     """Neurons without leak."""
 
-    neuron: Literal["if"]
+    neuron: Literal["if"] = Field(description="kind of the neurons")
 
 
 class LiafSection(SpikingSection):
@@ -112,7 +125,7 @@ class LiafSection(SpikingSection):
     authors' programs.
     """
 
-    neuron: Literal["liaf"]
+    neuron: Literal["liaf"] = Field(description="kind of the neurons")
     tau: Fraction = Field(description="membrane decay factor per step")
     activation: str = Field(default="selu", description="what leaves the neuron, as a function of its potential")
     reset: Literal["zero"] = Field(default="zero", description="the spike inside the neuron sets the potential to zero")
@@ -121,9 +134,9 @@ class LiafSection(SpikingSection):
 class SingleSpikeSection(Section):
     """The non-leaky network of exact spike times (ESL-SNNs eqs. 3-6)."""
 
-    neuron: Literal["single_spike"]
+    neuron: Literal["single_spike"] = Field(description="kind of the neurons")
     notation: str = Field(description="layer sizes joined by '-'")
-    threshold: Positive = 1.0
+    threshold: Positive = Field(default=1.0, description="threshold of every neuron")
     initial_sum: Annotated[float, Field(gt=1)] = Field(
         default=4.0, description="sum of the weights into each neuron at the start, in units of the threshold"
     )
@@ -148,144 +161,160 @@ class LearnerSection(Section):
 class EslSection(LearnerSection):
     """Evolutionary structure learning (ESL-SNNs, Algorithm 1)."""
 
-    learner: Literal["esl"] = "esl"
+    learner: Literal["esl"] = Field(default="esl", description="rule that changes the connections")
     density: Density | None = Field(default=None, description="share of connections in each masked layer")
     epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
     densities: dict[str, Density] | None = Field(
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
-    distribution: str = "erdos_renyi"
+    distribution: str = Field(
+        default="erdos_renyi", description="how the connections are distributed over the masked layers"
+    )
     end: Fraction = Field(
         default=0.75, description="share of all iterations after which the structure is fixed (T_end)"
     )
     alpha: Fraction = Field(default=0.3, description="share of connections replaced at the first update (eq. 2)")
-    schedule: str = "cosine"
+    schedule: str = Field(default="cosine", description="course of the share of connections that is replaced")
     update_every: Count = Field(default=100, description="iterations between updates (T_iter)")
-    prune: str = "magnitude"
+    prune: str = Field(default="magnitude", description="rule that selects the connections that die")
     threshold: NonNegative = Field(default=1e-3, description="size below which the rule 'threshold' prunes")
     growth: dict[str, Positive] | None = Field(
         default=None, min_length=1, description="growth rules and their shares of the births"
     )
-    redistribution: str | None = None
+    redistribution: str | None = Field(
+        default=None, description="rule that moves connections between layers; none by default"
+    )
 
 
 class DenseSection(LearnerSection):
     """All connections, as a baseline."""
 
-    learner: Literal["dense"]
+    learner: Literal["dense"] = Field(description="rule that changes the connections")
 
 
 class StaticSection(LearnerSection):
     """A random graph that never changes."""
 
-    learner: Literal["static"]
-    density: Density | None = None
-    epsilon: Positive | None = None
+    learner: Literal["static"] = Field(description="rule that changes the connections")
+    density: Density | None = Field(default=None, description="share of connections in each masked layer")
+    epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
     densities: dict[str, Density] | None = Field(
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
-    distribution: str = "erdos_renyi"
+    distribution: str = Field(
+        default="erdos_renyi", description="how the connections are distributed over the masked layers"
+    )
 
 
 class SetSection(LearnerSection):
     """Sparse evolutionary training (Mocanu et al. 2018)."""
 
-    learner: Literal["set"]
-    density: Density | None = None
-    epsilon: Positive | None = None
-    zeta: Fraction = 0.3
-    update_every: Count = 500
-    end: Fraction = 1.0
+    learner: Literal["set"] = Field(description="rule that changes the connections")
+    density: Density | None = Field(default=None, description="share of connections in each masked layer")
+    epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
+    zeta: Fraction = Field(default=0.3, description="share of connections replaced at each update")
+    update_every: Count = Field(default=500, description="iterations between updates")
+    end: Fraction = Field(default=1.0, description="share of all iterations after which the structure is fixed")
 
 
 class RiglSection(LearnerSection):
     """Rigged lottery (Evci et al. 2020)."""
 
-    learner: Literal["rigl"]
-    density: Density = 0.1
-    distribution: str = "erk"
-    alpha: Fraction = 0.3
-    update_every: Count = 100
-    end: Fraction = 0.75
+    learner: Literal["rigl"] = Field(description="rule that changes the connections")
+    density: Density = Field(default=0.1, description="share of connections in each masked layer")
+    distribution: str = Field(default="erk", description="how the connections are distributed over the masked layers")
+    alpha: Fraction = Field(default=0.3, description="share of connections replaced at the first update")
+    update_every: Count = Field(default=100, description="iterations between updates")
+    end: Fraction = Field(default=0.75, description="share of all iterations after which the structure is fixed")
 
 
 class SparseMomentumSection(LearnerSection):
     """Sparse momentum (Dettmers & Zettlemoyer 2019)."""
 
-    learner: Literal["sparse_momentum"]
-    density: Density = 0.05
-    distribution: str = "uniform"
-    alpha: Fraction = 0.5
-    schedule: str = "cosine"
-    update_every: Count = 600
-    end: Fraction = 1.0
+    learner: Literal["sparse_momentum"] = Field(description="rule that changes the connections")
+    density: Density = Field(default=0.05, description="share of connections in each masked layer")
+    distribution: str = Field(
+        default="uniform", description="how the connections are distributed over the masked layers"
+    )
+    alpha: Fraction = Field(default=0.5, description="share of connections replaced at the first update")
+    schedule: str = Field(default="cosine", description="course of the share of connections that is replaced")
+    update_every: Count = Field(default=600, description="iterations between updates")
+    end: Fraction = Field(default=1.0, description="share of all iterations after which the structure is fixed")
 
 
 class DeepRSection(LearnerSection):
     """Deep R (Bellec et al. 2018)."""
 
-    learner: Literal["deep_r"]
-    density: Density | None = None
-    epsilon: Positive | None = None
+    learner: Literal["deep_r"] = Field(description="rule that changes the connections")
+    density: Density | None = Field(default=None, description="share of connections in each masked layer")
+    epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
     densities: dict[str, Density] | None = Field(
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
-    distribution: str = "erdos_renyi"
-    l1: NonNegative = 1e-5
-    noise: NonNegative = 1e-5
+    distribution: str = Field(
+        default="erdos_renyi", description="how the connections are distributed over the masked layers"
+    )
+    l1: NonNegative = Field(default=1e-5, description="strength of the L1 penalty, times the learning rate")
+    noise: NonNegative = Field(default=1e-5, description="strength of the noise, times the learning rate")
 
 
 class SoftDeepRSection(LearnerSection):
     """Soft Deep R (Bellec et al. 2018)."""
 
-    learner: Literal["soft_deep_r"]
-    density: Density | None = None
-    epsilon: Positive | None = None
+    learner: Literal["soft_deep_r"] = Field(description="rule that changes the connections")
+    density: Density | None = Field(default=None, description="share of connections in each masked layer")
+    epsilon: Positive | None = Field(default=None, description="parameter of eq. 1, instead of the density")
     densities: dict[str, Density] | None = Field(
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
-    distribution: str = "erdos_renyi"
-    l1: Positive = 1e-5
-    noise: Positive = 1e-5
+    distribution: str = Field(
+        default="erdos_renyi", description="how the connections are distributed over the masked layers"
+    )
+    l1: Positive = Field(default=1e-5, description="strength of the L1 penalty, times the learning rate")
+    noise: Positive = Field(default=1e-5, description="strength of the noise, times the learning rate")
 
 
 class SynapticSamplingSection(LearnerSection):
     """Synaptic sampling (Kappel et al. 2015)."""
 
-    learner: Literal["synaptic_sampling"]
-    mean: float = 0.5
-    deviation: Positive = 1.0
-    offset: NonNegative = 3.0
-    temperature: NonNegative = 1.0
-    samples: Positive = 100.0
+    learner: Literal["synaptic_sampling"] = Field(description="rule that changes the connections")
+    mean: float = Field(default=0.5, description="mean of the prior of a synaptic parameter")
+    deviation: Positive = Field(default=1.0, description="standard deviation of that prior")
+    offset: NonNegative = Field(default=3.0, description="offset of the map from parameter to weight")
+    temperature: NonNegative = Field(default=1.0, description="1 samples the posterior, 0 climbs it")
+    samples: Positive = Field(default=100.0, description="training samples that the likelihood stands for")
 
 
 class GradRSection(LearnerSection):
     """Gradient rewiring (Chen et al. 2021)."""
 
-    learner: Literal["grad_r"]
-    density: Density = 0.05
-    penalty: Positive = 1e-3
+    learner: Literal["grad_r"] = Field(description="rule that changes the connections")
+    density: Density = Field(default=0.05, description="share of connections in each masked layer")
+    penalty: Positive = Field(default=1e-3, description="strength of the prior on the connections")
 
 
 class StdsSection(LearnerSection):
     """State transition of dendritic spines (Chen et al. 2022)."""
 
-    learner: Literal["stds"]
-    width: NonNegative = 1.0
-    rise: str = "sine"
-    end: Fraction = 1.0
+    learner: Literal["stds"] = Field(description="rule that changes the connections")
+    width: NonNegative = Field(default=1.0, description="final width of the dead zone in which a weight is zero")
+    rise: str = Field(default="sine", description="course of the width up to its final value")
+    end: Fraction = Field(default=1.0, description="share of all iterations at which the width is reached")
 
 
 class AdmmSection(LearnerSection):
     """ADMM pruning with fine-tuning (Deng et al. 2021)."""
 
-    learner: Literal["admm"]
-    density: Density = 0.1
-    distribution: str = "uniform"
-    rho: Positive = 1e-2
-    dual_every: Count = 100
-    end: Fraction = 0.5
+    learner: Literal["admm"] = Field(description="rule that changes the connections")
+    density: Density = Field(default=0.1, description="share of connections in each masked layer")
+    distribution: str = Field(
+        default="uniform", description="how the connections are distributed over the masked layers"
+    )
+    rho: Positive = Field(default=1e-2, description="strength of the pull towards the sparse weights")
+    dual_every: Count = Field(default=100, description="iterations between updates of the dual variables")
+    end: Fraction = Field(
+        default=0.5, description="share of all iterations after which the structure is fixed, for fine-tuning"
+    )
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -294,21 +323,23 @@ class AdmmSection(LearnerSection):
 class TrainingSection(Section):
     """Optimisation."""
 
-    epochs: Count
-    batch: Count
+    epochs: Count = Field(description="passes over the training samples")
+    batch: Count = Field(description="samples per step of the optimiser")
     loss: str = Field(default="tet", description="loss over the outputs of every step")
     tet_lambda: Fraction = Field(default=0.0, description="share of TET's squared error, used by tet")
-    optimiser: str = "adam"
-    learning_rate: Positive
+    optimiser: str = Field(default="adam", description="rule that changes the weights, by name")
+    learning_rate: Positive = Field(description="learning rate at the start")
     rate_schedule: str = Field(default="cosine", description="course of the learning rate")
     final_rate: Fraction = Field(default=0.0, description="learning rate at the end, as a share of that at the start")
-    weight_decay: NonNegative = 0.0
+    weight_decay: NonNegative = Field(default=0.0, description="decay of the weights, as the optimiser defines it")
     momentum: Fraction = Field(default=0.9, description="used by sgd")
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        description="decides weights, connections, order of the samples and validation part"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
         description="processor threads; part of the recipe because sums depend on it"
     )
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="where it trains")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="of products; potentials, weights and moments stay float32"
     )
@@ -327,15 +358,15 @@ class TrainingSection(Section):
 class ExpectedSection(Section):
     """The expected result of the recipe, and its source."""
 
-    test_accuracy: Fraction
-    source: str
+    test_accuracy: Fraction = Field(description="fraction of the test samples")
+    source: str = Field(description="where it was reached")
 
 
 class PublishedSection(Section):
     """Results that a paper reports for this experiment, not measured here."""
 
-    test_accuracy: Fraction
-    source: str
+    test_accuracy: Fraction = Field(description="fraction of the test samples")
+    source: str = Field(description="paper and table")
 
 
 # --- sections of several kinds --------------------------------------------------------------------------------------

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.errors import BadInput, EslNeuroError
+from esl_neuro.reading.documents import reason
+from esl_neuro.recipes.own import call_own
 from esl_neuro.recipes.sections import (
     CubaLifSection,
     IfSection,
@@ -23,11 +21,15 @@ from esl_neuro.recipes.sections import (
     SpikingSection,
 )
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
-from esl_neuro.snn.network import build_layers, weighted_layers
+from esl_neuro.snn.network import build_layers, probe, weighted_layers
 from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory, streaming_neurons
 from esl_neuro.snn.notation import Dense, parse_layers
 from esl_neuro.snn.temporal import TemporalNetwork
 
+CONTRACT = (
+    "the function is called as (shape, neurons) and returns a torch nn.Module that maps (steps, batch, *shape) to "
+    "(steps, batch, classes); neurons((32,)) makes a layer of 32 neurons, neurons((channels, height, width)) an image"
+)
 OverTimeSection = LifSection | CubaLifSection | IfSection | LiafSection
 
 
@@ -173,38 +175,19 @@ def _architecture(
 
 
 def _users_own(notation: str, shape: tuple[int, ...], neurons: NeuronFactory) -> nn.Module:
-    module_name, _, function_name = notation.partition(":")
-    try:
-        with _current_folder_first():
-            module = importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError) as error:  # the latter two for invalid names
-        raise BadInput(
-            f"network.notation: module '{module_name}' of '{notation}' cannot be imported: {error}"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise BadInput(
-            f"network.notation: module '{module_name}' has no function '{function_name}'; "
-            f"{did_you_mean(function_name, names)}"
-        )
-    try:
-        network = function(shape, neurons)
-    except TypeError as error:
-        raise BadInput(f"network.notation: '{notation}' cannot be called as (shape, neurons): {error}") from error
+    network = call_own("network.notation", notation, CONTRACT, shape, neurons)
     if not isinstance(network, nn.Module):
-        raise BadInput(f"network.notation: '{notation}' returned {type(network).__name__}, expected a torch nn.Module")
-    return network
-
-
-@contextmanager
-def _current_folder_first() -> Iterator[None]:
-    """Find modules in the current folder, which an installed command does not do by itself."""
-    sys.path.insert(0, os.getcwd())
+        raise BadInput(f"network.notation: '{notation}' returned {type(network).__name__}; {CONTRACT}")
     try:
-        yield
-    finally:
-        sys.path.remove(os.getcwd())
+        probe(network, shape)
+    except EslNeuroError:
+        raise
+    except Exception as error:  # a user's network raises anything
+        raise BadInput(
+            f"network.notation: the network of '{notation}' raised {type(error).__name__} on an input of shape "
+            f"{(1, 1, *shape)}: {reason(error)}; {CONTRACT}"
+        ) from error
+    return network
 
 
 def _single_spike(section: SingleSpikeSection, shape: tuple[int, ...]) -> TemporalNetwork:

@@ -25,7 +25,8 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.reading.documents import is_number, read_json_object
 from esl_neuro.reading.names import is_plain, printable
 from esl_neuro.recipes import Recipe, load_recipe
-from esl_neuro.recipes.consent import code_of_changes, refuse_code
+from esl_neuro.recipes.consent import code_of, refuse_code
+from esl_neuro.recipes.own import is_path
 from esl_neuro.recipes.sections import Section
 from esl_neuro.resources import find_resource, read_toml
 from esl_neuro.storage import refusing, write
@@ -132,7 +133,8 @@ class Run:
         if not self.started:
             return []
         try:
-            return differences(self.folder.recipe(), self.recipe)
+            stored = self.folder.recipe()
+            return [*differences(stored, self.recipe), *_changed_data(stored, self.recipe)]
         except BadInput as error:
             return [f"its recipe cannot be read: {error}"]
 
@@ -251,7 +253,7 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = (), *, allow_cod
     sweep = parse_sweep(read_toml(path), str(path))
     if not allow_code:
         for changes in _all_changes(sweep):
-            refuse_code(path, code_of_changes(changes))
+            refuse_code(path, code_of(changes))
     cases = expand(sweep)
     _refuse(str(path), _overridden_changes(cases, overrides))
     folder = runs / path.stem
@@ -514,11 +516,25 @@ def differences(stored: Recipe, asked: Recipe) -> list[str]:
     ['training.epochs is 40 there, 5 is requested']
     """
     there, here = (dict(_flat(recipe.to_document())) for recipe in (stored, asked))
+    if is_path(asked.data.name):  # a run records the absolute path, and the SHA-256
+        here["data.name"] = str(Path(asked.data.name).absolute())
+    if asked.data.sha256 is None:
+        there.pop("data.sha256", None)
     return [
         f"{field} is {_shown(there, field)} there, {_shown(here, field)} is requested"
         for field in {**here, **there}
         if field.split(".")[0] not in NOT_COMPARED and _shown(there, field) != _shown(here, field)
     ]
+
+
+def _changed_data(stored: Recipe, asked: Recipe) -> list[str]:
+    """Find that a user's own files are no longer those that a run was trained on."""
+    if stored.data.sha256 is None or not is_path(asked.data.name):
+        return []
+    from esl_neuro.data.own import digest_of, located
+
+    now = digest_of(located(asked.data))
+    return [] if now == stored.data.sha256 else [f"data.name: {asked.data.name} has changed since it was trained"]
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,11 +20,12 @@ from esl_neuro.data import Dataset, Split, prepare
 from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
+from esl_neuro.data.own import recorded
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.interruption import held_back
 from esl_neuro.random_streams import stream
 from esl_neuro.reading.documents import problems, reason
-from esl_neuro.recipes import Recipe
+from esl_neuro.recipes import Recipe, save_recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
@@ -168,7 +169,11 @@ class Trainer:
             warm_start(source, recipe, network, learner)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
-        return cls(recipe, make_folder(), dataset, network, make_loss(training), optimizer, learner, stabiliser, scaler)
+        folder, named = make_folder(), recorded(recipe.data, dataset)
+        if named != recipe.data:
+            recipe = recipe.model_copy(update={"data": named})
+            save_recipe(recipe, folder.config)
+        return cls(recipe, folder, dataset, network, make_loss(training), optimizer, learner, stabiliser, scaler)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:

@@ -42,6 +42,21 @@ def test_a_recipe_from_elsewhere_needs_consent(places):
         assert load_recipe(name, allow_code=True).network.notation == "strange_module:make"
 
 
+def test_a_function_of_data_needs_consent_and_a_path_does_not(places):
+    here, elsewhere = places
+    for name, code in (("strange_module:samples", True), ("/a/b:c/samples.npz", False)):
+        save_recipe(load_recipe("mlp-digits", (f"data.name={name}",)), elsewhere / "data.toml")
+        given = str(elsewhere / "data.toml")
+        if code:
+            with pytest.raises(BadInput, match=r"data\.name = 'strange_module:samples' runs code"):
+                load_recipe(given)
+            with pytest.raises(BadInput, match="runs code"):
+                load_recipe(given, (CODE,))  # consent to one module is none to another
+        assert load_recipe(given, allow_code=True).data.name == name
+        assert load_recipe(given, ("data.name=digits",)).data.name == "digits"
+    assert here.is_dir()
+
+
 def test_a_link_to_a_recipe_elsewhere_is_a_recipe_elsewhere(places):
     here, elsewhere = places
     (here / "link.toml").symlink_to(elsewhere / "recipe.toml")
@@ -68,6 +83,7 @@ def test_a_run_elsewhere_needs_consent_and_one_in_the_given_folder_of_runs_does_
 @pytest.mark.parametrize(
     "change",
     ['[fixed]\n"network.notation" = "strange_module:make"',
+     '[fixed]\n"data.name" = "strange_module:make"',
      '[axes]\n"network.notation" = ["64-10", "strange_module:make"]',
      '[[cases]]\nlabel = "a"\nset = {network = {notation = "strange_module:make"}}'],
 )  # fmt: skip

@@ -71,6 +71,8 @@ def learner_options(name):
                 "cut": "count",
                 "frame_us": None,
                 "start_us": None,
+                "sensor": None,
+                "sha256": None,
             },
         ),
         (LifSection, NETWORK | {"neuron": "lif", "tau": REQUIRED}),

@@ -78,6 +78,9 @@ ORDER = (
     "target",
     "reproduction",
     "aedat",
+    "own_arrays",
+    "own_images",
+    "own_events",
 )
 
 
@@ -527,6 +530,56 @@ def aedat(folder: Path) -> object:
     from esl_neuro.data.frames import frames
 
     return frames(read_aedat2(folder / "cat.aedat"), 10, (2, 128, 128))
+
+
+# Data of users.
+
+
+def own_data(path: Path, **settings: Any) -> Any:
+    """Load a user's own data, of a section of a recipe."""
+    from esl_neuro.data.prepare import prepare
+    from esl_neuro.recipes.sections import DataSection
+
+    return prepare(DataSection(name=str(path), steps=4, **settings))
+
+
+def make_own_arrays(folder: Path) -> None:
+    from data.own_files import write_arrays
+
+    write_arrays(folder / "own.npz")
+
+
+@reader(make_own_arrays, "own.npz")
+def own_arrays(folder: Path) -> object:
+    """Read arrays x and y, and encode them."""
+    from esl_neuro.data.inputs import evaluation_inputs
+
+    dataset = own_data(folder / "own.npz", encoding="even_rate")
+    return evaluation_inputs(dataset, dataset.test, "even_rate", 4), dataset.test.labels
+
+
+def make_own_images(folder: Path) -> None:
+    from data.own_files import write_images
+
+    write_images(folder / "images", 15)
+
+
+@reader(make_own_images, "images/left/000.png")
+def own_images(folder: Path) -> object:
+    """Read an image of a folder of images, and the others."""
+    return own_data(folder / "images", encoding="direct")
+
+
+def make_own_events(folder: Path) -> None:
+    from data.own_files import write_events
+
+    write_events(folder / "events", 15)
+
+
+@reader(make_own_events, "events/left/000.npz")
+def own_events(folder: Path) -> object:
+    """Read a recording of a folder of recordings, and make frames of all."""
+    return own_data(folder / "events", encoding="events", sensor=[6, 6])
 
 
 # Runs; these need torch.

@@ -375,7 +375,7 @@ def test_function_that_does_not_exist_gets_the_nearest_spelling(own_module, func
 
 
 def test_function_that_returns_no_network_is_refused(own_module):
-    with pytest.raises(BadInput, match=r"no_network' returned list, expected a torch nn\.Module"):
+    with pytest.raises(BadInput, match=r"no_network' returned list; the function is called as \(shape, neurons\)"):
         build_network(section(notation=f"{own_module}:no_network"), (6,), seed=0)
 
 

@@ -77,6 +77,14 @@ def chip_of_the_document(workspace):
     (workspace.folder / "small.toml").write_text(chip, encoding="utf-8")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_data_of_the_document(workspace):
+    """Write the files that docs/own-data.md makes and then names in commands."""
+    text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(# make_own\.py\n.*?)```", text, flags=re.DOTALL)
+    subprocess.run([sys.executable, "-c", program], cwd=workspace.folder, check=True)
+
+
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
     line = re.sub(r"(benchmarks|tests)/[\w/]+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
