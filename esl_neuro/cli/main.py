@@ -15,6 +15,7 @@ from esl_neuro.cli.diff import diff
 from esl_neuro.cli.energy import energy
 from esl_neuro.cli.evaluate import evaluate
 from esl_neuro.cli.export import export
+from esl_neuro.cli.models import models
 from esl_neuro.cli.quickstart import quickstart
 from esl_neuro.cli.reproduce import reproduce
 from esl_neuro.cli.run import run
@@ -63,6 +64,7 @@ for command in (
     diff,
     energy,
     targets,
+    models,
     quickstart,
 ):
     cli.add_command(command)

@@ -13,7 +13,8 @@ from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_opti
     examples=(
         ("esl-neuro targets list", "all of them"),
         ("esl-neuro targets show loihi", "every constant with its source"),
-        ("esl-neuro targets validate ./my-chip.toml", "check a file of your own"),
+        ("esl-neuro targets new mychip --from loihi2", "write mychip.toml, a chip of your own, to edit"),
+        ("esl-neuro targets validate ./mychip.toml", "check a file of your own"),
     ),
 )
 def targets() -> None:
@@ -55,9 +56,36 @@ def show(target: str, as_json: bool) -> None:
 
 @targets.command(
     cls=ExampleCommand,
+    short_help="Write the file of a chip of your own, as a copy to edit.",
+    examples=(
+        ("esl-neuro targets new mychip --from loihi2", "writes mychip.toml"),
+        ("esl-neuro targets validate ./mychip.toml", "check it after each change"),
+        ("esl-neuro export --target mychip.toml", "compile for it"),
+    ),
+)
+@click.argument("name")
+@click.option("--from", "source", required=True, metavar="TARGET", help="The target to copy: a name, or a TOML file.")
+@json_option
+def new(name: str, source: str, as_json: bool) -> None:
+    """Write NAME.toml into the current folder: a copy of a target under its own name, with all its sources.
+
+    Whatever is not changed is still of the copied target, and every report says so. An existing file is refused.
+    """
+    from esl_neuro.hardware.copying import copy_target
+
+    path = copy_target(name, source)
+    text = (
+        f"{path}: a copy of {source}. Change limits, [arithmetic] and constants, each with its source, then run "
+        f"'esl-neuro targets validate ./{path}' and 'esl-neuro export --target {path}'"
+    )
+    emit({"file": str(path), "copied_from": source}, text, as_json)
+
+
+@targets.command(
+    cls=ExampleCommand,
     short_help="Check target files, and report all findings at once.",
     examples=(
-        ("esl-neuro targets validate ./my-chip.toml", "a file of your own"),
+        ("esl-neuro targets validate ./mychip.toml", "a file of your own"),
         ("esl-neuro targets validate", "all files of the package"),
     ),
 )

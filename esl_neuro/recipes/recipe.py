@@ -158,7 +158,24 @@ def _explain(finding: Any) -> str:
         return f"{'.'.join(place)}.{teller}: {given!r} is unknown; {did_you_mean(str(given), kinds)}"
     unknown = finding["type"] == "extra_forbidden"
     whose = f" of {KINDS[section][0]} '{kind}'" if section else ""
+    names, field = field_names() if unknown else [], ".".join(place)
+    elsewhere = [name for name in names if name.rpartition(".")[2] == place[-1]]
+    if elsewhere and field not in names:  # the right name without its section, or in another one
+        return (
+            f"{field}: unknown field{whose}; did you mean {' or '.join(map(repr, elsewhere))}? "
+            "'esl-neuro models fields' lists all fields"
+        )
     return explain_finding(finding, place, _fields(place[:-1], kind) if unknown else (), whose)
+
+
+def field_names() -> list[str]:
+    """Return the names of all fields with their sections, ``training.epochs``, of every neuron and learner."""
+    names = ["name", "title"]
+    for section in ("data", "network", "sparsity", "training", "expected", "published"):
+        models = KINDS[section][1] if section in KINDS else {"": None}
+        fields = [field for kind in models for field in _fields([section], kind)]
+        names += [f"{section}.{field}" for field in dict.fromkeys(fields)]
+    return names
 
 
 def _fields(place: list[str], kind: str) -> list[str]:
