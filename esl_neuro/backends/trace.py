@@ -108,14 +108,14 @@ class Trace:
         most spikes, depending on the readout of the program. A spike resets the potential in its step, so a chip cannot
         rank neurons that fire first in the same step by their potential.
         """
-        return np.asarray(self._scores().argmax(axis=1), dtype=np.int64)
+        return np.asarray(self.scores().argmax(axis=1), dtype=np.int64)
 
     def ties(self) -> NDArray[np.bool_]:
         """Return the samples in which several outputs tie and the lowest index is the class."""
-        scores = self._scores()
+        scores = self.scores()
         return np.asarray((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1)
 
-    def _scores(self) -> NDArray[np.int64]:
+    def scores(self) -> NDArray[np.int64]:
         """Return the score of each output neuron, shape (samples, output neurons); the highest is the class."""
         if self.potential is not None:
             return self.potential

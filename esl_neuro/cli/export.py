@@ -104,9 +104,10 @@ def export(
     from esl_neuro.pipeline.given_data import refuse_unread
     from esl_neuro.pipeline.training import load_run
 
-    source = load_run(run or latest_run(runs), allow_code=allow_code)
-    refuse_unread(source.recipe.data, given_data())
-    exported = export_run(source, target, out, **how)
+    folder, given = run or latest_run(runs), given_data()
+    if given is not None:
+        refuse_unread(load_run(folder, allow_code=allow_code).recipe.data, given)
+    exported = export_run(folder, target, out, allow_code=allow_code, **how)
     document = exported.to_dict()
     emit(document, render(document), as_json)
     exported.refuse_loss(max_loss)

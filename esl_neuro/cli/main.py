@@ -12,13 +12,17 @@ from esl_neuro.cli.check import check
 from esl_neuro.cli.commands import ExampleGroup, discard_output, print_status
 from esl_neuro.cli.compile import compile
 from esl_neuro.cli.diff import diff
+from esl_neuro.cli.doctor import doctor
 from esl_neuro.cli.energy import energy
 from esl_neuro.cli.evaluate import evaluate
 from esl_neuro.cli.export import export
+from esl_neuro.cli.inspect import inspect
 from esl_neuro.cli.models import models
+from esl_neuro.cli.predict import predict
 from esl_neuro.cli.quickstart import quickstart
 from esl_neuro.cli.reproduce import reproduce
 from esl_neuro.cli.run import run
+from esl_neuro.cli.runs import runs
 from esl_neuro.cli.sweep import sweep
 from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
@@ -65,6 +69,10 @@ for command in (
     energy,
     targets,
     models,
+    runs,
+    inspect,
+    predict,
+    doctor,
     quickstart,
 ):
     cli.add_command(command)

@@ -64,6 +64,12 @@ class Normalisation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def applied(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return ``(values - mean) / std`` of each channel of images, shape (samples, channels, height, width)."""
+        mean, std = (np.array(of_channels, dtype=np.float32)[:, None, None] for of_channels in (self.mean, self.std))
+        normalised: NDArray[np.float32] = (values - mean) / std
+        return normalised
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -118,14 +124,7 @@ class Dataset:
         values : float32 array, shape (samples, channels, height, width)
             Intensities in [0, 1].
         """
-        if self.normalisation is None:
-            return values
-        mean, std = (
-            np.array(of_channels, dtype=np.float32)[:, None, None]
-            for of_channels in (self.normalisation.mean, self.normalisation.std)
-        )
-        normalised: NDArray[np.float32] = (values - mean) / std
-        return normalised
+        return values if self.normalisation is None else self.normalisation.applied(values)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 # Channel statistics of the training parts, from TET's official code.
 CIFAR10_NORMALISATION = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 CIFAR100_NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+NORMALISATIONS = {"cifar10": CIFAR10_NORMALISATION, "cifar100": CIFAR100_NORMALISATION}
 
 
 # SHA-256 sums of the files that the authors published; torchvision 0.18 lists MD5 sums of the same files.

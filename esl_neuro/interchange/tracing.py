@@ -82,7 +82,10 @@ def trace(network: nn.Module, shape: tuple[int, ...], known: tuple[type[nn.Modul
     findings = [*tracer.findings, *(found for node in graph.nodes if (found := _refuse(node, modules, known)))]
     if findings:
         allowed = ", ".join(sorted({kind.__name__ for kind in known}))
-        raise BadInput(f"the network has no NIR form: {'; '.join(findings)}; allowed: {allowed}, and sums of signals")
+        raise BadInput(
+            f"the network has no NIR form: {'; '.join(findings)}; allowed: {allowed}, and sums of signals; a neuron of "
+            "your own becomes a NIR node by hand (docs/extending.md, 'A neuron of your own')"
+        )
     shapes, names = _shapes(network, graph, shape), _names(graph)
     calls, output = [], ""
     for node in graph.nodes:

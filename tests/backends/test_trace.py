@@ -83,7 +83,7 @@ def test_the_highest_potential_tells_the_class_where_it_is_read_out():
 def test_a_neuron_that_fires_last_beats_a_silent_one():
     trace = replace(trace_of(samples=1), readout="first_spike")
     trace.spikes["output"][0, 2, 1] = 1
-    assert trace._scores().tolist() == [[-3, -2]]
+    assert trace.scores().tolist() == [[-3, -2]]
     assert trace.ties().tolist() == [False]
 
 

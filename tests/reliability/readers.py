@@ -81,6 +81,8 @@ ORDER = (
     "own_arrays",
     "own_images",
     "own_events",
+    "inspected",
+    "predicted",
 )
 
 
@@ -417,6 +419,38 @@ def placement(folder: Path) -> object:
 
     made = small_chain().program
     return count(made, run(made), read_placement(folder / "cores.npz"))
+
+
+# What commands show of any file.
+
+
+def make_inspected(folder: Path) -> None:
+    make_export(folder)
+    make_samples(folder)
+
+
+INSPECTED = ("model.nir", "golden.h5", "program.json", "program.safetensors", "dense.npz")
+
+
+@reader(make_inspected, *INSPECTED, free=r".*")  # what it shows is what the file says
+def inspected(folder: Path) -> object:
+    """Show the contents of files of several formats."""
+    from esl_neuro.pipeline.inspection import inspect_path
+
+    return [inspect_path(folder / name) for name in INSPECTED]
+
+
+def make_predicted(folder: Path) -> None:
+    np.save(folder / "sample.npy", np.random.default_rng(0).random(64).astype(np.float32))
+    (folder / "sample.csv").write_text(", ".join(f"{each:.3f}" for each in np.random.default_rng(1).random(64)))
+
+
+@reader(make_predicted, "sample.npy", "sample.csv")
+def predicted(folder: Path) -> object:
+    """Classify samples with a stored export."""
+    from esl_neuro.pipeline.prediction import predict_sample
+
+    return [predict_sample(RUN / "loihi2", folder / name) for name in ("sample.npy", "sample.csv")]
 
 
 # Data sets.

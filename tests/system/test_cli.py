@@ -21,7 +21,8 @@ from system.command_workspace import REPOSITORY, Workspace
 COMMANDS = (
     *("", "train", "sweep", "reproduce", "evaluate", "export", "run", "verify", "quickstart"),
     *("energy", "energy report", "energy compare", "energy import", "energy measure", "energy validate"),
-    *("targets", "targets list", "targets show", "targets validate"),
+    *("targets", "targets list", "targets show", "targets new", "targets validate"),
+    *("models", "models list", "models show", "models fields", "runs", "runs list", "inspect", "predict", "doctor"),
 )
 
 

@@ -82,7 +82,9 @@ def own_data_of_the_document(workspace):
     """Write the files that docs/own-data.md makes and then names in commands."""
     text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(# make_own\.py\n.*?)```", text, flags=re.DOTALL)
-    subprocess.run([sys.executable, "-c", program], cwd=workspace.folder, check=True)
+    (sample,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/commands.md").read_text(), flags=re.DOTALL)
+    for code in (program, sample):
+        subprocess.run([sys.executable, "-c", code], cwd=workspace.folder, check=True)
 
 
 @pytest.mark.parametrize("command", commands())

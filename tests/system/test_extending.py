@@ -165,3 +165,9 @@ def test_a_backend_is_compared_with_the_integer_simulator(example, capsys):
 
 def test_the_commands_offer_the_simulators_there_are():
     assert set(BACKENDS) <= set(SIMULATORS)
+
+
+def test_a_neuron_of_ones_own_fires_as_its_graph_does(example):
+    left = example["own_neuron.py"]
+    assert left["by_module"].sum() > 20
+    assert left["differing"] == 0

@@ -1,0 +1,54 @@
+"""``esl-neuro predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
+
+if TYPE_CHECKING:
+    from esl_neuro.pipeline.prediction import Prediction
+
+
+@click.command(
+    cls=ExampleCommand,
+    short_help="Classify one sample with the integers of an export.",
+    examples=(
+        ("esl-neuro predict runs/mlp-digits-001/loihi2 digit.npy", "an array"),
+        ("esl-neuro predict runs/mlp-digits-001 digit.png", "an image; a run without an export is exported first"),
+        ("esl-neuro predict runs/mlp-digits-001 digit.csv --json", "numbers separated by commas; for a program"),
+    ),
+)
+@click.argument("network", metavar="EXPORT|RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("sample", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+def predict(network: Path, sample: Path, as_json: bool) -> None:
+    """Print the class of one sample, the score of every class, and the spikes of every layer.
+
+    FILE is .npy, .csv or an image of the size of the input. Images and uint8 are pixels, divided by 255; other numbers
+    are taken as they are, in the unit of the training samples. The sample is encoded as in every evaluation.
+    """
+    from esl_neuro.pipeline.prediction import predict_sample
+
+    predicted = predict_sample(network, sample, print_status)
+    emit(predicted.to_dict(), render(predicted), as_json)
+
+
+def render(predicted: Prediction) -> str:
+    """Write the class, then scores and spikes."""
+    from esl_neuro.report.tables import table
+
+    rows = [
+        (str(label), f"{score:,}", "<" if label == predicted.predicted else "")
+        for label, score in enumerate(predicted.scores)
+    ]
+    tie = ", tied with another class, of which the first is taken" if predicted.tie else ""
+    spikes = ", ".join(f"{name} {count:,}" for name, count in predicted.spikes.items())
+    return (
+        f"{predicted.sample} ({predicted.read_as}): class {predicted.predicted}{tie}\n\n"
+        f"{table(('class', 'score', ''), rows)}\n\n"
+        f"score: {predicted.score}, {predicted.steps} steps\nspikes: {spikes}"
+    )
