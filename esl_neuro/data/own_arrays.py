@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.data.datasets import Dataset, Split, split_validation, stratified_parts
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, EslNeuroError
+from esl_neuro.reading.documents import reason
 from esl_neuro.reading.limits import refuse_large
 from esl_neuro.reading.names import printable
 
@@ -185,7 +186,14 @@ def from_function(given: Any, origin: str, timed: int | None, seed: int, contrac
     BadInput
         If it is something else, or as in :func:`from_arrays`.
     """
-    arrays = _arrays_of(given)
+    try:
+        arrays = _arrays_of(given)
+    except EslNeuroError:
+        raise
+    except Exception as error:  # the items of a user's Dataset raise anything
+        raise BadInput(
+            f"data.name: reading what '{origin}' returned raised {type(error).__name__}: {reason(error)}; {contract}"
+        ) from error
     if arrays is None:
         kinds = ", ".join(type(each).__name__ for each in given) if isinstance(given, tuple | list) else ""
         raise BadInput(

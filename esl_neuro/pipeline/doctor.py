@@ -139,26 +139,36 @@ def _lava() -> Examined:
 
 
 def _folders(runs: Path) -> list[Examined]:
-    import numba
-
-    cache = Path(
-        os.environ.get("NUMBA_CACHE_DIR") or getattr(numba.config, "CACHE_DIR", "") or Path(__file__).parents[1]
-    )
-    return [
-        _writable("runs", runs, "give another folder with --runs or ESL_NEURO_RUNS"),
-        _writable("compiled code", cache, "set NUMBA_CACHE_DIR to a writable folder, or every command compiles anew"),
-    ]
+    refusal = _refusal(runs)
+    place = str(runs.absolute())
+    fix = "give another folder with --runs or ESL_NEURO_RUNS"
+    found = Examined("folder", "runs", OK, place)
+    if refusal:
+        found = Examined("folder", "runs", PROBLEM, f"{place} cannot be written ({refusal})", fix)
+    return [found, _compiled()]
 
 
-def _writable(name: str, folder: Path, fix: str) -> Examined:
+def _compiled() -> Examined:
+    """Find where numba keeps compiled functions: its variable, beside the package, or the user's cache."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    folders = [Path(given)] if given else [Path(__file__).parents[1], Path.home() / ".cache" / "numba"]
+    usable = [folder for folder in folders if not _refusal(folder)]
+    if usable:
+        return Examined("folder", "compiled code", OK, str(usable[0]))
+    fix = "set NUMBA_CACHE_DIR to a folder that can be written"
+    return Examined("folder", "compiled code", MISSING, "no folder to keep it, so every command compiles anew", fix)
+
+
+def _refusal(folder: Path) -> str:
+    """Return why a folder, or the one in which it would be made, cannot be written; empty if it can."""
     above = folder
     while not above.exists() and above != above.parent:
         above = above.parent
     try:
         with tempfile.TemporaryFile(dir=above):
-            return Examined("folder", name, OK, str(folder.absolute()))
+            return ""
     except OSError as error:
-        return Examined("folder", name, PROBLEM, f"{folder.absolute()} cannot be written ({error.strerror})", fix)
+        return error.strerror or str(error)
 
 
 def _data() -> list[Examined]:

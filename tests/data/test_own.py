@@ -228,6 +228,20 @@ def test_two_torch_datasets_are_training_and_test():
     assert from_function((images, images), "mymod:images", None, 0, "contract").shape == (3, 4, 5)
 
 
+def test_items_that_cannot_be_read_are_one_line():
+    from esl_neuro.data.own_arrays import from_function
+
+    class Broken:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.zeros(3), "cat"
+
+    with pytest.raises(BadInput, match=r"returned raised ValueError: invalid literal.*the contract"):
+        from_function((Broken(), Broken()), "mymod:pair", None, 0, "the contract")
+
+
 # Folders.
 
 
@@ -323,6 +337,23 @@ def test_a_recording_of_a_dvs128_needs_no_size(tmp_path):
             (tmp_path / "events" / name / f"{copy}.aedat").write_bytes(content)
     dataset = prepare(section(tmp_path / "events", encoding="events", shape=[2, 32, 32]))
     assert dataset.shape == (2, 32, 32)
+
+
+def test_recordings_of_tonic_are_read_by_tonic(tmp_path):
+    pytest.importorskip("tonic")
+    pytest.importorskip("aedat")
+    from data.test_event_datasets import aedat4_bytes, recording
+
+    made = {}
+    for label, name in enumerate(CLASSES):
+        (tmp_path / "events" / name).mkdir(parents=True)
+        for copy in range(5):
+            made[label, copy] = recording(5 * label + copy, (2, 128, 128))
+            (tmp_path / "events" / name / f"{copy}.aedat4").write_bytes(aedat4_bytes(made[label, copy]))
+    assert "data.sensor: is missing" in refusal(tmp_path / "events", encoding="events")
+    dataset = prepare(section(tmp_path / "events", encoding="events", sensor=[128, 128], cut="time"))
+    expected = sorted((frames(each, 4, (2, 128, 128), "time").tobytes(), label) for (label, _), each in made.items())
+    assert rows(*(getattr(dataset, part) for part in PARTS)) == expected
 
 
 def test_names_paths_and_functions():

@@ -7,12 +7,16 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from data.own_files import samples
+from esl_neuro.data import prepare
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline import doctor
 from esl_neuro.pipeline.doctor import MISSING, OK, PROBLEM, examine
 from esl_neuro.pipeline.runs import DAMAGED, FINISHED, INTERRUPTED, list_runs
+from esl_neuro.pipeline.training import load_run
 from esl_neuro.recipes import load_recipe
 from esl_neuro.training.run_folder import create_run_folder
 
@@ -74,3 +78,19 @@ def test_every_missing_package_has_its_command(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="a device that takes no files")
 def test_a_folder_that_cannot_be_written_is_a_problem():
     assert by_name(Path("/dev/null/runs"))["runs"].state == PROBLEM
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a device that takes no files")
+def test_without_a_place_for_compiled_code_commands_are_slow_and_not_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/cache")
+    found = by_name(tmp_path)["compiled code"]
+    assert (found.state, "NUMBA_CACHE_DIR" in found.fix) == (MISSING, True)
+
+
+def test_the_validation_part_of_a_run_is_that_of_its_training(tmp_path):
+    (x, y), (x_test, y_test) = samples(60), samples(9, seed=1)
+    np.savez(tmp_path / "own.npz", x=x, y=y, x_test=x_test, y_test=y_test)
+    recipe = load_recipe("mlp-digits", (f"data.name={tmp_path}/own.npz", "training.seed=3"))
+    part = load_run(create_run_folder(tmp_path, recipe).path, allow_code=True).dataset.validation
+    assert np.array_equal(part.values, prepare(recipe.data, 3).validation.values)
+    assert not np.array_equal(part.values, prepare(recipe.data, 0).validation.values)
