@@ -66,17 +66,22 @@ reset_option = click.option(
 class OutputPath(click.Path):
     """A file or folder to write, checked before anything runs and created only when there is something to write.
 
-    A file needs an existing folder, so that a spelling mistake creates none.
+    A file needs an existing folder, so that a spelling mistake creates none. With ``standard_output``, ``-`` is
+    standard output.
     """
 
-    def __init__(self, *, folder: bool = False) -> None:
+    STANDARD = "-"
+
+    def __init__(self, *, folder: bool = False, standard_output: bool = False) -> None:
         super().__init__(file_okay=not folder, dir_okay=folder, path_type=Path)
-        self.folder = folder
+        self.folder, self.standard_output = folder, standard_output
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail with the reason why it cannot be written."""
         from tempfile import TemporaryFile
 
+        if self.standard_output and str(value) == self.STANDARD:
+            return Path(self.STANDARD)
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         above = path if path.exists() else path.parent
         while self.folder and not above.exists():

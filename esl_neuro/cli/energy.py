@@ -16,6 +16,7 @@ from esl_neuro.cli.energy_programs import programs
 from esl_neuro.cli.energy_validate import validate
 from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
 from esl_neuro.cli.workspace import latest_export
+from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 from esl_neuro.storage import refusing
 
@@ -48,13 +49,15 @@ for command in (compare, fit, import_log, measure, programs, validate):
     cls=ExampleCommand,
     short_help="Run an export or a NIR file, count its operations and price them.",
     examples=(
-        ("esl-neuro energy report", "the latest export, run in Lava"),
+        ("esl-neuro energy report", "the answer in one screen: the latest export, run in Lava"),
+        ("esl-neuro energy report --full", "every count, price model and note"),
         ("esl-neuro energy report --backend integer", "the same counts without Lava"),
         ("esl-neuro energy report net.nir --input spikes.npz", "any network, on given spikes"),
         ("esl-neuro energy report net.nir --rate 0.05", "any network, on random spikes of a given rate"),
         ("esl-neuro energy report --explain 4", "the arithmetic and the sources of row 4"),
         ("esl-neuro energy report --target all", "every target; or one of your own: --target ./my-chip.toml"),
         ("esl-neuro energy report --plots figures", "charts of the intervals, the layers, the break-even"),
+        ("esl-neuro energy report --latex", "the table for a paper; also --markdown and --csv"),
         ("esl-neuro energy report --cite", "BibTeX of the constants used, and a caption"),
         ("esl-neuro energy report --preset esl2023", "Table 1 of ESL-SNNs, recomputed"),
     ),
@@ -76,8 +79,19 @@ for command in (compare, fit, import_log, measure, programs, validate):
     metavar="[ROW]",
     help="Print constants, sources and arithmetic of all rows, of one row number, or of target:model.",
 )
+@click.option("--full", is_flag=True, help="Print every count, price model and note.")
+@click.option("--latex", is_flag=True, help="Print the table in LaTeX.")
+@click.option("--markdown", is_flag=True, help="Print the table in Markdown.")
 @click.option("--cite", is_flag=True, help="Print BibTeX of the constants used, and a caption, instead.")
-@click.option("--csv", "csv_file", type=OutputPath(), help="Also write all rows as CSV.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=OutputPath(standard_output=True),
+    is_flag=False,
+    flag_value=OutputPath.STANDARD,
+    metavar="[FILE]",
+    help="Also write all rows as CSV into this file; without FILE, print the table as CSV.",
+)
 @click.option("--plots", type=OutputPath(folder=True), help="Also draw charts into this folder.")
 @click.option(
     "--plot-format",
@@ -103,6 +117,9 @@ def report(
     targets: tuple[str, ...],
     tick_s: float | None,
     explain: str | None,
+    full: bool,
+    latex: bool,
+    markdown: bool,
     cite: bool,
     csv_file: Path | None,
     plots: Path | None,
@@ -119,7 +136,12 @@ def report(
     NETWORK is an export, a run or a .nir file. An export runs on its test set. A run without an export is exported
     first. A .nir file needs --input or --rate.
     """
+    printed = csv_file is not None and str(csv_file) == OutputPath.STANDARD
+    asked = {"full": full, "explain": explain is not None, "cite": cite}
+    tables = {"latex": latex, "markdown": markdown, "csv": printed}
+    form = one_form({**asked, **tables}, as_json and any(tables.values()))
     if preset is not None:
+        _refuse_beside_preset(form, {"csv": csv_file, "plots": plots, "measured": measured or None})
         document, text = recompute(preset, network, activity, runs)
         emit(document, text, as_json)
         return
@@ -127,7 +149,7 @@ def report(
         check_row(explain, targets, tick_s)
     folder = chosen(network, runs)
     result = report_network(folder, activity, targets, tick_s, measured, placement)
-    if csv_file is not None:
+    if csv_file is not None and not printed:
         from esl_neuro.report.energy_csv import write_energy_csv
 
         for written in write_energy_csv(result, csv_file):
@@ -139,7 +161,31 @@ def report(
             plots.mkdir(parents=True, exist_ok=True)
         for written in draw_energy(result, plots, plot_format):
             print_status(f"written: {written}")
-    emit({"export": str(folder), **result.to_dict()}, _text(result, explain, cite), as_json)
+    from esl_neuro.energy.answer import answer
+    from esl_neuro.report.energy_forms import render_form
+
+    found = answer(result)
+    document = {"export": str(folder), **result.to_dict(), "answer": found.to_dict()}
+    if cite:
+        document["citation"] = render_form(result, found, form)
+    emit(document, render_form(result, found, form, None if explain == ALL else explain), as_json)
+
+
+def one_form(asked: dict[str, bool], with_json: bool) -> str | None:
+    """Return the form of the text that was asked for; several at once are rejected, and a table beside JSON."""
+    given = [name for name, is_given in asked.items() if is_given]
+    if len(given) + with_json > 1:
+        named = " and ".join(f"--{name}" for name in [*given, *(["json"] if with_json else [])])
+        raise BadInput(f"{named} each print another text; give one of them")
+    return given[0] if given else None
+
+
+def _refuse_beside_preset(form: str | None, others: dict[str, Any]) -> None:
+    """Reject what a published comparison does not have, rather than leave it out; its text is always full."""
+    given = {form, *(name for name, value in others.items() if value is not None)} - {None, "full"}
+    if given:
+        options = ", ".join(f"--{name}" for name in sorted(map(str, given)))
+        raise BadInput(f"--preset prints a published comparison, which has no {options}; omit it")
 
 
 def chosen(network: Path | None, runs: Path) -> Path:
@@ -181,24 +227,11 @@ def report_network(
     )
 
 
-def _text(result: EnergyReport, explain: str | None, cite: bool) -> str:
-    from esl_neuro.report.energy_text import render_citation, render_energy_report, render_explanation
-    from esl_neuro.report.energy_text import render_one_explanation as explain_one
-
-    if cite:
-        return render_citation(result)
-    if explain is None:
-        return render_energy_report(result)
-    if explain == ALL:
-        return render_energy_report(result) + "\n\n" + render_explanation(result)
-    return explain_one(result, explain)
-
-
 def recompute(preset: str, network: Path | None, activity: Activity, runs: Path) -> tuple[dict[str, Any], str]:
     """Recompute a published comparison, and return it as a document and as text."""
     from esl_neuro.energy.literature import LITERATURE, literature
     from esl_neuro.energy.presets import PRESETS
-    from esl_neuro.errors import BadInput, did_you_mean
+    from esl_neuro.errors import did_you_mean
     from esl_neuro.report.comparison_text import render_literature, render_preset
 
     if preset in PRESETS:

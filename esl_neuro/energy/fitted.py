@@ -18,6 +18,8 @@ from esl_neuro.energy.estimate import STEP, Estimate, Factor, Price, Refused, Te
 from esl_neuro.hardware import HardwareTarget
 
 CORNERS = ("synapse", "neuron")
+READINGS = {"synapse": "priced as Loihi 1", "neuron": "priced by updates"}
+"""What the prices of each pair are, in words."""
 OPEN = "which pair of prices holds"
 GRADED = (
     "a graded spike is priced like a binary one: the chip multiplies by its payload; the only measured runs with "
@@ -39,6 +41,11 @@ def fitted_synapse(counts: Counts, target: HardwareTarget, _tick_s: float | None
 def fitted_neuron(counts: Counts, target: HardwareTarget, _tick_s: float | None) -> Estimate:
     """Price a run if most energy is that of neuron updates."""
     return _corner(counts, target, "neuron", "if most of the energy of operations is that of the neurons")
+
+
+def is_open(estimate: Estimate) -> bool:
+    """Return whether an estimate leaves open which pair of prices holds."""
+    return any(term.price.reading == OPEN for term in estimate.terms)
 
 
 def _corner(counts: Counts, target: HardwareTarget, corner: str, what: str) -> Estimate:

@@ -11,7 +11,7 @@ import numpy as np
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import BOARD, CHIP, Estimate, Refused, relation, representative
 from esl_neuro.energy.prices import price
-from esl_neuro.energy.processors import launch_time
+from esl_neuro.energy.processors import launch_time, launch_time_median
 from esl_neuro.energy.step_time import Timing, timing
 from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, quantiles
 from esl_neuro.hardware import PROCESSORS, HardwareTarget, Interval
@@ -66,6 +66,8 @@ class Mode:
         The whole chip (or board of a processor), for each reading of its prices.
     against : tuple of tuple of Against
         For each energy, the boards of the processors.
+    latency_median_s, step_median_s : float or None
+        Medians of the latency and of the mean step; None as above.
     """
 
     target: str
@@ -75,11 +77,14 @@ class Mode:
     latency_s: Interval | None
     energies: tuple[tuple[Estimate, Distribution], ...] = ()
     against: tuple[tuple[Against, ...], ...] = ()
+    latency_median_s: float | None = None
+    step_median_s: float | None = None
 
     @property
     def samples_per_s(self) -> float | None:
-        """Samples one after the other, without a gap."""
-        return None if self.time is None else 1 / self.time.latency_s.nominal
+        """Samples one after the other without a gap, at the median step; None where there are no steps."""
+        steps = 0 if self.time is None else self.time.steps
+        return 1 / (self.step_median_s * steps) if self.step_median_s and steps else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, energies in pJ per sample."""
@@ -142,6 +147,7 @@ def _chip(counts: Counts, target: HardwareTarget, pace: float | None, boards: Se
         return Mode(target.name, pace_name(pace), None, str(reason), None)
     use = counts.core_use.get(target.name)
     behind = 0 if use is None else use.latency_steps
+    step_s = float(np.median(time.sample(draws))) / max(time.steps, 1)
     energies = tuple(_energies(price(counts, target, pace), draws))
     return Mode(
         target.name,
@@ -151,6 +157,8 @@ def _chip(counts: Counts, target: HardwareTarget, pace: float | None, boards: Se
         time.step_s.times(time.steps + behind),
         energies,
         tuple(tuple(_against(board, estimate, draws) for board in boards) for estimate, _ in energies),
+        step_s * (time.steps + behind),
+        step_s,
     )
 
 
@@ -169,7 +177,16 @@ def _processor(counts: Counts, target: HardwareTarget, pace: float | None, draws
     first = _boards(counts, [target], pace)[0]
     found = distribution(first, draws)
     energies = () if found is None else ((first, found),)
-    return Mode(target.name, pace_name(pace), None, "launch-bound, batch 1", latency, energies, ((),) * len(energies))
+    return Mode(
+        target.name,
+        pace_name(pace),
+        None,
+        "launch-bound, batch 1",
+        latency,
+        energies,
+        ((),) * len(energies),
+        max(slept, launch_time_median(counts, target, draws)),
+    )
 
 
 def _against(board: Estimate, chip: Estimate, draws: Draws) -> Against:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from esl_neuro.energy.counts import Counts
-from esl_neuro.energy.estimate import PJ_PER_J, STATIC_UNIT, Estimate, Factor, Price, Term, counted, operation
+from esl_neuro.energy.estimate import PJ_PER_J, STATIC_UNIT, Estimate, Factor, Price, Sampler, Term, counted, operation
 from esl_neuro.hardware import Constant, HardwareTarget, Interval
 
 DENSE = "sparse weights do not make dense kernels cheaper, so zeros are counted"
@@ -137,3 +139,9 @@ def launch_time(counts: Counts, target: HardwareTarget) -> Interval | None:
         parts[0].high * parts[1].high,
     )
     return Interval(low, nominal, high).times(counts.steps * len(counts.layers))
+
+
+def launch_time_median(counts: Counts, target: HardwareTarget, draws: Sampler) -> float:
+    """Return the median of :func:`launch_time`, in seconds."""
+    kernels, seconds = Factor(target.constant("kernels_per_layer"), "1"), Factor(target.constant("t_kernel"), "s")
+    return float(np.median(kernels.sample(draws) * seconds.sample(draws))) * counts.steps * len(counts.layers)

@@ -28,9 +28,10 @@ from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.modes import Mode, modes, pace_name
 from esl_neuro.energy.prices import price
-from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, probability_below
+from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, median_ratio, probability_below
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import PROCESSORS, Constant, HardwareTarget, load_target
+from esl_neuro.nirgraph.findings import Finding
 
 SCHEMA = 3
 SAVED = 0.9  # the share of synaptic operations whose saving is shown
@@ -69,13 +70,14 @@ class Ratio:
     ----------
     first, second : Estimate
         Numerator and denominator.
-    value : float
-        Nominal ratio.
+    value, median : float
+        Nominal ratio, and the median with common draws.
     """
 
     first: Estimate
     second: Estimate
     value: float
+    median: float
 
     @property
     def relation(self) -> str:
@@ -137,6 +139,8 @@ class EnergyReport:
         Layers that never spike.
     network : str
         Name or path of the network.
+    findings : tuple of Finding
+        What the compiler found of the network.
     """
 
     backend: str
@@ -161,6 +165,7 @@ class EnergyReport:
     savings: tuple[Saving, ...] = ()
     silent: tuple[str, ...] = ()
     network: str = ""
+    findings: tuple[Finding, ...] = ()
 
     @property
     def density(self) -> float:
@@ -271,6 +276,7 @@ def energy_report(
     ran_on: str = "",
     accuracy: float | None = None,
     network: str = "",
+    findings: Sequence[Finding] = (),
 ) -> EnergyReport:
     """Count a run and price it for several targets.
 
@@ -293,6 +299,10 @@ def energy_report(
         Description of the inputs. Default: the number of samples.
     accuracy : float, optional
         Share of correct predictions.
+    network : str
+        Name or path of the network.
+    findings : sequence of Finding
+        What the compiler found of the network.
 
     Raises
     ------
@@ -321,12 +331,13 @@ def energy_report(
         distributions=tuple(distribution(estimate, draws) for estimate in estimates),
         break_evens=tuple(_break_evens(counts, estimates, hardware, draws)),
         measurements=tuple(measurements),
-        ratios=gpu_ratios(estimates),
+        ratios=gpu_ratios(estimates, draws),
         warnings=tuple(_warnings(program, trace, counts, hardware, placement, bool(measurements))),
         modes=modes(counts, hardware, tick_s, draws),
         savings=tuple(_savings(estimates)),
         silent=_silent(program, counts),
         network=network,
+        findings=tuple(findings),
     )
 
 
@@ -379,11 +390,11 @@ def _silent(program: Program, counts: Counts) -> tuple[str, ...]:
     )
 
 
-def gpu_ratios(estimates: Sequence[Estimate]) -> tuple[Ratio, ...]:
+def gpu_ratios(estimates: Sequence[Estimate], draws: Draws) -> tuple[Ratio, ...]:
     """Return the peak estimate of each GPU over every non-zero estimate of a whole chip, or of a board."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
     return tuple(
-        Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal)
+        Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal, median_ratio(gpu, chip, draws))
         for gpu in first_of_gpu
         for chip in estimates
         if chip.kind not in PROCESSORS and comparable(chip, gpu)

@@ -8,7 +8,7 @@ samples of the run (bootstrap), with the same samples in every row.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,13 +143,38 @@ def distribution(estimate: Estimate, draws: Draws) -> Distribution | None:
 
 def contributions(estimate: Estimate, seed: int = SEED, size: int = 400) -> dict[str, float]:
     """Return the share of each source of variance, largest first, each varied alone."""
+
+    def sampled(draws: Draws) -> Floats | None:
+        return estimate.sample(draws)
+
+    return _shares(_sources(estimate), sampled, seed, size)
+
+
+def leading_of_ratio(over: Estimate, under: Estimate, seed: int = SEED, size: int = 400) -> str | None:
+    """Return the source with the largest share of the variance of a ratio; None if nothing varies."""
+
+    def sampled(draws: Draws) -> Floats | None:
+        above, below = over.sample(draws), under.sample(draws)
+        return None if above is None or below is None or not np.all(below > 0) else np.asarray(above / below)
+
+    sources = tuple(dict.fromkeys((*_sources(over), *_sources(under))))
+    return next(iter(_shares(sources, sampled, seed, size)), None)
+
+
+def _sources(estimate: Estimate) -> tuple[str, ...]:
     readings = {term.price.purpose for term in estimate.terms if term.price.instead is not None}
-    sources = [*(constant.id for constant in estimate.constants), *sorted(readings), ACTIVITY]
+    return (*(constant.id for constant in estimate.constants), *sorted(readings), ACTIVITY)
+
+
+def _shares(
+    sources: Sequence[str], sampled: Callable[[Draws], Floats | None], seed: int, size: int
+) -> dict[str, float]:
+    """Return the share of each source in the variance of a logarithm, largest first."""
     variances = {}
     for source in sources:
-        energies = estimate.sample(Draws(size, seed, only=source))
-        if energies is not None and energies.min(initial=1.0) > 0:
-            variances[source] = float(np.var(np.log(energies)))
+        values = sampled(Draws(size, seed, only=source))
+        if values is not None and values.min(initial=1.0) > 0:
+            variances[source] = float(np.var(np.log(values)))
     varying = {source: variance for source, variance in variances.items() if variance > ROUNDING}
     total = sum(varying.values())
     shares = {source: variance / total for source, variance in varying.items()}
@@ -160,6 +185,24 @@ def probability_below(first: Estimate, second: Estimate, draws: Draws) -> float 
     """Return the probability that the first estimate is below the second, with common draws; None if refused."""
     a, b = first.sample(draws), second.sample(draws)
     return None if a is None or b is None else float(np.mean(a < b))
+
+
+def median_ratio(over: Estimate, under: Estimate, draws: Draws) -> float:
+    """Return the median of the ratio of two estimates with common draws; NaN if one is refused."""
+    a, b = over.sample(draws), under.sample(draws)
+    return float("nan") if a is None or b is None else float(np.median(a / b))
+
+
+def medians_by_layer(estimate: Estimate, draws: Draws) -> dict[str, float]:
+    """Return the median energy of each layer in pJ; terms without a layer are under their own name."""
+    shares: dict[str, Floats] = {}
+    for term in estimate.terms:
+        energy = term.sample(draws)
+        parts = term.by_layer or {term.what: term.count}
+        for layer, counted in parts.items():
+            part = energy * (counted / term.count) if term.count else np.zeros(draws.size)
+            shares[layer] = shares.get(layer, np.zeros(draws.size)) + part
+    return {layer: float(np.median(values)) for layer, values in shares.items()}
 
 
 def quantiles(values: Floats, at: Sequence[float] = (0.05, 0.5, 0.95)) -> tuple[float, ...]:

@@ -116,7 +116,8 @@ def run_network(
     backend = simulator(activity, on_status)
     compiled, samples, arriving = prepare(path, activity, on_status)
     on_status(f"{path}: running {samples.name} ({backend})")
-    return count_program(compiled.program, arriving, samples.name, samples.labels, backend, progress=progress)
+    result = count_program(compiled.program, arriving, samples.name, samples.labels, backend, progress=progress)
+    return replace(result, findings=compiled.findings)
 
 
 def run_recorded(

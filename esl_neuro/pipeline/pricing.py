@@ -68,6 +68,7 @@ def energy_report(
         ran_on=result.ran_on,
         accuracy=result.accuracy,
         network=network,
+        findings=result.findings,
     )
 
 

@@ -1,4 +1,4 @@
-"""Numbers, paragraphs and sections of the energy texts, at most 100 columns wide."""
+"""Numbers, paragraphs and sections of the energy texts, as wide as the terminal, or 100 columns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterable
 
 from esl_neuro.energy.estimate import PJ_PER_J
-from esl_neuro.hardware import Interval
+from esl_neuro.report.width import PAPER, text_width
 
-WIDTH = 100
+WIDTH = PAPER
 NAME_WIDTH = 14
 
 
@@ -43,11 +43,22 @@ def si_energy(energy_pj: float) -> str:
     return f"{energy_pj:.4g} pJ"
 
 
-def ends(interval: Interval) -> str:
-    """Format the ends of an interval in J."""
-    if interval.low == interval.high:
-        return "no range given"
-    return f"[{joules(interval.low)} - {joules(interval.high)}]"
+def scaled_energy(energy_pj: float, like_pj: float | None = None) -> tuple[str, str]:
+    """Return an energy as a number of three digits and its unit, or in the unit of another energy.
+
+    Examples
+    --------
+    >>> scaled_energy(923_000.0), scaled_energy(8_160_000.0, 923_000.0)
+    (('923', 'nJ'), ('8,160', 'nJ'))
+    """
+    unit, size = next(
+        ((unit, size) for unit, size in _UNITS if (energy_pj if like_pj is None else like_pj) >= size), ("pJ", 1.0)
+    )
+    number = energy_pj / size
+    return (f"{number:,.0f}" if number >= 999.5 else f"{number:.3g}"), unit
+
+
+_UNITS = (("J", 1e12), ("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3))
 
 
 def sections(*parts: str) -> str:
@@ -57,7 +68,7 @@ def sections(*parts: str) -> str:
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
     """Wrap a paragraph to the width of a report."""
-    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.fill(text, text_width(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def bullets(lines: Iterable[str]) -> str:

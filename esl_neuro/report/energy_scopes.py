@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from esl_neuro.energy.estimate import BOARD, CHIP, OPERATIONS, REFUSED, Estimate
-from esl_neuro.energy.fitted import OPEN
+from esl_neuro.energy.fitted import OPEN, READINGS, is_open
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.modes import Mode
 from esl_neuro.energy.report import EnergyReport
 from esl_neuro.energy.uncertainty import Distribution
 from esl_neuro.hardware import Interval
 from esl_neuro.report.energy_layout import joules, short, wrap
-from esl_neuro.report.tables import table
+from esl_neuro.report.tables import annotated, table
 
 NO_RANGE = (
     "The interval is over the published ranges of the constants and the samples of the run. A constant without a "
@@ -51,8 +51,14 @@ def render_levels(report: EnergyReport) -> Iterator[str]:
         if rows or measured:
             headers = ("target", "model", "evidence", "", "median", "5 - 95 %", "varies most with")
             lines = [*measured, *(_row(estimate, found) for estimate, found in rows)]
-            yield LEVELS[level].format(pace=pace) + "\n" + table(headers, lines, left=4)
+            notes = [*("" for _ in measured), *(priced_as(estimate) for estimate, _ in rows)]
+            yield wrap(LEVELS[level].format(pace=pace)) + "\n" + annotated(table(headers, lines, left=4), notes)
     yield wrap(LOWER_BOUND) + "\n" + wrap(NO_RANGE)
+
+
+def priced_as(estimate: Estimate) -> str:
+    """Say below a row what its prices are, where its source leaves them open."""
+    return f"    {READINGS[estimate.reading]}" if estimate.reading in READINGS else ""
 
 
 def _measured(measurement: Measurement) -> tuple[str, ...]:
@@ -104,9 +110,10 @@ def render_modes(report: EnergyReport) -> Iterator[str]:
 def _times(mode: Mode) -> tuple[str, ...]:
     if mode.latency_s is None:
         return "", "", "", ""
-    step = "" if mode.time is None else seconds(mode.time.step_s.nominal)
+    step = "" if mode.step_median_s is None else seconds(mode.step_median_s)
     rate = "" if mode.samples_per_s is None else f"{mode.samples_per_s:,.4g}"
-    return step, seconds(mode.latency_s.nominal), _span(mode.latency_s), rate
+    latency = mode.latency_s.nominal if mode.latency_median_s is None else mode.latency_median_s
+    return step, seconds(latency), _span(mode.latency_s), rate
 
 
 def _span(interval: Interval) -> str:
@@ -118,7 +125,7 @@ def _duels(mode: Mode) -> Iterator[tuple[str, ...]]:
         if others:
             bound = ">=" if estimate.lower_bound else ""
             ratios = (f"{e.relation} {e.ratio:.3g}x ({e.probability:.2f})".removeprefix("= ") for e in others)
-            prices = estimate.reading or ("open" if estimate.model.startswith("fitted") else estimate.model)
+            prices = READINGS.get(estimate.reading) or ("open" if is_open(estimate) else estimate.model)
             yield (short(estimate.target), prices, mode.asked, bound, joules(found.median_pj), *ratios)
 
 
@@ -127,7 +134,12 @@ def render_savings(report: EnergyReport) -> Iterator[str]:
     if not report.savings:
         return
     rows = [
-        (each.estimate.target, each.estimate.level or "", each.estimate.reading, f"{each.energy:.0%}")
+        (
+            each.estimate.target,
+            each.estimate.level or "",
+            READINGS.get(each.estimate.reading, each.estimate.reading),
+            f"{each.energy:.0%}",
+        )
         for each in report.savings
     ]
     share = report.savings[0].operations

@@ -1,21 +1,23 @@
-"""Energy reports as plain text of at most 100 columns."""
+"""Energy reports as plain text: everything that was counted and priced."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from esl_neuro.energy.answer import answer, silence
 from esl_neuro.energy.breakeven import BreakEven
 from esl_neuro.energy.cite import bibliography, caption
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import Estimate, Term
+from esl_neuro.energy.fitted import READINGS
 from esl_neuro.energy.report import EnergyReport
-from esl_neuro.energy.uncertainty import Distribution
+from esl_neuro.energy.uncertainty import Distribution, Draws, medians_by_layer
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.hardware import Constant
+from esl_neuro.report.answer_text import answer_rows
 from esl_neuro.report.energy_layout import (
     amount,
     bullets,
-    ends,
     exact,
     joules,
     sections,
@@ -23,14 +25,19 @@ from esl_neuro.report.energy_layout import (
     si_energy,
     wrap,
 )
-from esl_neuro.report.energy_scopes import render_levels, render_modes, render_savings
-from esl_neuro.report.tables import table
+from esl_neuro.report.energy_scopes import priced_as, render_levels, render_modes, render_savings
+from esl_neuro.report.tables import annotated, table
 
 # The meaning of the less obvious words in the "checked" field of a constant.
 VERIFICATION = (
     "checked: quote = against a quotation of the source, not the source itself; first-hand file = in the file that the "
     "source names; recomputed = from the figures that it is derived from; secondary = as cited by others; search = "
     "searched for and not found; assumption = without a source."
+)
+
+STATISTIC = (
+    "Energies and ratios are medians of the draws, so parts do not add up exactly; break-evens, savings and the "
+    "arithmetic of --explain take every constant at its nominal value"
 )
 
 
@@ -44,9 +51,11 @@ def render_energy_report(report: EnergyReport) -> str:
         *render_levels(report),
         *render_modes(report),
         *render_savings(report),
-        "Energy per sample by layer, nominal, in J\n" + _layers(report),
-        _parts(report),
-        "Every price model, nominal, in J ('--explain NUMBER' shows its arithmetic)\n" + _estimates(report.estimates),
+        "Energy per sample by layer, in J\n" + _layers(report),
+        "Dynamic, static and total energy of each target\n" + answer_rows(answer(report).rows),
+        wrap("Every price model, energy per sample in J ('--explain NUMBER' shows its arithmetic)")
+        + "\n"
+        + _estimates(report.rows),
         *_meetings(report.break_evens),
         *_ratios(report),
         "Notes on the numbers\n" + bullets((*report.warnings, *_notes(report.estimates))),
@@ -131,20 +140,10 @@ def _run(report: EnergyReport) -> str:
         f"connections stored (density {report.density:.4f})",
         f"Effective SOPs per sample: mean {exact(spread.mean)}, std {exact(spread.std)}, "
         f"min {spread.minimum:,}, max {spread.maximum:,}",
-        *_silence(report),
+        *((silence(report),) if report.silent else ()),
+        STATISTIC,
     )
     return "\n".join(wrap(line) for line in lines)
-
-
-def _silence(report: EnergyReport) -> tuple[str, ...]:
-    """Warn in the first lines, because every figure below them is of a network that does nothing there."""
-    if not report.silent:
-        return ()
-    neurons = [layer.name for layer in report.counts.layers if layer.neuron_updates]
-    which = (
-        "no layer ever spikes" if len(report.silent) == len(neurons) else f"never spiking: {', '.join(report.silent)}"
-    )
-    return (f"WARNING: {which} in this run, so the figures below are not those of a working network",)
 
 
 def _activity(counts: Counts) -> str:
@@ -211,20 +210,10 @@ def _mean(count: int | None, samples: int) -> str:
     return "unknown" if count is None else amount(count / samples)
 
 
-def _parts(report: EnergyReport) -> str:
-    rows = [
-        (short(target), *("" if part is None else joules(part) for part in parts))
-        for target, parts in report.parts.items()
-        if any(part is not None for part in parts)
-    ]
-    return "Parts of the first row of each target, nominal, in J: compare within a column\n" + table(
-        ("target", "operations", "static", "total"), rows
-    )
-
-
 def _layers(report: EnergyReport) -> str:
     columns = [estimate for estimate, _ in report.summary if estimate.terms]
-    shares = [estimate.by_layer_pj() for estimate in columns]
+    draws = Draws()
+    shares = [medians_by_layer(estimate, draws) for estimate in columns]
     names = list(dict.fromkeys(name for share in shares for name in share))
     rows = [
         (
@@ -240,24 +229,30 @@ def _layer_names(report: EnergyReport) -> frozenset[str]:
     return frozenset(layer.name for layer in report.counts.layers)
 
 
-def _estimates(estimates: Iterable[Estimate]) -> str:
-    headers = ("no.", "target", "model", "scope", "evidence", "", "nominal", "all low - all high")
-    rows = [(str(number), *_estimate(estimate)) for number, estimate in enumerate(estimates, 1)]
-    return table(headers, rows, left=6)
+def _estimates(rows: Iterable[tuple[Estimate, Distribution | None]]) -> str:
+    headers = ("no.", "target", "model", "scope", "evidence", "", "median", "5 - 95 %")
+    shown = tuple(rows)
+    lines = [(str(number), *_estimate(*row)) for number, row in enumerate(shown, 1)]
+    return annotated(table(headers, lines, left=6), [priced_as(estimate) for estimate, _ in shown])
 
 
-def _estimate(estimate: Estimate) -> tuple[str, ...]:
-    energy = estimate.energy_pj
+def _estimate(estimate: Estimate, found: Distribution | None) -> tuple[str, ...]:
     bound = ">=" if estimate.lower_bound else ""
-    numbers = ("refused", "") if energy is None else (joules(energy.nominal), ends(energy))
+    numbers = ("refused", "") if found is None else (joules(found.median_pj), _interval(found))
     return (short(estimate.target), estimate.model, estimate.scope, estimate.evidence, bound, *numbers)
+
+
+def _interval(found: Distribution) -> str:
+    if found.leading is None:
+        return "no range given"
+    return f"[{joules(found.low_pj)} - {joules(found.high_pj)}]"
 
 
 def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
     rows = [
         (
             short(meeting.chip.target),
-            meeting.chip.reading or meeting.chip.model,
+            READINGS.get(meeting.chip.reading, meeting.chip.model),
             short(meeting.processor.target),
             "" if meeting.probability is None else f"{meeting.probability:.3f}",
             f"{meeting.rate:.4f}",
@@ -294,13 +289,16 @@ def _ratios(report: EnergyReport) -> tuple[str, ...]:
         (
             f"{ratio.first.target} {ratio.first.model} ({ratio.first.scope})",
             f"{ratio.second.target} {ratio.second.model} ({ratio.second.scope})",
-            f"{ratio.relation} {ratio.value:.3g}x",
+            f"{ratio.relation} {ratio.median:.3g}x",
         )
         for ratio in report.ratios
     ]
     note = "'~': both sides are lower bounds, so the ratio has no bound."
     return (
-        "Ratios of nominal values, scopes in brackets\n" + table(("energy of", "over", "ratio"), rows, 2) + "\n" + note,
+        "Ratios to the datasheet peak of a GPU, medians, scopes in brackets\n"
+        + table(("energy of", "over", "ratio"), rows, 2)
+        + "\n"
+        + note,
     )
 
 

@@ -218,7 +218,7 @@ def test_no_samples_no_energy_per_sample():
 
 def test_ratios_name_both_sides_and_leave_static_power_out():
     chips = [e for name in ("truenorth", "loihi2", "v100-pcie") for e in price(COUNTS, load_target(name), 1e-3)]
-    found = {(r.second.target, r.second.model): r for r in gpu_ratios(chips)}
+    found = {(r.second.target, r.second.model): r for r in gpu_ratios(chips, Draws())}
     assert set(found) == {
         ("truenorth", "all-in"),
         ("truenorth", "marginal-static"),

@@ -8,8 +8,11 @@ import pytest
 from esl_neuro.backends.trace import Trace
 from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.presets import PRESETS
+from esl_neuro.energy.prices import price
 from esl_neuro.energy.report import energy_report
+from esl_neuro.energy.uncertainty import Draws, medians_by_layer
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
 from esl_neuro.report.comparison_text import render_preset
 from esl_neuro.report.energy_layout import WIDTH, amount, exact, si_energy
 from esl_neuro.report.energy_text import (
@@ -90,14 +93,14 @@ def test_what_it_ran_on_is_said(report):
 
 def test_report_has_one_row_per_estimate(report):
     text = render_energy_report(report)
-    for estimate in report.estimates:
+    for estimate, found in report.rows:
         row = next(r[1:] for r in map(str.split, text.splitlines()) if r[1:3] == [estimate.target, estimate.model])
         assert row[2:4] == [estimate.scope, estimate.evidence]
         assert (">=" in row) == estimate.lower_bound
-        if estimate.energy_pj is None:
+        if found is None:
             assert row[-1] == "refused"
         else:
-            assert f"{estimate.energy_pj.nominal * 1e-12:.2E}" in row
+            assert f"{found.median_pj * 1e-12:.2E}" in row
 
 
 def test_each_scope_has_a_table_with_a_line_for_each_target_and_its_interval(report):
@@ -119,7 +122,7 @@ def test_report_has_the_energy_of_every_layer(report):
     assert len(layers) == len(report.counts.layers)
     for index, (layer, row) in enumerate(zip(report.counts.layers, layers, strict=True)):
         # The board of a GPU at batch 1 has no share of a layer: launches have none.
-        columns = [estimate.by_layer_pj() for estimate, _ in report.summary]
+        columns = [medians_by_layer(estimate, Draws()) for estimate, _ in report.summary]
         shares = [column[layer.name] for column in columns if layer.name in column]
         assert row[1:] == [f"{share * 1e-12:.2E}" for share in shares], index
 
@@ -164,7 +167,7 @@ def test_ratios_name_both_scopes(report):
             if line.startswith("v100-pcie peak-2-flop (peak_tdp)")
             and f"{ratio.second.target} {ratio.second.model} ({ratio.second.scope})" in line
         )
-        assert line.endswith(f"{ratio.relation} {ratio.value:.3g}x")
+        assert line.endswith(f"{ratio.relation} {ratio.median:.3g}x")
 
 
 def test_explanation_lists_every_constant_and_every_product(report):
@@ -215,6 +218,50 @@ def test_amount(number, text):
     assert amount(number) == text
 
 
+def test_the_layers_of_a_price_without_ranges_have_their_exact_share():
+    from energy.make_counts import COUNTS
+
+    (estimate, *_) = price(COUNTS, load_target("cmos45"), None)
+    nominal = estimate.by_layer_pj()
+    assert medians_by_layer(estimate, Draws(only="nothing")) == pytest.approx(nominal)
+
+
+def test_what_prices_are_those_of_another_chip_stands_below_the_row(report):
+    lines = render_energy_report(report).splitlines()
+    below = {
+        lines[at].split()[0]: lines[at + 1].strip() for at in range(len(lines) - 1) if "fitted-synapse" in lines[at]
+    }
+    assert below["loihi2"] == "priced as Loihi 1"
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_text_is_as_wide_as_the_terminal(report, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for text in (render_energy_report(report), render_explanation(report)):
+        longest = max(len(line) for line in text.splitlines() if "http" not in line)
+        assert width - 20 < longest <= width
+
+
+def test_a_table_that_is_too_wide_continues_below_beside_its_names(monkeypatch):
+    headers, rows = ("name", "first", "second", "third"), [("a", "1" * 20, "2" * 20, "3"), ("b", "4", "5", "6" * 20)]
+    whole = table(headers, rows)
+    monkeypatch.setenv("COLUMNS", "50")
+    text = table(headers, rows)
+    assert max(map(len, text.splitlines())) <= 50
+    first, second = text.split("\n\n")
+    assert first.splitlines()[0].split()[:2] == ["name", "first"]
+    assert second.splitlines()[0].split()[0] == "name"
+    assert sorted(set(text.split())) == sorted(set(whole.split()))
+
+
+def test_a_long_text_in_the_last_column_is_wrapped_between_words(monkeypatch):
+    words = ["the", "threshold", "of", "this", "layer", "is", "below", "one", "step", "of", "its", "weights"]
+    monkeypatch.setenv("COLUMNS", "50")
+    text = table(("place", "finding"), [("lif1", " ".join(words))], left=2)
+    assert max(map(len, text.splitlines())) <= 50
+    assert [word for word in text.split() if word in words] == words
+
+
 def test_table_aligns_columns():
     assert table(("a", "number"), [("x", "1"), ("long", "22")]).splitlines() == [
         "a     number",
@@ -255,7 +302,7 @@ def test_the_first_line_names_the_network_and_the_first_lines_warn_of_silence(re
         return render_energy_report(found).split("\n\n")[0]
 
     assert lines(fired).startswith("Energy report of runs/a/loihi2: ")
-    assert f"WARNING: never spiking: {last}" in lines(fired)
+    assert f"WARNING: never spiking: '{last}'" in lines(fired)
     assert "WARNING: no layer ever spikes" in lines(0 * fired)
     assert "WARNING" not in lines(fired, readout="potential")  # such a readout never spikes
     assert "WARNING" not in render_energy_report(report)

@@ -162,7 +162,7 @@ def test_the_compilers_own_placement_is_one(run):
     assert 0 < layers[0]["messages"] <= layers[0]["spikes_in"]
     assert [layer["hops_ew"] for layer in layers] == [None, 0]
     assert "messages sent" in run(f"{command} --explain loihi:silicon").stdout
-    assert "as of Loihi" in run(command).stdout
+    assert "as of Loihi" in run(f"{command} --full").stdout
     compared = run(f"esl-neuro energy compare {EXPORT} {EXPORT} --backend integer --samples 3 --placement compiler")
     assert compared.returncode == 0, compared.stderr
     done = run(f"{REPORT} {EXPORT} --samples 3 --placement complier")
@@ -178,6 +178,36 @@ def test_csv_charts_and_citation(run):
     assert "@article{merolla2014," in done.stdout
     assert len(list(csv.DictReader((run.folder / "energy.csv").open()))) > 10
     assert len(list((run.folder / "figures").glob("*.png"))) == 3
+
+
+def test_the_table_is_printed_in_the_forms_of_papers_and_programs(run):
+    rows = list(csv.DictReader(run(f"{REPORT} {EXPORT} --samples 3 --csv").stdout.splitlines()))
+    document = run.json(f"{REPORT} {EXPORT} --samples 3 --json")["answer"]
+    assert [row["target"] for row in rows] == [row["target"] for row in document["rows"]]
+    for row, entry in zip(rows, document["rows"], strict=True):
+        total = entry["total"]
+        assert row["total_median_j"] == ("" if total is None else str(total["median_pj"] / 1e12))
+    assert "\\toprule" in run(f"{REPORT} {EXPORT} --samples 3 --latex").stdout
+    assert run(f"{REPORT} {EXPORT} --samples 3 --markdown").stdout.startswith("| target |")
+    assert run.json(f"{REPORT} {EXPORT} --samples 3 --cite --json")["citation"].startswith("% Energy per inference")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--latex --markdown", "--latex and --markdown each print another text"),
+        ("--latex --json", "--latex and --json each print another text"),
+        ("--full --explain 99", "--full and --explain each print another text"),
+        ("--preset esl2023 --csv a.csv", "a published comparison, which has no --csv"),
+        ("--explain 99", "'99': no such row"),
+        ("--explain nosuch", "'nosuch': no such row"),
+    ],
+)
+def test_forms_that_contradict_are_refused_before_anything_runs(run, options, words):
+    done = run(f"{REPORT} {EXPORT} {options}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_one_number_is_explained(run):
@@ -204,7 +234,9 @@ def test_a_power_log_becomes_a_measured_row(run):
     (run.folder / "power.csv").write_text("time,power\n0,0.5\n1,0.5\n2,0.5\n")
     measured = run.json("esl-neuro energy import power.csv --samples 1000 --target loihi2 --json")
     assert measured["energy_j_per_sample"] == pytest.approx(1e-3)
-    report = run(f"{REPORT} {EXPORT} --samples 3 --measured loihi2-measured.json").stdout
+    measured_row = f"{REPORT} {EXPORT} --samples 3 --measured loihi2-measured.json"
+    assert re.search(r"^loihi2 measured +- +- +1 mJ", run(measured_row).stdout, re.MULTILINE)
+    report = run(f"{measured_row} --full").stdout
     chip = report.partition("Whole chip")[2].partition("Whole board")[0]
     assert re.search(r"^loihi2 +measured +measured +1\.00E-03", chip, re.MULTILINE)
     assert "every figure but the measured ones is an estimate" in report
