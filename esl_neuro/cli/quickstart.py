@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli import energy, export, run, train
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status, runs_option
+from esl_neuro.cli import energy, train
+from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, print_status, runs_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.pipeline.choices import CHIP, RECIPE
+
+if TYPE_CHECKING:
+    from esl_neuro.energy.report import EnergyReport
+    from esl_neuro.pipeline.simulation import RunResult
 
 
 @click.command(
@@ -23,12 +28,12 @@ from esl_neuro.pipeline.choices import CHIP, RECIPE
 def quickstart(runs: Path, as_json: bool) -> None:
     """Train on real digits, export for Loihi 2, run in both simulators, count and price, end to end.
 
-    Without Lava, only the integer simulator runs, and the command says so.
+    Prints one screen; the commands of each step print more. Without Lava, only the integer simulator runs, and the
+    command says so.
     """
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
     from esl_neuro.pipeline.activity import Activity, run_recorded
     from esl_neuro.pipeline.exports import export_run
-    from esl_neuro.report.energy_text import render_energy_report
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
@@ -54,14 +59,54 @@ def quickstart(runs: Path, as_json: bool) -> None:
         "energy": {"export": str(folder), **priced.to_dict()},
         "seconds": time.perf_counter() - started,
     }
-    summary = {"runs": [trained], "test_accuracy_stdev": None}
-    parts = (
-        train.render(summary),
-        export.render(exported.to_dict()),
-        run.render(ran),
-        render_energy_report(priced),
-        f"Done in {document['seconds']:.0f} s\n  run      {trained['folder']}\n  NIR      {folder / 'model.nir'}\n"
-        f"  program  {folder / 'program.json'}\nNext: esl-neuro energy report --explain",
-    )
-    emit(document, "\n\n".join(parts), as_json)
+    places = {"run": trained["folder"], "NIR": str(folder / "model.nir"), "program": str(folder / "program.json")}
+    emit(document, render(document, result, priced, places), as_json)
     result.refuse_difference()
+
+
+def render(document: dict[str, Any], result: RunResult, priced: EnergyReport, places: dict[str, str]) -> str:
+    """Write what was reached, and where it is, in one screen."""
+    from esl_neuro.energy.answer import answer
+    from esl_neuro.report.answer_text import answer_rows
+    from esl_neuro.report.energy_layout import wrap
+
+    facts = {
+        "accuracy": _accuracies(document["export"]["accuracy"], result),
+        "density": f"{document['train']['density']:.3f} where connections are learned, {priced.density:.3f} in all",
+        "fits": _fits(document["export"]),
+        "energy": f"one sample, {priced.pace}, medians, 5-95 % of the total (else of the dynamic)",
+    }
+    found = answer(priced)
+    backend = "" if result.backend == "lava" else " --backend integer"
+    return "\n".join(
+        (
+            f"Done in {document['seconds']:.0f} s: {RECIPE}, trained, compiled for {CHIP}, run and priced",
+            *(wrap(f"{name:<8}  {fact}", "", " " * 10) for name, fact in facts.items()),
+            "",
+            answer_rows(found.rows),
+            *(wrap(line) for line in found.known),
+            "",
+            *(f"{name:<8}  {path}" for name, path in places.items()),
+            f"Next: esl-neuro energy report {document['export']['folder']}{backend}",
+        )
+    )
+
+
+def _accuracies(accuracy: dict[str, Any], result: RunResult) -> str:
+    """Write the accuracy of the float network, of the integers and in Lava."""
+    known = f"float {percent(accuracy['float'])}, integer {percent(accuracy['integer'])}"
+    if result.parity is None:
+        return f"{known}, Lava not installed ({accuracy['samples']} test samples)"
+    outcome = "every spike equal" if result.parity.equal else "spikes DIFFER"
+    lava = "unknown" if result.accuracy is None else percent(result.accuracy)
+    return f"{known}, Lava {lava} ({accuracy['samples']} test samples, {outcome})"
+
+
+def _fits(exported: dict[str, Any]) -> str:
+    """Write how much of the chip the network needs, and what the compiler found."""
+    from esl_neuro.pipeline.compiled_network import load_compiled
+
+    uses = {each.resource: each for each in load_compiled(exported["folder"]).utilisation}
+    cores, found = uses["cores_per_chip"], len(exported["findings"])
+    said = "no findings" if not found else f"{found} finding{'s' if found > 1 else ''}, which 'esl-neuro export' lists"
+    return f"yes, on {cores.used} of {cores.limit} cores of {CHIP}; {said}"

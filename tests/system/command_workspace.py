@@ -63,7 +63,8 @@ def arguments(command: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Environment of the commands: plain, and without this terminal's settings."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("ESL_NEURO")} | {"NO_COLOR": "1"}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ESL_NEURO", "COLUMNS"))}
+    return kept | {"NO_COLOR": "1"}
 
 
 def served(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,26 @@ def test_quickstart_takes_less_than_four_minutes_and_prints_the_folders(workspac
     document = workspace.json("esl-neuro quickstart --json")
     assert document["seconds"] < 240
     assert (workspace.folder / document["export"]["folder"] / "model.nir").is_file()
+
+
+def test_quickstart_ends_in_one_screen(workspace, monkeypatch):
+    from esl_neuro.cli.energy import report_network
+    from esl_neuro.cli.quickstart import render
+    from esl_neuro.pipeline.activity import Activity, run_recorded
+
+    document = workspace.json("esl-neuro quickstart --json")
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    folder, activity = Path(document["export"]["folder"]), Activity("integer", 20)
+    ran, priced = run_recorded(folder, activity), report_network(folder, activity)
+    lines = render(document, ran, priced, {"run": "runs/1"}).splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    starts = [line.split("  ")[0] for line in lines]
+    for fact in ("accuracy", "density", "fits", "energy", "loihi2", "run"):
+        assert fact in starts
+    assert "Lava not installed" in " ".join(lines)  # the integer simulator ran, so nothing is said of Lava
+    assert lines[-1] == f"Next: esl-neuro energy report {folder} --backend integer"
 
 
 def test_two_seeds_reach_94_percent_with_a_sparse_layer_and_learned_thresholds(workspace):
