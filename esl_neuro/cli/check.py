@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, Whole, accept_loss_option, dt_option, emit, json_option, reset_option
-from esl_neuro.cli.network_run import input_option, layout_option
+from esl_neuro.cli.network_run import input_option, layout_option, refuse_without_arithmetic
+from esl_neuro.cli.workspace import existing
 from esl_neuro.errors import BadInput, CheckFailed, LimitExceeded
 
 
@@ -52,10 +53,12 @@ def check(file: Path, target: str, accept_loss: bool, as_json: bool, **how: Any)
     Exit codes: 0 FILE compiles and fits, 1 it does not compile or its integers are far from the float network, 2 it
     cannot be read, 4 it does not fit.
     """
+    existing(file, "no such file")
+    refuse_without_arithmetic(target)
     document = check_file(file, target, **how)
     emit(document, render(document), as_json)
     wrong = [finding for finding in document["findings"] if finding["severity"] == "error"]
-    if wrong and all(finding["kind"] == "no-time-step" for finding in wrong):
+    if _needs_a_time_step(document):
         raise BadInput(f"{file}: " + "; ".join(finding["message"] for finding in wrong))
     if wrong and not document["compiles"]:
         problems = "1 problem prevents" if len(wrong) == 1 else f"{len(wrong)} problems prevent"
@@ -64,6 +67,11 @@ def check(file: Path, target: str, accept_loss: bool, as_json: bool, **how: Any)
         raise LimitExceeded(f"{file}: does not fit on one {target}")
     if wrong and not accept_loss:
         raise CheckFailed(f"{file}: the integers are far from the float network; --accept-loss accepts it")
+
+
+def _needs_a_time_step(document: dict[str, Any]) -> bool:
+    """Return whether nothing else prevents compilation, so that an option is missing and the file may be right."""
+    return {each["kind"] for each in document["findings"] if each["severity"] == "error"} == {"no-time-step"}
 
 
 def check_file(file: Path, target: str, **how: Any) -> dict[str, Any]:
@@ -120,6 +128,8 @@ def render(document: dict[str, Any]) -> str:
         held = "" if memory is None else f", peak memory {memory:.2f} GiB"
         parts.append(f"Compiled in {document['seconds']:.2f} s{held}")
     outcome = "compiles" if document["compiles"] else "does not compile"
+    if _needs_a_time_step(document):
+        outcome = "needs a time step, --dt SECONDS"
     fits = " and fits" if document["fits"] else " but does not fit" if document["compiles"] else ""
     return "\n\n".join([f"{document['file']} {outcome}{fits} ({document['target']})", *parts])
 

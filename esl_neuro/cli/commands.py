@@ -16,6 +16,7 @@ import click
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.reading.names import printable
+from esl_neuro.report.width import terminal_width
 from esl_neuro.resets import RESETS
 from esl_neuro.storage import cause
 
@@ -179,7 +180,14 @@ class ExampleCommand(_Examples, click.Command):
 
 
 class ExampleGroup(_Examples, click.Group):
-    """A group with examples, which suggests the nearest spelling for an unknown command."""
+    """A group with examples, which suggests the nearest spelling for an unknown command, and alone prints its help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options of the group; without any word, print the help as a result, not as an error."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit(0)
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -191,9 +199,24 @@ class ExampleGroup(_Examples, click.Group):
 
 
 def print_status(message: str) -> None:
-    """Print a status message, which is not part of the result; a terminal that is gone does not end the command."""
+    """Print a status message, which is not part of the result; a terminal that is gone does not end the command.
+
+    A terminal gets lines of its width, broken between words; a file gets each message as one line.
+    """
+    text = printable(message, kept=LAYOUT)
     with suppress(OSError):
-        click.echo(printable(message, kept=LAYOUT), err=True)
+        width = terminal_width(sys.stderr) if sys.stderr is not None and sys.stderr.isatty() else None
+        click.echo(text if width is None else wrapped(text, width), err=True)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break the lines of a message between words; a path or an address stays whole."""
+    from textwrap import fill
+
+    return "\n".join(
+        fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
 
 
 def emit(document: Any, text: str, as_json: bool) -> None:

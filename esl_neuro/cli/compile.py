@@ -23,6 +23,7 @@ from esl_neuro.cli.commands import (
 )
 from esl_neuro.cli.export import render
 from esl_neuro.cli.network_run import chip_option, input_option, layout_option
+from esl_neuro.cli.workspace import existing
 
 
 @click.command(
@@ -72,6 +73,7 @@ def compile(file: Path, target: str, out: Path | None, max_loss: float, as_json:
     golden trace; without --input, the golden trace has random spikes. Prints how far the integers are from FILE.nir on
     these inputs; exit code 1 if they lose too much.
     """
+    existing(file, "no such file")
     from esl_neuro.pipeline.exports import compile_file
 
     compiled = compile_file(file, target, out, **how)

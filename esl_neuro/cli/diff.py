@@ -10,7 +10,7 @@ import click
 
 from esl_neuro.cli.commands import ExampleCommand, Whole, data_option, emit, given_data, json_option, runs_option
 from esl_neuro.cli.progress import lava_bar
-from esl_neuro.cli.workspace import latest_export
+from esl_neuro.cli.workspace import chosen_export
 from esl_neuro.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def _network(export: Path | None, runs: Path, needed: bool) -> CompiledNetwork |
     from esl_neuro.pipeline.given_data import refuse_unread
 
     if export is not None or needed:
-        compiled = load_compiled(export or latest_export(runs))
+        compiled = load_compiled(chosen_export(export, runs))
         if compiled.data is not None:
             refuse_unread(compiled.data, given_data())
         return compiled
     try:
-        return load_compiled(latest_export(runs))
+        return load_compiled(chosen_export(None, runs))
     except BadInput:
         return None
 

@@ -15,7 +15,7 @@ from esl_neuro.cli.energy_measure import measure
 from esl_neuro.cli.energy_programs import programs
 from esl_neuro.cli.energy_validate import validate
 from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
-from esl_neuro.cli.workspace import latest_export
+from esl_neuro.cli.workspace import chosen_export
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 from esl_neuro.storage import refusing
@@ -190,9 +190,10 @@ def _refuse_beside_preset(form: str | None, others: dict[str, Any]) -> None:
 
 def chosen(network: Path | None, runs: Path) -> Path:
     """Return the network to price: a given one, the export of a run, or the latest export."""
+    found = chosen_export(network, runs)
     from esl_neuro.pipeline.activity import export_of
 
-    return latest_export(runs) if network is None else export_of(network, print_status)
+    return export_of(found, print_status)
 
 
 def check_row(row: str, targets: tuple[str, ...], tick_s: float | None) -> None:

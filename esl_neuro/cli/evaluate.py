@@ -10,7 +10,7 @@ import click
 
 from esl_neuro.cli.commands import SEED, ExampleCommand, allow_code_option, emit, json_option, percent, print_status
 from esl_neuro.cli.network_run import activity_options
-from esl_neuro.cli.workspace import latest_run
+from esl_neuro.cli.workspace import chosen_run
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
@@ -57,13 +57,13 @@ def evaluate(
 
     The kinds of noise are defined by this project; they do not reproduce the protocol of any paper.
     """
+    folder = chosen_run(network, runs)
     from esl_neuro.errors import BadInput
     from esl_neuro.pipeline.activity import Activity, is_run
     from esl_neuro.pipeline.given_data import refuse_unread
     from esl_neuro.pipeline.training import evaluate as evaluate_run
     from esl_neuro.pipeline.training import load_run
 
-    folder = network or latest_run(runs)
     if activity.inputs is not None or not is_run(folder):
         from esl_neuro.pipeline.evaluation import evaluate_network
 
@@ -74,6 +74,7 @@ def evaluate(
         return
     if activity != Activity(data=activity.data):
         raise BadInput(f"{folder}: is a run, tested on its test set; give its export (esl-neuro export) other inputs")
+    print_status(f"{folder}: testing")
     tested_run = load_run(folder, allow_code=allow_code)
     refuse_unread(tested_run.recipe.data, activity.data)
     document = {"run": str(folder), **asdict(evaluate_run(tested_run, noises, noise_seed))}

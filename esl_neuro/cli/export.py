@@ -22,9 +22,11 @@ from esl_neuro.cli.commands import (
     json_option,
     max_loss_option,
     percent,
+    print_status,
     runs_option,
 )
-from esl_neuro.cli.workspace import latest_run
+from esl_neuro.cli.network_run import refuse_without_arithmetic
+from esl_neuro.cli.workspace import chosen_run
 
 
 @click.command(
@@ -100,11 +102,14 @@ def export(
     Prints the quantisation error of each layer, how far the integers are from the float network on validation samples,
     and the test accuracy before and after. Exit code 1 if the integers lose too much.
     """
+    refuse_without_arithmetic(target)
+    folder = chosen_run(run, runs)
+    print_status(f"{folder}: exporting for {target}")
     from esl_neuro.pipeline.exports import export_run
     from esl_neuro.pipeline.given_data import refuse_unread
     from esl_neuro.pipeline.training import load_run
 
-    folder, given = run or latest_run(runs), given_data()
+    given = given_data()
     if given is not None:
         refuse_unread(load_run(folder, allow_code=allow_code).recipe.data, given)
     exported = export_run(folder, target, out, allow_code=allow_code, **how)

@@ -35,7 +35,7 @@ from esl_neuro.version import __version__
 
 @click.group(
     cls=ExampleGroup,
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 200},
     examples=(
         ("esl-neuro quickstart", "train, export, run in Lava and price, on real digits"),
         ("esl-neuro train", "train the recipe mlp-digits"),

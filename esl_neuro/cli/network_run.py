@@ -113,8 +113,27 @@ def backend_option(default: str) -> Callable[[Function], Function]:
 
 
 rate_option = click.option("--rate", type=Number(0, 1), help="Random input spikes: probability for each line and step.")
+
+
+def refuse_without_arithmetic(target: str) -> None:
+    """Reject a target that nothing can be compiled for, before anything slow is loaded."""
+    from esl_neuro.hardware import arithmetic_of, load_target
+
+    arithmetic_of(load_target(target))
+
+
+def _compilable(_context: click.Context, _option: click.Parameter, target: str) -> str:
+    if target != CHIP:
+        refuse_without_arithmetic(target)
+    return target
+
+
 chip_option = click.option(
-    "--target", default=CHIP, show_default=True, help="Chip that a NIR file is compiled for: a name, or a TOML file."
+    "--target",
+    default=CHIP,
+    show_default=True,
+    callback=_compilable,
+    help="Chip that a NIR file is compiled for: a name, or a TOML file.",
 )
 
 placement_option = click.option(

@@ -88,9 +88,13 @@ class _BarView:
 class _PlainView:
     def __init__(self, title: str, epochs: int) -> None:
         self.title, self.every, self.epochs = title, max(1, epochs // PLAIN_LINES), epochs
+        self.begun = False
 
-    def on_batch(self, iteration: int, iterations: int, loss: float) -> None:
-        """Print nothing: a line per epoch is enough."""
+    def on_batch(self, iteration: int, iterations: int, loss: float) -> None:  # noqa: ARG002 (shared signature)
+        """Print that training has begun; after that, a line per epoch is enough."""
+        if not self.begun:
+            self.begun = True
+            print_status(f"{self.title}: training, {self.epochs} epochs")
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         if metrics.epoch % self.every == 0 or metrics.epoch == self.epochs:

@@ -18,7 +18,7 @@ from esl_neuro.cli.commands import (
 )
 from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.progress import lava_bar
-from esl_neuro.cli.workspace import latest_export
+from esl_neuro.cli.workspace import chosen_export
 from esl_neuro.storage import write_arrays
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def run(
     Both compare every spike of every layer with the integer simulator. A difference is reported with layer, neuron and
     step, and exit code 1.
     """
+    path = chosen_export(network, runs)
     from esl_neuro.pipeline.activity import is_nir_file, run_recorded
     from esl_neuro.pipeline.fidelity import refuse_losses
 
-    path = network or latest_export(runs)
     recorded = save is not None or trace_file is not None
     with lava_bar(activity.backend) as progress:
         result = run_recorded(path, activity, record_potentials=recorded, on_status=print_status, progress=progress)
@@ -112,7 +112,7 @@ def render(document: dict[str, Any]) -> str:
     lines = [
         f"{document['export']}: {document['ran_on']} x {document['steps']} steps, {document['backend']}",
         f"{right}{document['seconds']:.2f} s ({rate:,.0f} samples/s)",
-        "spikes " + ", ".join(f"{name} {count:,}" for name, count in document["spikes"].items()),
+        "spikes of " + ", ".join(f"'{name}': {count:,}" for name, count in document["spikes"].items()),
     ]
     if "parity" in document:
         parity = document["parity"]

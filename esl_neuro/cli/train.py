@@ -20,6 +20,7 @@ from esl_neuro.cli.commands import (
     print_status,
     runs_option,
 )
+from esl_neuro.cli.workspace import chosen_run
 from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
 
@@ -103,6 +104,7 @@ def train(
                 "--resume continues a run with its own settings; omit RECIPE, --seed, --set, --from, --quantize and "
                 "--print-config"
             )
+        chosen_run(resume, runs)
         from esl_neuro.pipeline.training import resume_training
 
         documents = [watch(resume_training(resume, allow_code=allow_code), tensorboard)]
@@ -198,6 +200,7 @@ def _tensorboards(folder: Path) -> list[Any]:
 
 
 def _recipe_of(run: Path, allow_code: bool) -> str:
+    chosen_run(run, run.parent)
     from esl_neuro.pipeline.training import load_run
 
     return str(load_run(run, allow_code=allow_code).files.config)

@@ -24,7 +24,7 @@ from esl_neuro.cli.commands import (
 from esl_neuro.cli.network_run import input_option, layout_option
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.readers import render as render_readers
-from esl_neuro.cli.workspace import latest_export
+from esl_neuro.cli.workspace import chosen_export, existing
 from esl_neuro.pipeline.choices import READERS
 
 
@@ -96,7 +96,7 @@ def verify(
     FILE.nir.
     """
     if what is not None:
-        _refuse_missing(what)
+        existing(what, f"there is no such {'file' if what.suffix == '.nir' else 'export'}")
     from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.readers import install_readers, verify_export_graph, verify_nir
     from esl_neuro.pipeline.verification import prove
@@ -122,7 +122,8 @@ def verify(
         if not accept_loss:
             confirmed.refuse_losses()
         return
-    folder = what or latest_export(runs)
+    folder = chosen_export(what, runs)
+    print_status(f"{folder}: verifying")
     with lava_bar() as progress:
         activity = Activity("lava", samples, inputs, layout, data=given_data())
         proof = prove(folder, activity, golden=golden, with_lava=not without_lava, progress=progress)
@@ -131,15 +132,6 @@ def verify(
     emit(document, render(document), as_json)
     proof.refuse_difference()
     confirmed.refuse_difference()
-
-
-def _refuse_missing(what: Path) -> None:
-    """Reject a path that does not exist, before anything slow is loaded."""
-    from esl_neuro.errors import BadInput
-
-    if not what.exists():
-        kind = "file" if what.suffix == ".nir" else "export"
-        raise BadInput(f"{what}: there is no such {kind}")
 
 
 def render(document: dict[str, Any]) -> str:

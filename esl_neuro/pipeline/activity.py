@@ -252,6 +252,7 @@ def export_of(path: Path, on_status: OnStatus = lambda _: None) -> Path:
     if len(exports) > 1:
         raise BadInput(f"{path}: has {len(exports)} exports; give one of them: {', '.join(map(str, exports))}")
     if exports:
+        on_status(f"{exports[0]}: the export of {path}")
         return exports[0]
     on_status(f"{path}: exporting for {CHIP}")
     return export_run(path).folder

@@ -121,8 +121,8 @@ class RunResult:
 
     def __str__(self) -> str:
         right = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
-        fired = ", ".join(f"{name} {number:,}" for name, number in self.spikes.items())
-        lines = [f"{self.ran_on} x {self.steps} steps, {self.backend}{right}", f"spikes {fired}"]
+        fired = ", ".join(f"'{name}': {number:,}" for name, number in self.spikes.items())
+        lines = [f"{self.ran_on} x {self.steps} steps, {self.backend}{right}", f"spikes of {fired}"]
         if self.parity is not None:
             equal = "all equal" if self.parity.equal else f"DIFFERENT: {self.parity.first_difference}"
             lines.append(f"compared with the integer simulator: {self.parity.values_compared:,} spike values, {equal}")

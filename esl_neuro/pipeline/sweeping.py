@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection as pipes
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -75,7 +75,8 @@ def run_sweep(
     on_status : callable
         Receives a line at the end of each run.
     view : callable
-        Shows a run while it trains, if there is one at a time; see :class:`TrainingView`.
+        Shows a run while it trains, or the epochs of all runs together if there are several at a time; see
+        :class:`TrainingView`.
 
     Raises
     ------
@@ -129,7 +130,8 @@ def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingVi
 
     try:
         if min(jobs, len(todo)) > 1:
-            _train_parallel(todo, min(jobs, len(todo)), on_done, on_error)
+            on_status(f"{plan.folder}: {len(todo)} runs to do, {min(jobs, len(todo))} at a time")
+            _train_parallel(todo, min(jobs, len(todo)), view, on_done, on_error)
         else:
             _train_serial(todo, view, on_done, on_error)
     except KeyboardInterrupt:
@@ -198,10 +200,10 @@ class _Worker:
         with suppress(BrokenPipeError):  # the process has ended; take() reports it
             self.pipe.send(run)
 
-    def take(self) -> EslNeuroError | None:
-        """Return how the run ended."""
+    def take(self) -> EslNeuroError | EpochMetrics | None:
+        """Return the metrics of an epoch, or how the run ended: with an error, or None."""
         try:
-            answer: EslNeuroError | None = self.pipe.recv()
+            answer: EslNeuroError | EpochMetrics | None = self.pipe.recv()
         except EOFError:
             self.process.join()
             code = self.process.exitcode
@@ -210,8 +212,28 @@ class _Worker:
         return answer
 
 
-def _train_parallel(runs: Sequence[Run], jobs: int, on_done: OnDone, on_error: OnError) -> None:
+def _train_parallel(runs: Sequence[Run], jobs: int, view: TrainingView, on_done: OnDone, on_error: OnError) -> None:
     """Train in separate processes; on any exit, each one saves the state of its run."""
+    epochs = sum(run.recipe.training.epochs for run in runs)
+    with view(f"{len(runs)} runs, {jobs} at a time", epochs) as shown:
+        _train_shown(runs, jobs, _Together(shown, epochs), on_done, on_error)
+
+
+@dataclass
+class _Together:
+    """Shows the epochs of all runs as those of one."""
+
+    shown: TrainingDisplay
+    epochs: int
+    done: int = 0
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        self.done += 1
+        self.shown.on_batch(self.done, self.epochs, metrics.loss)
+        self.shown.on_epoch(replace(metrics, epoch=self.done))
+
+
+def _train_shown(runs: Sequence[Run], jobs: int, shown: _Together, on_done: OnDone, on_error: OnError) -> None:
     waiting = deque(runs)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -223,8 +245,11 @@ def _train_parallel(runs: Sequence[Run], jobs: int, on_done: OnDone, on_error: O
                 workers[worker.pipe] = worker
             for pipe in pipes.wait(list(workers)):
                 worker = workers[pipe]
-                error = worker.take()
-                on_done(worker.run) if error is None else on_error(worker.run, error)
+                told = worker.take()
+                if told is not None and not isinstance(told, EslNeuroError):
+                    shown.on_epoch(told)
+                    continue
+                on_done(worker.run) if told is None else on_error(worker.run, told)
                 if waiting and worker.process.is_alive():
                     worker.give(waiting.popleft())
                 else:
@@ -286,8 +311,12 @@ def _work(pipe: pipes.Connection, stop: Event) -> None:
         if stop.is_set() or parent is None or not parent.is_alive():
             signal.raise_signal(signal.SIGINT)  # the trainer saves the state
 
+    def on_epoch(metrics: EpochMetrics) -> None:
+        with suppress(OSError):  # the parent has ended; on_batch sees it
+            pipe.send(metrics)
+
     try:
         while not stop.is_set():
-            pipe.send(_attempt(pipe.recv(), on_batch))
+            pipe.send(_attempt(pipe.recv(), on_batch, on_epoch))
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return

@@ -20,7 +20,7 @@ EXAMPLES = REPOSITORY / "examples"
 PRINTED = {
     "digits_end_to_end": r"accuracy \d\d\.\d\d %.*float 0\.\d+, integers 0\.\d+.*truenorth.*loihi.*v100-pcie",
     "own_module": r"payloads of 8 bits.*float 0\.9\d+\nintegers 0\.9\d+",
-    "any_nir_file": r"False\n.*no 'dt_s'.*neurons_per_chip: 20 neurons.*10 samples x 50 steps, integer\nspikes lif",
+    "any_nir_file": r"False\n.*no 'dt_s'.*neurons_per_chip: 20 neurons.*10 samples x 50 steps, integer\nspikes of 'lif",
     "own_training_loop": r"1,638 of 16,384 connections.*synapses on the chip\ntest accuracy 0\.[89]\d+",
     "spike_time_rules": r"accuracy 0\.8\d+ in continuous.*: (0\.99|1\.0)\d+ of the.*learned \[ ?(39|40)\.\d.*\] ms",
     "stdp_pretraining": r"conv1: .*conv3: weights moved by 0\.\d+.*epochs: 0\.\d+ pre-trained, 0\.\d+ not",

@@ -120,8 +120,16 @@ def test_the_table_has_a_row_for_each_case(swept):
     assert "seeds 0, 1" in lines[-1]
 
 
+def test_runs_side_by_side_say_at_once_that_they_train_and_then_how_far_they_are(swept):
+    first, *lines = swept.once(PARALLEL).stderr.splitlines()
+    assert first == "runs/tiny: 4 runs to do, 2 at a time"
+    told = [line for line in lines if line.startswith("4 runs, 2 at a time: ")]
+    epochs = int(told[0].split("training, ")[1].split()[0])
+    assert [line.split("epoch ")[1].split()[0] for line in told[1:]] == [f"{n}/{epochs}" for n in range(1, epochs + 1)]
+
+
 def test_each_finished_run_is_reported_with_its_figures(swept):
-    told = swept.once(PARALLEL).stderr.splitlines()
+    told = [line for line in swept.once(PARALLEL).stderr.splitlines() if " at a time" not in line]
     assert [line.split()[0] for line in told] == ["1/4", "2/4", "3/4", "4/4"]
     assert {line.split(":")[0].split(" ", 1)[1] for line in told} == {
         f"density {density} seed {seed}" for density in (0.1, 0.5) for seed in (0, 1)
