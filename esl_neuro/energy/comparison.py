@@ -65,6 +65,8 @@ class EstimateComparison:
         Median and 5-95 % interval of first / second, with common draws of the constants.
     probability : float
         Probability that the first network needs less energy.
+    first_median_pj, second_median_pj : float
+        Median energies per sample.
     """
 
     first: Estimate
@@ -73,6 +75,13 @@ class EstimateComparison:
     low: float
     high: float
     probability: float
+    first_median_pj: float
+    second_median_pj: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether both need the same in every draw, so that neither needs less."""
+        return self.low == self.high == 1
 
     @property
     def relation(self) -> str:
@@ -216,7 +225,10 @@ def _crossings(
 
 def _compare(first: Estimate, second: Estimate, draws: Draws) -> EstimateComparison | None:
     found = _ratio(first, second, draws)
-    return None if found is None else EstimateComparison(first, second, *found)
+    if found is None:
+        return None
+    medians = (float(np.median(drawn)) for drawn in (first.sample(draws), second.sample(draws)) if drawn is not None)
+    return EstimateComparison(first, second, *found, *medians)
 
 
 def _ratio(over: Estimate, under: Estimate, draws: Draws) -> tuple[float, float, float, float] | None:

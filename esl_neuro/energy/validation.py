@@ -47,6 +47,9 @@ class ValidationPoint:
         Scatter of the instrument on the same program, as a fraction; None if not published.
     suspect : bool
         True if its source gives reason to doubt it.
+    lower_bound : bool
+        True if the prediction is at least this: it takes a published minimum, or leaves operations out. The nominal
+        value may then lie below its own interval.
     """
 
     target: str
@@ -61,6 +64,7 @@ class ValidationPoint:
     remark: str
     repeatability: float | None = None
     suspect: bool = False
+    lower_bound: bool = False
 
     @property
     def residual(self) -> float | None:
@@ -212,5 +216,16 @@ def _point(
 ) -> ValidationPoint:
     low, nominal, high = quantiles_of(estimate, 1e3 / PJ_PER_J)  # mJ, or mW over one second
     return ValidationPoint(
-        estimate.target, what, estimate.model, nominal, low, high, measured, unit, fitted, remark, repeatability
+        estimate.target,
+        what,
+        estimate.model,
+        nominal,
+        low,
+        high,
+        measured,
+        unit,
+        fitted,
+        remark,
+        repeatability,
+        lower_bound=estimate.lower_bound,
     )

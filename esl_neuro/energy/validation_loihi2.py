@@ -65,6 +65,7 @@ def _validation(point: Point, table: Measurements, prediction: Predicted | None)
         f"{load.id}: {load.title}, {load.board} {load.revision}; {load.why} [{load.source}; read from: {load.read}]",
         scatter,
         reading.suspect,
+        "table2" in model,
     )
 
 

@@ -33,17 +33,16 @@ def render_comparison(result: ComparisonReport) -> str:
             c.first.model,
             c.first.scope,
             c.relation.removeprefix("="),
-            joules(c.first.energy_pj.nominal),
-            joules(c.second.energy_pj.nominal),
+            joules(c.first_median_pj),
+            joules(c.second_median_pj),
             f"{c.ratio:.3g}x",
             f"{c.low:.3g} - {c.high:.3g}",
-            f"{c.probability:.3f}",
+            "equal" if c.equal else f"{c.probability:.3f}",
         )
         for c in result.comparisons
-        if c.first.energy_pj is not None and c.second.energy_pj is not None
     ]
     note = (
-        "Nominal energies; ratio: median and 5-95 % with every constant drawn once for both, so that shared constants "
+        "Medians, ratio with 5-95 %: every constant is drawn once for both, so that shared constants "
         "cancel; P: probability that A needs less; '>=', '<=': the ratio is at least, at most this, because one energy "
         "is a lower bound; '~': both are."
     )
@@ -100,9 +99,11 @@ def render_validation(points: Iterable[ValidationPoint]) -> str:
         groups.setdefault((point.target, point.remark), []).append(point)
     return sections(
         wrap(
-            "Predictions beside published measurements. '+-': scatter of the instrument on the same program, where "
-            "published. fit: 'in' if a constant was fitted to the measurement or read off it, so that agreement proves "
-            "little; '?' if the reading is suspect. No prediction: nothing to predict it from, see the workload."
+            "Predictions beside published measurements, at nominal constants, with the 5-95 % of the draws; '>=': at a "
+            "published minimum or without some operations, so a prediction may lie at the low end of its interval. "
+            "'+-': scatter of the instrument on the same program, where published. fit: 'in' if a constant was fitted "
+            "to the measurement or read off it, so that agreement proves little; '?' if the reading is suspect. No "
+            "prediction: nothing to predict it from, see the workload."
         ),
         *(
             wrap(f"{target}: {remark}") + "\n" + table(VALIDATION, [_validation_row(point) for point in found], 2)
@@ -122,7 +123,13 @@ def _validation_row(point: ValidationPoint) -> tuple[str, ...]:
     )
     if point.predicted is None or point.residual is None or point.low is None or point.high is None:
         return (*start, "", "", "", *end)
-    return (*start, f"{point.predicted:.4g}", f"{point.residual:+.1%}", f"{point.low:.3g}-{point.high:.3g}", *end)
+    return (
+        *start,
+        f"{'>= ' * point.lower_bound}{point.predicted:.4g}",
+        f"{point.residual:+.1%}",
+        f"{point.low:.3g}-{point.high:.3g}",
+        *end,
+    )
 
 
 def render_measurement(measurement: Measurement) -> str:

@@ -67,3 +67,15 @@ def test_as_text_and_as_json(result):
     assert "; accuracy 50.00%)" in text
     assert "A on the board v100-pcie over B on a whole chip" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_is_equal_in_every_draw_is_said_to_be_equal():
+    same = compare_counts(Side("a", "2 samples", None, COUNTS), Side("b", "2 samples", None, COUNTS), TARGETS, 1e-3)
+    assert all(each.equal for each in same.comparisons)
+    rows = [line.split() for line in render_comparison(same).splitlines()]
+    assert [row[-1] for row in rows if row[:2] == ["loihi", "silicon"] and "per_term" in row] == ["equal"]
+
+
+def test_energies_and_ratio_are_of_the_same_draws(result):
+    each = next(c for c in result.comparisons if (c.first.target, c.first.model) == ("truenorth", "all-in"))
+    assert each.first_median_pj / each.second_median_pj == pytest.approx(each.ratio)

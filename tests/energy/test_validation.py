@@ -6,6 +6,7 @@ import pytest
 
 from esl_neuro.energy.measurements import measurements
 from esl_neuro.energy.validation import validation, workload
+from esl_neuro.report.comparison_text import render_validation
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,10 @@ def test_a_workload_is_priced_by_its_totals():
     counts = workload(1000, 100, 40, steps=4)
     assert (counts.per_sample("sop_effective"), counts.per_sample("sop_executed")) == (1000, 1000)
     assert (counts.per_sample("neuron_updates_touched"), counts.per_sample("neuron_updates_idle")) == (40, 60)
+
+
+def test_a_prediction_outside_its_own_interval_is_a_lower_bound_and_printed_as_one():
+    outside = [p for p in validation() if p.predicted is not None and not p.low <= p.predicted <= p.high]
+    assert outside
+    assert all(point.lower_bound and point.predicted < point.low for point in outside)
+    assert ">= 0.04153" in render_validation(outside)

@@ -11,8 +11,9 @@ def test_every_prediction_stands_beside_its_measurement_with_its_residual_and_re
     assert max(map(len, text.splitlines())) <= WIDTH
     flat = " ".join(text.split())
     for point in points:
+        bound = ">= " if point.lower_bound else ""
         if point.predicted is None:
             assert f"{point.what} {point.measured:.4g} {point.unit}" in flat
         else:
-            assert f"{point.measured:.4g} {point.unit} {point.predicted:.4g} {point.residual:+.1%}" in flat
+            assert f"{point.measured:.4g} {point.unit} {bound}{point.predicted:.4g} {point.residual:+.1%}" in flat
         assert " ".join(point.remark.split()) in flat
