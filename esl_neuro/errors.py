@@ -42,6 +42,17 @@ class LimitExceeded(EslNeuroError):
     exit_code = 4
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things, with a plural where it is not one.
+
+    Examples
+    --------
+    >>> counted(1, "finding"), counted(2000, "sample")
+    ('1 finding', '2,000 samples')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return a hint with the allowed names and the closest one.
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError, LimitExceeded, MissingDependency, did_you_mean
+from esl_neuro.errors import (
+    BadInput,
+    CheckFailed,
+    EslNeuroError,
+    LimitExceeded,
+    MissingDependency,
+    counted,
+    did_you_mean,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +38,12 @@ def test_no_hint_where_nothing_is_close():
 
 def test_allowed_names_may_come_from_any_iterable():
     assert did_you_mean("b", (name for name in "cab")).endswith("allowed: a, b, c")
+
+
+def test_one_thing_has_no_plural():
+    assert [counted(number, "finding") for number in (0, 1, 2, 2000)] == [
+        "0 findings",
+        "1 finding",
+        "2 findings",
+        "2,000 findings",
+    ]

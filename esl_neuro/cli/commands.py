@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -203,30 +203,50 @@ def print_status(message: str) -> None:
 
     A terminal gets lines of its width, broken between words; a file gets each message as one line.
     """
-    text = printable(message, kept=LAYOUT)
     with suppress(OSError):
-        width = terminal_width(sys.stderr) if sys.stderr is not None and sys.stderr.isatty() else None
-        click.echo(text if width is None else wrapped(text, width), err=True)
+        click.echo(_for(sys.stderr, printable(message, kept=LAYOUT)), err=True)
 
 
-def wrapped(text: str, width: int) -> str:
-    """Break the lines of a message between words; a path or an address stays whole."""
-    from textwrap import fill
+def emit(document: Any, text: str, as_json: bool, *, verbatim: bool = False) -> None:
+    """Print a result, as JSON or as text; a reader that has read enough, as head, is no error.
 
-    return "\n".join(
-        fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        for line in text.splitlines()
-    )
-
-
-def emit(document: Any, text: str, as_json: bool) -> None:
-    """Print a result, as JSON or as text; a reader that has read enough, as head, is no error."""
+    A terminal gets lines of its width, broken between words, unless the text is for another program (``verbatim``).
+    """
     try:
-        click.echo(json.dumps(document, indent=2) if as_json else printable(text, kept=LAYOUT))
+        if as_json:
+            click.echo(json.dumps(document, indent=2))
+        else:
+            shown = printable(text, kept=LAYOUT)
+            click.echo(shown if verbatim else _for(sys.stdout, shown))
     except BrokenPipeError:
         discard_output()
     except OSError as error:
         raise BadInput(f"the result cannot be printed: {cause(error)}") from error
+
+
+def _for(stream: TextIO | None, text: str) -> str:
+    """Return a text as a stream shows it: as wide as its terminal, unchanged where it is none."""
+    width = terminal_width(stream) if stream is not None and stream.isatty() else None
+    return text if width is None else wrapped(text, width)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break the lines that are too long between words, with their indent; a path or an address stays whole."""
+    return "\n".join(line if len(line) <= width else _broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    from textwrap import fill
+
+    indent = " " * (len(line) - len(line.lstrip()))
+    return fill(
+        line.strip(),
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def discard_output() -> None:

@@ -168,7 +168,8 @@ def report(
     document = {"export": str(folder), **result.to_dict(), "answer": found.to_dict()}
     if cite:
         document["citation"] = render_form(result, found, form)
-    emit(document, render_form(result, found, form, None if explain == ALL else explain), as_json)
+    text = render_form(result, found, form, None if explain == ALL else explain)
+    emit(document, text, as_json, verbatim=form in ("cite", *tables))
 
 
 def one_form(asked: dict[str, bool], with_json: bool) -> str | None:

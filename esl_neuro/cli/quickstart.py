@@ -11,6 +11,7 @@ import click
 from esl_neuro.cli import energy, train
 from esl_neuro.cli.commands import ExampleCommand, emit, json_option, percent, print_status, runs_option
 from esl_neuro.cli.progress import lava_bar
+from esl_neuro.errors import counted
 from esl_neuro.pipeline.choices import CHIP, RECIPE
 
 if TYPE_CHECKING:
@@ -108,5 +109,5 @@ def _fits(exported: dict[str, Any]) -> str:
 
     uses = {each.resource: each for each in load_compiled(exported["folder"]).utilisation}
     cores, found = uses["cores_per_chip"], len(exported["findings"])
-    said = "no findings" if not found else f"{found} finding{'s' if found > 1 else ''}, which 'esl-neuro export' lists"
+    said = f"{counted(found, 'finding')}, which 'esl-neuro export' lists" if found else "no findings"
     return f"yes, on {cores.used} of {cores.limit} cores of {CHIP}; {said}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from esl_neuro.energy.estimate import Estimate
 from esl_neuro.energy.uncertainty import Distribution
-from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.errors import BadInput, counted, did_you_mean
 from esl_neuro.hardware import KIND, Constant
 from esl_neuro.resources import resource_folder
 
@@ -54,7 +54,7 @@ def caption(samples: int, steps: int, rows: Sequence[tuple[Estimate, Distributio
     bounds = ", ".join(dict.fromkeys(e.target for e in priced if e.lower_bound))
     lower = f"; lower bounds: {bounds}" if bounds else ""
     return (
-        f"Energy per inference, estimated and not measured: exact operation counts of {samples:,} samples of "
+        f"Energy per inference, estimated and not measured: exact operation counts of {counted(samples, 'sample')} of "
         f"{steps} time steps, priced with published constants; medians and 5-95% intervals over the published ranges "
         f"of the constants and the samples; scope and weakest evidence of each: {scopes}{lower}."
     )

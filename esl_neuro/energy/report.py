@@ -29,7 +29,7 @@ from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.modes import Mode, modes, pace_name
 from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, median_ratio, probability_below
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, counted
 from esl_neuro.hardware import PROCESSORS, Constant, HardwareTarget, load_target
 from esl_neuro.nirgraph.findings import Finding
 
@@ -208,7 +208,7 @@ class EnergyReport:
 
     def __repr__(self) -> str:
         targets = ", ".join(estimate.target for estimate, _ in self.summary)
-        return f"EnergyReport({self.samples:,} samples x {self.steps} steps, {self.backend}; {targets})"
+        return f"EnergyReport({counted(self.samples, 'sample')} x {self.steps} steps, {self.backend}; {targets})"
 
     def __str__(self) -> str:
         """Summarise the run and its estimated energies, each with its scope, in about ten lines."""
@@ -221,7 +221,7 @@ class EnergyReport:
                 f"{self.stored:,} of {self.dense:,} connections",
                 "estimated energy per sample, median (5 - 95 %):",
                 *(_line(estimate, found) for estimate, found in self.summary),
-                f"counts are exact, prices published or assumed; {number} warning{'' if number == 1 else 's'}",
+                f"counts are exact, prices published or assumed; {counted(number, 'warning')}",
             ]
         )
 
@@ -317,7 +317,7 @@ def energy_report(
     return EnergyReport(
         backend=trace.backend,
         program_target=program.target,
-        ran_on=ran_on or f"{trace.samples:,} samples",
+        ran_on=ran_on or counted(trace.samples, "sample"),
         accuracy=accuracy,
         samples=trace.samples,
         steps=trace.steps,

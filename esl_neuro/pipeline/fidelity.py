@@ -12,7 +12,7 @@ from esl_neuro.compiler.fidelity import Fidelity, Trial, affordable, measure_fid
 from esl_neuro.compiler.losses import LOSSES
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.program import Program
-from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.errors import BadInput, CheckFailed, counted
 from esl_neuro.nirgraph.findings import WARNING, Finding, errors
 from esl_neuro.pipeline.inputs import Samples, payloads, spread
 from esl_neuro.random_streams import stream
@@ -91,7 +91,7 @@ def draw(program: Program, *, single_spikes: bool = False) -> Trial:
     else:
         sent = spikes
     arriving = sent.astype(np.uint8 if program.input_bits <= 8 else np.int32)
-    name = f"{count} drawn samples x {steps:,} steps ({how}, seed {SEED})"
+    name = f"{counted(count, 'drawn sample')} x {steps:,} steps ({how}, seed {SEED})"
     return Trial(arriving / program.input_scale, arriving, name, drawn=True, rates=rates)
 
 

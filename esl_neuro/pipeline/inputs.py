@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from esl_neuro.compiler.program import Program
 from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.inputs import evaluation_inputs
-from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.errors import BadInput, counted, did_you_mean
 from esl_neuro.pipeline.sample_files import frames_of_events, read_sample_file
 from esl_neuro.random_streams import stream
 from esl_neuro.reading.limits import refuse_large
@@ -52,7 +52,7 @@ class Samples:
         if self.labels is not None and len(self.labels) != len(self.values):
             raise BadInput(f"{len(self.labels)} labels are given for {len(self.values)} samples")
         if not self.name:
-            object.__setattr__(self, "name", f"{len(self.values):,} samples")
+            object.__setattr__(self, "name", counted(len(self.values), "sample"))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -178,10 +178,10 @@ def _from_file(path: Path, shape: InputShape, steps: int | None, layout: Layout 
             if layout is not None:
                 raise BadInput(f"layout '{layout}' is given for events, which name sample and step; omit it")
             values, note = frames_of_events(file, shape, steps, dt_s)
-            return Samples(values, file.labels, f"{len(values):,} samples of {path}{note}")
+            return Samples(values, file.labels, f"{counted(len(values), 'sample')} of {path}{note}")
         given = file.arrays if isinstance(shape, Mapping) else file.arrays["input"]
         values = arrange(given, shape, steps, layout).values
-        return Samples(values, file.labels, f"{len(values):,} samples of {path}")
+        return Samples(values, file.labels, f"{counted(len(values), 'sample')} of {path}")
     except BadInput as error:
         text = str(error)
         raise BadInput(text if text.startswith(str(path)) else f"{path}: {text}") from error
@@ -355,7 +355,7 @@ def evaluation_samples(data: DataSection, samples: int | None = None, dataset: D
     if samples is not None and samples > len(test):
         raise BadInput(f"samples {samples}: the test set of '{data.name}' has {len(test)} samples")
     values = evaluation_inputs(loaded, test, data.encoding, data.steps)[:samples]
-    return Samples(values, test.labels[:samples], f"{len(values):,} test samples")
+    return Samples(values, test.labels[:samples], counted(len(values), "test sample"))
 
 
 def random_samples(samples: int, steps: int, lines: int, rate: float) -> Samples:
@@ -372,4 +372,6 @@ def random_samples(samples: int, steps: int, lines: int, rate: float) -> Samples
         f"{samples} samples of {steps} steps and {lines} lines", "drawing them takes", 8 * samples * steps * lines
     )
     drawn = stream(0, "input spikes").random((samples, steps, lines)) < rate
-    return Samples(drawn.astype(np.uint8), name=f"{samples} samples of random spikes at rate {rate:g} (no real data)")
+    return Samples(
+        drawn.astype(np.uint8), name=f"{counted(samples, 'sample')} of random spikes at rate {rate:g} (no real data)"
+    )

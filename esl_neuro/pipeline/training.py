@@ -14,7 +14,7 @@ from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.datasets import Split
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs
 from esl_neuro.data.noise import NOISES
-from esl_neuro.errors import BadInput
+from esl_neuro.errors import BadInput, counted
 from esl_neuro.pipeline.choices import RECIPE
 from esl_neuro.pipeline.inputs import Samples, evaluation_samples
 from esl_neuro.recipes.recipe import Recipe, load_recipe
@@ -119,7 +119,7 @@ class TrainingRun:
     def _encoded(self, split: Split, name: str) -> Samples:
         data = self.recipe.data
         values = evaluation_inputs(self.dataset, split, data.encoding, data.steps)
-        return Samples(values, split.labels, f"{len(values):,} {name} samples")
+        return Samples(values, split.labels, counted(len(values), f"{name} sample"))
 
 
 def train(

@@ -10,6 +10,7 @@ from esl_neuro.energy.literature import Literature
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.presets import PresetResult, Reading
 from esl_neuro.energy.validation import ValidationPoint
+from esl_neuro.errors import counted
 from esl_neuro.report.energy_layout import bullets, exact, joules, numbered, sections, short, si_energy, wrap
 from esl_neuro.report.energy_text import VERIFICATION, arithmetic, render_constants
 from esl_neuro.report.tables import table
@@ -137,7 +138,7 @@ def render_measurement(measurement: Measurement) -> str:
     return wrap(
         f"{measurement.target}: measured {si_energy(measurement.energy_j_per_sample * PJ_PER_J)} per sample "
         f"[{si_energy(measurement.low_j * PJ_PER_J)} - {si_energy(measurement.high_j * PJ_PER_J)}] "
-        f"({measurement.scope}), {measurement.samples:,} samples in {measurement.duration_s:.3g} s "
+        f"({measurement.scope}), {counted(measurement.samples, 'sample')} in {measurement.duration_s:.3g} s "
         f"at {measurement.mean_power_w:.4g} W"
         + (f" above {measurement.idle_w:g} W of idle power" if measurement.idle_w else "")
     )

@@ -11,6 +11,7 @@ import numpy as np
 from esl_neuro.energy.breakeven import WITH_ACTIVITY, WITH_CONNECTIONS, density, firing_rate, scaled
 from esl_neuro.energy.estimate import PJ_PER_J, Estimate
 from esl_neuro.energy.report import EnergyReport
+from esl_neuro.errors import counted
 from esl_neuro.report.plots import COLOURS, GREY, STYLE, STYLES, WIDTH, check_plot, new_figure, save
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def draw_intervals(report: EnergyReport, path: Path) -> None:
 
     rows = [(estimate, found) for estimate, found in report.rows if found is not None and found.median_pj > 0]
     with rc_context(STYLE):
-        title = f"Energy per sample: estimates by scope ({report.samples:,} samples x {report.steps} steps)"
+        title = f"Energy per sample: estimates by scope ({counted(report.samples, 'sample')} x {report.steps} steps)"
         figure, axes = new_figure(title, 2.0 + 0.27 * (len(rows) + len(report.measurements)))
         names: list[str] = []
         used: dict[str, str] = {}

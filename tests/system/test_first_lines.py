@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -75,3 +80,23 @@ def test_an_error_breaks_between_words_and_keeps_a_path_whole():
     assert len(lines) > 2
     assert any(str(path) in line for line in lines)
     assert " ".join(line.strip() for line in lines) == message
+
+
+def test_what_fits_the_width_is_printed_as_it_is():
+    table = "layer   spikes\n-----   ------\n    indented   columns"
+    assert wrapped(table, 40) == table
+    assert wrapped("    a note that is longer than the width", 24).splitlines() == [
+        "    a note that is",
+        "      longer than the",
+        "      width",
+    ]
+
+
+@pytest.mark.parametrize(("verbatim", "lines"), [(False, 2), (True, 1)])
+def test_a_result_is_broken_for_a_terminal_and_not_for_another_program(verbatim, lines):
+    terminal, ours = pty.openpty()
+    script = f"from esl_neuro.cli.commands import emit\nemit({{}}, 'word ' * 14 + 'word', False, verbatim={verbatim})"
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    subprocess.run([sys.executable, "-c", script], stdout=ours, env=environment, check=True)
+    assert len(os.read(terminal, 4096).decode().splitlines()) == lines
