@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, emit, json_option, percent, runs_option
+from esl_neuro.cli.workspace import latest_run
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.runs import RunEntry
@@ -38,22 +39,12 @@ def list_command(runs: Path, as_json: bool) -> None:
     from esl_neuro.pipeline.runs import list_runs
 
     entries = list_runs(runs)
-    latest = _latest(runs)
-    document = {"runs": [entry.to_dict() for entry in entries], "latest": latest}
+    latest = latest_run(runs)
+    document = {"runs": [entry.to_dict() for entry in entries], "latest": None if latest is None else str(latest)}
     emit(document, render(entries, latest), as_json)
 
 
-def _latest(runs: Path) -> str | None:
-    from esl_neuro.cli.workspace import latest_run
-    from esl_neuro.errors import BadInput
-
-    try:
-        return str(latest_run(runs))
-    except BadInput:
-        return None
-
-
-def render(entries: list[RunEntry], latest: str | None) -> str:
+def render(entries: list[RunEntry], latest: Path | None) -> str:
     """Write the runs as a table, and below it what is wrong with damaged ones."""
     from esl_neuro.report.tables import table
 
@@ -61,7 +52,7 @@ def render(entries: list[RunEntry], latest: str | None) -> str:
         return "no runs; make one with 'esl-neuro train'"
     rows = [
         (
-            f"{entry.folder}{' *' if entry.folder == latest else ''}",
+            f"{entry.folder}{' *' if latest is not None and Path(entry.folder) == latest else ''}",
             entry.changed,
             entry.state,
             Path(entry.data).name,

@@ -22,7 +22,7 @@ def chosen_run(given: Path | None, runs: Path) -> Path:
     """
     if given is not None:
         return existing(given, f"not a run: no such folder; {MAKE_RUN}")
-    return _latest(runs.glob("*/result.json"), "run", f"{runs}: contains no completed run; {MAKE_RUN}")
+    return _latest(latest_run(runs), "run", f"{runs}: contains no completed run; {MAKE_RUN}")
 
 
 def chosen_export(given: Path | None, runs: Path) -> Path:
@@ -35,7 +35,13 @@ def chosen_export(given: Path | None, runs: Path) -> Path:
     """
     if given is not None:
         return existing(given, f"not an export, a run or a NIR file: no such file or folder; {MAKE_EXPORT}")
-    return _latest(runs.glob("*/*/export.json"), "export", f"{runs}: contains no export; {MAKE_EXPORT}")
+    latest = _newest(runs.glob("*/*/export.json"))
+    return _latest(latest, "export", f"{runs}: contains no export; {MAKE_EXPORT}")
+
+
+def latest_run(runs: Path) -> Path | None:
+    """Return the run that was completed last; None if there is none."""
+    return _newest(runs.glob("*/result.json"))
 
 
 def existing(path: Path, otherwise: str) -> Path:
@@ -45,9 +51,13 @@ def existing(path: Path, otherwise: str) -> Path:
     return path
 
 
-def _latest(files: Iterable[Path], kind: str, otherwise: str) -> Path:
+def _newest(files: Iterable[Path]) -> Path | None:
     found = max(files, key=lambda path: (path.stat().st_mtime_ns, path), default=None)
+    return None if found is None else found.parent
+
+
+def _latest(found: Path | None, kind: str, otherwise: str) -> Path:
     if found is None:
         raise BadInput(otherwise)
-    print_status(f"{found.parent}: the latest {kind}")
-    return found.parent
+    print_status(f"{found}: the latest {kind}")
+    return found
