@@ -1,14 +1,19 @@
-"""Statistics of an update of a layer."""
+"""Statistics of an update of a layer, and pictures of its connections."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_neuro.sparsity.masks import SparseLayer, count_true
+
+CELLS = 40
+"""Rows and columns of a picture, at most, so that that of a large layer is as small as that of others."""
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,49 @@ def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int
 def _degrees(counts: Tensor) -> Degrees:
     exact = counts.double()
     return Degrees(int(counts.min()), float(exact.mean()), int(counts.max()), float(exact.std(correction=0)))
+
+
+@dataclass(frozen=True)
+class ConnectionPicture:
+    """The connections of a layer at one moment, counted in blocks of outputs and inputs.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+    iteration : int
+        Iterations done; 0 before the first one.
+    rows, columns : list of int
+        Outputs in each row of blocks, and inputs in each column; a weight of a kernel counts as an input of its own.
+    counts : list of list of int
+        Connections in each block, by row.
+    """
+
+    layer: str
+    iteration: int
+    rows: list[int]
+    columns: list[int]
+    counts: list[list[int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers for a log."""
+        return asdict(self)
+
+
+def picture_connections(layer: SparseLayer, iteration: int) -> ConnectionPicture:
+    """Count the connections of a layer in blocks, at most :data:`CELLS` by :data:`CELLS`."""
+    mask = layer.mask.detach().flatten(1).cpu().numpy()
+    rows, columns = (_block_starts(size) for size in mask.shape)
+    counts = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.int64), columns, axis=1)
+    return ConnectionPicture(
+        layer.name,
+        iteration,
+        np.diff([*rows, mask.shape[0]]).tolist(),
+        np.diff([*columns, mask.shape[1]]).tolist(),
+        counts.tolist(),
+    )
+
+
+def _block_starts(size: int) -> NDArray[np.int64]:
+    """Return where the blocks of an axis begin; all have one size, except a smaller one at the end."""
+    return np.arange(0, size, -(-size // CELLS))

@@ -1,8 +1,9 @@
 """The folder of a training run: its files and its name. No torch here.
 
 ``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line per epoch),
-``structure.jsonl`` (a line per layer and update of its connections), ``last.*`` and ``best.*`` (checkpoints),
-``result.json`` (written when the run is complete).
+``structure.jsonl`` (a line per layer and update of its connections), ``connections.jsonl`` (pictures of the connections
+of each layer at a few moments), ``last.*`` and ``best.*`` (checkpoints), ``result.json`` (written when the run is
+complete).
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class RunFolder:
         return self.path / "structure.jsonl"
 
     @property
+    def connections(self) -> Path:
+        """One JSON object per line: a picture of a layer's connections."""
+        return self.path / "connections.jsonl"
+
+    @property
     def result(self) -> Path:
         """Final figures."""
         return self.path / "result.json"
@@ -101,6 +107,10 @@ class RunFolder:
         """Add one line to the history of the structure."""
         append(self.structure, json.dumps(entry))
 
+    def append_connections(self, entry: dict[str, Any]) -> None:
+        """Add one line to the pictures of the connections."""
+        append(self.connections, json.dumps(entry))
+
     def keep_metrics(self, epochs: int) -> None:
         """Delete the log after the given number of epochs, before these are repeated.
 
@@ -115,8 +125,12 @@ class RunFolder:
         """Delete the log after the given number of iterations; see :meth:`keep_metrics`."""
         _keep(self.structure, "iteration", iterations)
 
+    def keep_connections(self, iterations: int) -> None:
+        """Delete the pictures after the given number of iterations; see :meth:`keep_metrics`."""
+        _keep(self.connections, "iteration", iterations, first=0)
 
-def _keep(path: Path, counter: str, last: int) -> None:
+
+def _keep(path: Path, counter: str, last: int, first: int = 1) -> None:
     if not path.exists():
         return
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -125,7 +139,7 @@ def _keep(path: Path, counter: str, last: int) -> None:
     if counts and counts[-1] is None and not text.endswith("\n"):  # the run was killed while it wrote its last line
         counts.pop()
     for number, (before, this) in enumerate(zip([0, *counts], counts, strict=False), start=1):
-        if this is None or before is None or this < max(1, before):
+        if this is None or before is None or this < max(first, before):
             raise BadInput(
                 f"{path}: line {number} is damaged ({counter} must be a whole number, and not below that of the line "
                 "before); delete the file to continue without this history, or train again"

@@ -29,6 +29,7 @@ from esl_neuro.recipes import Recipe, save_recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
+from esl_neuro.sparsity.telemetry import picture_connections
 from esl_neuro.storage import Lock, flush, remove_unfinished
 from esl_neuro.training.checkpoint import (
     OPTIMIZER,
@@ -118,6 +119,7 @@ class EpochMetrics:
 
 
 EVALUATION_BATCH = 256
+PICTURES = 12  # of the connections of each layer, and one before the first iteration
 
 OnBatch = Callable[[int, int, float], None]
 OnEpoch = Callable[[EpochMetrics], None]
@@ -150,7 +152,9 @@ class Trainer:
 
         The folder is created after the recipe has been checked.
         """
-        return cls._begin(recipe, make_folder, source_of(recipe), download=download)
+        trainer = cls._begin(recipe, make_folder, source_of(recipe), download=download)
+        trainer._picture_connections(0)
+        return trainer
 
     @classmethod
     def _begin(
@@ -194,6 +198,7 @@ class Trainer:
                 ) from error
             folder.keep_metrics(trainer.epoch)
             folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
+            folder.keep_connections(trainer.epoch * trainer.batches + trainer.batch)
         except BaseException:
             lock.release()
             raise
@@ -319,12 +324,19 @@ class Trainer:
         updates = self.learner.step()
         for update in updates:
             self.folder.append_structure(update.to_dict())
+        self._picture_connections(self.epoch * self.batches + self.batch + 1)
         self.sums.loss += batch_loss * len(indices)
         self.sums.correct += int((activity.predictions() == labels).sum())
         self.sums.spikes += _count(activity.spikes)
         self.sums.samples += len(indices)
         self.sums.births += sum(update.births for update in updates)
         return batch_loss
+
+    def _picture_connections(self, done: int) -> None:
+        """Keep a picture of the connections at the start, the end and between, the same moments in a resumed run."""
+        if done in {round(share * self.iterations / PICTURES) for share in range(PICTURES + 1)}:
+            for layer in self.learner.layers:
+                self.folder.append_connections(picture_connections(layer, done).to_dict())
 
     def _inputs(self, indices: Tensor, device: torch.device) -> Tensor:
         data, seed = self.recipe.data, self.recipe.training.seed
@@ -407,7 +419,7 @@ class Trainer:
             "sums": asdict(self.sums),
             "scaler": self.scaler.state_dict(),
         }
-        for history in (self.folder.metrics, self.folder.structure):
+        for history in (self.folder.metrics, self.folder.structure, self.folder.connections):
             flush(history)  # a checkpoint on the disk has all lines of its history there
         Checkpoint(tensors, progress).save(self.folder.path, name)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from esl_neuro.sparsity import Degrees
 from esl_neuro.sparsity.masks import SparseLayer
-from esl_neuro.sparsity.telemetry import describe_update
+from esl_neuro.sparsity.telemetry import CELLS, describe_update, picture_connections
 
 
 def test_figures_of_a_layer_by_hand():
@@ -55,3 +55,16 @@ def test_connections_of_a_large_layer_are_exact():
     mask = torch.ones(3, 2**23 // 3 * 2 + 7, dtype=torch.bool)
     update = describe_update(SparseLayer("fc", nn.Parameter(mask.to(torch.float16)), mask, mask), 1, 0, 0)
     assert update.connections == mask.numel() > 2**24
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (CELLS, CELLS), (CELLS + 1, 2 * CELLS + 1), (90, 3, 3, 3), (1, 1)])
+def test_a_picture_counts_every_connection_in_its_block(shape):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    picture = picture_connections(SparseLayer("fc", nn.Parameter(mask.float()), mask, mask), 7)
+    assert (picture.layer, picture.iteration) == ("fc", 7)
+    flat = mask.flatten(1)
+    assert [sum(picture.rows), sum(picture.columns)] == list(flat.shape)
+    assert max(len(picture.rows), len(picture.columns)) <= CELLS
+    assert len({*picture.rows[:-1], *picture.columns[:-1]}) <= 2  # one size on each axis, but for the last block
+    by_hand = [[int(block.sum()) for block in rows.split(picture.columns, dim=1)] for rows in flat.split(picture.rows)]
+    assert json.loads(json.dumps(picture.to_dict()))["counts"] == by_hand

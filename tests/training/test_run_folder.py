@@ -109,6 +109,16 @@ def test_only_the_structure_of_saved_iterations_is_kept(tmp_path, iterations, ke
     assert folder.structure.read_text().splitlines() == before[:kept]
 
 
+def test_only_the_pictures_of_saved_iterations_are_kept_and_always_the_first(tmp_path):
+    folder = RunFolder(tmp_path)
+    for done in (0, 10, 20):
+        folder.append_connections({"layer": "fc1", "iteration": done})
+    folder.keep_connections(10)
+    assert [json.loads(line)["iteration"] for line in folder.connections.read_text().splitlines()] == [0, 10]
+    folder.keep_connections(0)
+    assert [json.loads(line)["iteration"] for line in folder.connections.read_text().splitlines()] == [0]
+
+
 def test_half_written_line_of_the_structure_is_dropped(tmp_path):
     folder = RunFolder(tmp_path)
     folder.append_structure({"iteration": 4})

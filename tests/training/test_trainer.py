@@ -64,6 +64,7 @@ def assert_same_run(one, other):
     assert one.structure.exists() == other.structure.exists()
     if one.structure.exists():
         assert one.structure.read_text() == other.structure.read_text()
+    assert one.connections.read_text() == other.connections.read_text()
     results = [json.loads(folder.result.read_text()) | {"seconds": 0} for folder in (one, other)]
     assert results[0] == results[1]
 
@@ -102,6 +103,7 @@ def test_run_leaves_these_files_and_no_others(whole):
         "best.json",
         "best.safetensors",
         "config.toml",
+        "connections.jsonl",
         "environment.json",
         "last.json",
         "last.safetensors",
@@ -176,6 +178,18 @@ def test_structure_has_a_line_for_every_update(whole):
     for line in lines:
         births[(line["iteration"] - 1) // BATCHES] += line["births"]
     assert births == [entry["births"] for entry in metrics_of(trainer.folder)]
+
+
+def test_pictures_of_the_connections_are_of_the_start_the_end_and_between(whole):
+    trainer, _, _ = whole
+    pictures = [json.loads(line) for line in trainer.folder.connections.read_text().splitlines()]
+    moments = [picture["iteration"] for picture in pictures]
+    assert moments[0] == 0
+    assert moments[-1] == trainer.iterations
+    assert moments == sorted({round(share * trainer.iterations / 12) for share in range(13)})
+    mask = trainer.learner.layers[0].mask
+    assert sum(map(sum, pictures[-1]["counts"])) == int(mask.sum())
+    assert pictures[0]["counts"] != pictures[-1]["counts"]
 
 
 def test_structure_that_never_changes_leaves_no_history(tmp_path):
