@@ -20,6 +20,7 @@ from esl_neuro.cli.inspect import inspect
 from esl_neuro.cli.models import models
 from esl_neuro.cli.predict import predict
 from esl_neuro.cli.quickstart import quickstart
+from esl_neuro.cli.report import report
 from esl_neuro.cli.reproduce import reproduce
 from esl_neuro.cli.run import run
 from esl_neuro.cli.runs import runs
@@ -67,6 +68,7 @@ for command in (
     verify,
     diff,
     energy,
+    report,
     targets,
     models,
     runs,

@@ -35,6 +35,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
     from esl_neuro.backends.lava_session import INSTALL, lava_installed
     from esl_neuro.pipeline.activity import Activity, run_recorded
     from esl_neuro.pipeline.exports import export_run
+    from esl_neuro.pipeline.report_page import write_report
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
@@ -53,14 +54,17 @@ def quickstart(runs: Path, as_json: bool) -> None:
     ran = {"export": str(folder), **result.to_dict()}
     print_status("4/4 energy report")
     priced = energy.report_network(folder, Activity(backend))
+    page = write_report(trained["folder"]).file
     document = {
         "train": trained,
         "export": exported.to_dict(),
         "run": ran,
         "energy": {"export": str(folder), **priced.to_dict()},
+        "report": str(page),
         "seconds": time.perf_counter() - started,
     }
     places = {"run": trained["folder"], "NIR": str(folder / "model.nir"), "program": str(folder / "program.json")}
+    places["report"] = str(page)
     emit(document, render(document, result, priced, places), as_json)
     result.refuse_difference()
 

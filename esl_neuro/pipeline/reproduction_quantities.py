@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, ValidationError
 
 from esl_neuro.energy.estimate import PJ_PER_J
 from esl_neuro.energy.processors import flop_price
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.pipeline.reproduction_file import Cell
+from esl_neuro.pipeline.run_history import read_updates
 from esl_neuro.pipeline.simulation import OnStatus
-from esl_neuro.reading.documents import problems, read_json_object, read_text
+from esl_neuro.reading.documents import problems, read_json_object
 from esl_neuro.registry import Registry
 from esl_neuro.storage import write
 from esl_neuro.training.sweep import Run
@@ -25,6 +26,8 @@ COUNTED_SAMPLES = 100
 
 Quantity = Callable[[Run, Cell], float]
 QUANTITIES: Registry[Quantity] = Registry("quantity")
+DRAWN = {"births", "deaths", "connections", "density"}
+"""What a frame of a film holds of each layer."""
 COUNTED = ("counted_operations", "counted_energy_j")
 
 
@@ -71,7 +74,7 @@ def counted_energy_j(run: Run, _cell: Cell) -> float:
 @QUANTITIES.register
 def layer_density(run: Run, cell: Cell) -> float:
     """Return the density of a layer after its last update, in percent."""
-    updates = [update for update in read_updates(run) if update.layer == cell.layer]
+    updates = [update for update in read_updates(run.folder.structure) if update.layer == cell.layer]
     if not updates:
         raise BadInput(f"{run.folder.structure}: has no layer '{cell.layer}' whose connections changed")
     return 100 * updates[-1].density
@@ -92,19 +95,6 @@ class Counted(BaseModel):
     backend: str
     samples: PositiveInt
     operations_per_sample: NonNegativeFloat
-
-
-class LayerUpdate(BaseModel):
-    """One update of a layer's connections, as the history of a run holds it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, strict=True)
-
-    layer: str
-    iteration: PositiveInt
-    births: NonNegativeInt
-    deaths: NonNegativeInt
-    connections: NonNegativeInt
-    density: Annotated[float, Field(ge=0, le=1)]
 
 
 def counted_file(run: Run) -> Path:
@@ -151,30 +141,9 @@ def count_run(run: Run, on_status: OnStatus = lambda _: None) -> None:
     write(counted_file(run), json.dumps(found.model_dump(), indent=2) + "\n")
 
 
-def read_updates(run: Run) -> list[LayerUpdate]:
-    """Read the history of a run's connections, in the order of the iterations.
-
-    Raises
-    ------
-    BadInput
-        If a line is damaged.
-    """
-    path = run.folder.structure
-    if not path.exists():
-        return []
-    return [_update(path, number, line) for number, line in enumerate(read_text(path).splitlines(), start=1)]
-
-
-def _update(path: Path, number: int, line: str) -> LayerUpdate:
-    try:
-        return LayerUpdate.model_validate_json(line)
-    except ValidationError as error:
-        raise BadInput(f"{path}: line {number} is damaged ({problems(error.errors()[0])}); train again") from error
-
-
 def film(run: Run) -> list[dict[str, Any]]:
     """Return a frame for each update of the connections: iteration, and births, deaths and density of each layer."""
     frames: dict[int, dict[str, Any]] = {}
-    for update in read_updates(run):
-        frames.setdefault(update.iteration, {})[update.layer] = update.model_dump(exclude={"layer", "iteration"})
+    for update in read_updates(run.folder.structure):
+        frames.setdefault(update.iteration, {})[update.layer] = update.model_dump(include=DRAWN)
     return [{"iteration": iteration, "layers": layers} for iteration, layers in frames.items()]

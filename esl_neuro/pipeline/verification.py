@@ -109,12 +109,12 @@ def prove(
             f"{folder}: model.nir compiles to another program than program.safetensors ({', '.join(changed)} differ); "
             "one of the files was changed after the export; export again"
         )
-    repeated = {"integer": _repeat_golden(folder, "integer")}
+    repeated = {"integer": repeat_golden(folder, "integer")}
     if not with_lava:
         return Proof(folder, repeated)
     try:
         if golden or (read_export(folder).data is None and activity.inputs is None):
-            return Proof(folder, repeated | {"lava": _repeat_golden(folder, "lava", progress)})
+            return Proof(folder, repeated | {"lava": repeat_golden(folder, "lava", progress)})
         return Proof(folder, repeated, run_recorded(folder, activity, progress=progress))
     except MissingDependency as missing:
         raise MissingDependency(f"{missing}; 'esl-neuro verify --without-lava' verifies the rest") from missing
@@ -147,7 +147,7 @@ def recompile(folder: Path) -> list[str]:
     return differences(stored, replace(again, readout=stored.readout))
 
 
-def _repeat_golden(folder: Path, backend: str, progress: Progress | None = None) -> int:
+def repeat_golden(folder: Path, backend: str, progress: Progress | None = None) -> int:
     """Run the inputs of the golden trace and return the number of spikes, currents and potentials compared.
 
     Raises

@@ -30,7 +30,7 @@ ALLOWED = {
     "compiler": {*SHARED, "hardware", "nirgraph"},
     "backends": {*SHARED, "hardware", "nirgraph", "compiler"},
     "energy": {*SHARED, "hardware", "nirgraph", "compiler", "backends"},
-    "report": {*SHARED, "hardware", "energy"},
+    "report": {*SHARED, "hardware", "compiler", "energy"},
     "pipeline": {
         *SHARED,
         "hardware",

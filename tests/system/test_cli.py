@@ -19,7 +19,7 @@ import pytest
 from system.command_workspace import REPOSITORY, Workspace
 
 COMMANDS = (
-    *("", "train", "sweep", "reproduce", "evaluate", "export", "run", "verify", "quickstart"),
+    *("", "train", "sweep", "reproduce", "evaluate", "export", "run", "verify", "report", "quickstart"),
     *("energy", "energy report", "energy compare", "energy import", "energy measure", "energy validate"),
     *("targets", "targets list", "targets show", "targets new", "targets validate"),
     *("models", "models list", "models show", "models fields", "runs", "runs list", "inspect", "predict", "doctor"),
