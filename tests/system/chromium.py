@@ -8,12 +8,21 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LIMIT_S = 60.0
+# Chromium reads commands from descriptor 3 and writes answers to 4; the given ones may have any number.
+ON_PIPES = """
+import fcntl, os, sys
+reads, writes = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(reads, 3)
+os.dup2(writes, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_chromium() -> str | None:
@@ -28,8 +37,6 @@ class Browser:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         reads, to_browser = os.pipe()
         from_browser, writes = os.pipe()
-        # Chromium reads commands from descriptor 3 and writes answers to 4.
-        command = f'exec "$0" "$@" 3<&{reads} 4>&{writes}'
         options = (
             "--headless=new",
             "--no-sandbox",
@@ -37,8 +44,9 @@ class Browser:
             "--no-first-run",
             "--disable-background-networking",
         )
+        start = [sys.executable, "-c", ON_PIPES, str(reads), str(writes), program, *options]
         self.process = subprocess.Popen(
-            ["sh", "-c", command, program, *options, f"--user-data-dir={self.profile.name}", "--remote-debugging-pipe"],
+            [*start, f"--user-data-dir={self.profile.name}", "--remote-debugging-pipe"],
             pass_fds=(reads, writes),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
