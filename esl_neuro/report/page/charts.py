@@ -136,9 +136,9 @@ def _variable(found: re.Match[str]) -> str:
 
 
 def brief(name: str) -> str:
-    """Shorten a name to what a chart has place for."""
-    name = printable(name)
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    """Shorten a name to what a chart has place for, in the middle: names of layers often differ at their end only."""
+    name, half = printable(name), LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def colour_of(layers: Sequence[str], layer: str) -> str:
@@ -165,6 +165,7 @@ def accuracy_chart(history: Sequence[Epoch]) -> str:
 
     def paint(figure: Figure) -> None:
         axes = _axes(figure, "epoch", "accuracy (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         epochs = [each.epoch for each in history]
         for label, colour, style, values in (
             ("training", MUTED, "--", [100 * each.train_accuracy for each in history]),
@@ -181,6 +182,7 @@ def density_chart(history: Sequence[Epoch]) -> str:
 
     def paint(figure: Figure) -> None:
         axes = _axes(figure, "epoch", "share of all connections (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         epochs = [each.epoch for each in history]
         for label, colour, style, values in (
             ("ever active", MUTED, "--", [100 * each.explored for each in history]),
@@ -329,7 +331,7 @@ def agreement_chart(agreement: Agreement, layers: Sequence[str]) -> str:
     rows = [each for each in agreement.layers if each.moved_share is not None]
 
     def paint(figure: Figure) -> None:
-        axes = _axes(figure, "spikes moved by rounding (% of the float spikes)", "")
+        axes = _axes(figure, "moved spikes (%)", "")
         for row, each in enumerate(rows):
             share = 100 * (each.moved_share or 0.0)
             axes.barh(row, share, height=0.6, color=colour_of(layers, each.layer))

@@ -212,8 +212,8 @@ def agreement(data: ReportData) -> Section:
     )  # fmt: skip
     fires = any(each.moved_share is not None for each in found.layers)
     text = (
-        "Both run on the same input. A spike is moved if one run has it and the other has none in that step. "
-        + _worst(data)
+        "Both run on the same input. A spike is moved if one run has it and the other has none in that step; "
+        "shares are of the float spikes. " + _worst(data)
     )
     return Section(
         key,

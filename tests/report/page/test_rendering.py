@@ -158,6 +158,13 @@ def test_the_page_says_the_figures_of_its_data(data, page):
         assert source.constant in page.text
 
 
+def test_short_names_of_layers_that_differ_at_the_end_differ(data):
+    names = [charts.brief(each.layer) for each in data.structure]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= charts.LONGEST
+    assert charts.brief("fc1") == "fc1"
+
+
 def test_a_layer_has_one_colour_in_all_charts(data):
     layers = [each.layer for each in data.structure]
     colours = [charts.colour_of(layers, layer) for layer in layers]
