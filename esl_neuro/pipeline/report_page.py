@@ -173,7 +173,7 @@ def report_data(
         cores=_cores(compiled, missing),
         energy=energy(priced),
         checks=tuple(_checks(network, given, lava, result)),
-        commands=tuple(_commands(path, given, run, activity)),
+        commands=tuple(_commands(path, given, run, activity, tick_s)),
         history=_history(run, missing),
         rewiring=_rewiring(run, missing),
         films=_films(run, missing),
@@ -369,19 +369,25 @@ def _golden(what: str, export: Path, command: str) -> Check:
 # Commands.
 
 
-def _commands(path: Path, export: Path | None, run: RunFolder | None, activity: Activity) -> Iterator[Command]:
+def _commands(
+    path: Path, export: Path | None, run: RunFolder | None, activity: Activity, tick_s: float | None
+) -> Iterator[Command]:
+    pace = [] if tick_s is None else ["--tick", f"{tick_s!r}s"]
+    chip = [] if activity.target == CHIP else ["--target", activity.target]
+    backend = [] if activity.backend == "integer" else ["--backend", str(activity.backend)]
     if run is not None:
         yield from _recorded("Train, as recorded", run.path / "environment.json", ("command",))
         yield Command("Train again", _line("train", run.config))
     if export is None:
-        yield Command("Compile", _line("compile", path, *_given(activity, for_compile=True)))
-        yield Command("Price", _line("energy", "report", path, *_given(activity)))
+        yield Command("Compile", _line("compile", path, *_given(activity, for_compile=True), *chip))
+        if not chip:  # energy report compiles a file for the default chip only
+            yield Command("Price", _line("energy", "report", path, *_given(activity), *pace))
     else:
         yield from _recorded("Export, as recorded", export / DOCUMENT, ("environment", "command"))
         yield Command("Run in Lava", _line("run", export, "--backend", "lava"))
-        yield Command("Price", _line("energy", "report", export, *_given(activity)))
+        yield Command("Price", _line("energy", "report", export, *_given(activity), *pace))
     yield Command("Verify", _line("verify", path if export is None else export))
-    yield Command("This report", _line("report", path, *_given(activity)))
+    yield Command("This report", _line("report", path, *_given(activity), *backend, *chip, *pace))
 
 
 def _recorded(step: str, file: Path, keys: Sequence[str]) -> Iterator[Command]:
@@ -406,7 +412,6 @@ def _given(activity: Activity, *, for_compile: bool = False) -> list[str]:
         ("--steps", activity.steps),
         ("--dt", activity.dt_s),
         ("--reset", activity.reset),
-        ("--target", activity.target if for_compile and activity.target != CHIP else None),
     ):
         options += [] if value is None else [name, value]
     return [str(option) for option in options]

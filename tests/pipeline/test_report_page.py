@@ -120,7 +120,7 @@ def test_a_failed_comparison_is_written_and_then_raised(copied):
 def test_a_nir_file_has_a_report_that_says_what_only_runs_have(made, tmp_path):
     file = tmp_path / "net.nir"
     shutil.copyfile(made / "loihi2" / "model.nir", file)
-    written = write_report(file, tmp_path / "out.html", Activity(samples=3, rate=0.2))
+    written = write_report(file, tmp_path / "out.html", Activity(samples=3, rate=0.2), tick_s=2e-3)
     data = written.data
     assert data.kind == "NIR file"
     assert set(data.missing) >= {"training", "rewiring", "film", "Accuracy, float", "Accuracy, integers"}
@@ -128,7 +128,11 @@ def test_a_nir_file_has_a_report_that_says_what_only_runs_have(made, tmp_path):
     page = written.file.read_text()
     assert all(reason in page or "'" in reason for reason in data.missing.values())
     assert written.size == written.file.stat().st_size
-    assert any("--rate 0.2" in each.line for each in data.commands)
+    lines = {each.step: each.line for each in data.commands}
+    options = "--samples 3 --rate 0.2 --tick 0.002s"
+    assert lines["This report"] == f"esl-neuro report {file} {options}"
+    assert lines["Price"] == f"esl-neuro energy report {file} {options}"
+    assert lines["Compile"] == f"esl-neuro compile {file}"
 
 
 def test_default_files_stand_beside_what_they_are_of(made):
