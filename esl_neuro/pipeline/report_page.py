@@ -151,7 +151,9 @@ def report_data(
     if given is not None:
         on_status(f"{given}: verifying")
     if compiled.fidelity is None:
-        missing["fidelity"] = "this export has no comparison of floats and integers; export it again: esl-neuro export"
+        missing["fidelity"] = (
+            "floats and integers were not compared; export the run again, or give the file to 'esl-neuro compile'"
+        )
     return ReportData(
         name=compiled.name,
         kind="NIR file" if given is None else "run" if path != given else "export",

@@ -238,6 +238,8 @@ def _worst(data: ReportData) -> str:
 def cores(data: ReportData) -> Section:
     """Show the cores of the chip, and how full they are."""
     cores, layers = data.cores, layer_names(data)
+    if not cores.cores:
+        return Section("cores", f"Cores of {cores.chip}", missing=(data.missing["cores"],))
     used = dict.fromkeys(core.layer for core in cores.cores)
     legend = ", ".join(f"{layers.index(layer) + 1} {layer}" for layer in used if layer in layers)
     shown = cores.cores[:SHOWN_CORES]
