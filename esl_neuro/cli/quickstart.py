@@ -52,7 +52,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
     with lava_bar(backend) as progress:
         result = run_recorded(folder, Activity(backend), progress=progress)
     ran = {"export": str(folder), **result.to_dict()}
-    print_status("4/4 energy report")
+    print_status("4/4 energy report, and a page with all of it")
     priced = energy.report_network(folder, Activity(backend))
     page = write_report(trained["folder"]).file
     document = {
@@ -63,8 +63,12 @@ def quickstart(runs: Path, as_json: bool) -> None:
         "report": str(page),
         "seconds": time.perf_counter() - started,
     }
-    places = {"run": trained["folder"], "NIR": str(folder / "model.nir"), "program": str(folder / "program.json")}
-    places["report"] = str(page)
+    places = {
+        "run": trained["folder"],
+        "NIR": str(folder / "model.nir"),
+        "program": str(folder / "program.json"),
+        "report": str(page),
+    }
     emit(document, render(document, result, priced, places), as_json)
     result.refuse_difference()
 

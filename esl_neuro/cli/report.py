@@ -10,7 +10,7 @@ import click
 from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
 from esl_neuro.cli.network_run import activity_options, tick_option
 from esl_neuro.cli.progress import lava_bar
-from esl_neuro.cli.workspace import latest_run
+from esl_neuro.cli.workspace import chosen_run, existing
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
@@ -53,9 +53,10 @@ def report(
     that repeats it. NETWORK is run once, and the comparisons that need no Lava are made again. A section without data
     says what would give them. Exit code 1 if a comparison fails; the report is written all the same.
     """
+    nothing = "not a run, an export or a NIR file: no such file or folder"
+    chosen = chosen_run(None, runs) if network is None else existing(network, nothing)
     from esl_neuro.pipeline.report_page import write_report
 
-    chosen = latest_run(runs) if network is None else network
     with lava_bar(activity.backend) as progress:
         written = write_report(chosen, out, activity, tick_s=tick_s, on_status=print_status, progress=progress)
     if opening and not open_in_browser(written.file):
