@@ -334,6 +334,8 @@ def values(annotation, metadata=()):
         return st.integers(low + ("gt" in bounds), high - ("lt" in bounds)) if low is not None else st.integers()
     if annotation is float:
         return st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds, allow_infinity=False)
+    for pattern in (limit.pattern for limit in metadata if getattr(limit, "pattern", None)):
+        return st.from_regex(pattern, fullmatch=True)
     return {str: texts, bool: st.booleans()}[annotation]
 
 

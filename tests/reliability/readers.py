@@ -83,6 +83,8 @@ ORDER = (
     "own_events",
     "inspected",
     "predicted",
+    "history",
+    "stored_run",
 )
 
 
@@ -675,3 +677,26 @@ def resume(folder: Path) -> object:
     from esl_neuro.pipeline.training import resume_training
 
     return resume_training(folder)
+
+
+@reader(make_interrupted, "metrics.jsonl", "structure.jsonl", "connections.jsonl", free=".*", needs_torch=True)
+def history(folder: Path) -> object:
+    """Read what a run has recorded, as its report does; a log may hold any figure in range."""
+    from esl_neuro.pipeline.run_history import read_epochs, read_pictures, read_updates
+
+    logs = folder / "metrics.jsonl", folder / "structure.jsonl", folder / "connections.jsonl"
+    return [read(log) for read, log in zip((read_epochs, read_updates, read_pictures), logs, strict=True)]
+
+
+def make_stored_run(folder: Path) -> None:
+    spikes, parity = {"lif1": 40, "lif2": 3}, {"values_compared": 1040, "equal": True, "first_difference": None}
+    stored = {"backend": "lava", "samples": 5, "steps": 8, "accuracy": 0.8, "spikes": spikes, "parity": parity}
+    (folder / "run-lava.json").write_text(json.dumps(stored), encoding="utf-8")
+
+
+@reader(make_stored_run, "run-lava.json", free=".*")
+def stored_run(folder: Path) -> object:
+    """Read the result that a run in Lava has left in an export."""
+    from esl_neuro.pipeline.stored_run import stored_lava_run
+
+    return stored_lava_run(folder)
