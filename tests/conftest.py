@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from hypothesis import Phase, settings
@@ -9,6 +11,7 @@ from hypothesis import Phase, settings
 from esl_neuro.backends.lava_session import lava_dl_installed, lava_installed
 
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # the processes of the suite inherit the width of a terminal, and texts would follow it
 # A commit passes or fails the same way everywhere. `pytest --hypothesis-profile=search` draws new examples at each run.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
