@@ -53,7 +53,7 @@ def report(
     that repeats it. NETWORK is run once, and the comparisons that need no Lava are made again. A section without data
     says what would give them. Exit code 1 if a comparison fails; the report is written all the same.
     """
-    nothing = "not a run, an export or a NIR file: no such file or folder"
+    nothing = "there is no such run, export or NIR file"
     chosen = chosen_run(None, runs) if network is None else existing(network, nothing)
     from esl_neuro.pipeline.report_page import write_report
 
