@@ -72,7 +72,8 @@ def test_the_program_and_the_commands_give_the_same_numbers(tmp_path):
     accuracy = exported["accuracy"]
     assert f"float {accuracy['float']:.4f}, integers {accuracy['integer']:.4f}" in text
     assert ran["accuracy"] == accuracy["integer"]
-    assert f"spikes {', '.join(f'{name} {count:,}' for name, count in ran['spikes'].items())}" in text
+    spikes = ", ".join(f"'{name}': {count:,}" for name, count in ran["spikes"].items())
+    assert f"spikes of {spikes}" in text
     operations = sum(layer["sop_effective"] for layer in priced["counts"]["layers"]) / ran["samples"]
     assert f"{operations:,.0f} synaptic operations per sample" in text
 
