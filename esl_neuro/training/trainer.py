@@ -38,6 +38,7 @@ from esl_neuro.training.checkpoint import (
     optimizer_tensors,
     refuse_misfit,
 )
+from esl_neuro.training.freed_memory import keep_freed_memory
 from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
@@ -255,6 +256,7 @@ class Trainer:
             If another process trains the run, or its files cannot be written.
         """
         self.lock = self.lock or self.folder.lock()
+        keep_freed_memory()
         try:
             with _threads(self.recipe.training.threads):
                 self._train(on_batch, on_epoch)
