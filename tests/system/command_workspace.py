@@ -22,9 +22,9 @@ LONGEST_S = 300
 class Workspace:
     """A folder and the commands that ran in it; a repeated command returns the earlier result."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, done: dict[str, subprocess.CompletedProcess[str]] | None = None) -> None:
         self.folder = folder
-        self._done: dict[str, subprocess.CompletedProcess[str]] = {}
+        self._done = done or {}
 
     def once(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command line, or return its earlier result."""
@@ -33,19 +33,8 @@ class Workspace:
         return self._done[command]
 
     def run(self, command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command line; those of esl-neuro in a process that starts with its imports made."""
-        words = arguments(command)
-        if words[1:3] == ESL_NEURO:
-            return served(words[3:], folder or self.folder)
-        return subprocess.run(
-            words,
-            cwd=folder or self.folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_S,
-            check=False,
-        )
+        """Run a command line of esl-neuro or python, in a process that starts with its imports made."""
+        return served(shlex.split(command), folder or self.folder)
 
     def json(self, command: str) -> dict:
         """Run a command once and return the JSON that it prints."""
@@ -68,12 +57,12 @@ def environment() -> dict[str, str]:
 
 
 def served(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run esl-neuro in a fork of the command server."""
+    """Run ``esl-neuro ...``, ``python FILE ...`` or ``python -c CODE`` in a fork of the command server."""
     with TemporaryDirectory() as outputs:
         out, err = Path(outputs, "stdout"), Path(outputs, "stderr")
         request = {"arguments": list(words), "folder": str(folder), "environment": environment()}
         code = _ask(request | {"stdout": str(out), "stderr": str(err)})
-        return subprocess.CompletedProcess(["esl-neuro", *words], code, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(list(words), code, out.read_text(), err.read_text())
 
 
 def _ask(request: dict) -> int:
@@ -86,7 +75,7 @@ def _ask(request: dict) -> int:
     if not select.select([server.stdout], [], [], LONGEST_S)[0]:
         os.killpg(server.pid, signal.SIGKILL)
         _server.cache_clear()
-        raise TimeoutError(f"esl-neuro {' '.join(request['arguments'])} takes more than {LONGEST_S} s")
+        raise TimeoutError(f"{' '.join(request['arguments'])} takes more than {LONGEST_S} s")
     return int(server.stdout.readline())
 
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from esl_neuro.backends.lava_session import lava_installed
-from system.command_workspace import REPOSITORY, environment
+from system.command_workspace import REPOSITORY, served
 
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
-# The longest commands share a run with the end-to-end tests, which read their output.
-RUN_AS_JSON = ("esl-neuro quickstart", "esl-neuro train --seed 0 --seed 1")
+RUN_AS_JSON = "esl-neuro quickstart"  # its run is shared
 # Commands that take hours on all of Fashion-MNIST run on a few images, in files of the same format.
 BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --set training.threads=1"
 FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
-# Examples of methods train for one epoch: their tests are elsewhere.
-METHODS = re.compile(r"esl-neuro train (joint-digits|liaf-digits|dense-digits-streaming)")
+# Other trainings take one epoch: what they reach is tested elsewhere.
+TRAINS = re.compile(r"esl-neuro train(?!.*(--print-config|training.epochs))")
 # Benchmarks run with few repetitions.
 BRIEFLY = {
     "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
@@ -84,18 +81,19 @@ def own_data_of_the_document(workspace):
     (program,) = re.findall(r"```python\n(# make_own\.py\n.*?)```", text, flags=re.DOTALL)
     (sample,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/commands.md").read_text(), flags=re.DOTALL)
     for code in (program, sample):
-        subprocess.run([sys.executable, "-c", code], cwd=workspace.folder, check=True)
+        done = served(("python", "-c", code), workspace.folder)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", commands())
 def test_command_of_the_documents(workspace, command):
     line = re.sub(r"(benchmarks|tests)/[\w/]+\.py", lambda script: shlex.quote(f"{REPOSITORY}/{script[0]}"), command)
     if FULL_DATA.match(command):
-        line = f"{line} {BUDGET}"
-    if METHODS.match(command):
+        line = f"{line.replace('--jobs 2', '')} {BUDGET}"  # test_sweep_command has two processes
+    elif TRAINS.match(command):
         line = f"{line} --set training.epochs=1"
-    line = f"{line} {BRIEFLY.get(command, '')}"
-    done = workspace.once(f"{line} --json" if command in RUN_AS_JSON else line)
+    line = f"{line} {BRIEFLY.get(command, '')}".strip()
+    done = workspace.once(f"{line} --json" if command == RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
     assert done.returncode == (3 if without_lava else 0), done.stderr
 
@@ -105,14 +103,7 @@ def test_python_examples_of_the_documents(tmp_path):
         if document.name == "extending.md":  # its examples need each other: test_extending runs them, in their order
             continue
         for block in re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL):
-            done = subprocess.run(
-                [sys.executable, "-c", block],
-                cwd=tmp_path,
-                env=environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = served(("python", "-c", block), tmp_path)
             assert done.returncode == 0, done.stderr
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from esl_neuro.compiler.program import Program, differences
 from esl_neuro.pipeline.compiled_network import load_compiled
-from system.command_workspace import REPOSITORY, Workspace, environment
+from system.command_workspace import REPOSITORY, Workspace, served
 
 EXAMPLES = REPOSITORY / "examples"
 # What each of them prints, as a pattern: the figures that matter.
@@ -30,15 +28,7 @@ PRINTED = {
 
 def printed(name: str, folder: Path) -> str:
     """Run an example in a folder and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py")],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = served(("python", str(EXAMPLES / f"{name}.py")), folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
