@@ -69,7 +69,8 @@ def show(target: str, as_json: bool) -> None:
 def new(name: str, source: str, as_json: bool) -> None:
     """Write NAME.toml into the current folder: a copy of a target under its own name, with all its sources.
 
-    Whatever is not changed is still of the copied target, and every report says so. An existing file is refused.
+    Whatever is not changed is still of the copied target, and every report says so. A file with other
+    contents is never overwritten.
     """
     from esl_neuro.hardware.copying import copy_target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def copy_target(name: str, source: str) -> Path:
     Raises
     ------
     BadInput
-        If the name is no name or taken, the file exists, or the source is unknown or invalid.
+        If the name is no name or taken, the file exists with other contents, or the source is unknown or invalid.
     """
     if not is_plain(name) or name.endswith(".toml"):
         raise BadInput(
@@ -37,12 +38,13 @@ def copy_target(name: str, source: str) -> Path:
     if name in resource_names(KIND):
         raise BadInput(f"target '{name}' is one of the package; choose another name")
     path = Path(f"{name}.toml")
-    if path.exists():
-        raise BadInput(f"{path}: exists already; delete it, or choose another name")
     original = load_target(source)  # an invalid one is not copied
     text = renamed(read_text(find_resource(KIND, source)), name, original.name, original.target.note)
     parse_toml(text, f"the copy of {source}")  # a note of several lines is not copied in part
-    write(path, text)
+    if not os.path.lexists(path):
+        write(path, text)
+    elif not path.is_file() or path.read_bytes() != text.encode():  # a repeated command changes nothing
+        raise BadInput(f"{path}: exists already, with other contents; delete it, or choose another name")
     return path
 
 

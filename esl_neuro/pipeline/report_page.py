@@ -195,10 +195,14 @@ def _refuse_unfinished(path: Path) -> None:
 
 
 def run_of(export: Path) -> RunFolder | None:
-    """Return the complete run that an export was made of: the folder above it, or the one that it names."""
+    """Return the complete run that an export was made of: the folder above it, or the one that it names.
+
+    The folder above is named as the export is, so that a relative path stays one, wherever the page is made.
+    """
     document = read_json_object(export / DOCUMENT, "export again")
     named = document.get("run")
-    candidates = [export.absolute().parent, *([Path(named)] if isinstance(named, str) else [])]
+    above = export.parent if export.name not in ("", "..") else export.absolute().parent
+    candidates = [above, *([Path(named)] if isinstance(named, str) else [])]
     for folder in map(RunFolder, candidates):
         if folder.result.is_file() and read_json_object(folder.result).get("recipe") == document.get("recipe"):
             return folder

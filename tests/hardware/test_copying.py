@@ -33,6 +33,16 @@ def test_a_copy_of_a_copy(tmp_path, monkeypatch):
     assert load_target("./other.toml").target.note.count("copied from") == 2
 
 
+def test_a_repeated_copy_changes_nothing_and_an_edited_one_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = copy_target("mychip", "loihi")
+    written = path.stat()
+    assert copy_target("mychip", "loihi").stat() == written
+    path.write_text(path.read_text() + "# mine\n")
+    with pytest.raises(BadInput, match="exists already, with other contents"):
+        copy_target("mychip", "loihi")
+
+
 @pytest.mark.parametrize(
     ("name", "source", "message"),
     [("loihi2", "loihi", "one of the package"), ("../x", "loihi", "without folder and ending"),

@@ -140,6 +140,11 @@ def test_default_files_stand_beside_what_they_are_of(made):
     assert default_file(Path("folder/net.nir")) == Path("net-report.html")
 
 
+def test_no_command_of_the_page_names_the_folder_that_it_was_made_in(copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    assert run_of(Path(copied.name, "loihi2")).config == Path(copied.name, "config.toml")
+
+
 def test_the_run_of_an_export_is_that_of_its_recipe(copied):
     assert run_of(copied / "loihi2").path.samefile(copied)
     result = json.loads((copied / "result.json").read_text())
