@@ -1,14 +1,14 @@
 """Count the operations of a run exactly, in integers and independently of hardware.
 
-A synaptic operation (SOP) is one spike that meets one stored non-zero weight in one time step. There are three counts
+A synaptic operation (SOP) is one spike that meets one stored non-zero weight in one time step. There are four counts
 for different questions:
 
-=============  ========================================================================================= effective
-spikes x non-zero weights that they meet: the work of the network executed       spikes x stored weights that they meet:
-what a sparse synapse process executes;
-               spikes x full fan-out for a dense one, which does not skip zeros
-bound          stored weights x steps x samples: the largest possible count =============
-=========================================================================================
+==============  =========================================================================================
+effective       spikes x non-zero weights that they meet: the work of the network
+executed        spikes x stored weights that they meet: what a sparse synapse process executes
+executed_dense  spikes x full fan-out: what a dense synapse process executes, which does not skip zeros
+bound           stored weights x steps x samples: the largest possible count
+==============  =========================================================================================
 
 For other inputs than spikes (graded or analog values, by the declared kind of the signal and not by its values), the
 same events are multiply-accumulates (MACs) and not SOPs.
