@@ -97,6 +97,15 @@ def test_the_document_lists_every_room():
         assert f"`esl_neuro/{room}/`" in text
 
 
+def test_the_document_lists_every_module_at_the_top_of_the_package():
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    _, found, listed = text.partition("Small modules at the top of the package serve every room:")
+    assert found
+    listed = listed.partition("## Rules")[0]
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert not [name for name in sorted(modules) if f"`{name}`" not in listed]
+
+
 def test_the_top_of_the_package_imports_on_first_use():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     modules = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
