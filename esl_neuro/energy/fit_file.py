@@ -7,6 +7,7 @@ import re
 from esl_neuro.energy.chip_fit import CORNERS, ChipFit, OpenFit
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.documents import read_text
+from esl_neuro.reading.names import printable
 from esl_neuro.resources import find_resource
 
 Numbers = tuple[float, float, float]  # value, low, high
@@ -30,6 +31,18 @@ def _three(number: float) -> float:
     return float(f"{number:.3g}")
 
 
+def refuse_name(name: str) -> None:
+    """Reject what cannot be the name of a fitted target.
+
+    Raises
+    ------
+    BadInput
+        If it has other letters than small ones, digits and hyphens.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise BadInput(f"'{printable(name)}' is not a name of a target; use small letters, digits and '-'")
+
+
 def target_text(chip: str, name: str, constants: dict[str, Numbers]) -> str:
     """Return the file of a chip under another name, with other numbers for some constants.
 
@@ -38,8 +51,7 @@ def target_text(chip: str, name: str, constants: dict[str, Numbers]) -> str:
     BadInput
         If the name is not one of a file, or the chip has no such constant.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise BadInput(f"'{name}' is not a name of a target; use small letters, digits and '-'")
+    refuse_name(name)
     text = read_text(find_resource("hw_targets", chip)).replace(f'name = "{chip}"', f'name = "{name}"', 1)
     for key, numbers in constants.items():
         text = _with(text, key, numbers)
