@@ -17,7 +17,7 @@ from esl_neuro.pipeline.choices import CHIP, ENERGY_TARGETS
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
 from esl_neuro.pipeline.export_folder import DOCUMENT, GOLDEN
 from esl_neuro.pipeline.pricing import energy_report, target_names
-from esl_neuro.pipeline.run_history import LayerUpdate, PictureLine, read_epochs, read_pictures, read_updates
+from esl_neuro.pipeline.run_history import EpochLine, LayerUpdate, PictureLine, read_log
 from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program
 from esl_neuro.pipeline.stored_run import StoredRun, is_of_the_same_program, stored_lava_run
 from esl_neuro.pipeline.training import load_run
@@ -213,7 +213,7 @@ def run_of(export: Path) -> RunFolder | None:
 
 
 def _history(run: RunFolder | None, missing: dict[str, str]) -> tuple[Epoch, ...]:
-    epochs = [] if run is None else read_epochs(run.metrics)
+    epochs = [] if run is None else read_log(run.metrics, EpochLine)
     if not epochs:
         missing["training"] = (
             NOT_TRAINED_HERE if run is None else f"{run.metrics.name} is missing in {run.path}; train again"
@@ -235,7 +235,7 @@ def _history(run: RunFolder | None, missing: dict[str, str]) -> tuple[Epoch, ...
 
 def _rewiring(run: RunFolder | None, missing: dict[str, str]) -> tuple[Rewiring, ...]:
     layers: dict[str, list[Update]] = {}
-    for each in [] if run is None else read_updates(run.structure):
+    for each in [] if run is None else read_log(run.structure, LayerUpdate):
         layers.setdefault(each.layer, []).append(_update(each))
     if not layers:
         missing["rewiring"] = (
@@ -261,7 +261,7 @@ def _update(each: LayerUpdate) -> Update:
 
 def _films(run: RunFolder | None, missing: dict[str, str]) -> tuple[Film, ...]:
     layers: dict[str, list[PictureLine]] = {}
-    for each in [] if run is None else read_pictures(run.connections):
+    for each in [] if run is None else read_log(run.connections, PictureLine):
         layers.setdefault(each.layer, []).append(each)
     if not layers:
         missing["film"] = (

@@ -14,7 +14,7 @@ from esl_neuro.energy.processors import flop_price
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.pipeline.reproduction_file import Cell
-from esl_neuro.pipeline.run_history import read_updates
+from esl_neuro.pipeline.run_history import LayerUpdate, read_log
 from esl_neuro.pipeline.simulation import OnStatus
 from esl_neuro.reading.documents import problems, read_json_object
 from esl_neuro.registry import Registry
@@ -74,7 +74,7 @@ def counted_energy_j(run: Run, _cell: Cell) -> float:
 @QUANTITIES.register
 def layer_density(run: Run, cell: Cell) -> float:
     """Return the density of a layer after its last update, in percent."""
-    updates = [update for update in read_updates(run.folder.structure) if update.layer == cell.layer]
+    updates = [update for update in read_log(run.folder.structure, LayerUpdate) if update.layer == cell.layer]
     if not updates:
         raise BadInput(f"{run.folder.structure}: has no layer '{cell.layer}' whose connections changed")
     return 100 * updates[-1].density
@@ -144,6 +144,6 @@ def count_run(run: Run, on_status: OnStatus = lambda _: None) -> None:
 def film(run: Run) -> list[dict[str, Any]]:
     """Return a frame for each update of the connections: iteration, and births, deaths and density of each layer."""
     frames: dict[int, dict[str, Any]] = {}
-    for update in read_updates(run.folder.structure):
+    for update in read_log(run.folder.structure, LayerUpdate):
         frames.setdefault(update.iteration, {})[update.layer] = update.model_dump(include=DRAWN)
     return [{"iteration": iteration, "layers": layers} for iteration, layers in frames.items()]

@@ -86,40 +86,21 @@ class PictureLine(Recorded):
         return self
 
 
-def read_epochs(path: Path) -> list[EpochLine]:
-    """Read the epochs of a run; none if the file does not exist.
+def read_log(path: Path, kind: type[Line]) -> list[Line]:
+    """Read a log of a run, one line after the other; nothing if the file does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        ``metrics.jsonl``, ``structure.jsonl`` or ``connections.jsonl``.
+    kind : type
+        What a line of it holds: :class:`EpochLine`, :class:`LayerUpdate` or :class:`PictureLine`.
 
     Raises
     ------
     BadInput
         If a line is damaged.
     """
-    return _lines(path, EpochLine)
-
-
-def read_updates(path: Path) -> list[LayerUpdate]:
-    """Read the changes of a run's connections, in the order of the iterations; none if the file does not exist.
-
-    Raises
-    ------
-    BadInput
-        If a line is damaged.
-    """
-    return _lines(path, LayerUpdate)
-
-
-def read_pictures(path: Path) -> list[PictureLine]:
-    """Read the pictures of a run's connections, in the order of the iterations; none if the file does not exist.
-
-    Raises
-    ------
-    BadInput
-        If a line is damaged.
-    """
-    return _lines(path, PictureLine)
-
-
-def _lines(path: Path, kind: type[Line]) -> list[Line]:
     if not path.exists():
         return []
     return [_line(path, number, line, kind) for number, line in enumerate(read_text(path).splitlines(), start=1)]

@@ -12,7 +12,7 @@ from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.pipeline.activity import Activity
 from esl_neuro.pipeline.exports import export_run
 from esl_neuro.pipeline.report_page import default_file, report_data, run_of, write_report
-from esl_neuro.pipeline.run_history import read_pictures
+from esl_neuro.pipeline.run_history import PictureLine, read_log
 from esl_neuro.pipeline.verification import repeat_golden
 from esl_neuro.report.page import charts
 
@@ -60,7 +60,7 @@ def test_the_figures_are_those_of_the_files(made, data):
 
 def test_the_film_begins_before_the_first_iteration_and_ends_after_the_last(made, data):
     (film,) = data.films
-    pictures = read_pictures(made / "connections.jsonl")
+    pictures = read_log(made / "connections.jsonl", PictureLine)
     assert [each.iteration for each in film.pictures] == [each.iteration for each in pictures]
     assert film.pictures[0].iteration == 0
     last = pictures[-1]
@@ -181,7 +181,7 @@ def test_a_damaged_picture_is_one_line(made, tmp_path, change, found):
     path = tmp_path / "connections.jsonl"
     path.write_text(json.dumps(line | change))
     with pytest.raises(BadInput, match=f"line 1 is damaged .*{found}"):
-        read_pictures(path)
+        read_log(path, PictureLine)
 
 
 def test_a_block_holds_no_more_connections_than_are_possible(tmp_path):
@@ -189,6 +189,6 @@ def test_a_block_holds_no_more_connections_than_are_possible(tmp_path):
     line = {"layer": "a", "iteration": 0, "rows": [2], "columns": [3], "counts": [[7]]}
     path.write_text(json.dumps(line))
     with pytest.raises(BadInput, match="more connections than are possible"):
-        read_pictures(path)
+        read_log(path, PictureLine)
     path.write_text(json.dumps(line | {"counts": [[6]]}))
-    assert read_pictures(path)[0].counts == [[6]]
+    assert read_log(path, PictureLine)[0].counts == [[6]]

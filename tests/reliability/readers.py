@@ -682,10 +682,10 @@ def resume(folder: Path) -> object:
 @reader(make_interrupted, "metrics.jsonl", "structure.jsonl", "connections.jsonl", free=".*", needs_torch=True)
 def history(folder: Path) -> object:
     """Read what a run has recorded, as its report does; a log may hold any figure in range."""
-    from esl_neuro.pipeline.run_history import read_epochs, read_pictures, read_updates
+    from esl_neuro.pipeline.run_history import EpochLine, LayerUpdate, PictureLine, read_log
 
     logs = folder / "metrics.jsonl", folder / "structure.jsonl", folder / "connections.jsonl"
-    return [read(log) for read, log in zip((read_epochs, read_updates, read_pictures), logs, strict=True)]
+    return [read_log(log, kind) for log, kind in zip(logs, (EpochLine, LayerUpdate, PictureLine), strict=True)]
 
 
 def make_stored_run(folder: Path) -> None:
