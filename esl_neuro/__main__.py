@@ -2,4 +2,4 @@
 
 import runpy
 
-runpy.run_module("esl_neuro.cli.main", run_name="__main__")
+runpy.run_module("esl_neuro.cli.start", run_name="__main__")

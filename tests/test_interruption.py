@@ -74,6 +74,12 @@ def start(body):
         "import sys, time\nfrom esl_neuro.interruption import interruptible\n"
         f"with interruptible():\n    print('up', flush=True)\n    {body.replace(chr(10), chr(10) + '    ')}\n"
     )
+    process = launch(code)
+    time.sleep(0.2)  # it is in its body now
+    return process
+
+
+def launch(code):
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -83,7 +89,6 @@ def start(body):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
-    time.sleep(0.2)  # it is in its body now
     return process
 
 
@@ -100,6 +105,25 @@ def test_process_that_does_not_end_is_ended(body, number):
     assert time.monotonic() - began < LONGEST_S
     assert process.returncode == 128 + number
     assert errors == "esl-neuro: interrupted; what was saved last is kept\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_a_command_in_one_line_also_during_its_imports(number):
+    code = (
+        "import sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'esl_neuro.cli.main':\n"
+        "            print('up', flush=True)\n"
+        "            time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from esl_neuro.cli.start import main\n"
+        "main()"
+    )
+    process = launch(code)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (128 + number, "\nesl-neuro: interrupted\n")
 
 
 def test_second_ctrl_c_ends_at_once():
