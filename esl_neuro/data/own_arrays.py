@@ -106,11 +106,13 @@ def _wrong_values(name: str, values: NDArray[Any], timed: int | None) -> list[st
     found = f"{name} is {values.dtype} of shape {values.shape}"
     if values.size == 0 or values.ndim < (2 if timed is None else 3):
         wanted = "(samples, ...)" if timed is None else "(samples, steps, ...)"
-        return [f"{found}; give {wanted}"]
+        return [f"{found}; give {wanted}, at least one of each"]
     if timed is not None and values.shape[1] != timed:
         return [f"{found} (samples, steps, ...); data.steps is {timed}: set it to {values.shape[1]}"]
-    if values.dtype.kind not in "buif" or not np.isfinite(values).all():
-        return [f"{found} and not all finite numbers"]
+    if values.dtype.kind not in "buif":
+        return [f"{found}; give real numbers as float32, pixels as uint8, or bool"]
+    if values.dtype.kind == "f" and (lost := _lost(values)):
+        return [f"{found} and {lost}; remove or replace these samples"]
     sample = values.shape[1:] if timed is None else values.shape[2:]
     if len(sample) not in (1, 2, 3):
         return [f"{found}; a sample is (features,), (height, width) or (channels, height, width)"]
@@ -123,6 +125,17 @@ def _wrong_values(name: str, values: NDArray[Any], timed: int | None) -> list[st
     if values.dtype == np.uint8 and values.max() <= 1:
         return [f"{found} without a value above 1; uint8 are pixels from 0 to 255, so give 0 and 1 as bool or float32"]
     return []
+
+
+def _lost(values: NDArray[Any]) -> str:
+    """Say which values are NaN, infinite, or too large for the 32 bits of training; empty if none is."""
+    lost = ~(np.abs(values) <= np.finfo(np.float32).max)
+    if not lost.any():
+        return ""
+    return (
+        f"has {int(lost.sum()):,} values that are not finite as float32, the first in sample "
+        f"{int(np.argwhere(lost)[0][0])}"
+    )
 
 
 def _wrong_labels(x: str, name: str, given: dict[str, NDArray[Any]]) -> list[str]:

@@ -96,6 +96,10 @@ def from_folder(
     if names != tuple(map(str, range(len(names)))):
         classes = ", ".join(f"{label} = {printable(name)}" for label, name in enumerate(names))
         notes += (f"{folder}: classes {classes}",)
+    for name, part in parts.items():
+        absent = [printable(names[label]) for label in range(len(names)) if label not in part.labels]
+        if absent:
+            notes += (f"{folder}: the {name} part has no sample of {', '.join(absent)}",)
     if ignored:
         notes += (f"{folder}: left out {len(ignored)} other files, such as {', '.join(ignored[:SHOWN])}",)
     return replace(dataset, name=folder.name, notes=notes)
@@ -127,7 +131,15 @@ def _folders(home: Path) -> list[Path]:
 
 
 def _kept(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (*IMAGES, *RECORDINGS) and path.is_file())
+    """Return the images or recordings of a folder, sorted; a link to nothing is a sample that is missing."""
+    named = [path for path in folder.iterdir() if path.suffix.lower() in (*IMAGES, *RECORDINGS)]
+    broken = sorted(path for path in named if path.is_symlink() and not path.exists())
+    if broken:
+        raise BadInput(
+            f"{printable(str(broken[0]))}: is one of {len(broken)} links in its folder that lead to no file; fetch the "
+            "files, or delete the links"
+        )
+    return sorted(path for path in named if path.is_file())
 
 
 def _parts(folder: Path) -> dict[str, Path]:

@@ -52,7 +52,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None, channels: int | 
     except (BadInput, MissingDependency):
         raise
     except Exception as error:  # the decoders raise many kinds of errors for a damaged file
-        raise BadInput(f"{path}: not a readable image (PNG, JPEG, BMP, PGM, PPM): {reason(error)}") from error
+        # Pillow names its own object in memory where it knows no format.
+        said = "no known format, or cut off" if type(error).__name__ == "UnidentifiedImageError" else reason(error)
+        raise BadInput(f"{path}: not a readable image (PNG, JPEG, BMP, PGM, PPM): {said}") from error
 
 
 def _content(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 
 import numpy as np
@@ -74,7 +75,13 @@ BAD = {
     "labels that are floats": ({"x": X, "y": Y * 1.0}, "y is float64 of shape (30,)"),
     "classes from 1": ({"x": X, "y": Y + 1}, "class 0 of 4 has no training sample"),
     "negative classes": ({"x": X, "y": Y - 1}, "classes from -1 to 1; number them from 0"),
-    "NaN": ({"x": np.where(X > 200, np.nan, 0.5), "y": Y}, "not all finite numbers"),
+    "NaN": (
+        {"x": np.where(np.arange(30 * 36).reshape(30, 36) == 72, np.nan, 0.5), "y": Y},
+        "has 1 values that are not finite as float32, the first in sample 2",
+    ),
+    "floats that overflow": ({"x": np.full((30, 36), 1e39), "y": Y}, "1,080 values that are not finite as float32"),
+    "complex numbers": ({"x": X * 1j, "y": Y}, "give real numbers as float32"),
+    "no samples": ({"x": X[:0], "y": Y[:0]}, "give (samples, ...), at least one of each"),
     "large whole numbers": ({"x": X.astype(np.int32), "y": Y}, "whole numbers are pixels as uint8"),
     "0 and 1 that would become 1/255": ({"x": (X > 100).astype(np.uint8), "y": Y}, "without a value above 1"),
     "channels last": ({"x": np.stack([X] * 3, -1), "y": Y}, "numpy.moveaxis(x, -1, -3)"),
@@ -285,6 +292,26 @@ def test_what_is_no_image_is_said_to_be_left_out(tmp_path):
     assert "left out 1 other files, such as notes.txt" in prepare(section(tmp_path / "images")).notes[-1]
     (tmp_path / "images" / "fourth").mkdir()
     assert "fourth: contains no image or recording" in refusal(tmp_path / "images")
+
+
+def test_a_link_to_nothing_is_a_sample_that_is_missing(tmp_path):
+    write_images(tmp_path / "images")
+    for name, target in (("gone.png", "nowhere"), ("loop.png", "loop.png")):
+        (tmp_path / "images" / "left" / name).symlink_to(target)
+    assert "gone.png: is one of 2 links in its folder that lead to no file" in refusal(tmp_path / "images")
+
+
+def test_a_class_without_a_test_sample_is_said(tmp_path):
+    write_images(tmp_path / "images" / "train")
+    write_images(tmp_path / "images" / "test")
+    shutil.rmtree(tmp_path / "images" / "test" / "right")
+    assert "the test part has no sample of right" in " ".join(prepare(section(tmp_path / "images")).notes)
+
+
+def test_a_damaged_image_is_named_without_its_place_in_memory(tmp_path):
+    write_images(tmp_path / "images")
+    (tmp_path / "images" / "left" / "000.png").write_bytes(b"nothing")
+    assert refusal(tmp_path / "images").endswith("PPM): no known format, or cut off")
 
 
 def test_recordings_become_frames(tmp_path):
