@@ -40,6 +40,7 @@ CAUSES = {
     errno.ENOENT: "its folder does not exist",
     errno.ENOTDIR: "its folder is a file",
     errno.EISDIR: "it is a folder",
+    errno.ELOOP: "it is a link that leads back to itself; delete the link",
     errno.EFBIG: "the file is larger than the system allows (ulimit -f)",
     errno.EMFILE: "too many files are open (ulimit -n)",
     errno.EIO: "the disk reports an error",

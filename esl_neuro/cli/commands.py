@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.reading.names import printable
 from esl_neuro.report.width import terminal_width
 from esl_neuro.resets import RESETS
-from esl_neuro.storage import cause
+from esl_neuro.storage import CAUSES, cause
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -84,7 +85,10 @@ class OutputPath(click.Path):
         if self.standard_output and str(value) == self.STANDARD:
             return Path(self.STANDARD)
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        above = path if path.exists() else path.parent
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link may lead to a new file
+        if target.is_symlink():
+            self.fail(f"'{path}' cannot be written: {CAUSES[errno.ELOOP]}", param, ctx)
+        above = path if path.exists() else target.parent
         while self.folder and not above.exists():
             above = above.parent
         if not above.exists():

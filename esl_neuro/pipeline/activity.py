@@ -190,8 +190,7 @@ def prepare(
 
 def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwork:
     if not is_nir_file(path):
-        given = activity.dt_s is not None or activity.reset is not None or activity.target != CHIP
-        if given or (activity.steps and activity.rate is None):
+        if (activity.dt_s, activity.steps, activity.reset, activity.target) != (None, None, None, CHIP):
             raise BadInput(
                 f"{path}: an export has its time step, steps, reset and chip; omit --dt, --steps, --reset and --target"
             )
@@ -233,8 +232,9 @@ def _inputs(compiled: CompiledNetwork, activity: Activity) -> tuple[Samples, Pay
         if compiled.data is not None:
             refuse_unread(compiled.data, activity.data)
         return compiled.payloads(compiled.test_set(activity.samples))
-    steps = activity.steps or compiled.steps  # random spikes may have any number of steps; the report prints it
-    drawn = random_samples(activity.samples or RANDOM_SAMPLES, steps, compiled.program.input_size, activity.rate)
+    drawn = random_samples(
+        activity.samples or RANDOM_SAMPLES, compiled.steps, compiled.program.input_size, activity.rate
+    )
     return drawn, payloads(drawn.values, compiled.program)
 
 

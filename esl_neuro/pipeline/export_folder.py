@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import nir
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from esl_neuro.backends.golden import write_trace
 from esl_neuro.backends.lava_script import write_lava_script
@@ -41,6 +41,19 @@ GRAPH = "model.nir"
 GOLDEN = "golden.h5"
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AccuracyTable(BaseModel):
+    """Shares of the test samples that the float network and the integers classify rightly, if that was measured."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    samples: PositiveInt
+    in_float: Share = Field(alias="float")
+    integer: Share
+
+
 class ExportTable(BaseModel):
     """The entries of ``export.json`` that are read again; earlier versions lack those with a default."""
 
@@ -54,7 +67,7 @@ class ExportTable(BaseModel):
     input_steps: tuple[NonNegativeInt, ...] | None = None
     fidelity: Fidelity | None = None
     decisions: tuple[Decision, ...] = ()
-    accuracy: dict[str, Any] | None = None
+    accuracy: AccuracyTable | None = None
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _run(path: Path) -> list[tuple[str, str]]:
 def _export(path: Path) -> list[tuple[str, str]]:
     export = read_export(path)
     program = export.program
-    accuracy = export.contents.accuracy or {}
+    accuracy = export.contents.accuracy
     data = "unknown" if export.data is None else f"{export.data.name}, {export.data.encoding}"
     said = [
         ("recipe", export.contents.recipe),
@@ -171,8 +171,8 @@ def _export(path: Path) -> list[tuple[str, str]]:
         ("readout", program.readout),
         *((group.name, f"{group.neurons:,} neurons") for group in program.groups),
     ]
-    if "integer" in accuracy and "float" in accuracy:
-        said.append(("accuracy", f"integer {100 * accuracy['integer']:.2f} %, float {100 * accuracy['float']:.2f} %"))
+    if accuracy is not None:
+        said.append(("accuracy", f"integer {100 * accuracy.integer:.2f} %, float {100 * accuracy.in_float:.2f} %"))
     said += [("finding", str(finding)) for finding in export.contents.findings]
     return [*said, *_files(path)]
 

@@ -122,7 +122,12 @@ def test_a_damaged_document_is_refused(exported, tmp_path):
     shutil.copytree(exported.folder, tmp_path / "out")
     path = tmp_path / "out" / "export.json"
     document = json.loads(path.read_text())
-    for wrong, words in (({"quantisation": [{"lair": 1}]}, "damaged"), ({"schema": 9}, "schema is 9")):
+    accuracy = document["accuracy"] | {"float": 7.5}
+    for wrong, words in (
+        ({"quantisation": [{"lair": 1}]}, "damaged"),
+        ({"schema": 9}, "schema is 9"),
+        ({"accuracy": accuracy}, r"accuracy.float.*less than or equal to 1"),
+    ):
         path.write_text(json.dumps(document | wrong))
         with pytest.raises(BadInput, match=words):
             load_compiled(tmp_path / "out")

@@ -135,6 +135,11 @@ def test_a_nir_file_has_a_report_that_says_what_only_runs_have(made, tmp_path):
     assert lines["Compile"] == f"esl-neuro compile {file}"
 
 
+def test_an_export_keeps_its_steps_also_on_random_spikes(made):
+    with pytest.raises(BadInput, match="an export has its time step, steps, reset and chip; omit"):
+        report_data(made / "loihi2", Activity(rate=0.1, steps=1))
+
+
 def test_default_files_stand_beside_what_they_are_of(made):
     assert default_file(made) == made / "report.html"
     assert default_file(Path("folder/net.nir")) == Path("net-report.html")

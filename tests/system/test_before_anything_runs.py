@@ -56,6 +56,15 @@ def test_a_file_to_write_in_a_folder_that_does_not_exist_creates_none(folder, ca
     assert not (folder / "new").exists()
 
 
+def test_a_link_that_leads_to_itself_is_refused_and_one_to_a_new_file_is_not(folder, capsys):
+    (folder / "loop.html").symlink_to("loop.html")
+    (folder / "link.html").symlink_to("new.html")
+    code, words = said(capsys, "report", "--out", "loop.html")
+    assert code == 2
+    assert "it is a link that leads back to itself; delete the link" in words
+    assert "contains no completed run" in said(capsys, "report", "--out", "link.html")[1]  # what is looked for next
+
+
 @pytest.mark.parametrize("command", [("export", "--out"), ("energy", "report", "--plots")])
 def test_a_folder_to_write_may_be_new_but_not_below_a_file(folder, capsys, command):
     (folder / "file").touch()
