@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ IMPORTED = (
     "esl_neuro.pipeline.pricing",
     "esl_neuro.training.trainer",
     "esl_neuro.report.energy_csv",
+    "esl_neuro.pipeline.report_page",
+    "matplotlib.figure",
     "torch._dynamo",
 )
 UNFINISHED = ".esl-neuro-"
@@ -48,6 +50,42 @@ seeds = [0, 1]
     )
 }
 """
+
+
+ONE_RUN = SWEEP.replace("Two runs", "One run").replace("seeds = [0, 1]", "seeds = [0]\nnoise = ['salt_and_pepper=0.1']")
+REPRODUCTION = (
+    """
+title = "A table"
+paper = "none"
+unpublished = "nothing was published"
+"""
+    + "".join(
+        f"""
+[scales.{scale}]
+network = "tiny"
+comparable = false
+sweeps = {{ "./one.toml" = 1 }}
+"""
+        for scale in ("smoke", "short", "full")
+    )
+    + "".join(
+        f"""
+[[cells]]
+row = "tiny"
+quantity = "{quantity}"
+smoke = {{ sweep = "./one.toml", case = "mlp-digits" }}
+"""
+        for quantity in ("test_accuracy", "counted_operations")
+    )
+)
+GIVEN = {
+    "two.toml": SWEEP,
+    "one.toml": ONE_RUN,
+    "table.toml": REPRODUCTION,
+    "power.csv": "time,power\n0,1.0\n1,1.5\n2,1.0\n",
+    "digit.csv": ",".join(str(number / 64) for number in range(64)) + "\n",
+}
+"""Files of a user, which the commands read."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +155,16 @@ def succeed(command: str, folder: Path) -> Ended:
     ended = run(command, folder)
     assert ended.code == 0, f"{command}: exit code {ended.code}\n{ended.err}"
     return ended
+
+
+def prepare(folder: Path, commands: Iterable[str]) -> Path:
+    """Make a folder with the files of a user, and run commands in it that must succeed."""
+    folder.mkdir()
+    for name, text in GIVEN.items():
+        (folder / name).write_text(text)
+    for command in commands:
+        succeed(command, folder)
+    return folder
 
 
 def _output(folder: Path, name: str) -> Path:

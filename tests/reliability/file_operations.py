@@ -22,14 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
 
 from esl_neuro.storage import STAGED, finish_replacing
 from reliability.commands import (
-    SWEEP,
     TINY,
     contents,
     copy,
     leftovers,
     load,
+    prepare,
     run,
-    succeed,
     workplace,
 )
 
@@ -77,8 +76,43 @@ CASES = (
         (TRAIN, "esl-neuro export"),
         "esl-neuro energy report --backend integer --samples 4 --csv a.csv --plots p",
     ),
+    Case("page", (TRAIN, "esl-neuro export"), "esl-neuro report --samples 4 --out page.html"),
+    Case("page of a run without an export", (TRAIN,), "esl-neuro report --samples 4"),
+    Case("predict without an export", (TRAIN,), "esl-neuro predict runs/mlp-digits-001 digit.csv"),
     Case("sweep", (), "esl-neuro sweep ./two.toml"),
+    Case("chart of a sweep", ("esl-neuro sweep ./two.toml",), "esl-neuro sweep ./two.toml --plot chart.svg"),
+    Case(
+        "reproduce trained runs",
+        ("esl-neuro sweep ./one.toml",),
+        "esl-neuro reproduce ./table.toml --scale smoke --record table.json --plot table.svg",
+    ),
+    Case("new target", (), "esl-neuro targets new mychip --from loihi2"),
+    Case("fit", (), "esl-neuro energy fit --out fitted.toml"),
+    Case("import of a log", (), "esl-neuro energy import power.csv --samples 5 --target loihi2"),
+    Case("programs for a board", (), "esl-neuro energy programs board"),
 )
+SILENT = (
+    "esl-neuro train --print-config",
+    "esl-neuro evaluate",
+    "esl-neuro evaluate runs/mlp-digits-001/loihi2",
+    "esl-neuro check runs/mlp-digits-001/loihi2/model.nir --steps 2",
+    "esl-neuro verify --without-lava --samples 4",
+    "esl-neuro diff integer integer --samples 2",
+    "esl-neuro energy report --backend integer --samples 4",
+    "esl-neuro energy compare runs/mlp-digits-001/loihi2 runs/mlp-digits-001/loihi2 --samples 4 --backend integer",
+    "esl-neuro energy validate",
+    "esl-neuro inspect runs/mlp-digits-001",
+    "esl-neuro inspect runs/mlp-digits-001/loihi2",
+    "esl-neuro doctor",
+    "esl-neuro models list",
+    "esl-neuro runs list",
+    "esl-neuro targets list",
+    "esl-neuro targets validate",
+    "esl-neuro sweep ./two.toml --list",
+    "esl-neuro reproduce ./table.toml --scale smoke --list",
+    "esl-neuro predict runs/mlp-digits-001/loihi2 digit.csv",
+)
+"""Commands that write nothing, after a training and its export."""
 
 
 class Disturbance:
@@ -132,11 +166,7 @@ class Disturbance:
 def check(case: Case, every: int, faults: dict[str, int | None], say: Callable[[str], None] = print) -> tuple[int, int]:
     """Disturb one command; return the disturbances and the failures."""
     with workplace() as place:
-        start = place / "start"
-        start.mkdir()
-        (start / "two.toml").write_text(SWEEP)
-        for command in case.before:
-            succeed(command, start)
+        start = prepare(place / "start", case.before)
         whole = copy(start, place / "whole")
         count = Disturbance(whole, 0, None)
         ended = run(case.command, whole, lambda: count.install(place / "count"))
@@ -159,6 +189,29 @@ def check(case: Case, every: int, faults: dict[str, int | None], say: Callable[[
                     say(f"{case.name}, operation {number} of {operations}, {name}: {problem}")
         say(f"{case.name}: {operations} file operations, {done} disturbed, {failed} failed")
     return done, failed
+
+
+def check_silent(say: Callable[[str], None] = print) -> tuple[int, int]:
+    """Run the commands that write nothing; return how many there are, and how many changed a file."""
+    failed = 0
+    with workplace() as place:
+        folder = prepare(place / "start", (TRAIN, "esl-neuro export"))
+        before = _states(folder)
+        for command in SILENT:
+            ended = run(command, folder)
+            now = _states(folder)
+            changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+            if ended.code or changed:
+                failed += 1
+                say(f"{command}: exit code {ended.code}, changed {changed}: {ended.err}")
+            before = now
+    say(f"{len(SILENT)} commands that write nothing, {failed} failed")
+    return len(SILENT), failed
+
+
+def _states(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): (state.st_ino, state.st_mtime_ns) for path, state in found.items()}
 
 
 def _problem_of_error(
@@ -220,10 +273,12 @@ def main() -> None:
     options = parser.parse_args()
     load()
     faults = {name: FAULTS[name] for name in options.fault or FAULTS}
-    totals = [check(case, options.every, faults) for case in CASES if (options.case or "") in case.name]
+    chosen = [case for case in CASES if (options.case or "") in case.name]
+    totals = [(0, 0), *(check(case, options.every, faults) for case in chosen)]
     done, failed = (sum(each) for each in zip(*totals, strict=True))
+    loud = check_silent()[1] if (options.case or "") in "writes nothing" else 0
     print(f"{done} disturbed operations, {failed} failures")
-    sys.exit(bool(failed))
+    sys.exit(bool(failed or loud))
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
 
 from esl_neuro.storage import STAGED, finish_replacing
 from reliability.commands import (
-    SWEEP,
     TINY,
     contents,
     copy,
     leftovers,
     load,
+    prepare,
     run,
     start,
     succeed,
@@ -75,17 +75,24 @@ CASES = (
     Case("export over an export", (TRAIN, "esl-neuro export"), EXPORT, swapped="runs/mlp-digits-001/loihi2"),
     Case("compile over a folder", (TRAIN, "esl-neuro export", f"{COMPILE} --format netx"), COMPILE, swapped="o"),
     Case("sweep", (), "esl-neuro sweep ./two.toml"),
+    Case(
+        "page of a run without an export",
+        (TRAIN,),
+        "esl-neuro report --samples 4",
+        swapped="runs/mlp-digits-001/loihi2",
+    ),
+    Case(
+        "reproduce",
+        (),
+        "esl-neuro reproduce ./table.toml --scale smoke --record table.json --plot table.svg",
+    ),
 )
 
 
 def torture(case: Case, kills: int, draw: random.Random, say: Callable[[str], None] = print) -> tuple[int, int]:
     """Kill a command as often as asked, several times before each completion; return kills and failures."""
     with workplace() as place:
-        origin = place / "start"
-        origin.mkdir()
-        (origin / "two.toml").write_text(SWEEP)
-        for command in case.before:
-            succeed(command, origin)
+        origin = prepare(place / "start", case.before)
         whole = copy(origin, place / "whole")
         lasts_s = succeed(case.command, whole).seconds
         before, after = contents(origin), contents(whole)
@@ -150,10 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", help="only commands whose name contains this")
     options = parser.parse_args()
     load()
     draw = random.Random(options.seed)
-    totals = [torture(case, -(-options.kills // len(CASES)), draw) for case in CASES]
+    chosen = [case for case in CASES if (options.case or "") in case.name]
+    totals = [torture(case, -(-options.kills // len(chosen)), draw) for case in chosen]
     done, failed = (sum(each) for each in zip(*totals, strict=True))
     print(f"{done} kills, {failed} failures")
     sys.exit(bool(failed))
