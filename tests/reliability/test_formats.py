@@ -70,7 +70,27 @@ def rewritten(path, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-LATER = "schema is 99, written by esl-neuro 7.1.0; this version (0.1.0) reads"
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| .+ \| (\d+)[^|]* \| ([\d, ]+|never) \| .+ \| `(esl_neuro/.+\.py)` \|$", re.MULTILINE)
+VERSION = re.compile(r"^(?:KNOWN_)?SCHEMA\w* = ([\d(), ]+)", re.MULTILINE)
+
+
+def test_the_table_of_formats_says_the_versions_of_the_code():
+    """The version that is written, and whether others are read, of every module that has a version."""
+    table = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    stated = {place: (int(written), read) for written, read, place in ROW.findall(table)}
+    found = {}
+    for path in sorted((ROOT / "esl_neuro").rglob("*.py")):
+        versions = {int(number) for each in VERSION.findall(path.read_text()) for number in re.findall(r"\d+", each)}
+        if versions:
+            found[path.relative_to(ROOT).as_posix()] = versions
+    assert {place: written for place, (written, _) in stated.items()} == {at: max(all_) for at, all_ in found.items()}
+    read = {place: {*map(int, words.split(", "))} for place, (_, words) in stated.items() if words != "never"}
+    assert read == {place: found[place] for place in read}
+    assert all(len(found[place]) == 1 for place in stated.keys() - read.keys())
+
+
+LATER = "schema is 99, written by esl-neuro 7.1.0; this version (0.2.0) reads"
 
 
 @pytest.fixture
