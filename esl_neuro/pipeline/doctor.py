@@ -34,7 +34,7 @@ REQUIRED = (
 # Package, the module that shows that it is installed, what it is for, and the command that installs it.
 OPTIONAL = (
     ("matplotlib", "matplotlib", "charts (--plot)", "pip install 'esl-neuro[plots]'"),
-    ("pillow", "PIL", "folders of images, 'predict' on an image", "pip install pillow"),
+    ("pillow", "PIL", "folders of images, 'predict' on an image", "pip install 'esl-neuro[images]'"),
     ("tonic", "tonic", "N-MNIST, AEDAT4 recordings, downloads of event data", "pip install 'esl-neuro[events]'"),
     ("tensorboard", "tensorboard", "train --tensorboard", "pip install 'esl-neuro[tensorboard]'"),
     ("nvidia-ml-py", "pynvml", "energy measure", "pip install 'esl-neuro[gpu]'"),

@@ -20,7 +20,7 @@ GREY, COLOUR = 1, 3
 # Pillow's names: a bit, 8 bits of grey, a palette, three colours. What has more bits or transparency would lose some.
 CHANNELS = {"1": GREY, "L": GREY, "P": COLOUR, "RGB": COLOUR}
 MODES = {GREY: "L", COLOUR: "RGB"}
-INSTALL = "pip install pillow"
+INSTALL = "pip install 'esl-neuro[images]'"
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None, channels: int | None = None) -> NDArray[np.uint8]:

@@ -69,5 +69,5 @@ def test_other_formats_are_not_opened(tmp_path):
 def test_without_pillow_the_command_is_named(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingDependency, match="pip install pillow"):
+    with pytest.raises(MissingDependency, match=r"pip install 'esl-neuro\[images\]'"):
         read_image(tmp_path / "a.png")
