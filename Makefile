@@ -1,10 +1,10 @@
 # The commands of this project. Each one sets up what it needs first, which takes no time when nothing has changed.
 # Arguments go through ARGS: make test ARGS="-k energy -x". PYTHON=3.12 or a path chooses the interpreter.
 
-.PHONY: help setup quickstart test check fuzz mutants results readers lava-dl lock clean
+.PHONY: help setup quickstart test check fuzz mutants results readers lava-dl release-check lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv, the complete environment: Python 3.11 to 3.13 with everything locks/ pins
 	@scripts/setup
@@ -35,6 +35,9 @@ readers: setup ## run the tests against other programs: readers of NIR, NeuroBen
 lava-dl: setup ## run the tests against Intel's loader of .net files: Python 3.10, 6 GB
 	@scripts/setup-lava-dl
 	@.venv-lava-dl/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/backends tests/data/test_images.py $(ARGS)
+
+release-check: setup ## build sdist and wheel twice, compare the bytes, try the wheel in an empty environment: minutes
+	@.venv/bin/python scripts/release-check
 
 lock: setup ## write locks/*.lock anew from pyproject.toml
 	@scripts/lock $(ARGS)

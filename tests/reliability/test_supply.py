@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from esl_neuro.interchange import readers
+from esl_neuro.version import __version__
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted([*(ROOT / "locks").glob("*.lock"), *readers.LOCKS.glob("*.lock")])
@@ -101,28 +100,44 @@ def test_packages_under_the_gpl_are_extras_that_say_so():
         assert all("extra ==" in line for line in requirements if line.startswith(name))
 
 
-# The wheel.
+# The release.
+
+RELEASE = runpy.run_path(str(ROOT / "scripts" / "release-check"), run_name="release")
 
 
-def build(folder, home):
-    """Build a wheel from a copy of the sources, some of them touched, in another folder."""
-    source = folder / "source"
+def sources(folder):
+    """A copy of what a wheel is built from, with other times and modes."""
     for name in ("esl_neuro", "hw_targets", "models", "reproductions", "sweeps"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": "1700000000", "HOME": str(home), "TZ": home.name}
-    subprocess.run(command, cwd=source, env=environment, check=True, capture_output=True, timeout=120)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+        shutil.copy(ROOT / name, folder / name)
+    return RELEASE["disturbed"](folder)
 
 
-def test_the_wheel_is_the_same_bytes_every_time(tmp_path):
+def test_the_wheel_is_the_same_bytes_every_time_and_from_the_sdist(tmp_path):
     try:
         distribution("hatchling")
     except PackageNotFoundError:
         pytest.skip("hatchling is not installed")
-    wheels = [build(tmp_path / name, tmp_path / zone) for name, zone in (("one", "UTC"), ("two", "Asia"))]
-    assert wheels[0].name == wheels[1].name
-    assert wheels[0].read_bytes() == wheels[1].read_bytes()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    source = sources(tmp_path / "source")
+    sdist = RELEASE["build"](source, "sdist", tmp_path / "one")
+    wheel = RELEASE["build"](source, "wheel", tmp_path / "one")
+    again = RELEASE["build"](RELEASE["unpacked"](sdist, tmp_path / "unpacked"), "wheel", tmp_path / "two", "Asia/Tokyo")
+    assert RELEASE["same"](wheel, again)
+    assert wheel.name == f"esl_neuro-{__version__}-py3-none-any.whl"
+    assert RELEASE["wrong_metadata"](wheel) == []
+
+
+def test_files_that_differ_are_named(tmp_path):
+    for name, content in (("a", "1"), ("b", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.whl").write_text(content)
+    with pytest.raises(SystemExit, match="differ"):
+        RELEASE["same"](tmp_path / "a" / "x.whl", tmp_path / "b" / "x.whl")
+
+
+def test_the_documents_name_the_version_of_the_code():
+    assert RELEASE["wrong_words"](ROOT, __version__) == []
+    assert len(RELEASE["wrong_words"](ROOT, "9.9.9")) == 2
