@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.golden import read_trace
 from esl_neuro.compiler.check import Checked
-from esl_neuro.errors import CheckFailed, MissingDependency
+from esl_neuro.errors import BadInput, CheckFailed, MissingDependency
 from esl_neuro.interchange.readers import (
     READERS,
     ReaderCase,
@@ -32,6 +32,7 @@ from esl_neuro.pipeline.fidelity import refuse_losses
 from esl_neuro.pipeline.inputs import Given, Layout, Samples, arrange
 from esl_neuro.pipeline.lava_verdict import ask_lava
 from esl_neuro.pipeline.simulation import OnStatus
+from esl_neuro.pipeline.stored_readers import store_readers
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,10 @@ def _arranged(path: Path, inputs: Given, layout: Layout | None, options: dict[st
 def verify_export_graph(
     folder: Path, readers: tuple[str, ...] = (), *, on_status: OnStatus = lambda _: None
 ) -> ReaderReport:
-    """Run the NIR graph of an export in readers (all that are installed by default), on its golden inputs."""
+    """Run the NIR graph of an export in readers (all that are installed by default), on its golden inputs.
+
+    The export keeps the verdicts, for its report.
+    """
     files = read_export(folder)
     chosen = readers or installed(default_folder())
     if not chosen:
@@ -197,7 +201,12 @@ def verify_export_graph(
     except CheckFailed as quiet:
         on_status(f"{folder / GOLDEN}: {quiet}; using random spikes instead")
         case = make_reader_case(files.graph_path)
-    return _ask(files.graph_path, case, chosen, readers, None, on_status)
+    report = _ask(files.graph_path, case, chosen, readers, None, on_status)
+    try:
+        store_readers(folder, report.verdicts)
+    except BadInput as error:  # the verdicts are complete; only their copy in the export is not
+        on_status(f"{error}; the verdicts are not saved in the export")
+    return report
 
 
 def _without_nan(value: Any) -> Any:

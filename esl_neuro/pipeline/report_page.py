@@ -19,6 +19,7 @@ from esl_neuro.pipeline.export_folder import DOCUMENT, GOLDEN
 from esl_neuro.pipeline.pricing import energy_report, target_names
 from esl_neuro.pipeline.run_history import EpochLine, LayerUpdate, PictureLine, read_log
 from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program
+from esl_neuro.pipeline.stored_readers import stored_readers
 from esl_neuro.pipeline.stored_run import StoredRun, is_of_the_same_program, stored_lava_run
 from esl_neuro.pipeline.training import load_run
 from esl_neuro.pipeline.verification import recompile, repeat_golden
@@ -359,7 +360,23 @@ def _checks(network: Path, export: Path | None, lava: StoredRun | None, result: 
         unlike = "" if lava.samples <= result.samples else "; this report ran fewer samples"
         outcome = f"{compared}, all equal{unlike}" if lava.parity.equal else str(lava.parity.first_difference)
         yield Check(spikes, lava.parity.equal, outcome, run)
-    yield Check("Independent NIR readers", None, "their results are not stored; the command prints them", verify)
+    yield from _reader_checks(export, verify)
+
+
+def _reader_checks(export: Path | None, verify: str) -> Iterator[Check]:
+    """Yield what each independent reader said of the graph of an export, as ``esl-neuro verify`` stored it."""
+    what = "Independent NIR readers"
+    stored = None if export is None else stored_readers(export)
+    if stored is None:
+        reason = "the command prints them" if export is None else "no result of a reader on this graph is stored"
+        yield Check(what, None, reason, verify)
+        return
+    for each in stored.readers:
+        compared = f"{each.compared:,} entries with {each.spikes:,} spikes"
+        said = {"equal": f"{compared}, all equal", "different": f"{each.differing:,} of {compared} differ"}
+        outcome = said.get(each.status, f"{each.status}: {each.reason}")
+        passed = {"equal": True, "different": False, "broken": False}.get(each.status)
+        yield Check(f"NIR reader {each.reader} {each.version}".rstrip(), passed, outcome, verify)
 
 
 def _golden(what: str, export: Path, command: str) -> Check:

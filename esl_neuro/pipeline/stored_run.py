@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from esl_neuro.errors import BadInput
-from esl_neuro.pipeline.simulation import RunResult
+from esl_neuro.formats import other_version
+from esl_neuro.pipeline.simulation import SCHEMA, RunResult
 from esl_neuro.reading.documents import problems, read_json_object
 
 LAVA_RUNS = ("lava", "lava-batched")
@@ -43,15 +44,19 @@ def stored_lava_run(export: Path) -> StoredRun | None:
     Raises
     ------
     BadInput
-        If its file is damaged.
+        If its file is damaged, or of another version.
     """
     files = [path for name in LAVA_RUNS if (path := export / f"run-{name}.json").is_file()]
     if not files:
         return None
     path = max(files, key=lambda each: each.stat().st_mtime_ns)
     fix = "run again: esl-neuro run --backend lava"
+    document = read_json_object(path, fix)
+    schema = document.get("schema", SCHEMA)  # 0.1.0 did not state it
+    if schema != SCHEMA:
+        raise other_version(path, export, "run", schema, (SCHEMA,), fix)
     try:
-        return StoredRun.model_validate(read_json_object(path, fix))
+        return StoredRun.model_validate(document)
     except ValidationError as error:
         raise BadInput(f"{path}: damaged ({'; '.join(map(problems, error.errors()))}); {fix}") from error
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.interchange.readers import Verdict
+from esl_neuro.pipeline import readers
 from esl_neuro.pipeline.activity import Activity
 from esl_neuro.pipeline.exports import export_run
-from esl_neuro.pipeline.report_page import default_file, report_data, run_of, write_report
+from esl_neuro.pipeline.report_page import _reader_checks, default_file, report_data, run_of, write_report
 from esl_neuro.pipeline.run_history import PictureLine, read_log
 from esl_neuro.pipeline.verification import repeat_golden
 from esl_neuro.report.page import charts
@@ -102,6 +104,31 @@ def test_a_stored_run_in_lava_is_shown_only_if_it_has_the_spikes_of_this_program
     (export / "run-lava.json").write_text('{"backend": 3}')
     with pytest.raises(BadInput, match=r"run-lava.json: damaged \(backend: 3.*run again"):
         report_data(export, Activity())
+
+
+def reader_checks(export):
+    return [(each.what, each.passed, each.outcome) for each in _reader_checks(export, "esl-neuro verify")]
+
+
+def test_the_verdicts_of_readers_are_kept_and_shown_only_of_this_graph(copied, monkeypatch):
+    export = copied / "loihi2"
+    (unknown,) = reader_checks(export)
+    assert unknown[1:] == (None, "no result of a reader on this graph is stored")
+    ran = [Verdict("norse", "1.1", "equal", compared=40, spikes=9), Verdict("sinabs", "3", "refused", "no thresholds")]
+    monkeypatch.setattr(readers, "ask", lambda *_: [*ran, Verdict("nirtorch", "", "absent")])
+    readers.verify_export_graph(export, ("norse", "sinabs", "nirtorch"))
+    assert reader_checks(export) == [
+        ("NIR reader norse 1.1", True, "40 entries with 9 spikes, all equal"),
+        ("NIR reader sinabs 3", None, "refused: no thresholds"),
+    ]
+    ran[:] = [Verdict("norse", "1.2", "different", compared=40, spikes=9, differing=2)]
+    readers.verify_export_graph(export, ("norse",))  # what sinabs said of the same graph stays
+    assert [each[1] for each in reader_checks(export)] == [False, None]
+    (export / "model.nir").write_bytes((export / "model.nir").read_bytes() + b" ")
+    assert reader_checks(export) == [unknown]
+    (export / "readers.json").write_text('{"schema": 9}')
+    with pytest.raises(BadInput, match=r"readers schema is 9.*reads 1; install"):
+        reader_checks(export)
 
 
 @pytest.mark.usefixtures("_undrawn")

@@ -85,6 +85,7 @@ ORDER = (
     "predicted",
     "history",
     "stored_run",
+    "readers_of_nir",
 )
 
 
@@ -700,3 +701,19 @@ def stored_run(folder: Path) -> object:
     from esl_neuro.pipeline.stored_run import stored_lava_run
 
     return stored_lava_run(folder)
+
+
+def make_readers_of_nir(folder: Path) -> None:
+    from esl_neuro.interchange.readers import Verdict
+    from esl_neuro.pipeline.stored_readers import store_readers
+
+    (folder / "model.nir").write_bytes(b"a graph")
+    store_readers(folder, [Verdict("norse", "1.1", "equal", compared=40, spikes=9), Verdict("sinabs", "3", "refused")])
+
+
+@reader(make_readers_of_nir, "readers.json", free=".*")
+def readers_of_nir(folder: Path) -> object:
+    """Read the verdicts of NIR readers that an export keeps."""
+    from esl_neuro.pipeline.stored_readers import stored_readers
+
+    return stored_readers(folder)
