@@ -154,7 +154,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 allow_code_option = click.option(
     "--allow-code",
     is_flag=True,
-    help="Import the code that a recipe outside the current folder names ('module:function').",
+    help="Import the code that a recipe, run or export outside the current folder names ('module:function').",
 )
 
 

@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, Whole, data_option, emit, given_data, json_option, runs_option
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    Whole,
+    allow_code_option,
+    data_option,
+    emit,
+    given_data,
+    json_option,
+    runs_option,
+)
 from esl_neuro.cli.progress import lava_bar
 from esl_neuro.cli.workspace import chosen_export
-from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.errors import CheckFailed
 
 if TYPE_CHECKING:
     from esl_neuro.backends.divergence import NeuronStep, TraceDivergence
     from esl_neuro.pipeline.compiled_network import CompiledNetwork
+
+
+SAMPLES = 8  # of a run in a simulator
 
 
 @click.command(
@@ -29,12 +41,20 @@ if TYPE_CHECKING:
 )
 @click.argument("first")
 @click.argument("second")
-@click.option("--export", type=click.Path(path_type=Path), help="Export to run.  [default: the latest one]")
-@click.option("--samples", type=Whole(min=1), default=8, show_default=True, help="Number of test samples.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path),
+    help="Export to run, or that two traces are of, to explain a difference.  [default: the latest one; none for two "
+    "traces]",
+)
+@click.option("--samples", type=Whole(min=1), help="Number of samples.  [default: 8; all of two traces]")
+@allow_code_option
 @data_option
 @runs_option
 @json_option
-def diff(first: str, second: str, export: Path | None, samples: int, runs: Path, as_json: bool) -> None:
+def diff(
+    first: str, second: str, export: Path | None, samples: int | None, allow_code: bool, runs: Path, as_json: bool
+) -> None:
     """Compare FIRST and SECOND, each a simulator or a trace file, spike by spike and potential by potential.
 
     'esl-neuro run --trace FILE' writes a trace file. Prints the first step where the two diverge, the current,
@@ -42,29 +62,27 @@ def diff(first: str, second: str, export: Path | None, samples: int, runs: Path,
     """
     from esl_neuro.pipeline.verification import compare_runs, is_trace_file
 
-    network = _network(export, runs, needed=not all(is_trace_file(name) for name in (first, second)))
+    recorded = all(is_trace_file(name) for name in (first, second))
+    network = _network(export, runs, needed=not recorded, allow_code=allow_code)
     with lava_bar() as progress:
-        compared = compare_runs(first, second, network, samples, progress)
+        compared = compare_runs(first, second, network, samples if recorded else samples or SAMPLES, progress)
     document, found = asdict(compared), compared.divergence
     emit(document, render(document, found), as_json)
     if found is not None:
         raise CheckFailed(f"{first} and {second} diverge in layer '{found.layer}', step {found.step}")
 
 
-def _network(export: Path | None, runs: Path, needed: bool) -> CompiledNetwork | None:
-    """Load the export; two trace files can be compared without one."""
+def _network(export: Path | None, runs: Path, *, needed: bool, allow_code: bool) -> CompiledNetwork | None:
+    """Load the export; two trace files are compared without one, unless it is given to explain a difference."""
     from esl_neuro.pipeline.compiled_network import load_compiled
     from esl_neuro.pipeline.given_data import refuse_unread
 
-    if export is not None or needed:
-        compiled = load_compiled(chosen_export(export, runs))
-        if compiled.data is not None:
-            refuse_unread(compiled.data, given_data())
-        return compiled
-    try:
-        return load_compiled(chosen_export(None, runs))
-    except BadInput:
+    if export is None and not needed:  # the latest one may be of another network, whose weights explain nothing
         return None
+    compiled = load_compiled(chosen_export(export, runs), allow_code=allow_code)
+    if compiled.data is not None:
+        refuse_unread(compiled.data, given_data())
+    return compiled
 
 
 def render(document: dict[str, Any], found: TraceDivergence | None) -> str:

@@ -147,7 +147,7 @@ def report(
         return
     if explain is not None and explain != ALL:
         check_row(explain, targets, tick_s)
-    folder = chosen(network, runs)
+    folder = chosen(network, runs, activity)
     result = report_network(folder, activity, targets, tick_s, measured, placement)
     if csv_file is not None and not printed:
         from esl_neuro.report.energy_csv import write_energy_csv
@@ -189,12 +189,12 @@ def _refuse_beside_preset(form: str | None, others: dict[str, Any]) -> None:
         raise BadInput(f"--preset prints a published comparison, which has no {options}; omit it")
 
 
-def chosen(network: Path | None, runs: Path) -> Path:
+def chosen(network: Path | None, runs: Path, activity: Activity) -> Path:
     """Return the network to price: a given one, the export of a run, or the latest export."""
     found = chosen_export(network, runs)
     from esl_neuro.pipeline.activity import export_of
 
-    return export_of(found, print_status)
+    return export_of(found, print_status, allow_code=activity.allow_code)
 
 
 def check_row(row: str, targets: tuple[str, ...], tick_s: float | None) -> None:
@@ -241,7 +241,7 @@ def recompute(preset: str, network: Path | None, activity: Activity, runs: Path)
         return result.to_dict(), render_preset(result)
     if preset not in LITERATURE:
         raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, [*PRESETS, *LITERATURE])}")
-    folder = chosen(network, runs)
+    folder = chosen(network, runs, activity)
     run = run_watched(folder, activity)
     applied = literature(preset, run.counts)
     return {"export": str(folder), "ran_on": run.ran_on, **applied.to_dict()}, render_literature(applied)

@@ -53,7 +53,7 @@ def compare(
     from esl_neuro.report.comparison_text import render_comparison
 
     targets, cores = target_names(targets or ENERGY_TARGETS), placing(placement)
-    first, second = (export_of(path, print_status) for path in (first, second))
+    first, second = (export_of(path, print_status, allow_code=activity.allow_code) for path in (first, second))
     one, other = (run_watched(path, activity) for path in (first, second))
     result = compare_energy(one, other, targets, names=(str(first), str(second)), tick_s=tick_s, placement=cores)
     emit(result.to_dict(), render_comparison(result), as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import SEED, ExampleCommand, allow_code_option, emit, json_option, percent, print_status
+from esl_neuro.cli.commands import SEED, ExampleCommand, emit, json_option, percent, print_status
 from esl_neuro.cli.network_run import activity_options
 from esl_neuro.cli.workspace import chosen_run
 
@@ -38,14 +38,12 @@ if TYPE_CHECKING:
     help="Add noise to the test set; may be repeated, each noise is tested alone.",
 )
 @click.option("--noise-seed", type=SEED, default=0, show_default=True, help="Seed of the noise.")
-@allow_code_option
 @activity_options(None, chip=True)
 @json_option
 def evaluate(
     network: Path | None,
     noises: tuple[str, ...],
     noise_seed: int,
-    allow_code: bool,
     activity: Activity,
     runs: Path,
     as_json: bool,
@@ -72,10 +70,10 @@ def evaluate(
         tested = evaluate_network(folder, activity, print_status)
         emit(tested.to_dict(), render_network(tested.to_dict()), as_json)
         return
-    if activity != Activity(data=activity.data):
+    if activity != Activity(data=activity.data, allow_code=activity.allow_code):
         raise BadInput(f"{folder}: is a run, tested on its test set; give its export (esl-neuro export) other inputs")
     print_status(f"{folder}: testing")
-    tested_run = load_run(folder, allow_code=allow_code)
+    tested_run = load_run(folder, allow_code=activity.allow_code)
     refuse_unread(tested_run.recipe.data, activity.data)
     document = {"run": str(folder), **asdict(evaluate_run(tested_run, noises, noise_seed))}
     emit(document, render(document), as_json)

@@ -15,6 +15,7 @@ import click
 from esl_neuro.cli.commands import (
     Number,
     Whole,
+    allow_code_option,
     data_option,
     dt_option,
     given_data,
@@ -67,12 +68,13 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
             rate: float | None = None,
             backend: str | None = "integer",
             target: str = CHIP,
+            allow_code: bool = False,
             **others: Any,
         ) -> Any:
             from esl_neuro.pipeline.activity import Activity
 
             given = samples, inputs, layout, rate, steps, dt_s, target, reset
-            activity = Activity(backend, *given, given_data())  # type: ignore[arg-type]
+            activity = Activity(backend, *given, given_data(), allow_code)  # type: ignore[arg-type]
             return function(activity=activity, **others)
 
         options = (
@@ -85,6 +87,7 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
             reset_option,
             *((chip_option,) if chip else ()),
             data_option,
+            allow_code_option,
             runs_option,
         )
         result: Any = command

@@ -11,6 +11,7 @@ from esl_neuro.cli.commands import (
     ExampleCommand,
     Whole,
     accept_loss_option,
+    allow_code_option,
     data_option,
     dt_option,
     emit,
@@ -65,6 +66,7 @@ from esl_neuro.pipeline.choices import READERS
 @layout_option
 @click.option("--install-readers", "installing", is_flag=True, help="Install the readers first; about 1.2 GB.")
 @samples_option
+@allow_code_option
 @data_option
 @runs_option
 @accept_loss_option
@@ -81,6 +83,7 @@ def verify(
     layout: Any,
     installing: bool,
     samples: int | None,
+    allow_code: bool,
     runs: Path,
     accept_loss: bool,
     as_json: bool,
@@ -125,7 +128,7 @@ def verify(
     folder = chosen_export(what, runs)
     print_status(f"{folder}: verifying")
     with lava_bar() as progress:
-        activity = Activity("lava", samples, inputs, layout, data=given_data())
+        activity = Activity("lava", samples, inputs, layout, data=given_data(), allow_code=allow_code)
         proof = prove(folder, activity, golden=golden, with_lava=not without_lava, progress=progress)
     confirmed = verify_export_graph(folder, readers, on_status=print_status)
     document = {**proof.to_dict(), "readers": confirmed.to_dict()}

@@ -54,6 +54,8 @@ class Activity:
         Reset of all neurons, for a NIR file that does not note it; see :mod:`esl_neuro.resets`.
     data : Path or None
         The path given for the test set; refused if the data set is not read from it.
+    allow_code : bool
+        Consent to the code that a run or an export outside the current folder names.
     """
 
     backend: str | None = "integer"
@@ -66,6 +68,7 @@ class Activity:
     target: str = CHIP
     reset: str | None = None
     data: Path | None = None
+    allow_code: bool = False
 
 
 def simulator(activity: Activity, on_status: OnStatus = lambda _: None) -> str:
@@ -194,7 +197,8 @@ def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwor
             raise BadInput(
                 f"{path}: an export has its time step, steps, reset and chip; omit --dt, --steps, --reset and --target"
             )
-        return load_compiled(export_of(path, on_status))
+        where = export_of(path, on_status, allow_code=activity.allow_code)
+        return load_compiled(where, allow_code=activity.allow_code)
     if path.suffix == NETX:
         return _read_netx(path, activity)
     if activity.inputs is None and activity.rate is None:
@@ -238,7 +242,7 @@ def _inputs(compiled: CompiledNetwork, activity: Activity) -> tuple[Samples, Pay
     return drawn, payloads(drawn.values, compiled.program)
 
 
-def export_of(path: Path, on_status: OnStatus = lambda _: None) -> Path:
+def export_of(path: Path, on_status: OnStatus = lambda _: None, *, allow_code: bool = False) -> Path:
     """Return the export of a run, made if there is none; return any other path unchanged.
 
     Raises
@@ -255,4 +259,4 @@ def export_of(path: Path, on_status: OnStatus = lambda _: None) -> Path:
         on_status(f"{exports[0]}: the export of {path}")
         return exports[0]
     on_status(f"{path}: exporting for {CHIP}")
-    return export_run(path).folder
+    return export_run(path, allow_code=allow_code).folder

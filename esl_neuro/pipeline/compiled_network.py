@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,10 @@ class CompiledNetwork:
         How closely the integers follow the float network; None for an export of a version that did not measure it.
     decisions : tuple of Decision
         What the compiler chose by trying it on samples.
+    class_names : tuple of str
+        Names of the classes of its data, if they have any.
+    allow_code : bool
+        Consent to the code that it names as its data (``module:function``), if it lies outside the current folder.
     """
 
     name: str
@@ -90,6 +94,8 @@ class CompiledNetwork:
     input_steps: tuple[int, ...] | None = None
     fidelity: Fidelity | None = field(default=None, repr=False)
     decisions: tuple[Decision, ...] = field(default=(), repr=False)
+    class_names: tuple[str, ...] = field(default=(), repr=False)
+    allow_code: bool = field(default=False, repr=False)
 
     @property
     def target(self) -> str:
@@ -145,11 +151,11 @@ class CompiledNetwork:
         ------
         BadInput
             If its data set is unknown, there are fewer samples, or an export outside the current folder names code as
-            its data.
+            its data without consent.
         """
         if self.data is None:
             raise BadInput(f"{self.name}: the data set that it was trained for is unknown; give inputs (--input FILE)")
-        if dataset is None and isinstance(self.source, Path):
+        if dataset is None and isinstance(self.source, Path) and not self.allow_code:
             refuse_code(self.source, code_of({"data": {"name": self.data.name}}))
         return evaluation_samples(self.data, samples, dataset)
 
@@ -297,6 +303,7 @@ def save_compiled(
         "findings": [asdict(finding) for finding in findings],
         "fidelity": None if compiled.fidelity is None else asdict(compiled.fidelity),
         "decisions": [asdict(decision) for decision in compiled.decisions],
+        **({"class_names": list(compiled.class_names)} if compiled.class_names else {}),
         "environment": environment(),
         **more,
     }
@@ -312,15 +319,22 @@ def save_compiled(
     )
 
 
-def load_compiled(folder: str | Path) -> CompiledNetwork:
+def load_compiled(folder: str | Path, *, allow_code: bool = False) -> CompiledNetwork:
     """Read an export, written by ``CompiledNetwork.save`` or ``esl-neuro export``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The export.
+    allow_code : bool
+        Consent to the code that an export outside the current folder names as its data, ``module:function``.
 
     Raises
     ------
     BadInput
         If the folder is not a complete export, is damaged, or was written by a version that this one cannot read.
     """
-    return from_export(read_export(Path(folder)))
+    return replace(from_export(read_export(Path(folder))), allow_code=allow_code)
 
 
 def from_export(files: ExportFolder) -> CompiledNetwork:
@@ -337,4 +351,5 @@ def from_export(files: ExportFolder) -> CompiledNetwork:
         input_steps=contents.input_steps,
         fidelity=contents.fidelity,
         decisions=contents.decisions,
+        class_names=contents.class_names,
     )

@@ -68,6 +68,7 @@ class ExportTable(BaseModel):
     fidelity: Fidelity | None = None
     decisions: tuple[Decision, ...] = ()
     accuracy: AccuracyTable | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def report_data(
 ) -> ReportData:
     """Return what a report page shows; see :func:`write_report`."""
     _refuse_unfinished(path)
-    given = None if is_nir_file(path) else export_of(path, on_status)
+    given = None if is_nir_file(path) else export_of(path, on_status, allow_code=activity.allow_code)
     network = path if given is None else given
     targets = target_names(tuple(dict.fromkeys((*ENERGY_TARGETS, activity.target))))
     backend = simulator(activity, on_status)

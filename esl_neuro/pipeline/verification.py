@@ -62,6 +62,7 @@ def verify(
     samples: int | None = None,
     inputs: str | Path | None = None,
     layout: Layout | None = None,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> Proof:
     """Verify an export: compile its graph again, repeat its golden trace, run its test set in Lava.
@@ -81,6 +82,8 @@ def verify(
         File of inputs to run in Lava instead of the test set, see :mod:`~esl_neuro.pipeline.sample_files`.
     layout : {"samples,steps,...", "steps,samples,...", "steps,..."}, optional
         Order of the first axes of ``inputs``.
+    allow_code : bool
+        Consent to the code that an export outside the current folder names as its data.
     progress : callable, optional
         Called with the number of finished samples and of all samples, in Lava.
 
@@ -93,7 +96,8 @@ def verify(
     MissingDependency
         If Lava is needed and not installed.
     """
-    activity = Activity("lava", samples, None if inputs is None else Path(inputs), layout)
+    given = None if inputs is None else Path(inputs)
+    activity = Activity("lava", samples, given, layout, allow_code=allow_code)
     proof = prove(Path(folder), activity, golden=golden, with_lava=with_lava, progress=progress)
     proof.refuse_difference()
     return proof
@@ -194,7 +198,7 @@ def compare_runs(
     first: str,
     second: str,
     compiled: CompiledNetwork | None,
-    samples: int,
+    samples: int | None,
     progress: Progress | None = None,
 ) -> RunDifference:
     """Compare two runs, each a simulator or a trace file, spike by spike and potential by potential.
@@ -204,9 +208,10 @@ def compare_runs(
     first, second : str
         One of :data:`~esl_neuro.pipeline.choices.BACKENDS`, or the path of a trace.
     compiled : CompiledNetwork or None
-        The network to simulate, on the inputs of a trace or on its test set; not needed for two traces.
-    samples : int
-        Number of samples to compare.
+        The network to simulate, on the inputs of a trace or on its test set; for two traces, the one they are of, which
+        explains a difference, or None.
+    samples : int or None
+        Number of samples to compare; all if it is None.
     progress : callable, optional
         Called with the number of finished samples and of all samples, in Lava.
 
@@ -216,6 +221,8 @@ def compare_runs(
         If a name is neither a simulator nor a trace file, or the traces belong to different networks.
     """
     traces = _traces(first, second, compiled, samples, progress)
+    if compiled is not None:
+        _refuse_other_network(compiled, traces[0])
     try:
         found = diverge(*traces, compiled.program if compiled else None)
     except ValueError as error:
@@ -230,18 +237,25 @@ def compare_runs(
     )
 
 
+def _refuse_other_network(compiled: CompiledNetwork, trace: Trace) -> None:
+    sizes = {group.name: group.neurons for group in compiled.program.groups}
+    found = {name: fired.shape[-1] for name, fired in trace.spikes.items()}
+    if found != sizes:
+        raise BadInput(f"the trace is not of {compiled.name}: it has the layers {found}, the network has {sizes}")
+
+
 def is_trace_file(name: str) -> bool:
     """Return whether an argument of :func:`compare_runs` names a file."""
     return name not in BACKENDS
 
 
 def _traces(
-    first: str, second: str, compiled: CompiledNetwork | None, samples: int, progress: Progress | None
+    first: str, second: str, compiled: CompiledNetwork | None, samples: int | None, progress: Progress | None
 ) -> tuple[Trace, Trace]:
     """Read the files first, because the simulators get the same inputs."""
     read = {name: read_trace(_trace_path(name)) for name in (first, second) if is_trace_file(name)}
     if compiled is None:
-        return read[first], read[second]
+        return _first_samples(read[first], samples), _first_samples(read[second], samples)
     inputs = next((trace.input_spikes[:samples] for trace in read.values()), None)
     if inputs is None:
         _, inputs = compiled.payloads(compiled.test_set(samples))
@@ -261,7 +275,7 @@ def _trace_path(name: str) -> Path:
     return path
 
 
-def _first_samples(trace: Trace, samples: int) -> Trace:
+def _first_samples(trace: Trace, samples: int | None) -> Trace:
     def cut(records: dict[str, Any]) -> dict[str, Any]:
         return {name: values[:samples] for name, values in records.items()}
 

@@ -68,8 +68,8 @@ def refuse_code(path: Path, found: Iterable[Code]) -> None:
     if named and not is_trusted(path):
         raise BadInput(
             f"{path}: {named} runs code, and the file is outside the current folder, so it may "
-            "be a stranger's; read the code, then consent with --allow-code of 'esl-neuro train', 'sweep', 'evaluate' "
-            "and 'export' (allow_code=True in Python), or work in the folder of the file"
+            "be a stranger's; read the code, then consent with --allow-code (allow_code=True in Python), or work in "
+            "the folder of the file"
         )
 
 

@@ -69,6 +69,15 @@ def test_a_changed_golden_trace_is_found_and_compared(folder):
     assert compare_runs(str(path), "integer", chip, 1).divergence is None
 
 
+def test_traces_of_another_network_are_not_explained_by_this_one(folder):
+    path, trace = folder / "other.h5", read_trace(folder / "golden.h5")
+    fewer = {name: fired[..., :5] for name, fired in trace.spikes.items()}
+    write_trace(path, replace(trace, spikes=fewer, u={}, v={}), 1e-4)
+    assert compare_runs(str(path), str(path), None, None).divergence is None
+    with pytest.raises(BadInput, match=r"the trace is not of mlp-digits: it has the layers .*5"):
+        compare_runs(str(path), str(path), load_compiled(folder), None)
+
+
 def test_what_is_neither_a_simulator_nor_a_trace_is_refused(folder):
     with pytest.raises(BadInput, match=r"neither a trace file nor a simulator; did you mean 'integer'"):
         compare_runs("intger", "integer", load_compiled(folder), 2)
