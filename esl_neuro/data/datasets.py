@@ -90,6 +90,8 @@ class Dataset:
         of a function.
     notes : tuple of str
         What a user should know of own data, such as how they were split; the command prints it.
+    class_names : tuple of str
+        Names of the classes of own data, if they have any.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Dataset:
     source: str = ""
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -102,7 +102,7 @@ def from_folder(
             notes += (f"{folder}: the {name} part has no sample of {', '.join(absent)}",)
     if ignored:
         notes += (f"{folder}: left out {len(ignored)} other files, such as {', '.join(ignored[:SHOWN])}",)
-    return replace(dataset, name=folder.name, notes=notes)
+    return replace(dataset, name=folder.name, notes=notes, class_names=names)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -227,21 +227,60 @@ def _recordings(
         raise BadInput(
             f"data.sensor: is missing; give the height and width of the camera, at least {needed} for {part.files[0]}"
         )
-    size = settings.size or sensor
-    if size[0] > sensor[0] or size[1] > sensor[1]:
-        raise BadInput(f"data.shape: frames of {size} are larger than the sensor of {sensor}; give its size or less")
+    size = _frame_size(settings, sensor)
     shape = (POLARITIES, *size)
     dtype = np.uint8 if settings.binary else np.uint16
     cells = len(part.files) * settings.steps * POLARITIES * size[0] * size[1]
     refuse_large(part.files[0].parent.parent, "its frames take", cells * np.dtype(dtype).itemsize)
     made = np.empty((len(part.files), settings.steps, *shape), dtype)
     for number, path in enumerate(part.files):
-        events = _within(_recording(path), sensor, path)
-        moved = events if size == sensor else shrink(events, sensor, size)
-        made[number] = frames(
-            moved, settings.steps, shape, settings.cut, settings.binary, str(path), settings.duration, settings.start
-        )
+        made[number] = _frames(path, settings, sensor)
     return made
+
+
+def recording_frames(path: Path, settings: FrameSettings, sensor: tuple[int, int] | None) -> NDArray[Any]:
+    """Read one recording as training reads those of a folder.
+
+    Parameters
+    ----------
+    path : Path
+        An ``.npz`` file with ``t``, ``x``, ``y`` and ``p``, or an ``.aedat`` or ``.aedat4`` file.
+    settings : FrameSettings
+        Conversion to frames.
+    sensor : tuple of int, optional
+        Height and width of the camera; that of a DVS128 for ``.aedat`` files.
+
+    Returns
+    -------
+    array, shape (steps, 2, height, width)
+        uint8 if binary, else uint16.
+
+    Raises
+    ------
+    BadInput
+        If the file is damaged, an event is outside the sensor, or its size is not known.
+    """
+    sensor = sensor or (DVS128 if path.suffix.lower() == AEDAT2 else None)
+    if sensor is None:
+        raise BadInput(f"{path}: the size of the camera is not known; train with data.sensor = [height, width]")
+    return _frames(path, settings, sensor)
+
+
+def _frame_size(settings: FrameSettings, sensor: tuple[int, int]) -> tuple[int, int]:
+    size = settings.size or sensor
+    if size[0] > sensor[0] or size[1] > sensor[1]:
+        raise BadInput(f"data.shape: frames of {size} are larger than the sensor of {sensor}; give its size or less")
+    return size
+
+
+def _frames(path: Path, settings: FrameSettings, sensor: tuple[int, int]) -> NDArray[Any]:
+    size = _frame_size(settings, sensor)
+    events = _within(_recording(path), sensor, path)
+    moved = events if size == sensor else shrink(events, sensor, size)
+    shape = (POLARITIES, *size)
+    return frames(
+        moved, settings.steps, shape, settings.cut, settings.binary, str(path), settings.duration, settings.start
+    )
 
 
 def _within(events: Events, sensor: tuple[int, int], path: Path) -> Events:

@@ -36,11 +36,7 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     BadInput
         If the data set is unknown, files are missing or damaged, or the samples cannot be resized.
     """
-    size = (section.shape[1], section.shape[2]) if section.shape else None
-    # Count encodings need counts; all others take binary frames.
-    frames = FrameSettings(
-        section.steps, section.cut, section.encoding != "event_counts", size, section.frame_us, section.start_us or 0
-    )
+    frames = frame_settings(section)
     if is_own(section.name):
         dataset = load_own(section, seed, frames)
     else:
@@ -53,6 +49,14 @@ def prepare(section: DataSection, seed: int = 0, *, download: bool = False) -> D
     if section.augment is not None:
         dataset = replace(dataset, augment=AUGMENTATIONS[section.augment])
     return dataset
+
+
+def frame_settings(section: DataSection) -> FrameSettings:
+    """Return how the data of a recipe are converted from recordings to frames."""
+    size = (section.shape[1], section.shape[2]) if section.shape else None
+    # Count encodings need counts; all others take binary frames.
+    binary = section.encoding != "event_counts"
+    return FrameSettings(section.steps, section.cut, binary, size, section.frame_us, section.start_us or 0)
 
 
 def _refuse_fields_of_own(section: DataSection) -> None:

@@ -184,7 +184,13 @@ def compile(
     findings = (*weigh(compiled.findings, fidelity, compiled.program.output.name), *differences)
     if not accept_loss:
         refuse_losses(findings, source.name)
-    return replace(compiled, findings=findings, fidelity=fidelity, decisions=(*decisions, *compiled.decisions))
+    return replace(
+        compiled,
+        findings=findings,
+        fidelity=fidelity,
+        decisions=(*decisions, *compiled.decisions),
+        class_names=opened.dataset.class_names if isinstance(opened, TrainingRun) else (),
+    )
 
 
 def _compile(source: _Source, chip: HardwareTarget) -> tuple[FloatNetwork, CompiledNetwork]:

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.data.class_names import CLASS_NAMES
 from esl_neuro.data.datasets import Split
 from esl_neuro.data.encodings import ENCODINGS, encode_for_evaluation
 from esl_neuro.data.images import NORMALISATIONS
 from esl_neuro.data.own import is_own
+from esl_neuro.data.own_folders import EVENT_ARRAYS, FIELDS, RECORDINGS, recording_frames
+from esl_neuro.data.prepare import frame_settings
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.activity import export_of, is_nir_file
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
@@ -40,6 +43,8 @@ class Prediction:
         The export and the file.
     predicted : int
         The class.
+    class_names : list of str
+        Names of the classes; empty if their numbers are all that is known.
     tie : bool
         Whether another class has the same score; the first of them is taken.
     score : str
@@ -56,6 +61,7 @@ class Prediction:
     network: str
     sample: str
     predicted: int
+    class_names: list[str]
     tie: bool
     score: str
     scores: list[int]
@@ -67,10 +73,17 @@ class Prediction:
         """Plain data for JSON."""
         document = asdict(self)
         document["class"] = document.pop("predicted")
+        document["class_name"] = self.name_of(self.predicted) or None
         return document
 
+    def name_of(self, label: int) -> str:
+        """Return the name of a class; empty if it has none but its number."""
+        return self.class_names[label] if label < len(self.class_names) else ""
 
-def predict_sample(path: Path, sample: Path, on_status: OnStatus = lambda _: None) -> Prediction:
+
+def predict_sample(
+    path: Path, sample: Path, on_status: OnStatus = lambda _: None, *, allow_code: bool = False
+) -> Prediction:
     """Run one sample through the integers of an export, or of a run, which is exported first if it is not.
 
     Parameters
@@ -79,9 +92,12 @@ def predict_sample(path: Path, sample: Path, on_status: OnStatus = lambda _: Non
         The export or the run.
     sample : Path
         An ``.npy`` file, an image, or numbers separated by commas in a ``.csv`` file. uint8 and images are pixels,
-        divided by 255; other numbers are taken as they are, in the unit of the training samples.
+        divided by 255; other numbers are taken as they are, in the unit of the training samples. For a network trained
+        on recordings of the user's own, also a recording: ``.aedat``, ``.aedat4``, or ``.npz`` with t, x, y and p.
     on_status : callable
         Called with a message before each long operation.
+    allow_code : bool
+        Consent to the code that a run outside the current folder names, if it is exported first.
 
     Raises
     ------
@@ -90,7 +106,7 @@ def predict_sample(path: Path, sample: Path, on_status: OnStatus = lambda _: Non
     """
     if is_nir_file(path):
         raise BadInput(f"{path}: has no encoding of samples; give an export or a run, or spikes to 'esl-neuro run'")
-    network = load_compiled(export_of(path, on_status))
+    network = load_compiled(export_of(path, on_status, allow_code=allow_code))
     if network.data is None:
         raise BadInput(
             f"{path}: the data set that it was trained for is unknown; give spikes to 'esl-neuro run --input'"
@@ -107,6 +123,7 @@ def predict_sample(path: Path, sample: Path, on_status: OnStatus = lambda _: Non
         str(path),
         str(sample),
         int(trace.predictions()[0]),
+        _class_names(network, network.data),
         bool(trace.ties()[0]),
         WHAT.get(network.program.readout, "spikes of the output neuron"),
         scores,
@@ -114,6 +131,12 @@ def predict_sample(path: Path, sample: Path, on_status: OnStatus = lambda _: Non
         network.steps,
         read_as,
     )
+
+
+def _class_names(network: CompiledNetwork, data: DataSection) -> list[str]:
+    """Return the names of the classes; none if they are the numbers."""
+    names = [*(network.class_names or CLASS_NAMES.get(data.name, ()))]
+    return [] if names == [str(number) for number in range(len(names))] else names
 
 
 def _spikes(network: CompiledNetwork, spikes: Mapping[str, NDArray[Any]]) -> dict[str, int]:
@@ -125,7 +148,8 @@ def _read(path: Path, shape: tuple[int, ...], data: DataSection) -> tuple[NDArra
     """Return the sample as one batch of values in the unit of training, and how it was read."""
     timed = ENCODINGS[data.encoding].timed
     wanted = (data.steps, *shape) if timed else shape
-    values, read_as = _values(path, wanted)
+    recorded = _recording(path, wanted, data)
+    values, read_as = _values(path, wanted) if recorded is None else recorded
     if values.size != math.prod(wanted):
         raise BadInput(
             f"{path}: has {values.size} values ({read_as}), the network takes {math.prod(wanted)}, of shape {wanted}"
@@ -149,6 +173,23 @@ def _read(path: Path, shape: tuple[int, ...], data: DataSection) -> tuple[NDArra
     return batch, read_as
 
 
+def _recording(path: Path, wanted: tuple[int, ...], data: DataSection) -> tuple[NDArray[Any], str] | None:
+    """Return an event recording as the frames of training; None for a file of another kind."""
+    suffix = path.suffix.lower()
+    if suffix not in RECORDINGS or (suffix == EVENT_ARRAYS and set(read_arrays(path)) != {*FIELDS}):
+        return None
+    if not ENCODINGS[data.encoding].timed:
+        raise BadInput(f"{path}: is a recording of events; the network was trained on values ('{data.encoding}')")
+    if not is_own(data.name):
+        raise BadInput(
+            f"{path}: is a recording; those of '{data.name}' have a format of their own: give the frames as .npy"
+        )
+    frames = recording_frames(path, frame_settings(data), None if data.sensor is None else (*data.sensor,))  # type: ignore[arg-type]
+    read_as = f"recording, {data.steps} frames of {frames.shape[-2]} x {frames.shape[-1]}"
+    fits = frames.size == math.prod(wanted)  # a network without an image as its input takes the frames in one row
+    return frames.reshape(wanted) if fits else frames, read_as
+
+
 def _values(path: Path, wanted: tuple[int, ...]) -> tuple[NDArray[Any], str]:
     suffix = path.suffix.lower()
     if suffix in IMAGES:
@@ -157,7 +198,10 @@ def _values(path: Path, wanted: tuple[int, ...]) -> tuple[NDArray[Any], str]:
         values = _csv(path)
         return values, f"{values.size} numbers"
     if suffix not in (".npy", ".npz"):
-        raise BadInput(f"{path}: is neither .npy nor .csv nor an image ({', '.join(IMAGES)})")
+        raise BadInput(
+            f"{path}: is neither .npy nor .csv nor an image ({', '.join(IMAGES)}) nor a recording "
+            f"({', '.join(RECORDINGS)})"
+        )
     arrays = read_arrays(path)
     if len(arrays) != 1:
         raise BadInput(f"{path}: has {len(arrays)} arrays; give the one of a single sample, as .npy")
