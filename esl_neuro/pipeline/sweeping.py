@@ -32,6 +32,7 @@ SAVING_S = 1.0  # of the two seconds in which a signal ends a sweep
 
 OnError = Callable[[Run, EslNeuroError], None]
 OnDone = Callable[[Run], None]
+OnNotes = Callable[[Sequence[str]], None]
 
 
 class TrainingDisplay(Protocol):
@@ -114,6 +115,7 @@ def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingVi
     todo = [run for run in plan.runs if run.state() != DONE]
     total, done = len(plan.runs), len(plan.runs) - len(todo)
     failures: list[tuple[Run, EslNeuroError]] = []
+    said: set[str] = set()  # of the data, most of which are those of every run
     if todo and done:
         on_status(f"{plan.folder}: {done} of {total} runs are already done")
 
@@ -123,6 +125,12 @@ def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingVi
         outcome = run.outcome()
         on_status(f"{done}/{total} {run.label}: {100 * outcome['test_accuracy']:.2f} %, {outcome['seconds']:.0f} s")
 
+    def on_notes(notes: Sequence[str]) -> None:
+        for note in notes:
+            if note not in said:
+                on_status(note)
+        said.update(notes)
+
     def on_error(run: Run, error: EslNeuroError) -> None:
         known = any(str(error) == str(other) for _, other in failures)
         on_status(f"{run.label}: failed, {'for the same reason' if known else error}")
@@ -131,9 +139,9 @@ def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingVi
     try:
         if min(jobs, len(todo)) > 1:
             on_status(f"{plan.folder}: {len(todo)} runs to do, {min(jobs, len(todo))} at a time")
-            _train_parallel(todo, min(jobs, len(todo)), view, on_done, on_error)
+            _train_parallel(todo, min(jobs, len(todo)), view, on_done, on_error, on_notes)
         else:
-            _train_serial(todo, view, on_done, on_error)
+            _train_serial(todo, view, on_done, on_error, on_notes)
     except KeyboardInterrupt:
         on_status(
             f"{done} of {total} runs are done, the others are saved in {plan.folder}; continue with the same command"
@@ -151,18 +159,20 @@ def _refuse_failures(failures: Sequence[tuple[Run, EslNeuroError]], total: int) 
 # One run.
 
 
-def _train_serial(runs: Sequence[Run], view: TrainingView, on_done: OnDone, on_error: OnError) -> None:
+def _train_serial(
+    runs: Sequence[Run], view: TrainingView, on_done: OnDone, on_error: OnError, on_notes: OnNotes
+) -> None:
     for run in runs:
         with view(run.label, run.recipe.training.epochs) as shown:
-            error = _attempt(run, shown.on_batch, shown.on_epoch)
+            error = _attempt(run, shown.on_batch, shown.on_epoch, on_notes)
         on_done(run) if error is None else on_error(run, error)
 
 
 def _attempt(
-    run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None] = lambda _: None
+    run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None], on_notes: OnNotes
 ) -> EslNeuroError | None:
     try:
-        _train(run, on_batch, on_epoch)
+        _train(run, on_batch, on_epoch, on_notes)
     except EslNeuroError as error:
         return error
     except OSError as error:  # a folder that cannot be written, a disk that is full
@@ -170,14 +180,14 @@ def _attempt(
     return None
 
 
-def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> None:
+def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None], on_notes: OnNotes) -> None:
     """Train a run to its end and test it with every noise."""
     import torch
 
     from esl_neuro.pipeline.training import evaluate
 
     torch.set_num_threads(run.recipe.training.threads)
-    run.train(on_batch, on_epoch)
+    run.train(on_batch, on_epoch, on_notes)
     missing = run.missing_noises()
     if missing:
         tested = evaluate(run.folder.path, missing).noise
@@ -185,6 +195,13 @@ def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None
 
 
 # Several runs at a time.
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a user should know of the data of a run."""
+
+    lines: tuple[str, ...]
 
 
 @dataclass
@@ -200,10 +217,10 @@ class _Worker:
         with suppress(BrokenPipeError):  # the process has ended; take() reports it
             self.pipe.send(run)
 
-    def take(self) -> EslNeuroError | EpochMetrics | None:
-        """Return the metrics of an epoch, or how the run ended: with an error, or None."""
+    def take(self) -> EslNeuroError | EpochMetrics | Notes | None:
+        """Return the notes on its data, the metrics of an epoch, or how the run ended: with an error, or None."""
         try:
-            answer: EslNeuroError | EpochMetrics | None = self.pipe.recv()
+            answer: EslNeuroError | EpochMetrics | Notes | None = self.pipe.recv()
         except EOFError:
             self.process.join()
             code = self.process.exitcode
@@ -212,11 +229,13 @@ class _Worker:
         return answer
 
 
-def _train_parallel(runs: Sequence[Run], jobs: int, view: TrainingView, on_done: OnDone, on_error: OnError) -> None:
+def _train_parallel(
+    runs: Sequence[Run], jobs: int, view: TrainingView, on_done: OnDone, on_error: OnError, on_notes: OnNotes
+) -> None:
     """Train in separate processes; on any exit, each one saves the state of its run."""
     epochs = sum(run.recipe.training.epochs for run in runs)
     with view(f"{len(runs)} runs, {jobs} at a time", epochs) as shown:
-        _train_shown(runs, jobs, _Together(shown, epochs), on_done, on_error)
+        _train_shown(runs, jobs, _Together(shown, epochs), on_done, on_error, on_notes)
 
 
 @dataclass
@@ -233,7 +252,9 @@ class _Together:
         self.shown.on_epoch(replace(metrics, epoch=self.done))
 
 
-def _train_shown(runs: Sequence[Run], jobs: int, shown: _Together, on_done: OnDone, on_error: OnError) -> None:
+def _train_shown(
+    runs: Sequence[Run], jobs: int, shown: _Together, on_done: OnDone, on_error: OnError, on_notes: OnNotes
+) -> None:
     waiting = deque(runs)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -246,6 +267,9 @@ def _train_shown(runs: Sequence[Run], jobs: int, shown: _Together, on_done: OnDo
             for pipe in pipes.wait(list(workers)):
                 worker = workers[pipe]
                 told = worker.take()
+                if isinstance(told, Notes):
+                    on_notes(told.lines)
+                    continue
                 if told is not None and not isinstance(told, EslNeuroError):
                     shown.on_epoch(told)
                     continue
@@ -315,8 +339,12 @@ def _work(pipe: pipes.Connection, stop: Event) -> None:
         with suppress(OSError):  # the parent has ended; on_batch sees it
             pipe.send(metrics)
 
+    def on_notes(notes: Sequence[str]) -> None:
+        with suppress(OSError):
+            pipe.send(Notes(tuple(notes)))
+
     try:
         while not stop.is_set():
-            pipe.send(_attempt(pipe.recv(), on_batch, on_epoch))
+            pipe.send(_attempt(pipe.recv(), on_batch, on_epoch, on_notes))
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return

@@ -160,13 +160,19 @@ class Run:
         write_settings(self.folder.path, self.recipe)
         return self.folder
 
-    def train(self, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> None:
-        """Start or continue the run, unless it is complete; see :meth:`Trainer.run`."""
+    def train(
+        self,
+        on_batch: Callable[..., None],
+        on_epoch: Callable[..., None],
+        on_notes: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """Start or continue the run, unless it is complete; see :meth:`Trainer.run`. Notes are those on own data."""
         from esl_neuro.training.trainer import Trainer  # torch takes seconds to load, so only if a run starts
 
         if self.folder.result.exists():
             return
         trainer = Trainer.resume(self.folder) if self.started else Trainer.start(self.recipe, self.make_folder)
+        on_notes(trainer.dataset.notes)
         trainer.run(on_batch, on_epoch)
 
     def outcome(self) -> dict[str, Any]:
