@@ -14,6 +14,7 @@ from esl_neuro.cli.commands import (
     allow_code_option,
     data_option,
     emit,
+    given_data,
     json_option,
     print_status,
     runs_option,
@@ -66,6 +67,7 @@ def reproduce(
     Finished runs are kept and interrupted ones are resumed, so the same command continues. Each published figure stands
     beside the measured one, with the source of both; what was not run is listed with the reason.
     """
+    from esl_neuro.pipeline.given_data import refuse_unread_by_all
     from esl_neuro.pipeline.reproduction import describe, load_reproduction, obstacles
     from esl_neuro.pipeline.reproduction import reproduce as run_reproduction
     from esl_neuro.report.plots import check_plot
@@ -73,6 +75,7 @@ def reproduce(
     from esl_neuro.storage import write
 
     plan = load_reproduction(name, scale, runs, allow_code=allow_code)
+    refuse_unread_by_all([run.recipe.data for sweep in plan.plans.values() for run in sweep.runs], given_data())
     if plot is not None:
         check_plot(plot)
     if listing:

@@ -75,6 +75,11 @@ def _unread(data: DataSection, given: Path) -> str:
         return f"the data set '{data.name}' is built in and reads no folder; {_fix(given)}"
     if is_function(data.name):
         return f"the data come from the function '{data.name}'; omit --data"
+    if not is_own(data.name) and is_own_data(given) and not (data.name in LAYOUTS and _holds(data.name, given)):
+        return (
+            f"it is your own data, and the data set '{data.name}' is not in it; omit --data, or train on these data: "
+            f"esl-neuro train --data {given}"
+        )
     if is_own(data.name) and data.sha256 is None:
         return f"data.name is the path '{data.name}'; omit --data, or change the path: --set data.name={given}"
     return ""

@@ -64,6 +64,12 @@ def test_folders_are_trained_on(own, data):
     done = own.run(f"esl-neuro train --data {data} {BRIEF} {options} --runs {data}-runs --json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["test_samples"] == (6 if data == "events" else 12)
+    sample = "events/middle/001.npz" if data == "events" else "images/middle/001.png"
+    told = own.run(f"esl-neuro predict {data}-runs/mlp-digits-001 {sample} --json")
+    assert told.returncode == 0, told.stderr
+    document = json.loads(told.stdout)
+    assert document["class_names"] == ["left", "middle", "right"]
+    assert document["class_name"] == document["class_names"][document["class"]]
 
 
 def test_a_repeated_run_is_the_same(own):
@@ -91,6 +97,11 @@ def test_changed_data_are_refused_by_every_command(tmp_path):
         ("esl-neuro train --set data.name=mymod:samples --data images", "come from the function 'mymod:samples'"),
         ("esl-neuro train --set data.name=./own.npz --data images", "data.name is the path './own.npz'"),
         ("esl-neuro sweep digits-density --data images", "would be ignored: the data set 'digits' is built in"),
+        (
+            "esl-neuro reproduce table1 --scale smoke --data images",
+            "would be ignored: the data set 'digits' is built in",
+        ),
+        ("esl-neuro reproduce fig2 --scale short --list --data images", "it is your own data, and the data set"),
         ("esl-neuro train --set data.name=./missing", "'./missing': no such file or folder"),
         ("esl-neuro train --set data.name=mymod:samples", "begins with 64 inputs"),
         ("esl-neuro evaluate runs/mlp-digits-001 --data images", "the data have changed"),
@@ -111,12 +122,13 @@ def test_a_sweep_on_own_data_notices_that_they_changed(tmp_path):
     other = Workspace(tmp_path)
     write_arrays(tmp_path / "own.npz")
     (tmp_path / "mine.toml").write_text(
-        'title = "mine"\nrecipe = "mlp-digits"\nseeds = [0]\n[fixed]\n"data.name" = "./own.npz"\n'
+        'title = "mine"\nrecipe = "mlp-digits"\nseeds = [0, 1]\n[fixed]\n"data.name" = "./own.npz"\n'
         '"training.epochs" = 1\n"network.notation" = "36-20-3"\n[axes]\n"sparsity.density" = [0.5]\n'
     )
-    for _ in range(2):
-        done = other.run("esl-neuro sweep ./mine.toml")
+    for options, said in (("--jobs 2", 1), ("", 0)):  # the second time, nothing is left to train
+        done = other.run(f"esl-neuro sweep ./mine.toml {options}")
         assert done.returncode == 0, done.stderr
+        assert done.stderr.count("20 % of each class are for test and 10 % for validation") == said
     write_arrays(tmp_path / "own.npz", 90)
     assert "own.npz has changed since it was trained" in line(other.run("esl-neuro sweep ./mine.toml"))
 
@@ -128,5 +140,8 @@ def test_an_export_from_elsewhere_that_names_code_as_its_data_is_not_obeyed(own,
     document["data"]["name"] = "strange_module:samples"
     (tmp_path / "theirs/export.json").write_text(json.dumps(document))
     (tmp_path / "mine/strange_module.py").write_text("raise SystemExit('obeyed')\n")
-    refused = line(own.run("esl-neuro run ../theirs", tmp_path / "mine"))
-    assert "data.name = 'strange_module:samples' runs code" in refused
+    report, compare = "energy report ../theirs --backend integer", "diff integer integer --export ../theirs"
+    for command in ("run ../theirs", "evaluate ../theirs", report, compare):
+        refused = line(own.run(f"esl-neuro {command}", tmp_path / "mine"))
+        assert "data.name = 'strange_module:samples' runs code" in refused
+        assert "obeyed" in own.run(f"esl-neuro {command} --allow-code", tmp_path / "mine").stderr
