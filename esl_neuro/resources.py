@@ -8,11 +8,18 @@ from typing import Any
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.reading.documents import read_text, reason
+from esl_neuro.reading.names import nearest_path
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+WORDS = {"models": "recipe", "hw_targets": "target", "sweeps": "sweep", "reproductions": "experiment"}
+"""What a file of each kind is called."""
+LISTED = {"models": "esl-neuro models list", "hw_targets": "esl-neuro targets list"}
+"""The commands that list all files of a kind."""
 
 
 def resource_folder(kind: str) -> Path:
@@ -39,12 +46,17 @@ def find_resource(kind: str, name: str) -> Path:
         path = Path(name)
         if path.is_file():
             return path
-        raise BadInput(
-            f"{name}: no such file; give the path of a TOML file or one of: {', '.join(resource_names(kind))}"
-        )
+        fix = nearest_path(path) or f"; give the path of a TOML file or one of: {', '.join(resource_names(kind))}"
+        raise BadInput(f"{name}: no such file{fix}")
     if name not in resource_names(kind):
-        raise BadInput(f"{kind}: '{name}' is unknown; {did_you_mean(name, resource_names(kind))}")
+        raise BadInput(f"{WORDS[kind]} '{name}' is unknown; {_meant(kind, name)}")
     return resource_folder(kind) / f"{name}.toml"
+
+
+def _meant(kind: str, name: str) -> str:
+    """Return the nearest name, with all names only if none is near, or no command lists them."""
+    hint = did_you_mean(name, resource_names(kind))
+    return f"{hint.partition('? ')[0]}? '{LISTED[kind]}' lists all" if "? " in hint and kind in LISTED else hint
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import click
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.pipeline.choices import FORMATS
-from esl_neuro.reading.names import printable
+from esl_neuro.reading.names import nearest_path, printable
 from esl_neuro.report.width import terminal_width
 from esl_neuro.resets import RESETS
 from esl_neuro.storage import CAUSES, cause
@@ -49,9 +49,37 @@ def given_data() -> Path | None:
     return None if context is None else context.meta.get(DATA)
 
 
+class OneOf(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """One of some words; another word gets the nearest one."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        super().__init__(list(choices))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, or fail."""
+        if value in self.choices:
+            return value
+        self.fail(f"'{value}' is unknown; {did_you_mean(str(value), map(str, self.choices))}", param, ctx)
+
+
+class ExistingPath(click.Path):
+    """A file or folder that is there; another name gets the nearest one."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(exists=True, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail."""
+        path = Path(value)
+        if not path.exists():
+            what = "folder" if not self.file_okay else "file" if not self.dir_okay else "file or folder"
+            self.fail(f"'{path}': no such {what}{nearest_path(path)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 data_option = click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=ExistingPath(),
     expose_value=False,
     callback=_use_data_folder,
     help="Folder of the data sets, or your own data: an .npz file, or a folder with one folder per class.  "
@@ -59,7 +87,7 @@ data_option = click.option(
 )
 reset_option = click.option(
     "--reset",
-    type=click.Choice(RESETS),
+    type=OneOf(RESETS),
     help="What a spike does to the potential, for a NIR file that does not note it: set it to zero, or subtract the "
     "threshold, at once or after the leak of the next step (snnTorch's default).  [default: zero]",
 )
@@ -131,7 +159,7 @@ dt_option = click.option(
 formats_option = click.option(
     "--format",
     "formats",
-    type=click.Choice(list(FORMATS)),
+    type=OneOf(list(FORMATS)),
     multiple=True,
     help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
 )

@@ -9,6 +9,7 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    ExistingPath,
     Number,
     OutputPath,
     Whole,
@@ -43,7 +44,7 @@ from esl_neuro.cli.workspace import existing
 @layout_option
 @click.option(
     "--calibrate",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=ExistingPath(dir_okay=False),
     metavar="FILE",
     help="Search the scale of each layer on the inputs of this file, .npz or .npy.",
 )

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, ExampleGroup, OutputPath, emit, json_option, print_status
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    ExampleGroup,
+    ExistingPath,
+    OneOf,
+    OutputPath,
+    emit,
+    json_option,
+    print_status,
+)
 from esl_neuro.cli.energy_compare import compare
 from esl_neuro.cli.energy_fit import fit
 from esl_neuro.cli.energy_import import import_log
@@ -95,7 +104,7 @@ for command in (compare, fit, import_log, measure, programs, validate):
 @click.option("--plots", type=OutputPath(folder=True), help="Also draw charts into this folder.")
 @click.option(
     "--plot-format",
-    type=click.Choice(("png", "pdf", "svg")),
+    type=OneOf(("png", "pdf", "svg")),
     default="png",
     show_default=True,
     help="Format of the charts.",
@@ -103,7 +112,7 @@ for command in (compare, fit, import_log, measure, programs, validate):
 @click.option(
     "--measured",
     multiple=True,
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=ExistingPath(dir_okay=False),
     help="Measurement from 'energy import' or 'energy measure', shown as a row.",
 )
 @placement_option

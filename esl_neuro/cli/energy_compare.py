@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, ExistingPath, emit, json_option, print_status
 from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         ("esl-neuro energy compare a.nir b.nir --rate 0.05 --backend integer", "any two NIR files"),
     ),
 )
-@click.argument("first", type=click.Path(exists=True, path_type=Path))
-@click.argument("second", type=click.Path(exists=True, path_type=Path))
+@click.argument("first", type=ExistingPath())
+@click.argument("second", type=ExistingPath())
 @click.option(
     "--target", "targets", multiple=True, help="Target, path of a TOML file, or 'all'.  [default: as in energy report]"
 )

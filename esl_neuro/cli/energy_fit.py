@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, ExistingPath, OutputPath, emit, json_option, print_status
 
 
 @click.command(
@@ -17,7 +17,7 @@ from esl_neuro.cli.commands import ExampleCommand, OutputPath, emit, json_option
         ("esl-neuro energy fit mine.json --out my-loihi2.toml", "with your readings, as a target for --target"),
     ),
 )
-@click.argument("readings", nargs=-1, type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("readings", nargs=-1, type=ExistingPath(dir_okay=False))
 @click.option("--chip", default="loihi2", show_default=True, help="Chip whose published measurements are fitted.")
 @click.option("--out", type=OutputPath(), help="File of a target with the fitted constants, for --target.")
 @json_option

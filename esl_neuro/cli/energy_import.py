@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, Number, OutputPath, Whole, emit, json_option, print_status
+from esl_neuro.cli.commands import (
+    ExampleCommand,
+    ExistingPath,
+    Number,
+    OutputPath,
+    Whole,
+    emit,
+    json_option,
+    print_status,
+)
 from esl_neuro.storage import write
 
 
@@ -30,7 +39,7 @@ from esl_neuro.storage import write
         ),
     ),
 )
-@click.argument("log", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("log", type=ExistingPath(dir_okay=False))
 @click.option("--samples", type=Whole(min=1), required=True, help="Inferences that the log covers.")
 @click.option("--target", required=True, help="Name of the chip or processor that was measured.")
 @click.option("--idle-w", type=Number(min=0), default=0.0, help="Idle power to subtract, in W.")

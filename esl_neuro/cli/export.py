@@ -10,6 +10,7 @@ import click
 from esl_neuro.cli.commands import (
     ExampleCommand,
     Number,
+    OneOf,
     OutputPath,
     Whole,
     accept_loss_option,
@@ -48,7 +49,7 @@ from esl_neuro.cli.workspace import chosen_run
 @formats_option
 @click.option(
     "--thresholds",
-    type=click.Choice(["native", "folded"]),
+    type=OneOf(["native", "folded"]),
     default="native",
     show_default=True,
     help="Thresholds unchanged, or folded into the weights, for readers that support one per layer.",
@@ -59,7 +60,7 @@ from esl_neuro.cli.workspace import chosen_run
 @click.option(
     "--nir",
     "nir_version",
-    type=click.Choice(["current", "1.0.4"]),
+    type=OneOf(["current", "1.0.4"]),
     default="current",
     show_default=True,
     help="Version of model.nir; sinabs and Rockpool need 1.0.4.",

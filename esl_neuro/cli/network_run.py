@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 from esl_neuro.cli.commands import (
+    ExistingPath,
     Number,
+    OneOf,
     Whole,
     allow_code_option,
     data_option,
@@ -38,7 +40,7 @@ def layout_option(function: Function) -> Function:
     """Add ``--layout`` to a command."""
     return click.option(
         "--layout",
-        type=click.Choice(LAYOUTS),
+        type=OneOf(LAYOUTS),
         help="Order of the first axes of the input.  [default: samples,steps,... if only that fits]",
     )(function)
 
@@ -104,7 +106,7 @@ def input_option(*names: str) -> Callable[[Function], Function]:
         "--input",
         *names,
         "inputs",
-        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        type=ExistingPath(dir_okay=False),
         help="Input file, .npz or .npy: spikes, graded values or events, and 'labels'.",
     )
 
@@ -112,7 +114,7 @@ def input_option(*names: str) -> Callable[[Function], Function]:
 def backend_option(default: str) -> Callable[[Function], Function]:
     """Add ``--backend`` to a command."""
     chosen, shown = (None, "lava, or integer without Lava") if default == "lava" else (default, True)
-    return click.option("--backend", type=click.Choice(BACKENDS), default=chosen, show_default=shown, help="Simulator.")
+    return click.option("--backend", type=OneOf(BACKENDS), default=chosen, show_default=shown, help="Simulator.")
 
 
 rate_option = click.option("--rate", type=Number(0, 1), help="Random input spikes: probability for each line and step.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esl_neuro.cli.commands import ExampleCommand, allow_code_option, emit, json_option, print_status
+from esl_neuro.cli.commands import ExampleCommand, ExistingPath, allow_code_option, emit, json_option, print_status
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.prediction import Prediction
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         ("esl-neuro predict runs/mlp-digits-002 cat.aedat", "an event recording, for a network of own recordings"),
     ),
 )
-@click.argument("network", metavar="EXPORT|RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("sample", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("network", metavar="EXPORT|RUN", type=ExistingPath(file_okay=False))
+@click.argument("sample", metavar="FILE", type=ExistingPath(dir_okay=False))
 @allow_code_option
 @json_option
 def predict(network: Path, sample: Path, allow_code: bool, as_json: bool) -> None:

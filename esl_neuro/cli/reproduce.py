@@ -9,6 +9,7 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    OneOf,
     OutputPath,
     Whole,
     allow_code_option,
@@ -35,7 +36,7 @@ from esl_neuro.pipeline.choices import SCALES, Scale
 @click.argument("name", metavar="EXPERIMENT")
 @click.option(
     "--scale",
-    type=click.Choice(SCALES),
+    type=OneOf(SCALES),
     default="short",
     show_default=True,
     help="smoke: seconds, on the embedded digits. short: MNIST, Fashion-MNIST and CIFAR-10, on two cores. full: the "

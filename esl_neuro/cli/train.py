@@ -20,6 +20,7 @@ from esl_neuro.cli.commands import (
     print_status,
     runs_option,
 )
+from esl_neuro.cli.network_run import refuse_without_arithmetic
 from esl_neuro.cli.workspace import chosen_run
 from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
@@ -90,6 +91,8 @@ def train(
     """
     if tensorboard:
         _require_tensorboard()
+    if quantize is not None:
+        refuse_without_arithmetic(quantize)
     if resume is None:
         chosen = recipe or (RECIPE if source is None else _recipe_of(source, allow_code))
         changes = (*_changes(source, quantize), *overrides)

@@ -9,6 +9,7 @@ import click
 
 from esl_neuro.cli.commands import (
     ExampleCommand,
+    OneOf,
     Whole,
     accept_loss_option,
     allow_code_option,
@@ -51,7 +52,7 @@ from esl_neuro.pipeline.choices import READERS
 @click.option(
     "--reader",
     "readers",
-    type=click.Choice(READERS),
+    type=OneOf(READERS),
     multiple=True,
     help="Run the NIR graph only in this reader; may be repeated.  [default: all installed readers]",
 )

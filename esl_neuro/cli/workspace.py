@@ -7,6 +7,7 @@ from pathlib import Path
 
 from esl_neuro.cli.commands import print_status
 from esl_neuro.errors import BadInput
+from esl_neuro.reading.names import nearest_path
 
 MAKE_RUN = "make one with 'esl-neuro train'"
 MAKE_EXPORT = "make one with 'esl-neuro export'"
@@ -47,7 +48,7 @@ def latest_run(runs: Path) -> Path | None:
 def existing(path: Path, otherwise: str) -> Path:
     """Return a path, or raise an error if nothing is there, before anything slow is loaded."""
     if not path.exists():
-        raise BadInput(f"{path}: {otherwise}")
+        raise BadInput(f"{path}: {otherwise}{nearest_path(path)}")
     return path
 
 

@@ -22,7 +22,7 @@ from esl_neuro.reading.hdf5 import open_hdf5
 from esl_neuro.reading.images import SUFFIXES as IMAGES
 from esl_neuro.reading.images import read_image
 from esl_neuro.reading.limits import DOCUMENT_MB
-from esl_neuro.reading.names import printable
+from esl_neuro.reading.names import nearest_path, printable
 from esl_neuro.resources import read_toml
 from esl_neuro.training.result import read_result
 from esl_neuro.training.run_folder import RunFolder
@@ -88,7 +88,7 @@ def inspect_path(path: Path) -> Inspected:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise BadInput(f"{path}: no such file or folder")
+        raise BadInput(f"{path}: no such file or folder{nearest_path(path)}")
     with path.open("rb") as file:
         beginning = file.read(16)
     suffix = path.suffix.lower()

@@ -129,10 +129,10 @@ def load_reproduction(name: str, scale: Scale, runs: Path, *, allow_code: bool =
     path = find_resource(KIND, name)
     if not is_plain(path.stem):
         raise BadInput(f"{path}: its name is also that of a file; use letters, digits, '.', '-' and '_'")
-    reproduction = parse_reproduction(read_toml(path), str(path))
+    reproduction = parse_reproduction(read_toml(path), name)
     sweeps = reproduction.scales[scale].sweeps
     plans = {sweep: load_plan(sweep, runs, allow_code=allow_code) for sweep in sweeps}
-    refuse(str(path), _misplaced(reproduction, scale, plans))
+    refuse(name, _misplaced(reproduction, scale, plans))
     return ReproductionPlan(path.stem, scale, reproduction, plans, runs)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from pathlib import Path
 
 # Also the name of a file or folder, so it is no path and not hidden.
 PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
@@ -62,3 +64,26 @@ def spreadsheet_cell(value: object) -> object:
     ("'=1+1", 'fc1', -1.5)
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def nearest_path(path: Path) -> str:
+    """Return a hint with the nearest path that exists, ``"; did you mean 'runs/x'?"``; empty if there is none.
+
+    Parameters
+    ----------
+    path : Path
+        One that does not exist; each wrong part is replaced by the nearest name in its folder.
+    """
+    found = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        if not (found / part).exists():
+            try:
+                names = [each.name for each in found.iterdir()]
+            except OSError:
+                return ""
+            close = difflib.get_close_matches(part, names, n=1, cutoff=0.6)
+            if not close:
+                return ""
+            part = close[0]
+        found /= part
+    return f"; did you mean '{printable(str(found))}'?"

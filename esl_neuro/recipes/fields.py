@@ -64,7 +64,7 @@ def recipe_fields(name: str | None = None) -> list[RecipeField]:
 
 
 def nearest_field(name: str) -> str:
-    """Return a hint with the fields of which a name may be the spelling, with or without the section.
+    """Return a hint with the fields, or the section, of which a name may be the spelling, with or without the section.
 
     Examples
     --------
@@ -74,7 +74,8 @@ def nearest_field(name: str) -> str:
     names, last = field_names(), name.rpartition(".")[2]
     by_last = {each.rpartition(".")[2]: each for each in names}
     close = [each for each in names if each.rpartition(".")[2] == last]
-    close = close or difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    sections = {each.partition(".")[0] for each in names}
+    close = close or difflib.get_close_matches(name, [*names, *sections], n=1, cutoff=0.6)
     close = close or [by_last[each] for each in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)]
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"{hint}'esl-neuro models fields' lists all fields"

@@ -122,7 +122,7 @@ def load_recipe(name: str, overrides: tuple[str, ...] = (), *, allow_code: bool 
         refuse_code(path, [code for code in code_of(document) if not replaced(code[0], overrides)])
     for override in overrides:
         _apply_override(document, override)
-    return parse_recipe(document, str(path))
+    return parse_recipe(document, name)
 
 
 def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:

@@ -256,19 +256,19 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = (), *, allow_cod
     path = find_resource("sweeps", name)
     if not is_plain(path.stem):
         raise BadInput(f"{path}: the name of a sweep is also that of its folder; use letters, digits, '.', '-' and '_'")
-    sweep = parse_sweep(read_toml(path), str(path))
+    sweep = parse_sweep(read_toml(path), name)
     if not allow_code:
         for changes in _all_changes(sweep):
             refuse_code(path, code_of(changes))
     cases = expand(sweep)
-    _refuse(str(path), _overridden_changes(cases, overrides))
+    _refuse(name, _overridden_changes(cases, overrides))
     folder = runs / path.stem
     planned = [
         # The recipe in the folder is compared with this one before anything of it is built.
         Run(case, seed, recipe, RunFolder(folder / f"{slug}-seed{seed}", allow_code=True), tuple(sweep.noise))
         for (case, slug), recipes in zip(
             zip(cases, slugs(cases), strict=True),
-            _load_recipes(sweep, cases, overrides, str(path), allow_code),
+            _load_recipes(sweep, cases, overrides, name, allow_code),
             strict=True,
         )
         for seed, recipe in zip(sweep.seeds, recipes, strict=True)

@@ -204,7 +204,7 @@ def test_new_noise_is_tested_without_training_again(swept, tmp_path, call):
     ("command", "words"),
     [
         ("esl-neuro sweep", ["Missing argument 'SWEEP'"]),
-        ("esl-neuro sweep digits-densty", ["sweeps: 'digits-densty' is unknown; did you mean 'digits-density'?"]),
+        ("esl-neuro sweep digits-densty", ["sweep 'digits-densty' is unknown; did you mean 'digits-density'?"]),
         ("esl-neuro sweep no/such.toml", ["no/such.toml: no such file"]),
         ("esl-neuro sweep tiny.toml --jobs 0", ["--jobs", "0", "1<=x"]),
         ("esl-neuro sweep tiny.toml --plot x.jpg", ["x.jpg: '.jpg' is not a chart format"]),
