@@ -18,6 +18,7 @@ from esl_neuro.energy.modes import BEST_CASE, Against, Mode, pace_name
 from esl_neuro.energy.report import EnergyReport
 from esl_neuro.energy.step_time import FREE
 from esl_neuro.energy.uncertainty import Draws, leading_of_ratio, quantiles
+from esl_neuro.hardware.copying import COPIED
 
 WRAPPING = {
     "current-wraps": "currents wrap",
@@ -281,6 +282,7 @@ def _known(report: EnergyReport, rows: Sequence[AnswerRow]) -> Iterator[str]:
         slow = report.tick_s is not None and mode.asked == report.pace and mode.time is not None
         if slow and mode.time is not None and mode.time.mode == FREE:
             yield f"{mode.target}: {mode.time.notes[0]}"
+    yield from (line.partition(";")[0] for line in report.warnings if f": {COPIED} " in line)
     yield from _assumed(report, rows)
 
 

@@ -13,6 +13,7 @@ from esl_neuro.reading.names import is_plain, printable
 from esl_neuro.resources import find_resource, parse_toml, resource_names
 from esl_neuro.storage import write
 
+COPIED = "copied from"  # how the note of a copy begins
 TABLE = re.compile(r"^\[target\][ \t]*\n(?:(?!^\[).*\n)*", re.MULTILINE)
 
 
@@ -60,7 +61,7 @@ def renamed(text: str, name: str, copied: str, note: str | None) -> str:
     note : str or None
         The note of the copied target, which is kept.
     """
-    origin = f"copied from {copied}: whatever was not changed is a figure of {copied}"
+    origin = f"{COPIED} {copied}: whatever was not changed is a figure of {copied}"
     table = TABLE.search(text)
     if table is None:
         raise BadInput(f"target '{copied}': its file has no line [target], so it cannot be copied")
