@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from esl_neuro.cli.chart_options import chart_options, layout_of
 from esl_neuro.cli.commands import (
     ExampleCommand,
     ExampleGroup,
@@ -65,7 +66,8 @@ for command in (compare, fit, import_log, measure, programs, validate):
         ("esl-neuro energy report net.nir --rate 0.05", "any network, on random spikes of a given rate"),
         ("esl-neuro energy report --explain 4", "the arithmetic and the sources of row 4"),
         ("esl-neuro energy report --target all", "every target; or one of your own: --target ./my-chip.toml"),
-        ("esl-neuro energy report --plots figures", "charts of the intervals, the layers, the break-even"),
+        ("esl-neuro energy report --plots figures", "charts of intervals, parts, layers and break-evens"),
+        ("esl-neuro energy report --plots figures --plot-format pdf --width single", "for one column of a paper"),
         ("esl-neuro energy report --latex", "the table for a paper; also --markdown and --csv"),
         ("esl-neuro energy report --cite", "BibTeX of the constants used, and a caption"),
         ("esl-neuro energy report --preset esl2023", "Table 1 of ESL-SNNs, recomputed"),
@@ -109,6 +111,7 @@ for command in (compare, fit, import_log, measure, programs, validate):
     show_default=True,
     help="Format of the charts.",
 )
+@chart_options
 @click.option(
     "--measured",
     multiple=True,
@@ -133,6 +136,8 @@ def report(
     csv_file: Path | None,
     plots: Path | None,
     plot_format: str,
+    width: str | None,
+    title: str | None,
     measured: tuple[Path, ...],
     placement: str | None,
     preset: str | None,
@@ -149,6 +154,7 @@ def report(
     asked = {"full": full, "explain": explain is not None, "cite": cite}
     tables = {"latex": latex, "markdown": markdown, "csv": printed}
     form = one_form({**asked, **tables}, as_json and any(tables.values()))
+    layout = layout_of(width, title, plots, "--plots FOLDER")
     if preset is not None:
         _refuse_beside_preset(form, {"csv": csv_file, "plots": plots, "measured": measured or None})
         document, text = recompute(preset, network, activity, runs)
@@ -168,8 +174,11 @@ def report(
 
         with refusing(plots):
             plots.mkdir(parents=True, exist_ok=True)
-        for written in draw_energy(result, plots, plot_format):
-            print_status(f"written: {written}")
+        drawn = draw_energy(result, plots, plot_format, layout)
+        for path in drawn.files:
+            print_status(f"written: {path}")
+        for left_out in drawn.left_out:
+            print_status(left_out)
     from esl_neuro.energy.answer import answer
     from esl_neuro.report.energy_forms import render_form
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from esl_neuro.cli.chart_options import chart_options, layout_of
 from esl_neuro.cli.commands import (
     ExampleCommand,
     OneOf,
@@ -44,6 +45,7 @@ from esl_neuro.pipeline.choices import SCALES, Scale
 )
 @click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--plot", type=OutputPath(), help="Draw the figures into this .svg, .png or .pdf file.")
+@chart_options
 @click.option("--record", type=OutputPath(), help="Also write the result as JSON into this file.")
 @click.option(
     "--list", "--dry-run", "listing", is_flag=True, help="Print what would run and what is measured, without training."
@@ -57,6 +59,8 @@ def reproduce(
     scale: Scale,
     jobs: int,
     plot: Path | None,
+    width: str | None,
+    title: str | None,
     record: Path | None,
     listing: bool,
     allow_code: bool,
@@ -75,6 +79,7 @@ def reproduce(
     from esl_neuro.report.reproduction_text import draw_reproduction, reproduction_text
     from esl_neuro.storage import write
 
+    layout = layout_of(width, title, plot, "--plot FILE")
     plan = load_reproduction(name, scale, runs, allow_code=allow_code)
     refuse_unread_by_all([run.recipe.data for sweep in plan.plans.values() for run in sweep.runs], given_data())
     if plot is not None:
@@ -88,7 +93,7 @@ def reproduce(
 
         document = run_reproduction(plan, jobs, on_status=print_status, view=training_view)
     if plot is not None:
-        draw_reproduction(document, plot)
+        draw_reproduction(document, plot, layout)
     if record is not None:
         write(record, json.dumps(document, indent=2) + "\n")
     emit(document, reproduction_text(document), as_json)

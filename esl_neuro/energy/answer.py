@@ -1,7 +1,6 @@
 """The answer of an energy report: a row for each target, and sparse on a chip against dense on a GPU.
 
-Every figure is a median, with 5-95 %, of the draws of :mod:`~esl_neuro.energy.uncertainty`. A median of a sum is not
-the sum of medians, so dynamic and static energy add up to the total only nearly.
+Every figure is a median, with 5-95 %, of the draws of :mod:`~esl_neuro.energy.uncertainty`.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from esl_neuro.energy.estimate import BOARD, CHIP, OPERATIONS, PJ_PER_J, STATIC_POWER, Estimate, Term
+from esl_neuro.energy.estimate import OPERATIONS, PJ_PER_J, Estimate, headline
 from esl_neuro.energy.fitted import READINGS, is_open
 from esl_neuro.energy.modes import BEST_CASE, Against, Mode, pace_name
+from esl_neuro.energy.parts import Energy, parts
 from esl_neuro.energy.report import EnergyReport
 from esl_neuro.energy.step_time import FREE
-from esl_neuro.energy.uncertainty import Draws, leading_of_ratio, quantiles
+from esl_neuro.energy.uncertainty import Draws, leading_of_ratio
 from esl_neuro.hardware.copying import COPIED
 
 WRAPPING = {
@@ -26,28 +24,6 @@ WRAPPING = {
     "potential-may-saturate": "potentials may wrap or saturate",
 }
 """Findings of the compiler that put the counts themselves in doubt, in words."""
-
-
-@dataclass(frozen=True)
-class Energy:
-    """A part of the energy of one sample.
-
-    Attributes
-    ----------
-    median_pj, low_pj, high_pj : float
-        Median, 5 % and 95 % quantile, in pJ.
-    lower_bound : bool
-        True if the energy is at least this.
-    """
-
-    median_pj: float
-    low_pj: float
-    high_pj: float
-    lower_bound: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return vars(self).copy()
 
 
 @dataclass(frozen=True)
@@ -99,10 +75,10 @@ class AnswerRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, energies in pJ per sample."""
-        parts = {name: getattr(self, name) for name in ("dynamic", "static", "total")}
+        energies = {name: getattr(self, name) for name in ("dynamic", "static", "total")}
         return {
             **vars(self),
-            **{name: None if part is None else part.to_dict() for name, part in parts.items()},
+            **{name: None if energy is None else energy.to_dict() for name, energy in energies.items()},
             "readings": [{"prices": words, "dynamic_median_pj": median} for words, median in self.readings],
         }
 
@@ -196,16 +172,14 @@ def _row(report: EnergyReport, target: str, draws: Draws) -> AnswerRow:
         rate = asked.samples_per_s or 1 / asked.latency_median_s
         speed |= {"latency_s": asked.latency_median_s, "samples_per_s": rate}
     priced = [each for each in every if each.terms and each.level is not None]
-    whole = next((each for each in priced if each.level in (CHIP, BOARD) and not each.reading), None)
-    shown = whole or next(iter(priced), None)
+    shown = headline(every)
     if shown is None:
         return AnswerRow(target, "", refusal=every[0].refusal or "no operation of the run has a price", **speed)
-    parts: dict[str, Any] = _parts(shown, draws)
     found = next(found for each, found in report.rows if each is shown)
     return AnswerRow(
         target,
         shown.model,
-        **parts,
+        **vars(parts(shown, draws)),
         evidence=shown.evidence,
         varies_most_with="" if found is None or found.leading is None else found.leading,
         readings=tuple(_readings(priced, shown, draws)),
@@ -217,32 +191,11 @@ def _mode(report: EnergyReport, target: str, asked: str) -> Mode | None:
     return next((mode for mode in report.modes if (mode.target, mode.asked) == (target, asked)), None)
 
 
-def _parts(estimate: Estimate, draws: Draws) -> dict[str, Energy | None]:
-    """Return dynamic, static and total energy, each where the estimate has it."""
-    whole = _energy(estimate.terms, estimate.lower_bound, draws)
-    if estimate.level == OPERATIONS:
-        return {"dynamic": whole}
-    held = [term for term in estimate.terms if term.what.startswith(STATIC_POWER)]
-    if not held:
-        return {"total": whole}
-    rest = [term for term in estimate.terms if term not in held]
-    return {
-        "dynamic": _energy(rest, estimate.lower_bound, draws),
-        "static": _energy(held, False, draws),
-        "total": whole,
-    }
-
-
-def _energy(terms: Sequence[Term], lower_bound: bool, draws: Draws) -> Energy:
-    low, median, high = quantiles(np.sum([term.sample(draws) for term in terms], axis=0))
-    return Energy(median, low, high, lower_bound)
-
-
 def _readings(priced: Sequence[Estimate], shown: Estimate, draws: Draws) -> Iterator[tuple[str, float]]:
     """Yield what the prices are at each end of what a source leaves open, with the dynamic energy there."""
     ends = [each for each in priced if each.level == shown.level and each.reading]
     for each in ends if is_open(shown) else [shown] if shown.reading else []:
-        dynamic = _parts(each, draws)["dynamic"]
+        dynamic = parts(each, draws).dynamic
         if dynamic is not None:
             yield READINGS.get(each.reading, each.reading), dynamic.median_pj
 

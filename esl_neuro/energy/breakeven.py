@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.estimate import BUSIEST, Estimate
+from esl_neuro.energy.uncertainty import Draws, probability_below
+from esl_neuro.hardware import Constant
+
+Floats = NDArray[np.float64]
 
 # Units of the terms that scale with rate and with density. Updates and time scale with neither.
 WITH_ACTIVITY = frozenset({"SOP", "MAC", "spike", "message", "hop", "weight read", BUSIEST})
@@ -15,7 +23,7 @@ WITH_CONNECTIONS = frozenset({"SOP", "MAC", "weight read", BUSIEST})
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where an estimate of a chip equals one of a processor, with everything else unchanged.
+    """Where the median of a chip equals that of a processor, with everything else unchanged.
 
     Counts are assumed proportional to the firing rate (SOPs, effective multiplications of graded input, spikes,
     messages) or to the density (SOPs and effective multiplications); updates and static power are constant. This is a
@@ -28,7 +36,7 @@ class BreakEven:
     rate, density : float
         Spikes per source line and step, and density, of this run.
     rate_at, density_at : float or None
-        Rate (density) at which the energies are equal; None if there is none.
+        Rate (density) at which the medians are equal; None if there is none.
     utilisation_at : float or None
         Share of its peak rate at which the processor would need as little energy as the chip; above 1 is impossible.
     probability : float or None
@@ -64,22 +72,47 @@ def density(counts: Counts) -> float:
     return sum(layer.stored for layer in counts.layers) / dense if dense else 0.0
 
 
-def split(estimate: Estimate, units: frozenset[str]) -> tuple[float, float]:
-    """Return the nominal energy in pJ of the terms with these units, and of all others."""
-    energies = [(term.count_unit in units, term.energy_pj.nominal) for term in estimate.terms]
-    return sum(e for inside, e in energies if inside), sum(e for inside, e in energies if not inside)
+@dataclass(frozen=True)
+class Scaling:
+    """Draws of an estimate, divided into what grows with a quantity and what stays.
+
+    Attributes
+    ----------
+    growing_pj, fixed_pj : float64 array, shape (draws,)
+        Energy per sample at the quantity of this run.
+    """
+
+    growing_pj: Floats
+    fixed_pj: Floats
+
+    def at(self, factor: float) -> Floats:
+        """Return draws of the energy per sample in pJ, with the quantity multiplied by a factor."""
+        return self.growing_pj * factor + self.fixed_pj
+
+    def meet(self, target_pj: float) -> float | None:
+        """Return the factor at which the median is as high as an energy; None if it is always higher or never."""
+        median = float(np.median(self.growing_pj))
+        if median <= 0 or np.median(self.fixed_pj) >= target_pj:
+            return None
+        enough = target_pj / median * (1 + 1e-9)  # what is fixed only adds to it
+        found: float = brentq(lambda factor: float(np.median(self.at(factor))) - target_pj, 0.0, enough, xtol=1e-300)
+        return found
 
 
-def scaled(estimate: Estimate, units: frozenset[str], factor: float) -> float:
-    """Return the nominal energy in pJ with the terms of these units multiplied by a factor."""
-    growing, fixed = split(estimate, units)
-    return growing * factor + fixed
+def scaling(estimate: Estimate, units: frozenset[str], draws: Draws) -> Scaling:
+    """Divide an estimate into the terms with these units and all others."""
+    drawn = [(term.count_unit in units, term.sample(draws)) for term in estimate.terms]
+    growing, fixed = (
+        np.sum([energy for inside, energy in drawn if inside is wanted] or [np.zeros(draws.size)], axis=0)
+        for wanted in (True, False)
+    )
+    return Scaling(growing, fixed)
 
 
 def break_even(
-    counts: Counts, chip: Estimate, processor: Estimate, probability: float | None, utilisation: float | None
+    counts: Counts, chip: Estimate, processor: Estimate, draws: Draws, utilisation: Constant | None
 ) -> BreakEven:
-    """Find the break-even of a chip and a processor.
+    """Find the break-even of a chip and a processor, where the medians of their draws are equal.
 
     Parameters
     ----------
@@ -87,27 +120,26 @@ def break_even(
         Counts of the run that both price.
     chip, processor : Estimate
         Estimates with a number.
-    probability : float, optional
-        Probability that the chip needs less.
-    utilisation : float, optional
+    draws : Draws
+        The draws of the report.
+    utilisation : Constant, optional
         Utilisation assumed for ``processor``, None without assumption.
     """
-    assert chip.energy_pj is not None
-    assert processor.energy_pj is not None
-    target = processor.energy_pj.nominal
+    needed, drawn = processor.sample(draws), chip.sample(draws)
+    assert needed is not None
+    assert drawn is not None
+    target_pj, chip_pj = float(np.median(needed)), float(np.median(drawn))
     rate, share = firing_rate(counts), density(counts)
+    at_rate = scaling(chip, WITH_ACTIVITY, draws).meet(target_pj)
+    at_density = scaling(chip, WITH_CONNECTIONS, draws).meet(target_pj)
+    at_peak_pj = None if utilisation is None else float(np.median(needed * draws.of(utilisation)))
     return BreakEven(
         chip,
         processor,
         rate,
         share,
-        _meet(chip, WITH_ACTIVITY, target, rate),
-        _meet(chip, WITH_CONNECTIONS, target, share),
-        None if utilisation is None else utilisation * target / (chip.energy_pj.nominal or float("inf")),
-        probability,
+        None if at_rate is None else rate * at_rate,
+        None if at_density is None else share * at_density,
+        None if at_peak_pj is None else at_peak_pj / (chip_pj or float("inf")),
+        probability_below(chip, processor, draws),
     )
-
-
-def _meet(estimate: Estimate, units: frozenset[str], target: float, now: float) -> float | None:
-    growing, fixed = split(estimate, units)
-    return now * (target - fixed) / growing if growing > 0 and target > fixed else None

@@ -15,7 +15,7 @@ from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Draws, quantiles
 from esl_neuro.hardware import PROCESSORS, HardwareTarget, load_target
 
-SCHEMA = 2
+SCHEMA = 3  # 3: energies at nominal constants are named so
 COMPARED = (
     "sop_effective",
     "sop_executed",
@@ -89,11 +89,11 @@ class EstimateComparison:
         return relation(self.first, self.second)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON; ``first_lower_bound`` if the energy of the first is at least ``first_pj``."""
+        """Return plain data for JSON; ``first_lower_bound`` if the energy of the first is at least what is given."""
         numbers = {key: value for key, value in vars(self).items() if key not in ("first", "second")}
         energies = {
             side: None if estimate.energy_pj is None else estimate.energy_pj.nominal
-            for side, estimate in (("first_pj", self.first), ("second_pj", self.second))
+            for side, estimate in (("first_nominal_pj", self.first), ("second_nominal_pj", self.second))
         }
         return {
             "target": self.first.target,

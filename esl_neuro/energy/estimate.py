@@ -366,7 +366,7 @@ class Estimate:
                 }
                 for term in self.terms
             ],
-            "by_layer_pj": self.by_layer_pj(),
+            "by_layer_nominal_pj": self.by_layer_pj(),
             "unpriced": [vars(item) for item in self.unpriced],
             "constants": [constant.id for constant in self.constants],
             "notes": list(self.notes),
@@ -400,15 +400,11 @@ def with_static(operations: Estimate, static: Estimate) -> Estimate:
     )
 
 
-def parts_pj(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
-    """Return the nominal operations, static power and total in pJ per sample; None where it has no such part."""
-    if estimate.energy_pj is None:
-        return None, None, None
-    total = estimate.energy_pj.nominal
-    if estimate.level == OPERATIONS:
-        return total, None, None
-    held = sum(term.energy_pj.nominal for term in estimate.terms if term.what.startswith(STATIC_POWER))
-    return (total - held, held, total) if held else (None, None, total)
+def headline(estimates: Sequence[Estimate]) -> Estimate | None:
+    """Return the estimate that stands for one target: its first total, else its first operations; None if refused."""
+    priced = [each for each in estimates if each.terms and each.level is not None]
+    whole = [each for each in priced if each.level in (CHIP, BOARD) and not each.reading]
+    return next(iter([*whole, *priced]), None)
 
 
 def representative(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:

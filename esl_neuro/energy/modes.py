@@ -94,6 +94,9 @@ class Mode:
             "time": None if self.time is None else self.time.to_dict(),
             "refusal": self.refusal,
             "latency_s": None if self.latency_s is None else vars(self.latency_s),
+            "latency_median_s": self.latency_median_s,
+            "step_median_s": self.step_median_s,
+            "samples_per_s": self.samples_per_s,
             "energies": [
                 {
                     "model": estimate.name,

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
-from esl_neuro.energy.breakeven import WITH_CONNECTIONS, BreakEven, break_even, scaled
+from esl_neuro.energy.breakeven import WITH_CONNECTIONS, BreakEven, break_even, scaling
 from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.core_use import core_uses
 from esl_neuro.energy.counts import Counts, count
@@ -20,20 +22,21 @@ from esl_neuro.energy.estimate import (
     REFUSED,
     Estimate,
     comparable,
-    parts_pj,
+    headline,
     relation,
     representative,
 )
 from esl_neuro.energy.fans import largest_fan_in
 from esl_neuro.energy.measurement import Measurement
 from esl_neuro.energy.modes import Mode, modes, pace_name
+from esl_neuro.energy.parts import Parts, parts
 from esl_neuro.energy.prices import price
-from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, median_ratio, probability_below
+from esl_neuro.energy.uncertainty import Distribution, Draws, distribution, median_ratio
 from esl_neuro.errors import BadInput, counted
 from esl_neuro.hardware import PROCESSORS, Constant, HardwareTarget, load_target
 from esl_neuro.nirgraph.findings import Finding
 
-SCHEMA = 3
+SCHEMA = 4  # 4: break-evens, savings, parts and ratios at medians
 SAVED = 0.9  # the share of synaptic operations whose saving is shown
 
 
@@ -45,7 +48,7 @@ class Saving:
     ----------
     estimate : Estimate
     operations, energy : float
-        Shares of the synaptic operations, and of the nominal energy, that are saved.
+        Share of the synaptic operations, and median share of the energy, that are saved.
     """
 
     estimate: Estimate
@@ -70,13 +73,12 @@ class Ratio:
     ----------
     first, second : Estimate
         Numerator and denominator.
-    value, median : float
-        Nominal ratio, and the median with common draws.
+    median : float
+        Median ratio, with common draws.
     """
 
     first: Estimate
     second: Estimate
-    value: float
     median: float
 
     @property
@@ -93,7 +95,7 @@ class Ratio:
             "relation": self.relation,
             "first_lower_bound": self.first.lower_bound,
             "second_lower_bound": self.second.lower_bound,
-            "value": self.value,
+            "median": self.median,
         }
 
 
@@ -197,9 +199,17 @@ class EnergyReport:
         return {level: tuple((e, found[e.name]) for e in representative(rows)) for level, rows in levels.items()}
 
     @property
-    def parts(self) -> dict[str, tuple[float | None, float | None, float | None]]:
-        """Dynamic, static and total energy of each target, nominal, in pJ per sample; see :func:`parts_pj`."""
-        return {estimate.target: parts_pj(estimate) for estimate, _ in self.summary}
+    def headlines(self) -> tuple[Estimate, ...]:
+        """The estimate that stands for each target; a target without a figure has none."""
+        targets = dict.fromkeys(estimate.target for estimate in self.estimates)
+        found = (headline([each for each in self.estimates if each.target == target]) for target in targets)
+        return tuple(each for each in found if each is not None)
+
+    @property
+    def parts(self) -> dict[str, Parts]:
+        """Dynamic, static and total energy of each target with a figure; see :func:`~esl_neuro.energy.parts.parts`."""
+        draws = Draws()
+        return {estimate.target: parts(estimate, draws) for estimate in self.headlines}
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -255,9 +265,10 @@ class EnergyReport:
             "break_even": [meeting.to_dict() for meeting in self.break_evens],
             "modes": [mode.to_dict() for mode in self.modes],
             "savings": [saving.to_dict() for saving in self.savings],
-            "parts_pj_per_sample": [
-                {"target": target, "dynamic": dynamic, "static": static, "total": total}
-                for target, (dynamic, static, total) in self.parts.items()
+            "parts_median_pj_per_sample": [
+                {"target": target}
+                | {name: None if energy is None else energy.median_pj for name, energy in vars(found).items()}
+                for target, found in self.parts.items()
             ],
             "silent": list(self.silent),
             "ratios": [ratio.to_dict() for ratio in self.ratios],
@@ -334,7 +345,7 @@ def energy_report(
         ratios=gpu_ratios(estimates, draws),
         warnings=tuple(_warnings(program, trace, counts, hardware, placement, bool(measurements))),
         modes=modes(counts, hardware, tick_s, draws),
-        savings=tuple(_savings(estimates)),
+        savings=tuple(_savings(estimates, draws)),
         silent=_silent(program, counts),
         network=network,
         findings=tuple(findings),
@@ -362,22 +373,22 @@ def _break_evens(
 ) -> Iterator[BreakEven]:
     """Compare each whole chip, for every reading of its prices, with the board of each processor."""
     utilisations = {
-        target.name: target.constants["utilisation"].nominal for target in hardware if "utilisation" in target.constants
+        target.name: target.constants["utilisation"] for target in hardware if "utilisation" in target.constants
     }
     priced = [each for each in estimates if each.terms]
     chips = representative([each for each in priced if each.level == CHIP])
     for processor in representative([e for e in priced if e.kind in PROCESSORS and e.level == BOARD]):
         assumed = utilisations.get(processor.target) if processor.scope == "utilisation" else None
         for chip in chips:
-            yield break_even(counts, chip, processor, probability_below(chip, processor, draws), assumed)
+            yield break_even(counts, chip, processor, draws, assumed)
 
 
-def _savings(estimates: Sequence[Estimate]) -> Iterator[Saving]:
+def _savings(estimates: Sequence[Estimate], draws: Draws) -> Iterator[Saving]:
     """Compute what fewer operations save for each reading of prices that its source leaves open."""
     for each in estimates:
         if each.reading and each.energy_pj is not None and each.energy_pj.nominal:
-            left = scaled(each, WITH_CONNECTIONS, 1 - SAVED)
-            yield Saving(each, SAVED, 1 - left / each.energy_pj.nominal)
+            found = scaling(each, WITH_CONNECTIONS, draws)
+            yield Saving(each, SAVED, 1 - float(np.median(found.at(1 - SAVED) / found.at(1))))
 
 
 def _silent(program: Program, counts: Counts) -> tuple[str, ...]:
@@ -394,7 +405,7 @@ def gpu_ratios(estimates: Sequence[Estimate], draws: Draws) -> tuple[Ratio, ...]
     """Return the peak estimate of each GPU over every non-zero estimate of a whole chip, or of a board."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
     return tuple(
-        Ratio(gpu, chip, gpu.energy_pj.nominal / chip.energy_pj.nominal, median_ratio(gpu, chip, draws))
+        Ratio(gpu, chip, median_ratio(gpu, chip, draws))
         for gpu in first_of_gpu
         for chip in estimates
         if chip.kind not in PROCESSORS and comparable(chip, gpu)

@@ -122,7 +122,6 @@ class Timing:
             "mode": self.mode,
             "step_s": vars(self.step_s),
             "latency_s": vars(self.latency_s),
-            "samples_per_s": 1 / self.latency_s.nominal if self.latency_s.nominal else None,
             "lower_bound": self.lower_bound,
             "constants": [span.constant.id for span in self.spans if span.constant is not None],
             "notes": list(self.notes),

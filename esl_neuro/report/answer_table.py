@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from esl_neuro.energy.answer import Answer, AnswerRow, Energy
+from esl_neuro.energy.answer import Answer, AnswerRow
 from esl_neuro.energy.cite import caption
 from esl_neuro.energy.estimate import PJ_PER_J
+from esl_neuro.energy.parts import Energy
 from esl_neuro.energy.report import EnergyReport
 from esl_neuro.reading.names import spreadsheet_cell
 from esl_neuro.report.energy_layout import scaled_energy

@@ -1,43 +1,69 @@
-"""Charts of an energy report: intervals by target, energy by layer, and the break-even of chip and processor."""
+"""Charts of an energy report as files: intervals by scope, parts by target, layers, and break-evens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from esl_neuro.energy.breakeven import WITH_ACTIVITY, WITH_CONNECTIONS, density, firing_rate, scaled
-from esl_neuro.energy.estimate import PJ_PER_J, Estimate
+from esl_neuro.energy.estimate import STATIC_POWER
 from esl_neuro.energy.report import EnergyReport
-from esl_neuro.errors import counted
-from esl_neuro.report.plots import COLOURS, GREY, STYLE, STYLES, WIDTH, check_plot, new_figure, save
+from esl_neuro.energy.uncertainty import Draws, medians_by_layer
+from esl_neuro.report.energy_axes import (
+    SCOPE_LOOKS,
+    energy_label,
+    paint_break_even,
+    paint_intervals,
+    paint_parts,
+    part_handles,
+    widen,
+)
+from esl_neuro.report.energy_layout import scaled_energy
+from esl_neuro.report.page.data import EnergyRow
+from esl_neuro.report.page.energy import by_quantity, curves, every_row, parts_of
+from esl_neuro.report.palette import MUTED, series_look
+from esl_neuro.report.plots import (
+    AXES,
+    PRINTED,
+    TEXT_PT,
+    Layout,
+    at_the_right,
+    brief,
+    check_plot,
+    empty_figure,
+    legend_columns,
+    name_rows,
+    save,
+)
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-CHIPS = COLOURS[:-1]  # processors are black
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++")
-SCOPE_COLOURS: Mapping[str, str] = {
-    "per_term": COLOURS[0],
-    "all_in": COLOURS[1],
-    "marginal+static": COLOURS[2],
-    "marginal": COLOURS[5],
-    "dynamic": COLOURS[3],
-    "dynamic+static": COLOURS[2],
-    "per_term+static": COLOURS[2],
-    "board": "#7F3C8D",
-    "utilisation": COLOURS[4],
-    "peak_tdp": "#7F3C8D",
-    "static": GREY,
-    "measured_app": "#8C510A",
-    "measured": COLOURS[6],
-}
+HATCHES = ("", "////", "....", "xxxx")
+OTHER = "of no layer"  # dynamic energy such as that of the steps of the chip
+ROW_MM = 4.2
 
 
-def draw_energy(report: EnergyReport, folder: Path, kind: str) -> tuple[Path, ...]:
-    """Draw all charts into a folder, except those that would be empty.
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn, and in words what was not.
+
+    Attributes
+    ----------
+    files : tuple of Path
+    left_out : tuple of str
+        Charts, or rows of charts, that would show nothing, and why.
+    """
+
+    files: tuple[Path, ...]
+    left_out: tuple[str, ...]
+
+
+def draw_energy(report: EnergyReport, folder: Path, kind: str, layout: Layout | None = None) -> Drawn:
+    """Draw all charts into a folder, except those that would be empty; a file of an earlier report is then removed.
 
     Parameters
     ----------
@@ -47,163 +73,151 @@ def draw_energy(report: EnergyReport, folder: Path, kind: str) -> tuple[Path, ..
         An existing folder.
     kind : str
         ``"png"``, ``"pdf"`` or ``"svg"``.
+    layout : Layout, optional
+        Width and title of each chart.
     """
-    paths = [folder / f"energy-{name}.{kind}" for name in ("intervals", "layers", "break-even")]
-    draw_intervals(report, paths[0])
-    draw_layers(report, paths[1])
-    if not report.break_evens:
-        return tuple(paths[:2])
-    draw_break_even(report, paths[2])
-    return tuple(paths)
+    files: list[Path] = []
+    left_out: list[str] = []
+    for name, draw in CHARTS.items():
+        path = folder / f"energy-{name}.{kind}"
+        path.unlink(missing_ok=True)
+        without = draw(report, path, layout or Layout())
+        left_out += [f"{path.name}: {without}"] if without else []
+        files += [path] if path.exists() else []
+    return Drawn(tuple(files), tuple(left_out))
 
 
-def draw_intervals(report: EnergyReport, path: Path) -> None:
-    """Draw the median and the 5-95 % interval of every estimate on one log axis, coloured by scope."""
-    check_plot(path)
-    from matplotlib import rc_context
-    from matplotlib.lines import Line2D
+def draw_intervals(report: EnergyReport, path: Path, layout: Layout) -> str:
+    """Draw the median and the 5-95 % interval of every estimate, a panel for each scope; return what is left out."""
+    panels = every_row(report)
+    if not panels:
+        return "not drawn, because no estimate has a figure"
+    heights = [len(rows) + 0.4 for rows in panels.values()]
 
-    rows = [(estimate, found) for estimate, found in report.rows if found is not None and found.median_pj > 0]
-    with rc_context(STYLE):
-        title = f"Energy per sample: estimates by scope ({counted(report.samples, 'sample')} x {report.steps} steps)"
-        figure, axes = new_figure(title, 2.0 + 0.27 * (len(rows) + len(report.measurements)))
-        names: list[str] = []
-        used: dict[str, str] = {}
-        for measurement in report.measurements:
-            bounds = (measurement.low_j, measurement.energy_j_per_sample, measurement.high_j)
-            _interval(axes, len(names), bounds, SCOPE_COLOURS["measured"], lower=False)
-            names.append(f"{measurement.target}  measured")
-            used["measured"] = SCOPE_COLOURS["measured"]
-        for estimate, found in rows:
-            colour = used.setdefault(estimate.scope, SCOPE_COLOURS.get(estimate.scope, GREY))
-            quantiles = (found.low_pj / PJ_PER_J, found.median_pj / PJ_PER_J, found.high_pj / PJ_PER_J)
-            _interval(axes, len(names), quantiles, colour, estimate.lower_bound)
-            names.append(f"{estimate.target}  {estimate.model}")
-        axes.set_xscale("log")
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("J per sample\nmedian and 5-95 %; an arrow marks a lower bound")
-        handles = [Line2D([], [], color=c, marker="o", label=scope.replace("_", " ")) for scope, c in used.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
-        save(figure, path)
+    def paint(figure: Figure) -> None:
+        every = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (title, rows) in zip(every, panels.items(), strict=True):
+            paint_intervals(axes, rows, SCOPE_LOOKS[title], lambda row: f"{brief(row.target)}  {brief(row.model)}")
+            axes.set_title(title.partition(":")[0], loc="left", pad=3)
+        joined = [row for rows in panels.values() for row in rows]
+        widen(every[-1], joined)  # the axis of all panels
+        figure.supxlabel(layout.wrap(energy_label(joined, report.samples)), fontsize=TEXT_PT)
+
+    _write(path, layout, 14 + sum(ROW_MM * height + 6 for height in heights), paint)
+    return ""
 
 
-def _interval(axes: Axes, row: int, bounds: tuple[float, float, float], colour: str, lower: bool) -> None:
-    low, median, high = bounds
-    axes.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="butt", alpha=0.55)
-    axes.plot([median], [row], color=colour, marker="o", markersize=5.5)
-    if lower:
-        axes.annotate(
-            "", (max(high, median) * 2.2, row), (max(high, median) * 1.12, row),
-            arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.3},
-        )  # fmt: skip
+def draw_parts(report: EnergyReport, path: Path, layout: Layout) -> str:
+    """Draw dynamic, static and total energy of each target, as in the table; return what is left out."""
+    parts = parts_of(report)
+    if not parts:
+        return "not drawn, because no target has a figure"
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        paint_parts(axes, parts, brief)
+        label = energy_label([row for each in parts for row in each.rows], report.samples)
+        axes.set_xlabel(layout.wrap(label, AXES))
+        figure.legend(handles=part_handles(), loc="outside lower center", ncols=3)
+
+    _write(path, layout, 22 + 10.5 * len(parts), paint)
+    return ""
 
 
-def draw_layers(report: EnergyReport, path: Path) -> None:
-    """Draw the fraction of each layer in the representative estimate of each target, as stacked bars."""
-    check_plot(path)
-    from matplotlib import rc_context
-
-    columns = [estimate for estimate, _ in report.summary if estimate.energy_pj and estimate.energy_pj.nominal > 0]
+def draw_layers(report: EnergyReport, path: Path, layout: Layout) -> str:
+    """Draw how the dynamic energy of each target divides into layers; return what is left out."""
+    parts = {each.target: each for each in parts_of(report)}
+    draws = Draws()
+    shares: dict[str, dict[str, float]] = {}
+    without: list[str] = []
     layers = [layer.name for layer in report.counts.layers]
-    with rc_context(STYLE):
-        figure, axes = new_figure("Energy by layer: fraction of each layer, nominal", 1.9 + 0.42 * len(columns))
-        shares = [estimate.by_layer_pj() for estimate in columns]
-        parts = [*layers, *dict.fromkeys(name for share in shares for name in share if name not in layers)]
-        left = np.zeros(len(columns))
-        for index, part in enumerate(parts):
-            wide = np.array([share.get(part, 0.0) / sum(share.values()) for share in shares])
-            axes.barh(
-                range(len(columns)), wide, left=left, height=0.62, label=part,
-                color=COLOURS[index % len(COLOURS)], hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
-                edgecolor="white", linewidth=0.6,
-            )  # fmt: skip
-            left += wide
-        _totals(axes, columns)
-        axes.set_yticks(range(len(columns)), [f"{e.target}  {e.model}" for e in columns])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(columns) - 0.4, -0.6)
-        axes.set_xlim(0, 1)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("fraction of the energy per sample (total at the right)")
-        figure.legend(loc="outside lower center", ncols=min(4, max(1, len(parts))))
-        save(figure, path)
+    for estimate in report.headlines:
+        medians = medians_by_layer(estimate, draws)
+        found = {layer: medians[layer] for layer in layers if medians.get(layer)}
+        rest = sum(median for what, median in medians.items() if what not in layers and not _static(what))
+        if found and parts[estimate.target].dynamic is not None:
+            shares[estimate.target] = {**found, **({OTHER: rest} if rest else {})}
+        else:
+            without.append(estimate.target)
+    named = f"without {', '.join(without)}, whose energy is published for the whole board only" if without else ""
+    if not shares:
+        return "not drawn, because no target has a dynamic energy"
+
+    columns = legend_columns([*map(brief, layers), OTHER], layout)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        _stack(axes, shares, [*layers, OTHER])
+        for row, target in enumerate(shares):
+            at_the_right(axes, row, _amount(parts[target].dynamic))
+        name_rows(axes, list(shares))
+        axes.set_xlim(0, 100)
+        label = "share of the dynamic energy (%); at the right: its median per sample"
+        axes.set_xlabel(layout.wrap(label, AXES))
+        figure.legend(loc="outside lower center", ncols=columns)
+
+    _write(path, layout, 20 + 7 * len(shares) + 4 * (len(layers) + 1) / columns, paint)
+    return named
 
 
-def _totals(axes: Axes, columns: list[Estimate]) -> None:
-    for row, estimate in enumerate(columns):
-        assert estimate.energy_pj is not None
-        bound = "≥ " if estimate.lower_bound else ""
-        text = f"{bound}{estimate.energy_pj.nominal / PJ_PER_J:.1e} J"
-        axes.annotate(text, (1, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+def _static(what: str) -> bool:
+    return what.startswith(STATIC_POWER)
 
 
-def draw_break_even(report: EnergyReport, path: Path) -> None:
-    """Draw energy against firing rate and density, each chip as a line, each processor as a level."""
+def _stack(axes: Axes, shares: Mapping[str, Mapping[str, float]], names: list[str]) -> None:
+    left = [0.0] * len(shares)
+    for index, name in enumerate(names):
+        wide = [100 * share.get(name, 0.0) / sum(share.values()) for share in shares.values()]
+        if any(wide):
+            number = index // 6 % len(HATCHES)
+            colour, hatch = (MUTED, "") if name == OTHER else (series_look(index).colour, HATCHES[number])
+            axes.barh(range(len(wide)), wide, left=left, height=0.62, label=brief(name), color=colour, hatch=hatch)
+            left = [start + width for start, width in zip(left, wide, strict=True)]
+
+
+def _amount(row: EnergyRow | None) -> str:
+    assert row is not None
+    return ("≥ " if row.lower_bound else "") + " ".join(scaled_energy(row.median_j * 1e12))
+
+
+def draw_break_even(report: EnergyReport, path: Path, layout: Layout) -> str:
+    """Draw chips that need as much as a processor at some firing rate or density; return what is left out."""
+    panels = dict(by_quantity(curves(report.break_evens, Draws())))
+    if not panels:
+        return "not drawn, because no chip and processor meet at a firing rate or a density from 0 to 1"
+    stacked = layout.width == "single"
+    named = {each.chip for found in panels.values() for each in found}
+    shape = (len(panels), 1) if stacked else (1, len(panels))
+
+    def paint(figure: Figure) -> None:
+        every = figure.subplots(*shape, sharey=not stacked, squeeze=False).ravel()
+        handles: dict[str, Artist] = {}
+        for axes, found in zip(every, panels.values(), strict=True):
+            paint_break_even(axes, found, brief)
+            for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+                handles.setdefault(name, handle)
+        for axes in every if stacked else every[:1]:
+            axes.set_ylabel("energy per sample:\nmedian and 5-95 %")
+        columns = legend_columns(handles, layout)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+
+    _write(path, layout, 62 * shape[0] + 4 * len(named), paint)
+    return ""
+
+
+CHARTS: Mapping[str, Callable[[EnergyReport, Path, Layout], str]] = {
+    "intervals": draw_intervals,
+    "parts": draw_parts,
+    "layers": draw_layers,
+    "break-even": draw_break_even,
+}
+
+
+def _write(path: Path, layout: Layout, height_mm: float, paint: Callable[[Figure], None]) -> None:
     check_plot(path)
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    chips = list({meeting.chip.target: meeting.chip for meeting in report.break_evens}.values())
-    processors = list({meeting.processor.target: meeting.processor for meeting in report.break_evens}.values())
-    now = {"firing rate": firing_rate(report.counts), "density": density(report.counts)}
-    units = {"firing rate": WITH_ACTIVITY, "density": WITH_CONNECTIONS}
-    labels = {
-        "firing rate": "spikes per source line and step",
-        "density": "stored fraction of all connections",
-    }
-    with rc_context(STYLE):
-        rows = -(-(len(chips) + len(processors)) // 3)
-        figure = Figure(figsize=(WIDTH * 1.25, 3.9 + 0.24 * rows), layout="constrained")
-        figure.suptitle("Energy per sample against activity and density, nominal, all else equal", x=0.02, ha="left")
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, quantity in zip(panels, now, strict=True):
-            _curves(axes, chips, now[quantity], units[quantity])
-            _levels(axes, processors, report, quantity)
-            axes.axvline(now[quantity], color=GREY, linewidth=1, linestyle=":")
-            place = (now[quantity], 0)
-            axes.annotate("this run", place, xycoords=("data", "axes fraction"), xytext=(-3, 4), ha="right",
-                          textcoords="offset points", fontsize=8.5, color=GREY)  # fmt: skip
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            axes.set_xlabel(labels[quantity])
-        panels[0].set_ylabel("J per sample")
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=3)
+    with rc_context(PRINTED):
+        figure = empty_figure(layout, height_mm)
+        paint(figure)
         save(figure, path)
-
-
-def _curves(axes: Axes, chips: list[Estimate], now: float, units: frozenset[str]) -> None:
-    low = min(1e-3, now / 3) if now > 0 else 1e-3
-    places = np.geomspace(low, 1, 60)
-    for index, chip in enumerate(chips):
-        energies = [scaled(chip, units, place / now if now > 0 else 0.0) / PJ_PER_J for place in places]
-        axes.plot(
-            places, energies, color=CHIPS[index % len(CHIPS)], label=f"{chip.target} {chip.model}",
-            linestyle=STYLES[index % len(STYLES)], linewidth=2.4 - 0.3 * (index % 4),
-        )  # fmt: skip
-
-
-def _levels(axes: Axes, processors: list[Estimate], report: EnergyReport, quantity: str) -> None:
-    """Draw each processor as a level in its 5-95 % interval, and where the chips cross it."""
-    intervals = {estimate.name: found for estimate, found in report.rows}
-    for index, processor in enumerate(processors):
-        assert processor.energy_pj is not None
-        level = processor.energy_pj.nominal / PJ_PER_J
-        axes.axhline(
-            level,
-            color="black",
-            linewidth=1.3,
-            linestyle=STYLES[1 + index % 3],
-            label=f"{processor.target} {processor.model}",
-        )
-        found = intervals[processor.name]
-        if found is not None and found.low_pj < found.high_pj:
-            shade = 0.06 / len(processors)  # so that the bands of many processors are as light as one band
-            axes.axhspan(found.low_pj / PJ_PER_J, found.high_pj / PJ_PER_J, color="black", alpha=shade, linewidth=0)
-        for meeting in report.break_evens:
-            at = meeting.rate_at if quantity == "firing rate" else meeting.density_at
-            if meeting.processor is processor and at is not None and 1e-3 <= at <= 1:
-                axes.plot([at], [level], marker="o", markersize=6, color="black", markerfacecolor="white")

@@ -36,9 +36,10 @@ VERIFICATION = (
 )
 
 STATISTIC = (
-    "Energies and ratios are medians of the draws, so parts do not add up exactly; break-evens, savings and the "
-    "arithmetic of --explain take every constant at its nominal value"
+    "Energies, ratios, break-evens and savings are medians of the draws, so parts do not add up exactly; only the "
+    "arithmetic of --explain takes every constant at its nominal value"
 )
+ARITHMETIC = "Arithmetic, per sample, every constant at its nominal value"
 
 
 def render_energy_report(report: EnergyReport) -> str:
@@ -66,7 +67,7 @@ def render_explanation(report: EnergyReport) -> str:
     """Render every constant with its source, then the arithmetic of every row."""
     return sections(
         "Constants used\n" + render_constants(report.constants),
-        "Arithmetic, per sample\n" + "\n".join(arithmetic(estimate) for estimate in report.estimates),
+        f"{ARITHMETIC}\n" + "\n".join(arithmetic(estimate) for estimate in report.estimates),
         wrap(VERIFICATION),
     )
 
@@ -88,7 +89,7 @@ def render_one_explanation(report: EnergyReport, row: str) -> str:
     """
     estimate, found = report.rows[row_index(row, [estimate.name for estimate in report.estimates])]
     return sections(
-        "Arithmetic, per sample\n" + arithmetic(estimate),
+        f"{ARITHMETIC}\n" + arithmetic(estimate),
         *(() if found is None else (wrap(_in_words(found)),)),
         *((bullets(estimate.notes),) if estimate.notes else ()),
         "Constants used\n" + (render_constants(estimate.constants) or "none"),
@@ -267,7 +268,7 @@ def _meetings(meetings: Iterable[BreakEven]) -> tuple[str, ...]:
         return ()
     headers = ("chip", "prices", "against", "P(less)", "rate", "equal at", "density", "equal at", "utilisation")
     note = (
-        "rate: spikes per source line and step; equal at: where the nominal energies are equal, all else equal ('> 1': "
+        "rate: spikes per source line and step; equal at: where the median energies are equal, all else equal ('> 1': "
         "the chip needs less even with a spike in every step, or with every connection; 'never': its fixed costs alone "
         "are higher); utilisation: fraction of its peak rate at which the processor needs the same energy (above 1: "
         "impossible). Whole chips, with their static power, beside the boards of processors. A step that the "

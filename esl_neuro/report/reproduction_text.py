@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.report.energy_layout import bullets, sections, wrap
-from esl_neuro.report.plots import Point, draw_lines
+from esl_neuro.report.plots import Layout, Point, draw_lines
 from esl_neuro.report.tables import table
 
 COLUMNS = ("row", "quantity", "published", "from", "measured", "spread", "seeds", "difference", "measured by")
@@ -158,7 +158,7 @@ def _paragraphs(heading: str, entries: Sequence[str]) -> Iterator[str]:
         yield f"{heading}:\n" + bullets(entries)
 
 
-def draw_reproduction(document: Mapping[str, Any], path: Path) -> None:
+def draw_reproduction(document: Mapping[str, Any], path: Path, layout: Layout | None = None) -> None:
     """Draw published and measured figures, or the density of each layer over training.
 
     Parameters
@@ -167,15 +167,19 @@ def draw_reproduction(document: Mapping[str, Any], path: Path) -> None:
         Record of a reproduction.
     path : Path
         File to write; see :func:`~esl_neuro.report.plots.check_plot`.
+    layout : Layout, optional
+        Width and title.
     """
-    title = f"{document['title']} (scale {document['scale']})"
     if document["densities"]:
         (frames, *_) = document["densities"].values()
-        draw_lines(density_lines(frames), title, "iteration", "density of the layer (%)", path)
+        draw_lines(density_lines(frames), "iteration", "density of the layer (%)", path, layout)
         return
     label = {"test_accuracy": "test accuracy (%)", "layer_density": "density of the layer (%)"}
     name = document["drawn"]
-    draw_lines(figure_lines(document["cells"], name), title, document["x_label"], label.get(name, name), path)
+    lines = figure_lines(document["cells"], name)
+    published = {line: line.replace("published", "measured", 1) for line in lines if line.startswith("published")}
+    other = "" if document["comparable"] else "\nmeasured: not the paper's data or network"
+    draw_lines(lines, document["x_label"] + other, label.get(name, name), path, layout, published)
 
 
 def figure_lines(cells: Sequence[Mapping[str, Any]], drawn: str) -> dict[str, list[Point]]:
@@ -188,7 +192,8 @@ def figure_lines(cells: Sequence[Mapping[str, Any]], drawn: str) -> dict[str, li
             place = cell["row"] if cell["x"] is None else cell["x"]
             name = kind if cell["line"] is None else f"{kind}, {cell['line']}"
             values = cell[kind]
-            point = Point(place, values.get("mean", values.get("value")), values.get("stdev"))
+            runs = len(values.get("seeds", ()))
+            point = Point(place, values.get("mean", values.get("value")), values.get("stdev"), runs)
             lines.setdefault(name, []).append(point)
     return lines
 

@@ -410,6 +410,15 @@ def label(parts: Mapping[str, str], separator: str = " ") -> str:
     return separator.join(text if name in ("case", "recipe") else f"{name} {text}" for name, text in parts.items())
 
 
+def place_of(plan: SweepPlan, case: SweepCase) -> tuple[str, str]:
+    """Return the line of a case in the chart of its sweep, and its place on the line."""
+    if plan.sweep.plot_x is None:
+        return label(case.parts, ", "), ""
+    heading = plan.headings[plan.sweep.plot_x]
+    others = {name: text for name, text in case.parts.items() if name != heading}
+    return label(others, ", "), case.parts[heading]
+
+
 def describe(value: Any) -> str:
     """Return a short description of a field's value.
 

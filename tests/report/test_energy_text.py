@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from esl_neuro.backends.trace import Trace
+from esl_neuro.energy.answer import answer
 from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.presets import PRESETS
 from esl_neuro.energy.prices import price
@@ -310,11 +311,41 @@ def test_the_first_line_names_the_network_and_the_first_lines_warn_of_silence(re
 
 def test_operations_and_static_power_are_the_parts_of_a_chip(report):
     for target in ("loihi", "loihi2", "truenorth"):
-        operations, held, total = report.parts[target]
-        assert operations + held == pytest.approx(total)
-        assert held > 0
-    assert report.parts["v100-pcie"][:2] == (None, None)  # its price includes everything
-    assert report.parts["cmos45"][1:] == (None, None)
+        found = report.parts[target]
+        for part in (found.dynamic, found.static, found.total):
+            assert 0 < part.low_pj <= part.median_pj <= part.high_pj
+        assert max(found.dynamic.median_pj, found.static.median_pj) < found.total.median_pj
+    assert (
+        report.parts["v100-pcie"].dynamic is report.parts["v100-pcie"].static is None
+    )  # its price includes everything
+    assert report.parts["cmos45"].static is report.parts["cmos45"].total is None
+
+
+def test_no_two_figures_of_one_report_differ_by_their_statistic(report):
+    """The table, the scopes, the modes, the parts and the data give one energy for one model: the median."""
+    rows = {row.target: row for row in answer(report).rows}
+    medians = {estimate.name: found.median_pj for estimate, found in report.rows if found is not None}
+    for target, found in report.parts.items():
+        row = rows[target]
+        assert (row.dynamic, row.static, row.total) == (found.dynamic, found.static, found.total)
+        assert row.whole.median_pj == medians[f"{target}:{row.model}"]
+    assert all(
+        found.median_pj == medians[each.name]
+        for m in report.modes
+        if m.asked == report.pace
+        for each, found in m.energies
+    )
+    document = report.to_dict()
+    for parts in document["parts_median_pj_per_sample"]:
+        total = rows[parts["target"]].total
+        assert parts["total"] == (None if total is None else total.median_pj)
+    for mode in document["modes"]:
+        if mode["asked"] == report.pace and rows[mode["target"]].latency_s:
+            assert mode["latency_median_s"] == rows[mode["target"]].latency_s
+    text = " ".join(render_energy_report(report).split())
+    assert "Energies, ratios, break-evens and savings are medians of the draws" in text
+    assert text.count("nominal") == 1  # of --explain, which is not printed here
+    assert "every constant at its nominal value" in render_explanation(report)
 
 
 def test_whole_chips_meet_boards_and_operations_meet_neither(report):

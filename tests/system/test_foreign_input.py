@@ -22,7 +22,7 @@ from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.pipeline.inputs import random_samples
 from esl_neuro.recipes import load_recipe
 from esl_neuro.report.energy_csv import write_energy_csv
-from esl_neuro.report.plots import Point, draw_bars
+from esl_neuro.report.plots import Layout, Point, draw_dots
 from esl_neuro.resources import resource_folder
 from esl_neuro.training.sweep import load_plan
 from report.programs import chain
@@ -107,7 +107,7 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path):
 
 
 def test_dollar_signs_in_a_chart_are_no_formula(tmp_path):
-    draw_bars([Point(r"$\frac$", 1.0)], r"$\title", "$", tmp_path / "chart.svg")
+    draw_dots([Point(r"$\frac$", 1.0)], "$", tmp_path / "chart.svg", Layout(title=r"$\title"))
     assert (tmp_path / "chart.svg").stat().st_size
 
 

@@ -11,13 +11,11 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from esl_neuro.compiler.program import INPUT
-from esl_neuro.energy.estimate import PJ_PER_J
-from esl_neuro.reading.names import printable
-from esl_neuro.report.energy_layout import si_energy
+from esl_neuro.report.energy_axes import paint_break_even, paint_intervals, paint_parts, part_handles
 from esl_neuro.report.page.data import (
     Agreement,
     Core,
@@ -32,7 +30,21 @@ from esl_neuro.report.page.data import (
     Raster,
     Rewiring,
 )
-from esl_neuro.report.plots import COLOURS, MARKERS, STYLE, STYLES
+from esl_neuro.report.palette import (
+    DYNAMIC,
+    GRID,
+    INK,
+    LINES,
+    MUTED,
+    PAPER,
+    SERIES,
+    STATIC,
+    TARGETS,
+    TOTAL,
+    Look,
+    series_look,
+)
+from esl_neuro.report.plots import STYLE, brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +52,6 @@ if TYPE_CHECKING:
 
 WIDTH = 4.4  # inches at 72 dots: as wide as a phone
 DOTS = 72
-INK, MUTED, GRID, PAPER = "#101112", "#606162", "#d0d1d2", "#fcfdfe"
-SERIES = COLOURS[:6]
-DYNAMIC, STATIC, TOTAL = "#0a7a6a", "#a0781e", "#4a3a9a"
 PAINTS: Mapping[str, str] = {
     INK: "ink",
     MUTED: "muted",
@@ -52,10 +61,9 @@ PAINTS: Mapping[str, str] = {
     STATIC: "static",
     TOTAL: "total",
     **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
+    **{colour: f"target-{number}" for number, colour in enumerate(TARGETS, start=1)},
 }
 SHOWN_LAYERS = 6  # in one chart; the table has all
-LONGEST = 26  # characters of a name in a chart
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
 LEVELS = 8  # shades of a cell
 LOOK: Any = {
     **STYLE,
@@ -64,17 +72,6 @@ LOOK: Any = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "grid.color": GRID,
-    "hatch.color": PAPER,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.labelcolor": INK,
-    "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": False,
 }
 
@@ -135,15 +132,9 @@ def _variable(found: re.Match[str]) -> str:
     return found[0] if name is None else f"var(--{name})"
 
 
-def brief(name: str) -> str:
-    """Shorten a name to what a chart has place for, in the middle: names of layers often differ at their end only."""
-    name, half = printable(name), LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[: half - 1]}…{name[-half:]}"
-
-
 def colour_of(layers: Sequence[str], layer: str) -> str:
     """Return the colour of a layer, the same in every chart."""
-    return SERIES[layers.index(layer) % len(SERIES)] if layer in layers else MUTED
+    return series_look(layers.index(layer)).colour if layer in layers else MUTED
 
 
 def _axes(figure: Figure, x_label: str, y_label: str) -> Axes:
@@ -189,7 +180,6 @@ def density_chart(history: Sequence[Epoch]) -> str:
             ("density", INK, "-", [100 * each.density for each in history]),
         ):
             axes.plot(epochs, values, style, color=colour, label=label, linewidth=1.8, marker=_dot(history))
-        axes.set_ylim(bottom=0)
         _legend(figure)
 
     return drawn("density", 3.0, paint)
@@ -236,7 +226,7 @@ def degree_chart(rewiring: Sequence[Rewiring], layers: Sequence[str]) -> str:
             axes.plot(places, low, color=colour, linewidth=0.8)
             axes.plot(places, high, color=colour, linewidth=0.8)
             axes.plot(
-                places, [span.mean for span in spans], color=colour, linewidth=1.8, linestyle=STYLES[number % 4],
+                places, [span.mean for span in spans], color=colour, linewidth=1.8, linestyle=LINES[number % 4],
                 marker=_dot(places), label=f"{brief(each.layer)}, mean",
             )  # fmt: skip
         axes.set_ylim(bottom=0)
@@ -397,112 +387,36 @@ def resource_chart(cores: Cores) -> str:
 # Energy.
 
 
-def scope_chart(name: str, rows: Sequence[EnergyRow], colour: str) -> str:
+def scope_chart(name: str, rows: Sequence[EnergyRow], look: Look) -> str:
     """Draw the median and the 5-95 % interval of the rows of one scope, on a log axis."""
 
     def paint(figure: Figure) -> None:
-        axes = _axes(figure, "energy per sample: median and 5-95 %" + _arrow(rows), "")
-        for row, each in enumerate(rows):
-            below, above = max(0.0, each.median_j - each.low_j), max(0.0, each.high_j - each.median_j)
-            # With ends higher than the dot, so that a short interval can be seen beside it.
-            axes.errorbar(
-                each.median_j, row, xerr=[[below], [above]],
-                color=colour, fmt=MARKERS[0], markersize=4.5, elinewidth=2, capsize=6, capthick=1.6,
-            )  # fmt: skip
-            if each.lower_bound:
-                axes.annotate(
-                    "", (0.985, row), xytext=(max(each.high_j, each.median_j) * 1.25, row),
-                    xycoords=axes.get_yaxis_transform(), textcoords="data",
-                    arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.2},
-                )  # fmt: skip
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_joules)
-        low, high = min(each.low_j for each in rows), max(each.high_j for each in rows)
-        axes.set_xlim(low / 3, high * 6)
-        axes.set_yticks(range(len(rows)), [f"{brief(each.target)}\n{brief(each.model)}" for each in rows], fontsize=9)
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.minorticks_off()
+        bound = "\nan arrow: at least this" if any(each.lower_bound for each in rows) else ""
+        axes = _axes(figure, f"energy per sample: median and 5-95 %{bound}", "")
+        paint_intervals(axes, rows, look, lambda row: f"{brief(row.target)}\n{brief(row.model)}")
+        axes.tick_params(axis="y", labelsize=9)
 
     return drawn(f"energy {name}", 1.0 + 0.42 * len(rows), paint)
 
 
-def _joules(value_j: float, _position: float = 0) -> str:
-    return si_energy(value_j * PJ_PER_J)
-
-
-def _arrow(rows: Iterable[EnergyRow]) -> str:
-    return "\nan arrow marks a lower bound" if any(each.lower_bound for each in rows) else ""
-
-
 def parts_chart(parts: Sequence[EnergyPart]) -> str:
-    """Draw how the total of each chip divides into dynamic and static energy; a bar is one target's own total."""
-    rows = [each for each in parts if each.total_j and each.static_j is not None and each.dynamic_j is not None]
+    """Draw dynamic, static and total energy of each target below one another, on a log axis."""
 
     def paint(figure: Figure) -> None:
-        axes = _axes(figure, "share of the target's own total (%)", "")
-        for row, each in enumerate(rows):
-            assert each.total_j is not None
-            dynamic = 100 * (each.dynamic_j or 0.0) / each.total_j
-            first = row == 0
-            axes.barh(row, dynamic, height=0.6, color=DYNAMIC, label="dynamic" if first else None)
-            axes.barh(
-                row, 100 - dynamic, left=dynamic, height=0.6, color=STATIC, hatch="////", edgecolor=PAPER, linewidth=0,
-                label="static" if first else None,
-            )  # fmt: skip
-            bound = "≥ " if each.lower_bound else ""
-            axes.annotate(
-                f"{bound}{each.total_j:.1E} J", (100, row), xytext=(4, 0), textcoords="offset points", va="center",
-                fontsize=9,
-            )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [brief(each.target) for each in rows])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 100)
-        axes.grid(visible=False, axis="y")
-        _legend(figure)
+        axes = _axes(figure, "energy per sample: median and 5-95 %", "")
+        paint_parts(axes, parts, brief)
+        figure.legend(handles=part_handles(), loc="outside lower center", ncols=3, fontsize=9)
 
-    return drawn("parts", 1.2 + 0.4 * len(rows), paint)
+    return drawn("parts", 1.2 + 0.6 * len(parts), paint)
 
 
 def break_even_chart(name: str, curves: Sequence[Curve]) -> str:
     """Draw the energy of chips against one quantity, and where they cross the levels of processors."""
-    label = {"firing rate": "spikes per source line and step", "density": "stored share of all connections"}
-    chips = list(dict.fromkeys(each.chip for each in curves))
-    processors = list(dict.fromkeys(each.processor for each in curves))
 
     def paint(figure: Figure) -> None:
-        axes = _axes(figure, label[curves[0].quantity], "energy per sample, nominal")
-        seen: set[str] = set()
-        for each in curves:
-            chip, processor = chips.index(each.chip), processors.index(each.processor)
-            if each.chip not in seen:
-                axes.plot(
-                    each.places, each.chip_j, color=TOTAL, linestyle=STYLES[chip % len(STYLES)], linewidth=1.8,
-                    marker=MARKERS[chip % len(MARKERS)], markevery=(4 * chip % 12, 12), markersize=5,
-                    label=brief(each.chip),
-                )  # fmt: skip
-            if each.processor not in seen:
-                axes.axhline(
-                    each.processor_j, color=INK, linewidth=1.2, linestyle=STYLES[1 + processor % 3],
-                    label=brief(each.processor),
-                )  # fmt: skip
-            seen |= {each.chip, each.processor}
-            axes.plot([each.at], [each.processor_j], marker="o", markersize=6, color=INK, markerfacecolor=PAPER)
-        axes.axvline(curves[0].now, color=MUTED, linewidth=1, linestyle=":", label="this run")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_major_formatter(_joules)
+        axes = _axes(figure, "", "energy per sample: median and 5-95 %")
+        paint_break_even(axes, curves, brief)
         _legend(figure, 2)
 
-    return drawn(f"break-even {name}", 3.4 + 0.18 * (len(chips) + len(processors)) / 2, paint)
-
-
-def by_quantity(curves: Iterable[Curve]) -> Iterator[tuple[str, list[Curve]]]:
-    """Return the curves of each quantity."""
-    kept: dict[str, list[Curve]] = {}
-    for each in curves:
-        kept.setdefault(each.quantity, []).append(each)
-    yield from kept.items()
+    lines = {each.chip for each in curves} | {each.processor for each in curves}
+    return drawn(f"break-even {name}", 3.4 + 0.09 * len(lines), paint)

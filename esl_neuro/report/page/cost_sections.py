@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from esl_neuro.report.energy_axes import SCOPE_LOOKS
 from esl_neuro.report.page import charts
 from esl_neuro.report.page.data import Curve, Energy, EnergyRow, Meeting, ReportData
-from esl_neuro.report.page.energy import SCOPES
+from esl_neuro.report.page.energy import by_quantity
 from esl_neuro.report.page.parts import Section, Table, chart
-
-SCOPE_COLOURS = dict(zip(SCOPES.values(), (charts.DYNAMIC, charts.STATIC, charts.TOTAL, charts.TOTAL), strict=True))
 
 
 def energy(data: ReportData) -> Section:
     """Show the energies, each scope in a chart of its own."""
     found = data.energy
     parts = Table(
-        "Parts of the first price model of each target, nominal, in J per sample: compare within a column",
+        "Parts of the first price model of each target, medians in J per sample, which do not add up exactly: compare "
+        "within a column",
         ("target", "model", "dynamic", "static", "total"),
         tuple(
             (
                 each.target,
                 each.model,
-                *(_part(part, each.lower_bound) for part in (each.dynamic_j, each.static_j, each.total_j)),
+                *(
+                    "" if part is None else _part(part.median_j, part.lower_bound)
+                    for part in (each.dynamic, each.static, each.total)
+                ),
             )
             for each in found.parts
         ),
         left=2,
     )
-    divided = [each for each in found.parts if each.total_j and each.static_j is not None]
     return Section(
         "energy",
         "Energy per sample",
@@ -42,7 +44,7 @@ def energy(data: ReportData) -> Section:
                 chart(
                     scope,
                     f"Median and 5-95 % in J per sample. {_lowest(rows)}",
-                    partial(charts.scope_chart, scope, rows, SCOPE_COLOURS[scope]),
+                    partial(charts.scope_chart, scope, rows, SCOPE_LOOKS[scope]),
                     _energy_table(scope, rows),
                 )
                 for scope, rows in found.scopes.items()
@@ -50,18 +52,17 @@ def energy(data: ReportData) -> Section:
             *(
                 (
                     chart(
-                        "Dynamic and static share of each target",
-                        "How the total of each target divides; each bar is 100 % of its own target, whose total is at "
-                        "its right.",
-                        lambda: charts.parts_chart(divided),
+                        "Dynamic, static and total energy of each target",
+                        "Median and 5-95 % in J per sample. A process without a chip has a dynamic energy only, a "
+                        "board a total only. Compare points of one shape.",
+                        lambda: charts.parts_chart(found.parts),
                         parts,
                     ),
                 )
-                if divided
+                if found.parts
                 else ()
             ),
         ),
-        tables=() if divided or not found.parts else (parts,),
         notes=(*found.warnings, *(f"{target}: no figure, {why}" for target, why in found.refused), *_row_notes(found)),
     )
 
@@ -98,8 +99,8 @@ def _lowest(rows: Sequence[EnergyRow]) -> str:
     return f"From {first.median_j:.2E} J ({first.target}) to {last.median_j:.2E} J ({last.target})."
 
 
-def _part(value: float | None, lower_bound: bool) -> str:
-    return "" if value is None else f"{'≥ ' if lower_bound else ''}{value:.2E}"
+def _part(value: float, lower_bound: bool) -> str:
+    return f"{'≥ ' if lower_bound else ''}{value:.2E}"
 
 
 def break_even(data: ReportData) -> Section:
@@ -108,7 +109,7 @@ def break_even(data: ReportData) -> Section:
     if not found.meetings:
         return Section(key, title, missing=(data.missing.get(key, "no chip and processor were priced together"),))
     table = Table(
-        "Where the nominal energies are equal, all else equal",
+        "Where the median energies are equal, all else equal",
         ("chip", "processor", "chance that the chip needs less", "firing rate", "equal at", "density", "equal at"),
         tuple(
             (
@@ -127,10 +128,10 @@ def break_even(data: ReportData) -> Section:
     drawn = tuple(
         chart(
             f"Energy against {quantity}",
-            f"{_crossings(curves)} All else as in this run; whole chips beside boards, nominal.",
+            f"{_crossings(curves)} All else as in this run; whole chips beside boards, medians and 5-95 %.",
             partial(charts.break_even_chart, quantity, curves),
         )
-        for quantity, curves in charts.by_quantity(found.curves)
+        for quantity, curves in by_quantity(found.curves)
     )
     return Section(
         key,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+MEASURED = "measured"  # model of a row that is no estimate
+
 
 @dataclass(frozen=True)
 class Accuracies:
@@ -265,17 +267,26 @@ class EnergyRow:
     lower_bound: bool
     notes: tuple[str, ...] = ()
 
+    @property
+    def measured(self) -> bool:
+        """Whether it is a measurement and no estimate."""
+        return self.model == MEASURED
+
 
 @dataclass(frozen=True)
 class EnergyPart:
-    """Dynamic, static and total energy of the first price model of one target, nominal, in J per sample."""
+    """Dynamic, static and total energy of one target; None where nothing is published for a part."""
 
     target: str
     model: str
-    dynamic_j: float | None
-    static_j: float | None
-    total_j: float | None
-    lower_bound: bool
+    dynamic: EnergyRow | None
+    static: EnergyRow | None
+    total: EnergyRow | None
+
+    @property
+    def rows(self) -> tuple[EnergyRow, ...]:
+        """The parts that it has."""
+        return tuple(each for each in (self.dynamic, self.static, self.total) if each is not None)
 
 
 @dataclass(frozen=True)
@@ -293,17 +304,17 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Curve:
-    """Nominal energy of a chip against one quantity, and the level of a processor that it crosses.
+    """Median energy of a chip against one quantity, and the level of a processor that it crosses, with their 5-95 %.
 
     Attributes
     ----------
     quantity : str
         ``"firing rate"`` or ``"density"``.
     now, at : float
-        The quantity in this run, and where both energies are equal.
-    places, chip_j : tuple of float
-        The curve.
-    processor_j : float
+        The quantity in this run, and where both medians are equal.
+    places, chip_j, chip_low_j, chip_high_j : tuple of float
+        The curve and its interval.
+    processor_j, processor_low_j, processor_high_j : float
     """
 
     quantity: str
@@ -313,7 +324,11 @@ class Curve:
     at: float
     places: tuple[float, ...]
     chip_j: tuple[float, ...]
+    chip_low_j: tuple[float, ...]
+    chip_high_j: tuple[float, ...]
     processor_j: float
+    processor_low_j: float
+    processor_high_j: float
 
 
 @dataclass(frozen=True)

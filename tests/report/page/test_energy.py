@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from esl_neuro.backends.trace import Trace
-from esl_neuro.energy.breakeven import WITH_ACTIVITY, scaled
+from esl_neuro.energy.breakeven import WITH_ACTIVITY, scaling
 from esl_neuro.energy.estimate import LEVELS, PJ_PER_J
 from esl_neuro.energy.report import energy_report
+from esl_neuro.energy.uncertainty import Draws
 from esl_neuro.report.page.cost_sections import break_even
 from esl_neuro.report.page.cost_sections import energy as energy_section
 from esl_neuro.report.page.energy import LOWEST, SCOPES, STATIC, curves, energy
 from report.page.pages import page_data
 from report.programs import chain
+
+DRAWS = Draws()
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +45,14 @@ def test_rows_and_parts_are_those_of_the_report(report):
             assert row.median_j == distribution.median_pj / PJ_PER_J
             assert (row.low_j, row.high_j) == (distribution.low_pj / PJ_PER_J, distribution.high_pj / PJ_PER_J)
     for part in found.parts:
-        expected = [None if each is None else each / PJ_PER_J for each in report.parts[part.target]]
-        assert [part.dynamic_j, part.static_j, part.total_j] == expected
-        if part.dynamic_j is not None and part.static_j is not None:
-            assert part.dynamic_j + part.static_j == pytest.approx(part.total_j)
+        expected = [
+            None if each is None else each.median_pj / PJ_PER_J for each in vars(report.parts[part.target]).values()
+        ]
+        assert [each and each.median_j for each in (part.dynamic, part.static, part.total)] == expected
+        # The page gives one energy for one model, in whichever of its charts and tables.
+        shown = {(row.target, row.model): row.median_j for rows in found.scopes.values() for row in rows}
+        whole = part.total or part.dynamic
+        assert whole.median_j == shown[part.target, part.model]
     assert [source.constant for source in found.sources] == [constant.id for constant in report.constants]
 
 
@@ -60,13 +67,15 @@ def test_what_a_row_leaves_out_is_said(report):
 def test_a_curve_is_drawn_only_where_chip_and_processor_meet(report):
     (meeting, *_) = report.break_evens
     never = replace(meeting, rate_at=None, density_at=1.5)
-    assert list(curves([never])) == []
-    (curve,) = curves([replace(meeting, rate_at=0.3, density_at=None)])
+    assert list(curves([never], DRAWS)) == []
+    (curve,) = curves([replace(meeting, rate_at=0.3, density_at=None)], DRAWS)
     assert (curve.quantity, curve.at, curve.now) == ("firing rate", 0.3, meeting.rate)
     assert curve.places[0] <= LOWEST
     assert curve.places[-1] == pytest.approx(1)
-    for place, value in zip(curve.places, curve.chip_j, strict=True):
-        assert value == pytest.approx(scaled(meeting.chip, WITH_ACTIVITY, place / meeting.rate) / PJ_PER_J)
+    for place, low, median, high in zip(curve.places, curve.chip_low_j, curve.chip_j, curve.chip_high_j, strict=True):
+        drawn = scaling(meeting.chip, WITH_ACTIVITY, DRAWS).at(place / meeting.rate) / PJ_PER_J
+        assert (low, median, high) == pytest.approx(tuple(np.quantile(drawn, (0.05, 0.5, 0.95))))
+    assert curve.processor_low_j < curve.processor_j < curve.processor_high_j
 
 
 def test_without_a_break_even_there_is_no_chart_and_a_line_says_so():
@@ -79,7 +88,7 @@ def test_without_a_break_even_there_is_no_chart_and_a_line_says_so():
 
 def test_a_break_even_has_a_chart_that_says_where(report):
     (meeting, *_) = report.break_evens
-    found = tuple(curves([replace(meeting, rate_at=0.3, density_at=0.2)]))
+    found = tuple(curves([replace(meeting, rate_at=0.3, density_at=0.2)], DRAWS))
     data = page_data()
     section = break_even(replace(data, energy=replace(data.energy, curves=found)))
     assert [chart.title for chart in section.charts] == ["Energy against firing rate", "Energy against density"]
