@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from esl_neuro.cli.chart_options import chart_options, layout_of
 from esl_neuro.cli.commands import (
     ExampleCommand,
     OutputPath,
@@ -19,6 +20,9 @@ from esl_neuro.cli.commands import (
     print_status,
     runs_option,
 )
+from esl_neuro.cli.network_run import tick_option
+from esl_neuro.errors import BadInput
+from esl_neuro.pipeline.choices import CHIP
 
 if TYPE_CHECKING:
     from esl_neuro.training.sweep import SweepPlan
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
         ("esl-neuro sweep digits-density --list", "the runs and the progress of each"),
         ("esl-neuro sweep digits-density --jobs 2", "two runs at a time"),
         ("esl-neuro sweep digits-density --plot density.svg", "also draw the results"),
+        ("esl-neuro sweep digits-energy --pareto pareto.svg", "accuracy against energy, with the Pareto front"),
         ("esl-neuro sweep ./mine.toml --set training.epochs=1", "a sweep of your own, with a change to every run"),
     ),
 )
@@ -43,6 +48,16 @@ if TYPE_CHECKING:
     type=OutputPath(),
     help="Draw the results into this .svg, .png or .pdf file.",
 )
+@click.option(
+    "--pareto",
+    type=OutputPath(),
+    help="Count and price every run, and draw accuracy against energy into this .svg, .png or .pdf file.",
+)
+@click.option(
+    "--target", "targets", multiple=True, metavar="NAME", help=f"Target of --pareto; repeatable.  [default: {CHIP}]"
+)
+@tick_option
+@chart_options
 @click.option("--list", "listing", is_flag=True, help="Print the runs and the progress of each, without training.")
 @allow_code_option
 @data_option
@@ -53,6 +68,11 @@ def sweep(
     overrides: tuple[str, ...],
     jobs: int,
     plot: Path | None,
+    pareto: Path | None,
+    targets: tuple[str, ...],
+    tick_s: float | None,
+    width: str | None,
+    title: str | None,
     listing: bool,
     allow_code: bool,
     runs: Path,
@@ -67,6 +87,9 @@ def sweep(
     from esl_neuro.report.sweep_text import runs_text, summary_text
     from esl_neuro.training.sweep import load_plan
 
+    layout = layout_of(width, title, plot or pareto, "--plot FILE or --pareto FILE")
+    if pareto is None and (targets or tick_s is not None):
+        raise BadInput("--target and --tick are of --pareto FILE, which is not given; add it")
     plan = load_plan(name, runs, overrides, allow_code=allow_code)
     if listing:
         document = list_runs(plan)
@@ -74,10 +97,14 @@ def sweep(
         return
     refuse_unread_by_all([run.recipe.data for run in plan.runs], given_data())
     plan.refuse_other_recipes()
-    if plot is not None:
+    for path in filter(None, (plot, pareto)):
         from esl_neuro.report.plots import check_plot
 
-        check_plot(plot)
+        check_plot(path)
+    if pareto is not None:
+        from esl_neuro.pipeline.pricing import target_names
+
+        target_names(targets)
     from esl_neuro.cli.progress import training_view
     from esl_neuro.pipeline.sweeping import run_sweep
 
@@ -85,8 +112,20 @@ def sweep(
     if plot is not None:
         from esl_neuro.pipeline.sweep_chart import draw_sweep
 
-        draw_sweep(plan, summary, plot)
-    emit(summary, summary_text(summary), as_json)
+        draw_sweep(plan, summary, plot, layout)
+    text = summary_text(summary)
+    if pareto is not None:
+        from esl_neuro.energy.pareto import front
+        from esl_neuro.pipeline.sweep_energy import price_sweep
+        from esl_neuro.report.pareto_plot import draw_pareto
+        from esl_neuro.report.sweep_text import pareto_text
+
+        cases = price_sweep(plan, targets or (CHIP,), tick_s, on_status=print_status)
+        draw_pareto(cases, pareto, layout)
+        best = front(cases)
+        summary = {**summary, "energy": [{**each.to_dict(), "on_front": each in best} for each in cases]}
+        text += "\n\n" + pareto_text(cases, tick_s)
+    emit(summary, text, as_json)
 
 
 def list_runs(plan: SweepPlan) -> dict[str, Any]:

@@ -121,16 +121,12 @@ def count_run(run: Run, on_status: OnStatus = lambda _: None) -> None:
     """Count the operations of a finished run, in Lava if it is installed, unless that was done before."""
     from esl_neuro.backends.lava_session import lava_installed
     from esl_neuro.pipeline.activity import Activity, run_network
-    from esl_neuro.pipeline.exports import export_run
+    from esl_neuro.pipeline.sweep_energy import exported
 
     if counted_file(run).is_file():
         return
-    exports = sorted(document.parent for document in run.folder.path.glob("*/export.json"))
-    if not exports:
-        on_status(f"{run.label}: compiling for Loihi 2, to count its operations")
-        export_run(run.folder.path, accept_loss=True, any_size=True, allow_code=True)
+    where = exported(run, on_status)
     backend = "lava-batched" if lava_installed() else "integer"
-    where = exports[0] if exports else run.folder.path
     result = run_network(where, Activity(backend, COUNTED_SAMPLES), on_status=on_status)
     result.refuse_difference()
     found = Counted(

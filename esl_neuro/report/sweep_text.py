@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from esl_neuro.energy.modes import pace_name
+from esl_neuro.energy.pareto import PricedCase, by_target, front
+from esl_neuro.errors import counted
+from esl_neuro.report.answer_table import energy_cell, interval_cell
+from esl_neuro.report.energy_layout import wrap
 from esl_neuro.report.tables import table
 
 
@@ -74,3 +79,31 @@ def _seeds(summary: dict[str, Any]) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
+
+
+def pareto_text(cases: Sequence[PricedCase], tick_s: float | None) -> str:
+    """Write a row per case and target: accuracy of the integers and energy, and which are on the Pareto front."""
+    best = front(cases)
+    rows = [
+        (
+            each.case,
+            target,
+            each.model,
+            each.covers,
+            *_accuracy({"mean": each.accuracy, "stdev": each.accuracy_stdev}),
+            energy_cell(each.energy),
+            interval_cell(each.energy),
+            "*" if each in best else "",
+        )
+        for target, found in by_target(cases).items()
+        for each in found
+    ]
+    columns = ("case", "target", "model", "covers", "integers", "spread", "energy", "5-95 %", "front")
+    refused = [f"{each.case} on {each.target}: no figure, {each.refusal}" for each in cases if each.energy is None]
+    note = (
+        f"integers: accuracy of the exported network on {counted(cases[0].samples, 'test sample')}, mean and spread as "
+        f"above; energy: median of one sample, {pace_name(tick_s)}, mean over the seeds; '>': at least this; front *: "
+        "no other case is as accurate for less, or more accurate for as much, by means and medians, whatever their "
+        "intervals"
+    )
+    return "\n".join(("Accuracy against energy", table(columns, rows, left=4), "", wrap(note), *map(wrap, refused)))
