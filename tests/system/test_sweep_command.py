@@ -348,3 +348,34 @@ def test_a_second_sweep_in_the_same_folder_is_refused(swept, call):
     assert (
         errors == "esl-neuro: runs/tiny: another sweep is running in this folder; wait for it, or give another --runs\n"
     )
+
+
+def test_accuracy_against_energy_is_that_of_the_integers_each_run_exports(swept, call):
+    code, out, err = call(swept.folder, "esl-neuro sweep tiny.toml --pareto pareto.pdf --target loihi --json")
+    assert code == 0, err
+    assert (swept.folder / "pareto.pdf").read_bytes().startswith(b"%PDF")
+    document = json.loads(out)
+    energy = document.pop("energy")
+    assert document == json.loads((swept.folder / "runs" / "tiny" / "summary.json").read_text())
+    for density, case in zip(("0.1", "0.5"), energy, strict=True):
+        runs = [swept.folder / "runs" / "tiny" / f"density-{density}-seed{seed}" for seed in (0, 1)]
+        accuracies = [json.loads((run / "loihi2" / "export.json").read_text())["accuracy"]["integer"] for run in runs]
+        assert case["accuracy"] == pytest.approx(sum(accuracies) / 2)
+        assert (case["place"], case["target"], case["seeds"], case["covers"]) == (density, "loihi", 2, "chip")
+        assert case["energy"]["low_pj"] < case["energy"]["median_pj"] < case["energy"]["high_pj"]
+    assert any(case["on_front"] for case in energy)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--width single", "--width would change nothing, because no chart is drawn; add --plot FILE or --pareto FILE"),
+        ("--target loihi", "--target and --tick are of --pareto FILE, which is not given; add it"),
+        ("--pareto a.pdf --target lohi", "did you mean 'loihi'?"),
+    ],
+)
+def test_options_of_charts_are_checked_before_anything_is_trained(tmp_path, call, options, words):
+    code, _, err = call(tmp_path, f"esl-neuro sweep digits-density {options}")
+    assert code == 2
+    assert words in " ".join(err.split())
+    assert not (tmp_path / "runs").exists()
