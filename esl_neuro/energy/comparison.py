@@ -15,7 +15,7 @@ from esl_neuro.energy.prices import price
 from esl_neuro.energy.uncertainty import Draws, quantiles
 from esl_neuro.hardware import PROCESSORS, HardwareTarget, load_target
 
-SCHEMA = 3  # 3: energies at nominal constants are named so
+SCHEMA = 3
 COMPARED = (
     "sop_effective",
     "sop_executed",

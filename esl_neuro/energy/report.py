@@ -36,7 +36,7 @@ from esl_neuro.errors import BadInput, counted
 from esl_neuro.hardware import PROCESSORS, Constant, HardwareTarget, load_target
 from esl_neuro.nirgraph.findings import Finding
 
-SCHEMA = 4  # 4: break-evens, savings, parts and ratios at medians
+SCHEMA = 4
 SAVED = 0.9  # the share of synaptic operations whose saving is shown
 
 
