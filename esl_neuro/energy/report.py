@@ -404,13 +404,14 @@ def _silent(program: Program, counts: Counts) -> tuple[str, ...]:
 def gpu_ratios(estimates: Sequence[Estimate], draws: Draws) -> tuple[Ratio, ...]:
     """Return the peak estimate of each GPU over every non-zero estimate of a whole chip, or of a board."""
     first_of_gpu = {e.target: e for e in reversed(estimates) if e.kind == "gpu" and e.scope == "peak_tdp"}.values()
-    return tuple(
+    found = (
         Ratio(gpu, chip, median_ratio(gpu, chip, draws))
         for gpu in first_of_gpu
         for chip in estimates
         if chip.kind not in PROCESSORS and comparable(chip, gpu)
         if gpu.energy_pj and chip.energy_pj and chip.energy_pj.nominal
     )
+    return tuple(ratio for ratio in found if not math.isnan(ratio.median))
 
 
 def _warnings(

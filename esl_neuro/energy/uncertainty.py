@@ -188,9 +188,15 @@ def probability_below(first: Estimate, second: Estimate, draws: Draws) -> float 
 
 
 def median_ratio(over: Estimate, under: Estimate, draws: Draws) -> float:
-    """Return the median of the ratio of two estimates with common draws; NaN if one is refused."""
+    """Return the median of the ratio of two estimates with common draws; NaN if one is refused or it has no median.
+
+    A draw in which the second is zero is larger than every ratio; if half of them are, there is no finite median.
+    """
     a, b = over.sample(draws), under.sample(draws)
-    return float("nan") if a is None or b is None else float(np.median(a / b))
+    if a is None or b is None:
+        return float("nan")
+    median = float(np.median(np.divide(a, b, out=np.full_like(a, np.inf), where=b > 0)))
+    return median if np.isfinite(median) else float("nan")
 
 
 def medians_by_layer(estimate: Estimate, draws: Draws) -> dict[str, float]:

@@ -262,8 +262,9 @@ def _train_shown(
     try:
         while waiting or workers:
             while waiting and len(workers) < jobs:
-                worker = _start_worker(context, stop, waiting.popleft())
-                workers[worker.pipe] = worker
+                with held_back():  # a signal finds each process that was started among the workers
+                    worker = _start_worker(context, stop, waiting.popleft())
+                    workers[worker.pipe] = worker
             for pipe in pipes.wait(list(workers)):
                 worker = workers[pipe]
                 told = worker.take()
@@ -298,14 +299,8 @@ def _end(workers: Iterable[_Worker]) -> None:
 def _start_worker(context: Any, stop: Event, run: Run) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, stop), daemon=True)
-    try:
-        with held_back(), _blocked():
-            process.start()
-    except BaseException:  # a signal came meanwhile, and nobody else knows of the process
-        if process.pid is not None:
-            process.kill()
-            process.join()
-        raise
+    with _blocked():
+        process.start()
     theirs.close()
     worker = _Worker(process, ours, run)
     worker.give(run)

@@ -17,7 +17,7 @@ from esl_neuro.energy.estimate import Estimate, Refused
 from esl_neuro.energy.prices import PRICE_MODELS, price
 from esl_neuro.energy.report import energy_report, gpu_ratios
 from esl_neuro.energy.step_time import timing
-from esl_neuro.energy.uncertainty import Draws
+from esl_neuro.energy.uncertainty import Draws, median_ratio
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.resources import resource_names
@@ -227,7 +227,8 @@ def test_ratios_name_both_sides_and_leave_static_power_out():
     }
     ratio = found["truenorth", "all-in"]
     assert ratio.first.model == "peak-2-flop"
-    assert ratio.value == pytest.approx(1600 * 250 / 14 / (50 * 26))
+    assert ratio.first.energy_pj.nominal / ratio.second.energy_pj.nominal == pytest.approx(1600 * 250 / 14 / (50 * 26))
+    assert ratio.median == median_ratio(ratio.first, ratio.second, Draws())
     assert ratio.relation == ">="
     assert found["truenorth", "peak"].relation == "~"
     assert ratio.to_dict()["second"] == {"target": "truenorth", "model": "all-in", "scope": "all_in"}
@@ -343,7 +344,7 @@ def test_report_puts_everything_together():
     assert "3 steps per sample, the program was exported for 4" in text
     assert "dense process" not in text  # nothing to skip in a dense layer
     document = json.loads(json.dumps(report.to_dict()))
-    assert document["schema"] == 3
+    assert document["schema"] == 4
     assert document["counts"]["layers"][0]["sop_effective"] == 2 * 3 * 600
     assert document["counts"]["sop_effective_per_sample"] == [1800, 1800]
     used = {identity for row in document["estimates"] for identity in row["constants"]}

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from energy.make_counts import COUNTS, LAYER, spread, with_runs
 from esl_neuro.energy.counts import Counts
 from esl_neuro.energy.prices import PRICE_MODELS
-from esl_neuro.energy.uncertainty import ACTIVITY, Draws, contributions, distribution, draw, probability_below
+from esl_neuro.energy.uncertainty import (
+    ACTIVITY,
+    Draws,
+    contributions,
+    distribution,
+    draw,
+    median_ratio,
+    probability_below,
+)
 from esl_neuro.hardware import Constant, load_target
 
 BASE = {
@@ -111,3 +121,17 @@ def test_a_refused_estimate_has_no_distribution():
     refused = estimate("akida", "system-figures")
     assert distribution(refused, Draws()) is None
     assert probability_below(refused, estimate("loihi", "silicon"), Draws()) is None
+
+
+class Drawn(NamedTuple):
+    """Energies in place of an estimate's."""
+
+    pj: tuple[float, ...]
+
+    def sample(self, _: Draws) -> np.ndarray:
+        return np.array(self.pj, dtype=float)
+
+
+def test_a_draw_of_zero_is_the_largest_ratio_and_half_of_them_leave_no_median():
+    assert median_ratio(Drawn((4, 4, 4)), Drawn((1, 2, 0)), Draws()) == 4
+    assert np.isnan(median_ratio(Drawn((4, 4, 4)), Drawn((1, 0, 0)), Draws()))
