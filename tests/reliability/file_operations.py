@@ -82,6 +82,11 @@ CASES = (
     Case("sweep", (), "esl-neuro sweep ./two.toml"),
     Case("chart of a sweep", ("esl-neuro sweep ./two.toml",), "esl-neuro sweep ./two.toml --plot chart.svg"),
     Case(
+        "energies of a sweep",
+        ("esl-neuro sweep ./one.toml",),
+        "esl-neuro sweep ./one.toml --pareto pareto.svg --target loihi2",
+    ),
+    Case(
         "reproduce trained runs",
         ("esl-neuro sweep ./one.toml",),
         "esl-neuro reproduce ./table.toml --scale smoke --record table.json --plot table.svg",
