@@ -1,7 +1,7 @@
 # The commands of this project. Each one sets up what it needs first, which takes no time when nothing has changed.
 # Arguments go through ARGS: make test ARGS="-k energy -x". PYTHON=3.12 or a path chooses the interpreter.
 
-.PHONY: help setup quickstart test check fuzz mutants results readers lava-dl release-check lock clean
+.PHONY: help setup quickstart test check fuzz mutants results readers lava-dl docs release-check lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ lava-dl: setup ## run the tests against Intel's loader of .net files: Python 3.1
 	@scripts/setup-lava-dl
 	@.venv-lava-dl/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/backends tests/data/test_images.py $(ARGS)
 
+docs: setup ## build the documentation into site/, strictly, and run its notebooks
+	@scripts/docs $(ARGS)
+
 release-check: setup ## build sdist and wheel twice, compare the bytes, try the wheel in an empty environment: minutes
 	@.venv/bin/python scripts/release-check
 
@@ -43,4 +46,4 @@ lock: setup ## write locks/*.lock anew from pyproject.toml
 	@scripts/lock $(ARGS)
 
 clean: ## remove the environment and its tools
-	@rm -rf .venv .venv-lava-dl .readers .uv
+	@rm -rf .venv .venv-lava-dl .readers .uv site
