@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import nir
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from esl_neuro.nirgraph.simulation import simulate
 from esl_neuro.snn.neurons import LIF
 
 DT_S = 1e-3
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 class Accumulator(nn.Module):
@@ -242,6 +246,29 @@ def test_networks_of_a_framework_are_exported_or_refused(networks):
         module = layers if isinstance(layers, nn.Module) else nn.Sequential(*layers)
         with pytest.raises(BadInput, match=words):
             to_nir(module, 8, DT_S, shape=(2, 6, 6) if "Pool" in words else None)
+
+
+PROGRAMS = {
+    code.split()[1]: code
+    for code in re.findall(
+        r"```python\n(.*?)```", (DOCS / "frameworks.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+}
+
+
+@pytest.mark.parametrize("framework", PROGRAMS, ids="{}_networks".format)
+def test_the_program_of_the_document_for_a_framework_runs_and_fires(framework):
+    """docs/frameworks.md; the name of a case is one that scripts/test-readers selects."""
+    pytest.importorskip(framework)
+    left: dict = {}
+    exec(PROGRAMS[framework], left)
+    fired = left["result"].trace.spikes
+    assert all(0.01 < spikes.mean() < 0.9 for spikes in fired.values())
+    assert all(layer.moved_share < 0.1 for layer in left["chip"].fidelity.layers)
+
+
+def test_the_document_has_a_program_for_each_framework_in_its_title():
+    assert list(PROGRAMS) == ["snntorch", "spikingjelly", "norse"]
 
 
 def test_every_framework_has_a_name_and_a_package():

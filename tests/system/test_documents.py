@@ -1,7 +1,8 @@
-"""Every command and every example of the documents runs."""
+"""Every command and every example of the documents runs, and prints what the document says."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import struct
@@ -9,10 +10,14 @@ import struct
 import numpy as np
 import pytest
 
+import esl_neuro
 from esl_neuro.backends.lava_session import lava_installed
 from system.command_workspace import REPOSITORY, served
 
-DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")])
+# The recordings have a test of their own: test_recordings.
+PAGES = [path for path in (REPOSITORY / "docs").rglob("*.md") if path.parent.name != "recordings"]
+DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *PAGES])
+NOTEBOOKS = sorted((REPOSITORY / "docs" / "notebooks").glob("*.ipynb"))
 RUN_AS_JSON = "esl-neuro quickstart"  # its run is shared
 # Commands that take hours on all of Fashion-MNIST run on a few images, in files of the same format.
 BUDGET = "--set data.samples=2 --set training.epochs=1 --set training.batch=2 --set training.threads=1"
@@ -34,6 +39,29 @@ BRIEFLY = {
     "python tests/reliability/lava_faults.py --faults 200": "--help",
     "esl-neuro verify --install-readers": "--help",  # downloads a gigabyte; make readers runs it
 }
+# What a command must print where no document shows its output.
+SAYS = {
+    r"^esl-neuro quickstart": '"report": "runs/mlp-digits-001/report.html"',
+    r"^esl-neuro train .*--print-config": "[training]",
+    r"^esl-neuro train": "validation  connections",
+    r"^esl-neuro sweep .*--list": "folder",
+    r"^esl-neuro sweep": "spread: sample standard deviation",
+    r"^esl-neuro export": "(NIR graph and integer program for ",
+    r"^esl-neuro check": "Fidelity: integers against float",
+    r"^esl-neuro run --backend lava": "all equal",
+    r"^esl-neuro verify": "every integer equal",
+    r"^esl-neuro report": "report.html: ",
+    r"^esl-neuro reproduce": "published",
+    r"^esl-neuro energy report --preset esl2023": "Reading 'exact' gives 4 of the 4 printed figures",
+    r"^esl-neuro energy report --explain": "source",
+    r"^esl-neuro energy compare": "sop_effective",
+    r"^esl-neuro energy fit": "operations_factor",
+    r"^esl-neuro energy programs": "What a fit to them would find",
+    r"^esl-neuro energy validate": "Predictions beside published measurements",
+    r"^python benchmarks/loihi2_networks.py": "board of the GPU over the chip",
+}
+# Examples that need each other, in their order (test_extending), or other frameworks (test_foreign, `make readers`).
+TESTED_ELSEWHERE = ("extending.md", "frameworks.md")
 NEEDS_LAVA = re.compile(r"--backend lava|tests/backends/parity|diff integer lava|verify(?! --install-readers)")
 
 
@@ -45,9 +73,107 @@ def commands() -> list[str]:
         for span in re.findall(r"`((?:esl-neuro|python) [^`]+)`", text):
             found[span] = None
         for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
-            for line in re.findall(r"^((?:esl-neuro|python) .+?)(?:\s+#.*)?$", block, flags=re.MULTILINE):
-                found[line.strip()] = None
+            found |= dict.fromkeys(lines_of(block))
     return list(found)
+
+
+def lines_of(block: str) -> list[str]:
+    """The command lines of a block, without comments."""
+    return [line.strip() for line in re.findall(r"^((?:esl-neuro|python) .+?)(?:\s+#.*)?$", block, flags=re.MULTILINE)]
+
+
+def printed_in_the_documents() -> dict[str, str]:
+    """What a document says that a command prints: the block that follows the block of one command."""
+    found = {}
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for block, printed in re.findall(r"```sh\n([^`]*)```\n+```(?:text)?\n(.*?)```", text, flags=re.DOTALL):
+            *before, command = lines_of(block)
+            assert before == [], f"{document.name}: show the output of one command: {block}"
+            found[command] = printed
+    return found
+
+
+def blocks_without_output() -> list[str]:
+    """The blocks of commands that no block of output follows."""
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    return [
+        block
+        for text in texts
+        for block in re.findall(r"```sh\n([^`]*)```(?!\n+```(?:text)?\n)", text)
+        if lines_of(block)
+    ]
+
+
+PRINTED = printed_in_the_documents()
+FIGURE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:E[-+]\d+)?")
+TOLERANCE = 0.05  # of a figure: processors sum in another order
+
+
+def agrees(printed: str, document: str) -> bool:
+    """Whether a command prints what a document says.
+
+    Words must be equal, figures nearly. A line ``...`` of the document stands for any lines, ``...`` in a line for any
+    text, and blanks do not count.
+    """
+    if document.strip() == "...":
+        return bool(printed.strip())
+    left, skipped = plain_lines(printed), False
+    for line in plain_lines(document):
+        if line == "...":
+            skipped = True
+            continue
+        place = next((k for k, other in enumerate(left) if same_line(other, line)), None)
+        if place is None or (place and not skipped):
+            return False
+        left, skipped = left[place + 1 :], False
+    return skipped or not left
+
+
+def plain_lines(text: str) -> list[str]:
+    """The lines without what only aligns columns."""
+    return [" ".join(re.sub(r"-{2,}", "--", line).split()) for line in text.strip().splitlines()]
+
+
+def same_line(printed: str, document: str) -> bool:
+    """Whether a line is that of the document, with figures of its size and anything for ``...``."""
+    words = "(.*)".join(
+        f"({FIGURE.pattern})".join(map(re.escape, FIGURE.split(part))) for part in document.split("...")
+    )
+    found = re.fullmatch(words, printed)
+    if found is None:
+        return False
+    figures = [figure for part in document.split("...") for figure in (*FIGURE.findall(part), None)]  # None for '...'
+    return all(
+        said is None or abs(number(said) - number(given)) <= TOLERANCE * abs(number(said))
+        for said, given in zip(figures, (*found.groups(), None), strict=True)
+    )
+
+
+def number(figure: str) -> float:
+    """The number that a figure writes."""
+    return float(figure.replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("printed", "document", "equal"),
+    [
+        ("a 100 b\n", "a 104 b", True),
+        ("a 100 b\n", "a 110 b", False),
+        ("a 100 b\n", "a 100 c", False),
+        ("a 100\nb\n", "a 100", False),
+        ("a 100\nb\n", "a 100\n...", True),
+        ("x\ny\nb 5\n", "...\nb 5", True),
+        ("x\ny\n", "...\nb", False),
+        ("in 3.2 s: 1,000 of 7\n", "in ... s: 1,010 of 7", True),
+        ("in 3.2 s: 1,000 of 7\n", "in ... s: 2,010 of 7", False),
+        ("7.51E-06  x\n", "7.40E-06 x", True),
+        ("7.51E-05  x\n", "7.40E-06 x", False),
+        ("\n", "...", False),
+    ],
+)
+def test_what_agrees_with_a_document(printed, document, equal):
+    assert agrees(printed, document) == equal
 
 
 def test_there_are_commands_to_check():
@@ -67,20 +193,15 @@ def a_few_images(workspace):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def chip_of_the_document(workspace):
-    """Write the chip that docs/extending.md describes and then names in a command."""
-    text = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
-    (chip,) = re.findall(r"```toml\n(# small\.toml\n.*?)```", text, flags=re.DOTALL)
-    (workspace.folder / "small.toml").write_text(chip, encoding="utf-8")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_data_of_the_document(workspace):
-    """Write the files that docs/own-data.md makes and then names in commands."""
-    text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(# make_own\.py\n.*?)```", text, flags=re.DOTALL)
+def files_of_the_documents(workspace):
+    """Write the files that documents show and then name in commands: programs that write data, a network, a chip."""
+    for name in ("extending", "own-data", "own-model", "nir-file"):
+        text = (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        for code, file in re.findall(r"```(?:python|toml)\n(# ([\w.]+)\n.*?)```", text, flags=re.DOTALL):
+            (workspace.folder / file).write_text(code, encoding="utf-8")
     (sample,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/commands.md").read_text(), flags=re.DOTALL)
-    for code in (program, sample):
+    programs = [(workspace.folder / name).read_text(encoding="utf-8") for name in ("make_own.py", "write_nir.py")]
+    for code in (*programs, sample):
         done = served(("python", "-c", code), workspace.folder)
         assert done.returncode == 0, done.stderr
 
@@ -96,11 +217,61 @@ def test_command_of_the_documents(workspace, command):
     done = workspace.once(f"{line} --json" if command == RUN_AS_JSON else line)
     without_lava = NEEDS_LAVA.search(command) and not lava_installed()
     assert done.returncode == (3 if without_lava else 0), done.stderr
+    if without_lava:
+        return
+    assert "Traceback" not in done.stderr
+    if command in PRINTED and line == command:  # not one that was shortened
+        assert agrees(done.stdout, PRINTED[command]), done.stdout
+    assert said(command) in done.stdout, done.stdout
+    for name in re.findall(r"--(?:plot|record|csv|save|trace)[ =](\S+\.\w+)", command):
+        assert (workspace.folder / name).stat().st_size > 0
+
+
+def said(command: str) -> str:
+    """Words that a command must print, if no document shows its output."""
+    if command.endswith("--help") or BRIEFLY.get(command) == "--help":
+        return "sage:"
+    return next((words for pattern, words in SAYS.items() if re.search(pattern, command)), "")
+
+
+@pytest.mark.parametrize("block", blocks_without_output(), ids=lambda block: block[:60])
+def test_every_block_without_output_has_words_to_look_for(block):
+    assert [command for command in lines_of(block) if not said(command)] == []
+
+
+def test_the_picture_of_the_readme_shows_what_the_quickstart_gives(workspace):
+    """Its colours are defined for light and dark screens, and its energies are those of the energy report."""
+    svg = (REPOSITORY / "docs" / "figures" / "quickstart.svg").read_text(encoding="utf-8")
+    light, dark = (re.findall(r"(--[\w-]+):", palette) for palette in re.findall(r":root \{([^}]*)\}", svg))
+    assert set(re.findall(r"var\((--[\w-]+)\)", svg)) <= set(light) & set(dark)
+    assert len(svg) < 60_000
+    energy = r"(\d\.\d\d|\d\d\.\d) ([num]J)"
+    shown = re.findall(rf">[> &gt;]*{energy}</text>", svg)
+    given = re.findall(energy, workspace.once("esl-neuro energy report runs/mlp-digits-001/loihi2").stdout)
+    assert len(shown) == 4
+    for value, unit in shown:
+        assert any(
+            unit == other and abs(number(value) - number(said)) < TOLERANCE * number(said) for said, other in given
+        )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_without_outputs(path):
+    """So that no output is older than the code; `make docs` runs them."""
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    assert any("assert " in line for cell in cells for line in cell["source"])
+
+
+def test_the_api_reference_has_every_public_name():
+    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    written = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, flags=re.MULTILINE))
+    assert written == set(esl_neuro.__all__) - {"__version__"}
 
 
 def test_python_examples_of_the_documents(tmp_path):
     for document in DOCUMENTS:
-        if document.name == "extending.md":  # its examples need each other: test_extending runs them, in their order
+        if document.name in TESTED_ELSEWHERE:
             continue
         for block in re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL):
             done = served(("python", "-c", block), tmp_path)
