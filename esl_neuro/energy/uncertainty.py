@@ -35,12 +35,12 @@ ROUNDING = 1e-18  # variance of a logarithm below which it is a rounding error
 def draw(constant: Constant, rng: np.random.Generator, size: int) -> Floats:
     """Draw a constant, in its own unit.
 
-    ========================  =============================================================================== range on
-    both sides       lognormal on each side of the value, 5 % below ``low``, 5 % above ``high`` range on one side
-    a published minimum or maximum: lognormal on that side only, 5 % beyond the end assumed, or no value
-    log-uniform between ``low`` and ``high``: no part is known to be more likely no range                  the value
-    itself: its uncertainty is unknown, not zero ========================
-    ===============================================================================
+    ====================  ==========================================================================================
+    range on both sides   lognormal on each side of the value, 5 % below ``low``, 5 % above ``high``
+    range on one side     a published minimum or maximum: lognormal on that side only, 5 % beyond the end
+    assumed, or no value  log-uniform between ``low`` and ``high``: no part is known to be more likely
+    no range              the value itself: its uncertainty is unknown, not zero
+    ====================  ==========================================================================================
     """
     low, nominal, high = dataclasses.astuple(constant.interval(constant.unit))
     if low == high:
