@@ -54,6 +54,7 @@ SAYS = {
     r"^esl-neuro reproduce": "published",
     r"^esl-neuro energy report --preset esl2023": "Reading 'exact' gives 4 of the 4 printed figures",
     r"^esl-neuro energy report --explain": "source",
+    r"^esl-neuro energy report --plots": "Medians do not add up exactly",
     r"^esl-neuro energy compare": "sop_effective",
     r"^esl-neuro energy fit": "operations_factor",
     r"^esl-neuro energy programs": "What a fit to them would find",
