@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ LONGEST = 26  # characters of a name in a chart
 TEXT_PT, SMALL_PT = 7.5, 7.0  # printed size of text
 AXES = 0.75  # share of the width that the axes have at least, beside their labels
 SHIFT = 0.5  # fraction of the distance to the next name, so that error bars do not overlap
-LOG_FROM = 8  # numbers that differ by this factor are drawn on a logarithmic axis
+LOG_FROM = 8  # numbers that differ by this factor are drawn on a logarithmic axis, unless they are evenly spaced
+MOST_TICKS = 12  # more values than these have no tick each
 STYLE: Any = {  # matplotlib types the keys as literals
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -250,17 +252,19 @@ class _Places:
         self.numeric = len(self.numbers) == len(values)
         self.values: list[float | str] = [*sorted(set(self.numbers))] if self.numeric else list(dict.fromkeys(values))
         low, high = (min(self.numbers), max(self.numbers)) if self.numeric else (0, 0)
-        self.logarithmic = low > 0 and high >= LOG_FROM * low
+        steps = {round(after - before, 9) for before, after in pairwise(sorted(set(self.numbers)))}
+        self.logarithmic = low > 0 and high >= LOG_FROM * low and len(steps) > 1
 
     def __getitem__(self, value: float | str) -> float:
         return float(value) if self.numeric else float(self.values.index(value))
 
     def label(self, axes: Axes) -> None:
-        """Put a tick at each value."""
+        """Put a tick at each value, or at round numbers where the values are many."""
         if self.logarithmic:
             axes.set_xscale("log")
         axes.minorticks_off()
-        axes.set_xticks([self[value] for value in self.values], [_text(value) for value in self.values])
+        if not self.numeric or len(self.values) <= MOST_TICKS:
+            axes.set_xticks([self[value] for value in self.values], [_text(value) for value in self.values])
         axes.margins(x=0.06)
 
 
@@ -318,6 +322,7 @@ def _line(
         markerfacecolor=PAPER if hollow else look.colour,
         linestyle=look.line if places.numeric else "none",
         markersize=3.6,
+        markevery=math.ceil(len(ordered) / MOST_TICKS),
         linewidth=1.2,
         elinewidth=0.8,
         capsize=3,

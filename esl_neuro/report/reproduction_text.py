@@ -12,7 +12,6 @@ from esl_neuro.report.tables import table
 
 COLUMNS = ("row", "quantity", "published", "from", "measured", "spread", "seeds", "difference", "measured by")
 MARKDOWN_COLUMNS = ("row", "quantity", "published", "measured", "seeds", "difference")
-FRAMES = 12  # points on a line of the chart over the iterations
 
 
 def reproduction_text(document: Mapping[str, Any]) -> str:
@@ -199,11 +198,9 @@ def figure_lines(cells: Sequence[Mapping[str, Any]], drawn: str) -> dict[str, li
 
 
 def density_lines(frames: Sequence[Mapping[str, Any]]) -> dict[str, list[Point]]:
-    """Return the density of each layer over the iterations, at a few of them that are evenly spaced."""
-    last = len(frames) - 1
-    shown = sorted({round(index * last / (FRAMES - 1)) for index in range(FRAMES)})
+    """Return the density of each layer in percent after every update, over the iterations."""
     lines: dict[str, list[Point]] = {}
-    for index in shown:
-        for layer, entry in frames[index]["layers"].items():
-            lines.setdefault(layer, []).append(Point(float(frames[index]["iteration"]), 100 * entry["density"]))
+    for frame in frames:
+        for layer, entry in frame["layers"].items():
+            lines.setdefault(layer, []).append(Point(float(frame["iteration"]), 100 * entry["density"]))
     return lines

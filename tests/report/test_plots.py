@@ -90,6 +90,15 @@ def test_one_line_needs_no_legend_and_near_numbers_no_logarithm(tmp_path, figure
     assert figures[0].axes[0].get_xscale() == "linear"
 
 
+def test_many_evenly_spaced_numbers_stand_to_scale_with_round_ticks_and_all_their_points(tmp_path, figures):
+    updates = [Point(100.0 * k, float(k)) for k in range(1, 31)]
+    draw_lines({"conv1": updates}, "iteration", "density (%)", tmp_path / "x.svg")
+    axes = figures[0].axes[0]
+    assert axes.get_xscale() == "linear"
+    assert len(axes.get_xticks()) < 12
+    assert len(axes.containers[0][0].get_xdata()) == 30
+
+
 def test_rows_are_dots_with_their_spread_on_an_axis_that_shows_their_differences(tmp_path, figures):
     draw_dots(ROWS, "test accuracy (%)", tmp_path / "x.svg")
     axes = figures[0].axes[0]
