@@ -11,6 +11,7 @@ from esl_neuro.backends.lava_session import INSTALL, lava_installed
 from esl_neuro.backends.netx_reading import from_netx
 from esl_neuro.backends.trace import Payloads
 from esl_neuro.errors import BadInput
+from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import errors
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compilation import compile
@@ -202,6 +203,7 @@ def _open(path: Path, activity: Activity, on_status: OnStatus) -> CompiledNetwor
     if path.suffix == NETX:
         return _read_netx(path, activity)
     if activity.inputs is None and activity.rate is None:
+        read_nir(path)  # refuses a file of another kind, for which --input would be the wrong advice
         raise BadInput(
             f"{path}: a NIR file has no data set; give --input FILE, or --rate with the spikes per line and step"
         )

@@ -117,6 +117,7 @@ def test_what_comes_out_is_saved(folder):
         ("compile data.npz --steps 3", "it is not an HDF5 file"),
         ("compile net.nir --steps 3 --layout steps,...", "describes inputs, and none are given"),
         ("run net.nir", "a NIR file has no data set; give --input FILE, or --rate"),
+        ("run data.npz", "data.npz: not a readable NIR file: it is not an HDF5 file"),
         ("run net.nir --input data.npz --rate 0.1", "--input and --rate are both given"),
         ("run net.nir --rate 0.1 --steps 4 --layout steps,...", "--layout describes --input"),
         ("run net.nir --rate 0.1 --steps 4 --save no/out.npz", "the folder 'no' does not exist"),
