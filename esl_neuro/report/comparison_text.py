@@ -100,11 +100,11 @@ def render_validation(points: Iterable[ValidationPoint]) -> str:
         groups.setdefault((point.target, point.remark), []).append(point)
     return sections(
         wrap(
-            "Predictions beside published measurements, at nominal constants, with the 5-95 % of the draws; '>=': at a "
-            "published minimum or without some operations, so a prediction may lie at the low end of its interval. "
-            "'+-': scatter of the instrument on the same program, where published. fit: 'in' if a constant was fitted "
-            "to the measurement or read off it, so that agreement proves little; '?' if the reading is suspect. No "
-            "prediction: nothing to predict it from, see the workload."
+            "Predictions beside published measurements, at nominal constants, with the 5-95 % of the draws; '>=': at a"
+            " published minimum or without some operations, so a prediction may lie at or below the low end of its "
+            "interval. '+-': scatter of the instrument on the same program, where published. fit: 'in' if a constant "
+            "was fitted to the measurement or read off it, so that agreement proves little; '?' if the reading is "
+            "suspect. No prediction: nothing to predict it from, see the workload."
         ),
         *(
             wrap(f"{target}: {remark}") + "\n" + table(VALIDATION, [_validation_row(point) for point in found], 2)
