@@ -19,6 +19,14 @@ def compiled(function: Function) -> Function:
     return _compile(function, parallel=True, nogil=True)
 
 
+def compiled_sums(function: Function) -> Function:
+    """Compile like :func:`compiled`, and allow another order of the terms of a sum, so that vectors can add them.
+
+    The order is the same at every call. Values that are not finite stay so.
+    """
+    return _compile(function, parallel=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+
+
 def compiled_for_threads(function: Function) -> Function:
     """Compile a function that runs in one thread without blocking other threads; the result is cached on disk.
 
@@ -39,7 +47,7 @@ def compiled_for_forks(signature: str) -> Callable[[Function], Function]:
     return lambda function: _compile(function, signature)
 
 
-def _compile(function: Function, *signature: str, **how: bool) -> Function:
+def _compile(function: Function, *signature: str, **how: bool | set[str]) -> Function:
     make: Any = numba.njit
     dispatcher = make(**how, error_model="numpy")(function)
     with suppress(RuntimeError):  # neither the package folder nor the user's cache is writable

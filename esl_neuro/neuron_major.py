@@ -1,0 +1,54 @@
+"""Signals whose memory has one row per neuron, which sparse layers and the neurons behind them share.
+
+A signal of shape (steps, batch, neurons) usually has the neurons of a sample next to each other. Sparse kernels add
+whole rows instead: all columns of one neuron, one for each step and sample, are next to each other. Such a signal is an
+ordinary tensor with other strides, so every operation of torch accepts it, and no copy is needed between layers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LANES = 16
+"""Kernels process this many columns at a time, so rows have room for a multiple of it."""
+
+
+def empty_signal(leading: tuple[int, ...], neurons: int, dtype: torch.dtype) -> Tensor:
+    """Return an uninitialised signal of shape (*leading, neurons) with one row per neuron.
+
+    The length of a row is an odd multiple of 16, because rows a power of two apart compete for the same few lines of
+    the caches.
+    """
+    columns = math.prod(leading)
+    rows = torch.empty(neurons, (-(-columns // LANES) | 1) * LANES, dtype=dtype)
+    return rows[:, :columns].t().view(*leading, neurons)
+
+
+def is_neuron_major(signal: Tensor) -> bool:
+    """Return whether a signal of shape (steps, batch, neurons) has one row per neuron."""
+    if signal.dim() != 3 or signal.is_contiguous():
+        return False
+    steps, batch, _ = signal.shape
+    return (batch == 1 or signal.stride(1) == 1) and (steps == 1 or signal.stride(0) == batch)
+
+
+def rows_of(signal: Tensor) -> NDArray[Any]:
+    """Return the rows of a signal, shape (neurons, length); without a copy if it has one row per neuron.
+
+    Column ``c`` is sample ``c`` of the signal flattened to (columns, neurons). A row is at least as long as the next
+    multiple of 16 columns; what follows the last column has no meaning.
+    """
+    columns = signal.detach().reshape(-1, signal.shape[-1])
+    count, neurons = columns.shape
+    length = columns.stride(1)
+    fits = columns.storage_offset() + neurons * length <= columns.untyped_storage().nbytes() // columns.element_size()
+    if (count != 1 and columns.stride(0) != 1) or length < -(-count // LANES) * LANES or not fits:
+        columns = empty_signal((count,), neurons, columns.dtype).copy_(columns)
+        length = columns.stride(1)
+    rows: NDArray[Any] = columns.as_strided((neurons, length), (length, 1)).numpy()
+    return rows
