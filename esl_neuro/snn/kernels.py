@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_neuro.compiled import compiled
+from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.torch_threads import use_torch_threads
 
 TRIANGLE, ARCTAN = 0, 1
@@ -72,6 +73,73 @@ def _backward(
                 of_threshold[n] -= through_spike
 
 
+@compiled
+def _forward_by_neuron(
+    currents: NDArray[Any],
+    tau: Any,
+    threshold: NDArray[Any],
+    spikes: NDArray[Any],
+    charged: NDArray[Any],
+    steps: int,
+    samples: int,
+    current_steps: int,
+    charged_steps: int,
+) -> None:
+    """Do the same as :func:`_forward` for signals with one row per neuron."""
+    one, zero = spikes.dtype.type(1), spikes.dtype.type(0)
+    for n in numba.prange(len(spikes)):
+        level = threshold[n]
+        for step in range(steps):
+            current = currents[n, step % current_steps * samples :]
+            u, o = charged[n, step % charged_steps * samples :], spikes[n, step * samples :]
+            if step == 0:
+                for k in range(samples):
+                    u[k] = current[k]
+                    o[k] = one if u[k] > level else zero
+            else:
+                before, fired = charged[n, (step - 1) % charged_steps * samples :], spikes[n, (step - 1) * samples :]
+                for k in range(samples):
+                    u[k] = current[k] + tau * (before[k] - before[k] * fired[k])
+                    o[k] = one if u[k] > level else zero
+
+
+@compiled
+def _backward_by_neuron(
+    charged: NDArray[Any],
+    threshold: NDArray[Any],
+    error_o: NDArray[Any],
+    tau: Any,
+    surrogate: int,
+    width: Any,
+    error_u: NDArray[Any],
+    error_threshold: NDArray[Any],
+    steps: int,
+    samples: int,
+) -> None:
+    """Do the same as :func:`_backward` for signals with one row per neuron."""
+    one, zero = charged.dtype.type(1), charged.dtype.type(0)
+    for n in numba.prange(len(charged)):
+        total = zero
+        for back in range(steps):
+            first = (steps - 1 - back) * samples
+            level, arriving, leaving = charged[n, first:], error_o[n, first:], error_u[n, first:]
+            # The error of the next step; nothing comes after the last step.
+            later = error_u[n, first + (samples if back else 0) :]
+            for k in range(samples):
+                distance = level[k] - threshold[n]
+                if surrogate == TRIANGLE:
+                    slope = max(zero, width - abs(distance)) / (width * width)
+                else:
+                    scaled = distance * width
+                    slope = one / (scaled * scaled + one)
+                following = tau * later[k] if back else zero
+                through_spike = (arriving[k] - level[k] * following) * slope
+                kept = zero if distance > zero else one
+                leaving[k] = through_spike + kept * following
+                total -= through_spike
+        error_threshold[n] = total
+
+
 class FusedLIF(torch.autograd.Function):
     """Forward and backward pass of :func:`esl_neuro.snn.functional.lif` on the CPU.
 
@@ -83,11 +151,16 @@ class FusedLIF(torch.autograd.Function):
         """Return the spikes."""
         steps, batch, *shape = currents.shape
         once = currents[:1] if currents.stride(0) == 0 else currents
-        spikes = currents.new_empty(currents.shape)
-        charged = currents.new_empty((steps if any(ctx.needs_input_grad) else min(steps, 1), batch, *shape))
+        kept = steps if any(ctx.needs_input_grad) else min(steps, 1)
         levels = threshold.detach().expand(shape).contiguous()
         use_torch_threads()
-        _forward(rows(once), _scalar(tau, currents), levels.numpy().ravel(), rows(spikes), rows(charged))
+        if is_neuron_major(once):
+            spikes, charged = (empty_signal((count, batch), shape[0], currents.dtype) for count in (steps, kept))
+            arrays = (rows_of(once), _scalar(tau, currents), levels.numpy(), rows_of(spikes), rows_of(charged))
+            _forward_by_neuron(*arrays, steps, batch, len(once), kept)
+        else:
+            spikes, charged = currents.new_empty(currents.shape), currents.new_empty((kept, batch, *shape))
+            _forward(rows(once), _scalar(tau, currents), levels.numpy().ravel(), rows(spikes), rows(charged))
         ctx.save_for_backward(charged, levels)
         ctx.tau, ctx.surrogate, ctx.width, ctx.threshold_shape = tau, surrogate, width, threshold.shape
         return spikes
@@ -105,9 +178,17 @@ def lif_errors(
     charged: Tensor, threshold: Tensor, error_o: Tensor, tau: float, surrogate: int, width: float
 ) -> tuple[Tensor, Tensor]:
     """Return the errors of currents and thresholds; see :func:`esl_neuro.snn.functional.lif_errors`."""
-    error_u, error_threshold = torch.empty_like(charged), torch.zeros_like(charged[0])
     levels = threshold.detach().expand(charged.shape[2:]).contiguous()
     decay, scale = _scalar(tau, charged), _scalar(math.pi / width if surrogate == ARCTAN else width, charged)
+    if is_neuron_major(charged):
+        steps, batch, neurons = charged.shape
+        error_u, of_neurons = empty_signal((steps, batch), neurons, charged.dtype), charged.new_empty(neurons)
+        use_torch_threads()
+        signals = rows_of(charged), levels.numpy(), rows_of(error_o)
+        results = rows_of(error_u), of_neurons.numpy()
+        _backward_by_neuron(*signals, decay, surrogate, scale, *results, steps, batch)
+        return error_u, of_neurons.sum_to_size(threshold.shape)
+    error_u, error_threshold = torch.empty_like(charged), torch.zeros_like(charged[0])
     arrays = rows(error_u), rows(error_threshold[None])[0]
     use_torch_threads()
     _backward(rows(charged), levels.numpy().ravel(), rows(error_o), decay, surrogate, scale, *arrays)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esl_neuro.neuron_major import empty_signal, is_neuron_major
 from esl_neuro.snn import functional, kernels
 from esl_neuro.snn.functional import arctan, lif, triangle
 
@@ -37,11 +38,14 @@ def passes(neuron, currents, tau, threshold, surrogate, width, errors):
     tau=st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]),
     surrogate=st.sampled_from([triangle, arctan]),
     width=st.sampled_from([0.5, 1.0, 3.0]),
+    one_row_per_neuron=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_spikes_and_gradients_are_those_of_torch(shapes, steps, batch, tau, surrogate, width, seed):
+def test_spikes_and_gradients_are_those_of_torch(shapes, steps, batch, tau, surrogate, width, one_row_per_neuron, seed):
     generator = torch.Generator().manual_seed(seed)
     currents = torch.randn(steps, batch, *shapes[0], generator=generator, dtype=torch.float64)
+    if one_row_per_neuron and len(shapes[0]) == 1:
+        currents = empty_signal((steps, batch), *shapes[0], currents.dtype).copy_(currents)
     threshold = torch.rand(shapes[1], generator=generator, dtype=torch.float64) + 0.1
     errors = torch.randn(currents.shape, generator=generator, dtype=torch.float64)
     ours = passes(lif, currents, tau, threshold, surrogate, width, errors)
@@ -67,8 +71,11 @@ def test_number_of_threads_changes_nothing():
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-def test_constant_signal_and_its_copies_give_the_same():
+@pytest.mark.parametrize("one_row_per_neuron", [False, True])
+def test_constant_signal_and_its_copies_give_the_same(one_row_per_neuron):
     once, threshold = torch.randn(6, 9), torch.rand(9) + 0.2
+    if one_row_per_neuron:
+        once = empty_signal((1, 6), 9, once.dtype).copy_(once)[0]
     repeated = once.expand(5, 6, 9)
     assert torch.equal(lif(repeated, 0.5, threshold, arctan, 1.0), lif(repeated.clone(), 0.5, threshold, arctan, 1.0))
 
@@ -81,6 +88,16 @@ def test_without_gradients_the_potentials_take_the_memory_of_one_step(monkeypatc
         lif(torch.randn(5, 2, 3), 0.5, torch.ones(3), arctan, 1.0)
     lif(torch.randn(5, 2, 3, requires_grad=True), 0.5, torch.ones(3), arctan, 1.0)
     assert seen == [(1, 2, 3), (5, 2, 3)]
+
+
+def test_spikes_of_rows_of_neurons_are_rows_of_neurons_and_equal_bit_for_bit():
+    currents, threshold = torch.randn(4, 6, 9), torch.rand(9) + 0.2
+    rows = empty_signal((4, 6), 9, currents.dtype).copy_(currents)
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context:
+            spikes = lif(rows.requires_grad_(), 0.5, threshold, arctan, 1.0)
+        assert is_neuron_major(spikes)
+        assert torch.equal(spikes, lif(currents, 0.5, threshold, arctan, 1.0))
 
 
 def test_no_steps_and_no_samples_are_no_problem():
