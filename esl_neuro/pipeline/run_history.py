@@ -40,7 +40,7 @@ class EpochLine(Recorded):
     spikes_per_neuron: NonNegativeFloat
     density: Share
     connections: NonNegativeInt
-    explored: Share
+    explored: Share | None = None
 
 
 class DegreesLine(Recorded):

@@ -109,11 +109,16 @@ def grow(
     int64 Tensor, shape (count,)
         Distinct flat indices of candidates.
     """
-    bounds = np.rint(np.cumsum(list(shares.values())) / sum(shares.values()) * count).astype(int)
     left = candidates.clone()
     born: list[Tensor] = []
-    for name, quota in zip(shares, np.diff(bounds, prepend=0), strict=True):
-        chosen = GROWTH_RULES[name](layer, left, int(quota), optimizer, rng)
+    for name, quota in shares_of(shares, count).items():
+        chosen = GROWTH_RULES[name](layer, left, quota, optimizer, rng)
         left.view(-1)[chosen] = False
         born.append(chosen)
     return torch.cat(born)
+
+
+def shares_of(shares: Mapping[str, float], count: int) -> dict[str, int]:
+    """Divide births between rules by their relative quotas; the parts add up to ``count``."""
+    bounds = np.rint(np.cumsum(list(shares.values())) / sum(shares.values()) * count).astype(int)
+    return dict(zip(shares, np.diff(bounds, prepend=0).tolist(), strict=True))

@@ -108,10 +108,27 @@ def sparse_layers(
     seed: int,
     densities: Mapping[str, float] | None = None,
 ) -> list[SparseLayer]:
-    """Mask the named layers of a model; see :func:`layer_densities` for the parameters.
+    """Mask the named layers of a model; see :func:`densities_by_name` for the parameters and errors."""
+    weights = named_weights(model, layers)
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    shares = densities_by_name(shapes, density=density, epsilon=epsilon, distribution=distribution, densities=densities)
+    return [sparse_layer(name, weight, shares[name], stream(seed, f"mask {name}")) for name, weight in weights.items()]
+
+
+def densities_by_name(
+    shapes: Mapping[str, Shape],
+    *,
+    density: float | None,
+    epsilon: float | None,
+    distribution: str,
+    densities: Mapping[str, float] | None,
+) -> dict[str, float]:
+    """Return the density of each layer; see :func:`layer_densities` for the other parameters.
 
     Parameters
     ----------
+    shapes : mapping of str to tuple of int
+        Shape of each layer by name.
     densities : mapping of str to float, optional
         Density of each layer by name, instead of the other parameters.
 
@@ -120,20 +137,14 @@ def sparse_layers(
     BadInput
         If a parameter is out of range, or there is not exactly one density per layer.
     """
-    weights = named_weights(model, layers)
     if densities is None:
-        shapes = [tuple(weight.shape) for weight in weights.values()]
-        shares = layer_densities(shapes, density=density, epsilon=epsilon, distribution=distribution)
-    else:
-        if density is not None or epsilon is not None or distribution != "erdos_renyi":
-            raise BadInput(
-                "sparsity.densities: mutually exclusive with density, epsilon and distribution; give one of them"
-            )
-        shares = _one_each(densities, list(weights))
-    return [
-        sparse_layer(name, weight, share, stream(seed, f"mask {name}"))
-        for (name, weight), share in zip(weights.items(), shares, strict=True)
-    ]
+        shares = layer_densities(list(shapes.values()), density=density, epsilon=epsilon, distribution=distribution)
+        return dict(zip(shapes, shares, strict=True))
+    if density is not None or epsilon is not None or distribution != "erdos_renyi":
+        raise BadInput(
+            "sparsity.densities: mutually exclusive with density, epsilon and distribution; give one of them"
+        )
+    return dict(zip(shapes, _one_each(densities, list(shapes)), strict=True))
 
 
 def _one_each(densities: Mapping[str, float], layers: list[str]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.recipes.sections import SparsitySection
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import RewiringUpdate
 
 
@@ -21,7 +21,10 @@ class Learner(Protocol):
     weights without a connection are exactly zero.
     """
 
-    layers: list[SparseLayer]
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers whose connections it decides."""
+        ...
 
     @property
     def density(self) -> float:

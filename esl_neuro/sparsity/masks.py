@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -44,14 +45,41 @@ class SparseLayer:
         return count_true(self.mask)
 
     @property
+    def possible(self) -> int:
+        """Number of possible connections."""
+        return self.mask.numel()
+
+    @property
     def density(self) -> float:
         """Connections as a share of all possible ones."""
-        return self.connections / self.mask.numel()
+        return self.connections / self.possible
 
     @property
     def explored(self) -> float:
         """Share of all possible connections that were ever active (R_s of ITOP)."""
         return count_true(self.ever_active) / self.mask.numel()
+
+    def fan_in(self) -> NDArray[np.int64]:
+        """Return the connections that reach each output neuron or channel."""
+        counts = self.mask.flatten(1).float().sum(1)  # sums of floats are fast, and exact below 2**24
+        return _integers(counts)
+
+    def fan_out(self) -> NDArray[np.int64]:
+        """Return the connections that leave each input neuron or channel."""
+        mask = self.mask.float()
+        return _integers(mask.flatten(2).sum(2).sum(0) if mask.ndim > 2 else mask.sum(0))
+
+    def shape(self) -> tuple[int, int]:
+        """Return the numbers of outputs and inputs; a weight of a kernel counts as an input of its own."""
+        return len(self.mask), self.possible // len(self.mask)
+
+    def count_blocks(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the connections in blocks of outputs and inputs that begin at these rows and columns."""
+        mask = self.mask.detach().flatten(1).cpu().numpy()
+        counts: NDArray[np.int64] = np.add.reduceat(
+            np.add.reduceat(mask, rows, axis=0, dtype=np.int64), columns, axis=1
+        )
+        return counts
 
     def apply_mask(self) -> None:
         """Write zeros where there is no connection, also over infinities and NaN."""
@@ -61,6 +89,11 @@ class SparseLayer:
             _clear(weight.view(len(weight), -1).numpy(), mask.view(len(mask), -1).numpy())
         else:
             weight.masked_fill_(~mask, 0)
+
+
+def _integers(counts: Tensor) -> NDArray[np.int64]:
+    integers: NDArray[np.int64] = counts.long().cpu().numpy()
+    return integers
 
 
 @compiled
@@ -83,9 +116,56 @@ def places_of_true(mask: Tensor) -> Tensor:
     return torch.nonzero(mask.flatten()).squeeze(1)
 
 
-def overall_density(layers: list[SparseLayer]) -> float:
+class Layer(Protocol):
+    """What masked layers and layers that store their connections only have in common."""
+
+    name: str
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """Weights; of a masked layer also the zeros."""
+        ...
+
+    @property
+    def mask(self) -> Tensor:
+        """True for each weight that is one of a connection."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """Number of connections now."""
+        ...
+
+    @property
+    def possible(self) -> int:
+        """Number of possible connections."""
+        ...
+
+    @property
+    def explored(self) -> float | None:
+        """Share of all possible connections that were ever active, None if it is not tracked."""
+        ...
+
+    def fan_in(self) -> NDArray[np.int64]:
+        """Return the connections that reach each output neuron or channel."""
+        ...
+
+    def fan_out(self) -> NDArray[np.int64]:
+        """Return the connections that leave each input neuron or channel."""
+        ...
+
+    def shape(self) -> tuple[int, int]:
+        """Return the numbers of outputs and inputs."""
+        ...
+
+    def count_blocks(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the connections in blocks of outputs and inputs."""
+        ...
+
+
+def overall_density(layers: Sequence[Layer]) -> float:
     """Return the density over all layers."""
-    return sum(layer.connections for layer in layers) / sum(layer.mask.numel() for layer in layers)
+    return sum(layer.connections for layer in layers) / sum(layer.possible for layer in layers)
 
 
 def erdos_renyi_probability(inputs: int, outputs: int, epsilon: float) -> float:

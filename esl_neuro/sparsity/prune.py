@@ -1,6 +1,7 @@
 """Prune rules: which connections are removed.
 
-``rule(layer, count, threshold)`` returns the flat indices of ``count`` connections, or of fewer.
+``rule(layer, count, threshold)`` returns the flat indices of ``count`` connections, or of fewer: places in the weight
+of the layer, which is the vector of the connections' values if the layer stores its connections only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.choice import largest
-from esl_neuro.sparsity.masks import SparseLayer, count_true
+from esl_neuro.sparsity.masks import Layer, count_true
 
 # Our choice; no paper of this family states a value.
 DEFAULT_THRESHOLD = 1e-3
@@ -21,7 +22,7 @@ DEFAULT_THRESHOLD = 1e-3
 class PruneRule(Protocol):
     """Signature of all rules; only the threshold rule uses ``threshold``."""
 
-    def __call__(self, layer: SparseLayer, count: int, threshold: float = ...) -> Tensor:
+    def __call__(self, layer: Layer, count: int, threshold: float = ...) -> Tensor:
         """Return flat indices of the connections to remove."""
         ...
 
@@ -30,13 +31,13 @@ PRUNE_RULES: Registry[PruneRule] = Registry("prune rule")
 
 
 @PRUNE_RULES.register
-def magnitude(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
+def magnitude(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the connections with the smallest absolute weight."""
     return _smallest(layer.weight.detach(), layer.mask, count)
 
 
 @PRUNE_RULES.register
-def per_sign(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
+def per_sign(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the positive weights and the negative weights closest to zero (SET, Mocanu et al. 2018).
 
     SET removes the same fraction of either sign. Here the total is exactly ``count``: connections of weight zero are
@@ -60,7 +61,7 @@ def per_sign(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOL
 
 
 @PRUNE_RULES.register
-def threshold(layer: SparseLayer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
+def threshold(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
     """Remove the connections whose absolute weight is below a value, the smallest first and at most ``count``."""
     small = layer.mask & (layer.weight.detach().abs() < threshold)
     return _smallest(layer.weight.detach(), small, min(count, count_true(small)))

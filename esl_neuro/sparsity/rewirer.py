@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
+from esl_neuro.registry import Registry
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
-from esl_neuro.sparsity.initialisers import sparse_layers
+from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES, WITHOUT_ERRORS, grow_connections
+from esl_neuro.sparsity.indexed_layer import IndexedLayer, replace_connections
+from esl_neuro.sparsity.initialisers import densities_by_name, sparse_layers
 from esl_neuro.sparsity.masked_adam import keep_sparse
-from esl_neuro.sparsity.masks import SparseLayer, overall_density
+from esl_neuro.sparsity.masks import Layer, SparseLayer, overall_density
 from esl_neuro.sparsity.moments import forget_moments, require_momentum
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
-from esl_neuro.sparsity.selection import LayerNames
+from esl_neuro.sparsity.selection import LayerNames, indexed_layers
+from esl_neuro.sparsity.sparse_linear import Positions
 from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
+
+EXPLORED = "explored_positions"
 
 
 class Rewirer:
-    """Keeps masked layers sparse and replaces part of their connections every ``update_every`` iterations.
+    """Keeps layers sparse and replaces part of their connections every ``update_every`` iterations.
 
     Algorithm 1 of ESL-SNNs, with an exactly constant number of connections. Use it in three lines::
 
@@ -33,10 +41,15 @@ class Rewirer:
         optimizer.step()
         rewirer.step()
 
-    Gradients and optimiser moments are dense, so inactive connections accumulate the momentum that growth rules use. A
-    new connection starts with zero weight and zero moments; a connection pruned in an update is not a candidate in the
-    same update. The optimiser's step of an updating iteration is kept (RigL skips it): the prune rule uses the weights
-    after that step.
+    The layers are either linear layers and convolutions, which get masks, or all
+    :class:`~esl_neuro.sparsity.SparseLinear`, which store their connections only (sparse storage). With the growth
+    rules ``random``, ``random_unfired`` and ``gradient``, both change in the same way from the same state, up to
+    rounding and ties. Sparse storage alone has ``gradient_on_candidates``, and it has no momentum growth.
+
+    With masks, gradients and optimiser moments are dense, so inactive connections accumulate the momentum that growth
+    rules use. A new connection starts with zero weight and zero moments; a connection pruned in an update is not a
+    candidate in the same update. The optimiser's step of an updating iteration is kept (RigL skips it): the prune rule
+    uses the weights after that step.
 
     Parameters
     ----------
@@ -115,22 +128,41 @@ class Rewirer:
         self.schedule = SCHEDULES[schedule]
         self.prune_rule = PRUNE_RULES[prune]
         self.threshold = threshold
-        self.growth = _shares_of_births(growth or {"momentum": 1.0})
+        self.growth = dict(growth or {"momentum": 1.0})
         self.redistribution = REDISTRIBUTIONS[redistribution] if redistribution else None
         self.seed = seed
         self.iteration = 0
-        self.layers = sparse_layers(
-            model,
-            layers,
-            density=density,
-            epsilon=epsilon,
-            densities=densities,
-            distribution=distribution,
-            seed=seed,
-        )
+        self.unmasked: list[SparseLayer] = []
+        self.masked: list[SparseLayer] = []
+        self.indexed = indexed_layers(model, layers)
+        _check_growth(self.growth, INDEXED_GROWTH_RULES if self.indexed else GROWTH_RULES)
+        budget: dict[str, Any] = {"density": density, "epsilon": epsilon}
+        budget |= {"densities": densities, "distribution": distribution}
+        if self.indexed:
+            self._draw_indexed(budget, redistribution)
+            return
+        self.masked = sparse_layers(model, layers, seed=seed, **budget)
         if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
-            require_momentum(optimizer, self.layers)
-        self.unmasked = keep_sparse(optimizer, self.layers)
+            require_momentum(optimizer, self.masked)
+        self.unmasked = keep_sparse(optimizer, self.masked)
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """All layers that are kept sparse."""
+        return self.indexed or self.masked
+
+    def _draw_indexed(self, budget: dict[str, Any], redistribution: str | None) -> None:
+        if redistribution is not None:
+            raise BadInput(
+                f"sparsity.redistribution: '{redistribution}' needs moments of connections that do not exist, which "
+                "sparse storage does not have; omit it, or use masked layers"
+            )
+        shares = densities_by_name({layer.name: layer.shape() for layer in self.indexed}, **budget)
+        for layer in self.indexed:
+            layer.module.draw(shares[layer.name], stream(self.seed, f"mask {layer.name}"))
+            if "random_unfired" in self.growth:
+                layer.explored_positions = layer.module.index.positions()
+        self._record_errors()
 
     def step(self) -> list[RewiringUpdate]:
         """Call once after every ``optimizer.step()``.
@@ -143,22 +175,29 @@ class Rewirer:
         self.iteration += 1
         for layer in self.unmasked:
             layer.apply_mask()
+        updates = self._update()
+        self._record_errors()
+        return updates
+
+    def _update(self) -> list[RewiringUpdate]:
         fraction = self.schedule(self.iteration, self.alpha, self.end)
         if fraction == 0 or self.iteration % self.update_every:
             return []
         if self.redistribution is None:
             # A nearly full layer can only replace as many connections as it has room for.
             quotas = [
-                min(math.ceil(fraction * layer.connections), layer.mask.numel() - layer.connections)
+                min(math.ceil(fraction * layer.connections), layer.possible - layer.connections)
                 for layer in self.layers
             ]
             dead = self._dying(quotas)
             births = [places.numel() for places in dead]
         else:
-            quotas, room = exchange_quotas(self.layers, fraction)
+            quotas, room = exchange_quotas(self.masked, fraction)
             dead = self._dying(quotas)
-            births = self.redistribution(self.layers, [places.numel() for places in dead], room, self.optimizer)
-        return [self._replace(*change) for change in zip(self.layers, dead, births, strict=True)]
+            births = self.redistribution(self.masked, [places.numel() for places in dead], room, self.optimizer)
+        if self.indexed:
+            return [self._reconnect(*change) for change in zip(self.indexed, dead, births, strict=True)]
+        return [self._replace(*change) for change in zip(self.masked, dead, births, strict=True)]
 
     def penalty(self) -> float:
         """Return 0: there is no penalty."""
@@ -166,6 +205,18 @@ class Rewirer:
 
     def _dying(self, quotas: list[int]) -> list[Tensor]:
         return [self.prune_rule(layer, quota, self.threshold) for layer, quota in zip(self.layers, quotas, strict=True)]
+
+    def _record_errors(self) -> None:
+        """Let layers keep the signals of the next backward pass if an update that needs gradients follows it."""
+        coming = self.iteration + 1
+        due = coming % self.update_every == 0 and self.schedule(coming, self.alpha, self.end) > 0
+        for layer in self.indexed:
+            layer.module.errors = [] if due and not self.growth.keys() <= WITHOUT_ERRORS else None
+
+    def _reconnect(self, layer: IndexedLayer, dead: Tensor, births: int) -> RewiringUpdate:
+        rng = stream(self.seed, f"growth {layer.name}", self.iteration)
+        replace_connections(layer, dead, grow_connections(self.growth, layer, births, rng), self.optimizer)
+        return describe_update(layer, self.iteration, births, dead.numel())
 
     def _replace(self, layer: SparseLayer, dead: Tensor, births: int) -> RewiringUpdate:
         rng = stream(self.seed, f"growth {layer.name}", self.iteration)
@@ -185,7 +236,10 @@ class Rewirer:
     def state_dict(self) -> dict[str, Tensor]:
         """Return masks, history and iteration as tensors, for a checkpoint."""
         state = {"iteration": torch.tensor(self.iteration)}
-        for layer in self.layers:
+        for each in self.indexed:  # the model's state has the connections
+            if each.explored_positions is not None:
+                state[f"{each.name}/{EXPLORED}"] = torch.from_numpy(each.explored_positions)
+        for layer in self.masked:
             state[f"{layer.name}/mask"] = layer.mask
             state[f"{layer.name}/ever_active"] = layer.ever_active
         return state
@@ -193,7 +247,11 @@ class Rewirer:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state of a rewirer with the same layers."""
         self.iteration = int(state["iteration"])
-        for layer in self.layers:
+        self._record_errors()
+        for each in self.indexed:
+            if each.explored_positions is not None:
+                each.explored_positions = _positions(state[f"{each.name}/{EXPLORED}"], each)
+        for layer in self.masked:
             layer.mask.copy_(state[f"{layer.name}/mask"])
             layer.ever_active.copy_(state[f"{layer.name}/ever_active"])
 
@@ -205,10 +263,29 @@ def _check_ranges(alpha: float, update_every: int) -> None:
         raise BadInput(f"sparsity.update_every: {update_every} is out of range; allowed: 1 and above")
 
 
-def _shares_of_births(growth: Mapping[str, float]) -> dict[str, float]:
+def _check_growth(growth: Mapping[str, float], rules: Registry[Any]) -> None:
     """Check growth rules by name, and their shares."""
     for name, share in growth.items():
-        GROWTH_RULES[name]
+        if rules is INDEXED_GROWTH_RULES and name == "momentum":
+            raise BadInput(
+                "sparsity.growth: 'momentum' needs moments of connections that do not exist, which sparse storage does "
+                f"not have; use one of: {', '.join(rules.names())}"
+            )
+        rules[name]
         if not 0 < share < math.inf:
             raise BadInput(f"sparsity.growth.{name}: share {share} is out of range; allowed: above 0")
-    return dict(growth)
+
+
+def _positions(explored: Tensor, layer: IndexedLayer) -> Positions:
+    """Check the explored positions of a checkpoint, whose number changes.
+
+    Raises
+    ------
+    ValueError
+        If they are not sorted positions of the layer.
+    """
+    positions = explored.numpy().astype(np.int64)
+    in_range = positions.size == 0 or (positions[0] >= 0 and positions[-1] < layer.possible)
+    if positions.ndim != 1 or (np.diff(positions) <= 0).any() or not in_range:
+        raise ValueError(f"{layer.name}/{EXPLORED} are not sorted positions of {layer.possible}")
+    return positions

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from esl_neuro.sparsity.masks import SparseLayer, count_true
+from esl_neuro.sparsity.masks import Layer, count_true
 
 CELLS = 40
 """Rows and columns of a picture, at most, so that that of a large layer is as small as that of others."""
@@ -44,8 +43,8 @@ class RewiringUpdate:
         Connections as a share of all possible ones.
     turnover : float
         Births as a share of the connections.
-    explored : float
-        Share of the possible connections that were ever active (R_s of ITOP).
+    explored : float or None
+        Share of the possible connections that were ever active (R_s of ITOP); None where it is not tracked.
     positive_share : float
         Share of positive weights among the non-zero ones; 0.5 if there are none.
     fan_in : Degrees
@@ -61,7 +60,7 @@ class RewiringUpdate:
     connections: int
     density: float
     turnover: float
-    explored: float
+    explored: float | None
     positive_share: float
     fan_in: Degrees
     fan_out: Degrees
@@ -76,12 +75,10 @@ class RewiringUpdate:
         return asdict(self)
 
 
-def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int) -> RewiringUpdate:
+def describe_update(layer: Layer, iteration: int, births: int, deaths: int) -> RewiringUpdate:
     """Measure a layer after an update."""
-    weight, mask = layer.weight.detach(), layer.mask.float()  # sums of floats are fast, and exact below 2**24
-    fan_in = mask.flatten(1).sum(1)
-    fan_out = mask.flatten(2).sum(2).sum(0) if mask.ndim > 2 else mask.sum(0)
-    connections = int(fan_in.sum(dtype=torch.float64))
+    weight, fan_in = layer.weight.detach(), layer.fan_in()
+    connections = int(fan_in.sum())
     positive, nonzero = count_true(weight > 0), count_true(weight != 0)
     return RewiringUpdate(
         layer=layer.name,
@@ -89,18 +86,18 @@ def describe_update(layer: SparseLayer, iteration: int, births: int, deaths: int
         births=births,
         deaths=deaths,
         connections=connections,
-        density=connections / layer.mask.numel(),
+        density=connections / layer.possible,
         turnover=births / connections if connections else 0.0,
         explored=layer.explored,
         positive_share=positive / nonzero if nonzero else 0.5,
         fan_in=_degrees(fan_in),
-        fan_out=_degrees(fan_out),
+        fan_out=_degrees(layer.fan_out()),
     )
 
 
-def _degrees(counts: Tensor) -> Degrees:
-    exact = counts.double()
-    return Degrees(int(counts.min()), float(exact.mean()), int(counts.max()), float(exact.std(correction=0)))
+def _degrees(counts: NDArray[np.int64]) -> Degrees:
+    exact = torch.from_numpy(counts).double()
+    return Degrees(int(exact.min()), float(exact.mean()), int(exact.max()), float(exact.std(correction=0)))
 
 
 @dataclass(frozen=True)
@@ -130,16 +127,15 @@ class ConnectionPicture:
         return asdict(self)
 
 
-def picture_connections(layer: SparseLayer, iteration: int) -> ConnectionPicture:
+def picture_connections(layer: Layer, iteration: int) -> ConnectionPicture:
     """Count the connections of a layer in blocks, at most :data:`CELLS` by :data:`CELLS`."""
-    mask = layer.mask.detach().flatten(1).cpu().numpy()
-    rows, columns = (_block_starts(size) for size in mask.shape)
-    counts = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.int64), columns, axis=1)
+    (outputs, inputs), (rows, columns) = layer.shape(), (_block_starts(size) for size in layer.shape())
+    counts = layer.count_blocks(rows, columns)
     return ConnectionPicture(
         layer.name,
         iteration,
-        np.diff([*rows, mask.shape[0]]).tolist(),
-        np.diff([*columns, mask.shape[1]]).tolist(),
+        np.diff([*rows, outputs]).tolist(),
+        np.diff([*columns, inputs]).tolist(),
         counts.tolist(),
     )
 

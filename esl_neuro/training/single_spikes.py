@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esl_neuro.recipes.sections import NetworkSection, SingleSpikeSection
 from esl_neuro.snn.temporal import TemporalNetwork, normalise_gradients, weight_sum_cost
-from esl_neuro.sparsity.masks import SparseLayer
+from esl_neuro.sparsity.masks import Layer
 
 
 class Stabiliser(Protocol):
@@ -64,7 +64,7 @@ class SingleSpikeStabiliser:
         normalise_gradients(self.network.weights().values(), self.limit)
 
 
-def make_stabiliser(section: NetworkSection, network: nn.Module, layers: Sequence[SparseLayer]) -> Stabiliser:
+def make_stabiliser(section: NetworkSection, network: nn.Module, layers: Sequence[Layer]) -> Stabiliser:
     """Return the stabiliser of a network; also restore the weight sums that masks lowered, for exact spike times."""
     if not isinstance(section, SingleSpikeSection) or not isinstance(network, TemporalNetwork):
         return NoStabiliser()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from esl_neuro.recipes import Recipe, save_recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.sparsity import Learner, make_learner
+from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import picture_connections
 from esl_neuro.storage import Lock, flush, remove_unfinished
 from esl_neuro.training.checkpoint import (
@@ -99,8 +100,8 @@ class EpochMetrics:
         Connections as a share of the possible ones, in the masked layers.
     births : int
         Connections born (and as many pruned) in this epoch.
-    explored : float
-        Share of possible connections that were ever active, in the masked layers.
+    explored : float or None
+        Share of possible connections that were ever active, in the masked layers; None where it is not tracked.
     thresholds : dict of str to list of float
         Minimum, mean and maximum threshold of each layer.
     """
@@ -114,7 +115,7 @@ class EpochMetrics:
     density: float
     connections: int
     births: int
-    explored: float
+    explored: float | None
     learning_rate: float
     thresholds: dict[str, list[float]]
 
@@ -371,8 +372,7 @@ class Trainer:
             density=self.learner.density,
             connections=sum(layer.connections for layer in self.learner.layers),
             births=sums.births,
-            explored=sum(layer.explored * layer.mask.numel() for layer in self.learner.layers)
-            / sum(layer.mask.numel() for layer in self.learner.layers),
+            explored=_explored(self.learner.layers),
             learning_rate=learning_rate,
             thresholds={
                 name: [round(float(value), 6) for value in (levels.min(), levels.mean(), levels.max())]
@@ -508,6 +508,15 @@ def _evaluate(
             spikes += _count(activity.spikes)
             correct += int((activity.predictions().cpu() == labels[part]).sum())
     return spikes, correct / len(split)
+
+
+def _explored(layers: Sequence[Layer]) -> float | None:
+    """Return the share of possible connections that were ever active, None if a layer does not track them."""
+    shares = [layer.explored for layer in layers]
+    if None in shares:
+        return None
+    ever = sum(share * layer.possible for share, layer in zip(shares, layers, strict=True) if share is not None)
+    return ever / sum(layer.possible for layer in layers)
 
 
 def _count(spikes: dict[str, Tensor]) -> int:

@@ -70,13 +70,13 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
         ) from error
     left, before = checkpoint.part("learner"), source.recipe().sparsity.learner
     if isinstance(learner, Rewirer):
-        masks = {f"{layer.name}/{kind}": layer.mask for layer in learner.layers for kind in ("mask", "ever_active")}
+        masks = {f"{layer.name}/{kind}": layer.mask for layer in learner.masked for kind in ("mask", "ever_active")}
         known = masks.keys() & left.keys()
         try:
             refuse_misfit({name: left[name] for name in known}, {name: masks[name] for name in known})
         except ValueError as error:
             raise BadInput(f"training.start_from: the masks of {source.path} do not fit ({error})") from error
-        for layer in learner.layers:
+        for layer in learner.masked:
             layer.mask.copy_(left.get(f"{layer.name}/mask", layer.weight.detach() != 0))
             layer.ever_active.copy_(left.get(f"{layer.name}/ever_active", layer.mask))
             layer.apply_mask()

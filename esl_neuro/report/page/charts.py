@@ -176,7 +176,12 @@ def density_chart(history: Sequence[Epoch]) -> str:
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
         epochs = [each.epoch for each in history]
         for label, colour, style, values in (
-            ("ever active", MUTED, "--", [100 * each.explored for each in history]),
+            (
+                "ever active",
+                MUTED,
+                "--",
+                [math.nan if each.explored is None else 100 * each.explored for each in history],
+            ),
             ("density", INK, "-", [100 * each.density for each in history]),
         ):
             axes.plot(epochs, values, style, color=colour, label=label, linewidth=1.8, marker=_dot(history))

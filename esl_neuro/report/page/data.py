@@ -38,7 +38,7 @@ class Epoch:
     train_accuracy: float
     validation_accuracy: float
     density: float
-    explored: float
+    explored: float | None
     spikes_per_neuron: float
     connections: int
 

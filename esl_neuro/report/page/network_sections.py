@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from esl_neuro.report.page import charts
-from esl_neuro.report.page.data import Film, Histogram, LayerStructure, ReportData
+from esl_neuro.report.page.data import Epoch, Film, Histogram, LayerStructure, ReportData
 from esl_neuro.report.page.parts import Chart, Frame, Section, Table, chart, layer_names, named, not_all, percent, words
 
 SHOWN_CORES = 1024  # rows of the table and squares of the map
@@ -30,7 +30,7 @@ def training(data: ReportData) -> Section:
                 percent(each.train_accuracy),
                 percent(each.validation_accuracy),
                 percent(each.density),
-                percent(each.explored),
+                "" if each.explored is None else percent(each.explored),
                 f"{each.connections:,}",
                 f"{each.spikes_per_neuron:.2f}",
             )
@@ -53,12 +53,16 @@ def training(data: ReportData) -> Section:
             chart(
                 "Density over training",
                 f"The share of connections that exist goes from {percent(first.density)} to {percent(last.density)}; "
-                f"{percent(last.explored)} of all possible ones existed at some time. These are the layers that "
+                f"{_ever_active(last)} of all possible ones existed at some time. These are the layers that "
                 "training keeps sparse, before rounding.",
                 lambda: charts.density_chart(history),
             ),
         ),
     )
+
+
+def _ever_active(epoch: Epoch) -> str:
+    return "an unknown share" if epoch.explored is None else percent(epoch.explored)
 
 
 def rewiring(data: ReportData) -> Section:
