@@ -25,6 +25,7 @@ from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
 from esl_neuro.snn.neurons import LIAF
 from esl_neuro.snn.temporal import TemporalNetwork
+from esl_neuro.sparsity.sparse_linear import SparseLinear
 from esl_neuro.version import __version__
 
 DT_S = 1e-4  # the default of snnTorch, SpikingJelly and the Lava example
@@ -153,7 +154,7 @@ def _refuse_analog(network: nn.Module) -> None:
 def _first_inputs(network: nn.Module) -> tuple[int, ...]:
     """Return the shape of the input of a network that begins with a linear layer."""
     for layer in network.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | SparseLinear):
             return (layer.in_features,)
         if next(layer.children(), None) is None and not isinstance(layer, (*PASSED_ON, Flatten, nn.Flatten)):
             break

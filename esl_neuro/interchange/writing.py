@@ -19,8 +19,11 @@ from esl_neuro.nirgraph.reset_notes import KEY
 from esl_neuro.resets import ZERO
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+from esl_neuro.sparsity.sparse_linear import SparseLinear
 
 OUTPUT, READOUT = "output", "readout"
+MOST_DENSE_WEIGHTS = 2**26
+"""Weights of a layer with sparse storage that are written as a matrix: 256 MB."""
 NEURONS = (nir.LIF, nir.CubaLIF, nir.IF)
 
 Thresholds = Literal["native", "folded"]
@@ -116,6 +119,19 @@ def _linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
         return writer.refuse(call, "its input has height and width; add a Flatten before it")
     node = nir.Affine(weight=_array(layer.weight), bias=_bias(layer, layer.out_features))
+    return writer.node(call, node, call.shape)
+
+
+def _sparse_linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
+    if len(writer.input_shape(call)) != 1:
+        return writer.refuse(call, "its input has height and width; add a Flatten before it")
+    if layer.possible > MOST_DENSE_WEIGHTS:
+        return writer.refuse(
+            call,
+            f"NIR stores its {layer.connections:,} connections as a matrix of {layer.out_features} x "
+            f"{layer.in_features} numbers; at most {MOST_DENSE_WEIGHTS:,} are written",
+        )
+    node = nir.Affine(weight=_array(layer.to_dense()), bias=_bias(layer, layer.out_features))
     return writer.node(call, node, call.shape)
 
 
@@ -383,6 +399,7 @@ PASSED_ON = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     nn.Linear: _linear,
     layers.Linear: _linear,
+    SparseLinear: _sparse_linear,
     layers.Conv1d: _conv1d,
     layers.Conv2d: _conv,
     layers.Conv3d: _conv3d,

@@ -154,11 +154,21 @@ class LearnerSection(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """All fields except the learner's name and the layers."""
-        return self.model_dump(exclude={"learner", "layers"})
+        """All fields except the learner's name, the layers and their storage."""
+        return self.model_dump(exclude={"learner", "layers", "storage"})
 
 
-class EslSection(LearnerSection):
+class StoredSection(LearnerSection):
+    """Common fields of the learners that can do without the connections that do not exist."""
+
+    storage: Literal["masked", "sparse", "auto"] = Field(
+        default="masked",
+        description="dense weights with a mask (masked), the connections only (sparse), or sparse where the recipe "
+        "allows it and its density is low enough to save time (auto)",
+    )
+
+
+class EslSection(StoredSection):
     """Evolutionary structure learning (ESL-SNNs, Algorithm 1)."""
 
     learner: Literal["esl"] = Field(default="esl", description="rule that changes the connections")
@@ -192,7 +202,7 @@ class DenseSection(LearnerSection):
     learner: Literal["dense"] = Field(description="rule that changes the connections")
 
 
-class StaticSection(LearnerSection):
+class StaticSection(StoredSection):
     """A random graph that never changes."""
 
     learner: Literal["static"] = Field(description="rule that changes the connections")
@@ -206,7 +216,7 @@ class StaticSection(LearnerSection):
     )
 
 
-class SetSection(LearnerSection):
+class SetSection(StoredSection):
     """Sparse evolutionary training (Mocanu et al. 2018)."""
 
     learner: Literal["set"] = Field(description="rule that changes the connections")
@@ -217,7 +227,7 @@ class SetSection(LearnerSection):
     end: Fraction = Field(default=1.0, description="share of all iterations after which the structure is fixed")
 
 
-class RiglSection(LearnerSection):
+class RiglSection(StoredSection):
     """Rigged lottery (Evci et al. 2020)."""
 
     learner: Literal["rigl"] = Field(description="rule that changes the connections")

@@ -21,7 +21,7 @@ from esl_neuro.recipes.sections import (
     SpikingSection,
 )
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
-from esl_neuro.snn.network import build_layers, probe, weighted_layers
+from esl_neuro.snn.network import LinearFactory, build_layers, probe, weighted_layers
 from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory, streaming_neurons
 from esl_neuro.snn.notation import Dense, parse_layers
 from esl_neuro.snn.temporal import TemporalNetwork
@@ -73,7 +73,9 @@ ARCHITECTURES = {
 }
 
 
-def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) -> nn.Module:
+def build_network(
+    section: NetworkSection, shape: tuple[int, ...], seed: int, linear: LinearFactory | None = None
+) -> nn.Module:
     """Build the network of a recipe for an input shape, with weights that depend only on the seed.
 
     Parameters
@@ -86,6 +88,8 @@ def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) ->
         Shape of an input sample at one step.
     seed : int
         Seed of the initial weights.
+    linear : callable, optional
+        Factory of linear layers of a notation that are not dense, see :func:`~esl_neuro.snn.network.build_layers`.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def build_network(section: NetworkSection, shape: tuple[int, ...], seed: int) ->
         torch.manual_seed(seed)
         if isinstance(section, SingleSpikeSection):
             return _single_spike(section, shape)
-        network = _over_time(section, shape)
+        network = _over_time(section, shape, linear)
     for layer in weighted_layers(network).values():
         layer.requires_grad_(section.mode != "tl")
     return network
@@ -135,7 +139,7 @@ def neurons_of(section: OverTimeSection) -> NeuronFactory:
     return make
 
 
-def _over_time(section: OverTimeSection, shape: tuple[int, ...]) -> nn.Module:
+def _over_time(section: OverTimeSection, shape: tuple[int, ...], linear: LinearFactory | None) -> nn.Module:
     neurons = neurons_of(section)
     streaming = section.timing == "streaming"
     if ":" in section.notation:
@@ -155,6 +159,7 @@ def _over_time(section: OverTimeSection, shape: tuple[int, ...]) -> nn.Module:
         bias=section.bias,
         spiking_output=section.readout == "spikes",
         streaming=streaming,
+        linear=linear,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
+from esl_neuro.neuron_major import is_neuron_major
 
 
 class StepInvariant:
@@ -36,6 +37,16 @@ class OverTime:
 
 class Linear(StepInvariant, nn.Linear):
     """Linear layer at every step; torch's layer accepts any number of leading dimensions."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the layer's output, shape (steps, batch, outputs)."""
+        if not is_neuron_major(signal):
+            return super().forward(signal)
+        # Neither this product nor the errors of the signal, which have its layout, need a transposed copy.
+        columns = self.weight @ signal.flatten(0, 1).t()
+        if self.bias is not None:
+            columns = columns + self.bias[:, None]
+        return columns.t().unflatten(0, signal.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
 
 
 class Conv1d(StepInvariant, OverTime, nn.Conv1d):

@@ -28,6 +28,9 @@ from esl_neuro.snn.layers import (
 from esl_neuro.snn.neurons import LIAF, LIF, NeuronFactory
 from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
+# Makes a linear layer from its name, inputs, outputs and whether it has a bias; None means a dense one.
+LinearFactory = Callable[[str, int, int, bool], nn.Module | None]
+
 
 @dataclass(frozen=True)
 class NetworkActivity:
@@ -112,6 +115,7 @@ def build_layers(
     bias: bool = True,
     spiking_output: bool = False,
     streaming: bool = False,
+    linear: LinearFactory | None = None,
 ) -> nn.Sequential:
     """Build a network from the papers' notation.
 
@@ -131,6 +135,8 @@ def build_layers(
     streaming : bool
         Whether the spikes of every layer take one step to arrive, see
         :func:`~esl_neuro.snn.neurons.streaming_neurons`.
+    linear : callable, optional
+        Factory of linear layers that are not dense: ``(name, inputs, outputs, bias)``; None means a dense one.
 
     Returns
     -------
@@ -145,7 +151,7 @@ def build_layers(
         If the notation is inconsistent or does not fit the input.
     """
     parsed = list(tokens.parse_layers(notation))
-    builder = _Builder(notation, shape, neurons, bias, streaming)
+    builder = _Builder(notation, shape, neurons, bias, streaming, linear)
     if isinstance(parsed[0], tokens.Dense):
         inputs = math.prod(shape)
         if parsed[0].neurons != inputs:
@@ -166,10 +172,17 @@ class _Builder:
     """Adds layers one by one, and tracks the shape of the signal."""
 
     def __init__(
-        self, notation: str, shape: tuple[int, ...], neurons: NeuronFactory, bias: bool, streaming: bool
+        self,
+        notation: str,
+        shape: tuple[int, ...],
+        neurons: NeuronFactory,
+        bias: bool,
+        streaming: bool,
+        linear: LinearFactory | None,
+        prefix: str = "",
     ) -> None:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
-        self.streaming = streaming
+        self.streaming, self.linear, self.prefix = streaming, linear, prefix
         self.network = nn.Sequential()
         self.counts = {"conv": 0, "dense": 0, "fc": 0, "lif": 0, "delay": 0, "bn": 0, "pool": 0, "drop": 0}
 
@@ -218,7 +231,8 @@ class _Builder:
 
     def _members(self, token: tokens.Members, spiking_output: bool) -> None:
         """Add sub-networks, each built on the signal so far."""
-        builders = [_Builder(self.notation, self.shape, self.neurons, self.bias, self.streaming) for _ in token.layers]
+        common = self.notation, self.shape, self.neurons, self.bias, self.streaming, self.linear
+        builders = [_Builder(*common, f"members.member{number}.") for number in range(1, len(token.layers) + 1)]
         for builder, layers in zip(builders, token.layers, strict=True):
             builder.add_layers(layers, spiking_output)
         shapes = [builder.shape for builder in builders]
@@ -243,8 +257,12 @@ class _Builder:
 
     def _dense(self, token: tokens.Dense) -> None:
         self.flatten()
-        self._refuse_large(token, self.shape[0] * token.neurons)
-        self._append("fc", Linear(self.shape[0], token.neurons, bias=self.bias))
+        sizes, name = (self.shape[0], token.neurons), f"{self.prefix}fc{self.counts['fc'] + 1}"
+        layer = None if self.linear is None else self.linear(name, *sizes, self.bias)
+        if layer is None:
+            self._refuse_large(token, math.prod(sizes))
+            layer = Linear(*sizes, bias=self.bias)
+        self._append("fc", layer)
         self.shape = (token.neurons,)
 
     def _conv(self, token: tokens.Conv | tokens.ConvOverTime) -> None:

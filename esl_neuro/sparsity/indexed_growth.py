@@ -16,7 +16,7 @@ from esl_neuro.registry import Registry
 from esl_neuro.sparsity import sparse_kernels as kernels
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
-from esl_neuro.sparsity.sparse_linear import ConnectionIndex, Positions, SignalErrors
+from esl_neuro.sparsity.sparse_linear import ConnectionIndex, Positions, SignalErrors, union
 
 IndexedGrowthRule = Callable[[IndexedLayer, Positions, int, np.random.Generator], Positions]
 
@@ -34,7 +34,7 @@ CANDIDATES_PER_BIRTH = 8
 @INDEXED_GROWTH_RULES.register
 def random(layer: IndexedLayer, taken: Positions, count: int, rng: np.random.Generator) -> Positions:
     """Create connections uniformly at random (SET); the same ones as in a masked layer."""
-    return nth_free(taken, rng.choice(layer.possible - len(taken), count, replace=False, shuffle=False))
+    return nth_free(taken, np.sort(rng.choice(layer.possible - len(taken), count, replace=False, shuffle=False)))
 
 
 @INDEXED_GROWTH_RULES.register
@@ -43,7 +43,7 @@ def random_unfired(layer: IndexedLayer, taken: Positions, count: int, rng: np.ra
     explored = layer.explored_positions
     if explored is None:
         raise BadInput(f"growth rule 'random_unfired': the explored positions of layer '{layer.name}' are not tracked")
-    closed = np.union1d(explored, taken)
+    closed = union(explored, taken)
     first = min(count, layer.possible - len(closed))
     chosen = random(layer, closed, first, rng)
     if first == count:
@@ -113,7 +113,7 @@ def grow_connections(
     born: list[Positions] = []
     for name, quota in shares_of(shares, count).items():
         chosen = INDEXED_GROWTH_RULES[name](layer, taken, quota, rng)
-        taken = np.union1d(taken, chosen)
+        taken = union(taken, chosen)
         born.append(chosen)
     return np.concatenate(born)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.sparsity.sparse_linear import Positions, SparseLinear
+from esl_neuro.sparsity.sparse_linear import Positions, SparseLinear, union
 
 
 @dataclass
@@ -110,7 +110,7 @@ def replace_connections(layer: IndexedLayer, dead: Tensor, born: Positions, opti
             moments[name] = torch.from_numpy(_moved(moment.numpy(), source, fresh))
     module.connect(merged[order], _moved(weight.detach().numpy(), source, fresh))
     if layer.explored_positions is not None:
-        layer.explored_positions = np.union1d(layer.explored_positions, new)
+        layer.explored_positions = union(layer.explored_positions, new)
 
 
 def _moved(values: NDArray[np.floating], source: NDArray[np.int64], fresh: NDArray[np.bool_]) -> NDArray[np.floating]:

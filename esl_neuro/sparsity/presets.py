@@ -99,6 +99,7 @@ def static(
         optimizer,
         layers=layers,
         end=0,
+        growth={"random": 1.0},  # nothing grows
         seed=seed,
         density=density,
         epsilon=epsilon,

@@ -244,6 +244,10 @@ class Rewirer:
             state[f"{layer.name}/ever_active"] = layer.ever_active
         return state
 
+    def names_of_any_length(self) -> set[str]:
+        """Return the entries of the state whose number of rows changes."""
+        return {f"{layer.name}/{EXPLORED}" for layer in self.indexed if layer.explored_positions is not None}
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state of a rewirer with the same layers."""
         self.iteration = int(state["iteration"])

@@ -355,9 +355,16 @@ def distinct(total: int, count: int, rng: np.random.Generator) -> Positions:
     found = np.empty(0, np.int64)
     while len(found) < count:
         more = rng.integers(total, size=count - len(found) + count // 50 + 8, dtype=np.int64)
-        found = np.union1d(found, more)
+        found = union(found, more)
     surplus = rng.choice(len(found), len(found) - count, replace=False)
     return np.delete(found, surplus)
+
+
+def union(one: Positions, other: Positions) -> Positions:
+    """Return the positions of either array, sorted; much faster than numpy's union where one array is sorted."""
+    both = np.concatenate([one, other])
+    both.sort(kind="stable")
+    return both[np.diff(both, prepend=-1) > 0]
 
 
 def _fixed_fan_in(inputs: int, outputs: int, fan_in: int, rng: np.random.Generator) -> Positions:

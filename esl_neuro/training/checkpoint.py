@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,17 +86,20 @@ class Checkpoint:
         return cls(tensors, progress)
 
 
-def refuse_misfit(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def refuse_misfit(
+    given: Mapping[str, Tensor], expected: Mapping[str, Tensor], any_length: Collection[str] = ()
+) -> None:
     """Reject tensors that do not have the names and shapes of others, or hold NaN or an infinity.
 
-    Compiled loops run over the tensors of a parameter together, and ``copy_`` repeats a smaller tensor.
+    Compiled loops run over the tensors of a parameter together, and ``copy_`` repeats a smaller tensor. Tensors in
+    ``any_length`` may have any shape; whoever loads them checks it.
 
     Raises
     ------
     ValueError
         With all differences.
     """
-    names = sorted(given.keys() | expected.keys())
+    names = sorted((given.keys() | expected.keys()) - {name for name in any_length if name in given})
     findings = [
         f"{printable(name)} has shape {_shape(given, name)}, expected {_shape(expected, name)}"
         for name in names

@@ -46,6 +46,12 @@ from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
 from esl_neuro.training.result import TrainingResult, write_result
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
+from esl_neuro.training.sparse_storage import (
+    connections_in_sparse_storage,
+    has_sparse_storage,
+    linear_of,
+    names_of_any_length,
+)
 from esl_neuro.training.warm_start import source_of, warm_start
 
 
@@ -212,7 +218,7 @@ class Trainer:
         if progress.epoch > self.recipe.training.epochs or progress.batch > self.batches:
             raise ValueError(f"it is at epoch {progress.epoch}, batch {progress.batch}")
         for part, holder in (("network", self.network), ("learner", self.learner)):
-            refuse_misfit(checkpoint.part(part), holder.state_dict())
+            refuse_misfit(checkpoint.part(part), holder.state_dict(), names_of_any_length(holder))
         self.network.load_state_dict(checkpoint.part("network"))
         load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))
         self.learner.load_state_dict(checkpoint.part("learner"))
@@ -406,7 +412,8 @@ class Trainer:
     def _connections(self) -> int:
         masked = {id(layer.weight): layer.connections for layer in self.learner.layers}
         weights = [layer.weight for layer in weighted_layers(self.network).values()]
-        return sum(masked.get(id(weight), weight.numel()) for weight in weights)
+        dense = sum(masked.get(id(weight), weight.numel()) for weight in weights)
+        return dense + connections_in_sparse_storage(self.network)
 
     def _save(self, name: str) -> None:
         tensors = {f"network/{key}": value for key, value in self.network.state_dict().items()}
@@ -442,6 +449,7 @@ def _check_names(recipe: Recipe) -> None:
     make_loss(recipe.training)
     if recipe.training.quantize is not None:
         formats_of(recipe.training.quantize)
+    has_sparse_storage(recipe)
 
 
 def _refuse_empty_parts(dataset: Dataset) -> None:
@@ -456,7 +464,7 @@ def _refuse_empty_parts(dataset: Dataset) -> None:
 
 def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """Build the network of a recipe; it must have one output per class of the data."""
-    network = build_network(recipe.network, dataset.shape, recipe.training.seed)
+    network = build_network(recipe.network, dataset.shape, recipe.training.seed, linear_of(recipe))
     outputs = probe(network, dataset.shape).outputs.shape[-1]
     if outputs != dataset.classes:
         raise BadInput(
@@ -472,7 +480,7 @@ def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
     network = _network(recipe, dataset)
     weights = Checkpoint.load(folder.path, "best").part("network")
     try:
-        refuse_misfit(weights, network.state_dict())
+        refuse_misfit(weights, network.state_dict(), names_of_any_length(network))
         network.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{folder.path}: the best checkpoint does not fit the recipe ({reason(error)})") from error

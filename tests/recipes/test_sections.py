@@ -136,6 +136,7 @@ def test_options_of_a_section_are_those_of_its_learner(name):
     own = fields(LEARNER_SECTIONS[name])
     assert own.pop("layers") is REQUIRED
     assert own.pop("learner") == ("esl" if name == "esl" else REQUIRED)
+    assert own.pop("storage", "masked") == "masked"
     expected = learner_options(name)
     assert own == expected
     assert list(own) == list(expected)

@@ -15,6 +15,8 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.neuron_major import empty_signal
+from esl_neuro.snn.network import build_layers
+from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import SparseLinear
 from esl_neuro.sparsity.sparse_linear import distinct
 
@@ -75,6 +77,40 @@ def test_a_constant_signal_is_processed_once():
     output = layer(signal)
     assert output.stride(0) == 0
     torch.testing.assert_close(output, layer(signal.contiguous()))
+
+
+def test_a_network_of_sparse_layers_and_neurons_learns_like_the_dense_one():
+    # Spikes, both kinds of errors and the readout have one row per neuron between the layers.
+    def network(linear):
+        return build_layers("30-50-40-7", (30,), lif_per_channel(tau=0.5), linear=linear).double()
+
+    torch.manual_seed(0)
+    sparse = network(lambda name, *sizes: SparseLinear(*sizes, density=0.4) if name != "fc3" else None)
+    dense = network(None)
+    state = dense.state_dict()
+    for name, layer in sparse.named_modules():
+        if isinstance(layer, SparseLinear):
+            state |= {f"{name}.weight": 3 * layer.to_dense(), f"{name}.bias": layer.bias}
+            layer.values.data *= 3
+        elif name == "fc3":
+            state |= {f"{name}.{part}": value for part, value in layer.state_dict().items()}
+    dense.load_state_dict(state)
+    inputs = (torch.rand(5, 33, 30) < 0.3).double()
+    results = []
+    for model in (sparse, dense):
+        output = model(inputs)
+        output.square().mean().backward()
+        results.append((output.detach(), {name: each.grad for name, each in model.named_parameters()}))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    assert results[0][0].abs().max() > 0.1
+    for name, gradient in results[0][1].items():
+        if name.endswith("values"):
+            module = name.removesuffix(".values")
+            there = sparse.get_submodule(module).to_dense() != 0
+            torch.testing.assert_close(gradient, results[1][1][f"{module}.weight"][there])
+            assert gradient.abs().max() > 0
+        else:
+            torch.testing.assert_close(gradient, results[1][1][name])
 
 
 def test_values_that_are_not_finite_stay_so():

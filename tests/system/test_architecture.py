@@ -26,7 +26,7 @@ ALLOWED = {
     "sparsity": {*SHARED, "recipes"},
     "training": {*SHARED, "hardware", "recipes", "data", "snn", "sparsity"},
     "nirgraph": SHARED,
-    "interchange": {*SHARED, "snn", "nirgraph"},
+    "interchange": {*SHARED, "snn", "sparsity", "nirgraph"},
     "compiler": {*SHARED, "hardware", "nirgraph"},
     "backends": {*SHARED, "hardware", "nirgraph", "compiler"},
     "energy": {*SHARED, "hardware", "nirgraph", "compiler", "backends"},

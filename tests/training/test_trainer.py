@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from esl_neuro.data import Split, load_dataset
 from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.interchange import to_nir
 from esl_neuro.recipes import load_recipe
 from esl_neuro.snn import neuron_layers, observe, weighted_layers
 from esl_neuro.sparsity import LEARNERS
@@ -507,6 +508,27 @@ def assert_resumed_run_is_the_same(root, place, *options):
 @pytest.mark.parametrize(("name", "place"), [*((name, BATCHES + 5) for name in LEARNER_SECTIONS), ("admm", 6)])
 def test_every_learner_is_the_same_in_a_resumed_run(tmp_path, name, place):
     assert_resumed_run_is_the_same(tmp_path, place, *with_learner(name))
+
+
+@pytest.mark.parametrize(
+    "growth", ["{random_unfired=1.0}", "{gradient=0.5, gradient_on_candidates=0.5}"], ids=["unfired", "gradients"]
+)
+def test_sparse_storage_is_the_same_in_a_resumed_run(tmp_path, growth):
+    options = ("training.epochs=2", "sparsity.storage=sparse", f"sparsity.growth={growth}", 'sparsity.layers=["all"]')
+    straight = assert_resumed_run_is_the_same(tmp_path, BATCHES + 5, *options)
+    weights = load_file(str(straight.folder.path / "best.safetensors"))
+    assert weights["network/fc1.values"].shape == (CONNECTIONS,)
+    assert max(value.numel() for name, value in weights.items() if "explored" not in name) == CONNECTIONS
+    result = json.loads(straight.folder.result.read_text())
+    losses = [entry["loss"] for entry in metrics_of(straight.folder)]
+    assert losses == sorted(losses, reverse=True)
+    assert result["connections"] == CONNECTIONS + round(0.2 * 24 * 10)
+    network = load_network(straight.folder, straight.dataset)
+    assert accuracy(network, straight.dataset, straight.dataset.test, straight.recipe.data) == result["test_accuracy"]
+    node = to_nir(network, steps=4).nodes["fc1"]
+    dense = network.fc1.to_dense()
+    scaled = torch.from_numpy(node.weight) * (dense.abs().max() / float(np.abs(node.weight).max()))
+    torch.testing.assert_close(scaled, dense)  # NIR's weights have a factor
 
 
 # The growth rule that each optimiser allows: plain gradient descent keeps no momentum to grow by.
