@@ -4,12 +4,14 @@
     python benchmarks/sparse_step.py --density 0.05 --repeat 2    # a quick look
     python benchmarks/sparse_step.py --densities-only             # break-even: sparse steps at many densities
 
-Prints JSON; ``sparse_step.json`` beside this file is what it printed last. A step is forward, cross-entropy of every
-step averaged, backward and Adam, of 4 steps and 128 samples, input lines that spike with probability 0.2. Masked is the
-same network with dense weights: with this package's Adam, which masks in its own pass, and with torch's fused Adam and
-a separate mask. The two hidden layers are sparse, the readout is dense. Steps are timed in turn, so that a busy moment
-of the machine hits all alike; medians are printed, of wall time and of processor time. Each memory is that of a process
-of its own: the peak of what is resident, minus what was resident before the network was made (Linux).
+Prints JSON; ``sparse_step.json`` beside this file is what it printed last, ``sparse_break_even.json`` what it printed
+with ``--densities-only``. A step is forward, cross-entropy of every step averaged, backward and Adam, of 4 steps and
+128 samples, input lines that spike with probability 0.2. Masked is the same network with dense weights: with this
+package's Adam, which masks in its own pass, and with torch's fused Adam and a separate mask. The two hidden layers
+are sparse, the readout is dense. Steps are timed in turn, so that a busy moment of the machine hits all alike;
+medians are printed, of wall time and of processor time. Each memory is that of a process of its own: the peak of what
+is resident, minus what was resident before the network was made (Linux). Rewiring replaces 30 % of the connections
+every 100 steps.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ WITHOUT_ERRORS = frozenset({"random", "random_unfired"})
 TILE = 64
 """Neurons whose gradients exist at the same time."""
 
-CANDIDATES_PER_BIRTH = 8
+CANDIDATES_PER_BIRTH = 4
 
 
 @INDEXED_GROWTH_RULES.register
@@ -88,7 +88,7 @@ def gradient(
 
 @INDEXED_GROWTH_RULES.register
 def gradient_on_candidates(layer: IndexedLayer, taken: Positions, count: int, rng: np.random.Generator) -> Positions:
-    """Create the random candidates with the largest ``|dL/dw|`` of the current mini-batch, of 8 for each birth.
+    """Create the random candidates with the largest ``|dL/dw|`` of the current mini-batch, of 4 for each birth.
 
     Operations and memory follow the connections, not the size of the layer (after Heddes et al. 2024, whose candidates
     are not uniform).

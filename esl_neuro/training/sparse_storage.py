@@ -14,7 +14,7 @@ from esl_neuro.sparsity import Learner, Rewirer, SparseLinear
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES
 
 AUTO_DENSITY = 0.2
-"""Density up to which ``auto`` means sparse; see docs/sparse-storage.md for the measured break-even."""
+"""Density up to which ``auto`` means sparse; docs/methods.md has the measured break-even."""
 
 
 def linear_of(recipe: Recipe) -> LinearFactory | None:

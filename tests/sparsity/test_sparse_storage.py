@@ -157,7 +157,7 @@ def test_the_best_of_all_candidates_are_those_with_the_largest_gradients(monkeyp
         twins.step()
         return [layer.module.index.positions().tolist() for layer in rewirer.layers]
 
-    assert grown("gradient_on_candidates") != grown("gradient")  # only 8 candidates for each birth
+    assert grown("gradient_on_candidates") != grown("gradient")  # only 4 candidates for each birth
     monkeypatch.setattr(indexed_growth, "CANDIDATES_PER_BIRTH", 1000)
     assert grown("gradient_on_candidates") == grown("gradient") != grown("random")
 
