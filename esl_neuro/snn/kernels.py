@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esl_neuro.compiled import compiled
+from esl_neuro.compiled import compiled, compiled_sums
 from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.torch_threads import use_torch_threads
 
@@ -103,7 +103,7 @@ def _forward_by_neuron(
                     o[k] = one if u[k] > level else zero
 
 
-@compiled
+@compiled_sums
 def _backward_by_neuron(
     charged: NDArray[Any],
     threshold: NDArray[Any],
@@ -119,7 +119,7 @@ def _backward_by_neuron(
     """Do the same as :func:`_backward` for signals with one row per neuron."""
     one, zero = charged.dtype.type(1), charged.dtype.type(0)
     for n in numba.prange(len(charged)):
-        total = zero
+        total, per_area = zero, one / (width * width)
         for back in range(steps):
             first = (steps - 1 - back) * samples
             level, arriving, leaving = charged[n, first:], error_o[n, first:], error_u[n, first:]
@@ -128,7 +128,7 @@ def _backward_by_neuron(
             for k in range(samples):
                 distance = level[k] - threshold[n]
                 if surrogate == TRIANGLE:
-                    slope = max(zero, width - abs(distance)) / (width * width)
+                    slope = max(zero, width - abs(distance)) * per_area
                 else:
                     scaled = distance * width
                     slope = one / (scaled * scaled + one)
