@@ -72,7 +72,7 @@ def nearest_path(path: Path) -> str:
     Parameters
     ----------
     path : Path
-        One that does not exist; each wrong part is replaced by the nearest name in its folder.
+        One that is not what is wanted; each part that does not exist is replaced by the nearest name in its folder.
     """
     found = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts:
@@ -86,4 +86,4 @@ def nearest_path(path: Path) -> str:
                 return ""
             part = close[0]
         found /= part
-    return f"; did you mean '{printable(str(found))}'?"
+    return "" if found == path else f"; did you mean '{printable(str(found))}'?"

@@ -29,6 +29,7 @@ DOCUMENT = {
     },
     "sparsity": {
         "learner": "esl",
+        "storage": "masked",
         "layers": ["fc1"],
         "density": 0.2,
         "distribution": "erdos_renyi",
