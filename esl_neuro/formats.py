@@ -29,10 +29,12 @@ def other_version(origin: Path, folder: Path, what: str, found: object, known: t
     known : tuple of int
         Versions that can be read.
     fix : str
-        What to do with a file of an earlier version.
+        What to do with a file of an earlier version, or with one that was added to a folder of this version.
     """
     by = written_by(folder)
     later = isinstance(found, int) and found > max(known)
+    if by == __version__:  # it wrote the rest of the folder, and not this file
+        by, later = "", False
     remedy = f"install {f'esl-neuro {by}' if by else 'the version that wrote it'}" if later else fix
     return BadInput(
         f"{origin}: {what} schema is {ascii(found)[:40]}{f', written by esl-neuro {by}' if by else ''}; this version "

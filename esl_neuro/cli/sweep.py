@@ -89,7 +89,7 @@ def sweep(
 
     layout = layout_of(width, title, plot or pareto, "--plot FILE or --pareto FILE")
     if pareto is None and (targets or tick_s is not None):
-        raise BadInput("--target and --tick are of --pareto FILE, which is not given; add it")
+        raise BadInput("--target and --tick change only the chart of --pareto; add --pareto FILE")
     plan = load_plan(name, runs, overrides, allow_code=allow_code)
     if listing:
         document = list_runs(plan)

@@ -90,7 +90,7 @@ class Scaling:
         return self.growing_pj * factor + self.fixed_pj
 
     def meet(self, target_pj: float) -> float | None:
-        """Return the factor at which the median is as high as an energy; None if it is always higher or never."""
+        """Return the factor at which the median equals an energy; None if no factor from 0 on gives that energy."""
         median = float(np.median(self.growing_pj))
         if median <= 0 or np.median(self.fixed_pj) >= target_pj:
             return None

@@ -31,45 +31,32 @@ def intrinsic(function: Callable[..., Any]) -> Any:
     return extending.intrinsic(function)
 
 
-@intrinsic
-def sum_wide(
-    _context: Any,
-    y: Any,
-    row: Any,
-    column: Any,
-    start: Any,
-    x: Any,
-    lines: Any,
-    values: Any,
-    first: Any,
-    last: Any,
-) -> Any:
-    """Write ``y[row, column + k] = start + sum_p values[p] x[lines[p], column + k]`` for all k < 128.
+def _sum(vectors: int) -> Any:
+    """Make the function that writes ``y[row, column + k] = start + sum_p values[p] x[lines[p], column + k]``.
 
-    ``p`` goes from ``first`` to before ``last``.
+    ``k`` goes from 0 to before 16 times ``vectors``, and ``p`` from ``first`` to before ``last``.
     """
-    del row, column, start, first, last
-    arguments = (y, types.int64, types.int64, y.dtype, x, lines, values, types.int64, types.int64)
-    return types.void(*arguments), _sum_of_lines(WIDE // LANES)
+
+    def write(
+        _context: Any,
+        y: Any,
+        row: Any,
+        column: Any,
+        start: Any,
+        x: Any,
+        lines: Any,
+        values: Any,
+        first: Any,
+        last: Any,
+    ) -> Any:
+        del row, column, start, first, last
+        arguments = (y, types.int64, types.int64, y.dtype, x, lines, values, types.int64, types.int64)
+        return types.void(*arguments), _sum_of_lines(vectors)
+
+    return intrinsic(write)
 
 
-@intrinsic
-def sum_narrow(
-    _context: Any,
-    y: Any,
-    row: Any,
-    column: Any,
-    start: Any,
-    x: Any,
-    lines: Any,
-    values: Any,
-    first: Any,
-    last: Any,
-) -> Any:
-    """Do the same as :func:`sum_wide` for 16 columns."""
-    del row, column, start, first, last
-    arguments = (y, types.int64, types.int64, y.dtype, x, lines, values, types.int64, types.int64)
-    return types.void(*arguments), _sum_of_lines(1)
+sum_wide, sum_narrow = _sum(WIDE // LANES), _sum(1)
 
 
 @intrinsic

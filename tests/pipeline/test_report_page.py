@@ -127,7 +127,7 @@ def test_the_verdicts_of_readers_are_kept_and_shown_only_of_this_graph(copied, m
     (export / "model.nir").write_bytes((export / "model.nir").read_bytes() + b" ")
     assert reader_checks(export) == [unknown]
     (export / "readers.json").write_text('{"schema": 9}')
-    with pytest.raises(BadInput, match=r"readers schema is 9.*reads 1; install"):
+    with pytest.raises(BadInput, match=r"readers schema is 9.*reads 1; verify again: esl-neuro verify$"):
         reader_checks(export)
 
 

@@ -370,7 +370,7 @@ def test_accuracy_against_energy_is_that_of_the_integers_each_run_exports(swept,
     ("options", "words"),
     [
         ("--width single", "--width would change nothing, because no chart is drawn; add --plot FILE or --pareto FILE"),
-        ("--target loihi", "--target and --tick are of --pareto FILE, which is not given; add it"),
+        ("--target loihi", "--target and --tick change only the chart of --pareto; add --pareto FILE"),
         ("--pareto a.pdf --target lohi", "did you mean 'loihi'?"),
     ],
 )
