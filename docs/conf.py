@@ -15,7 +15,7 @@ extensions = [
     "sphinx.ext.napoleon",  # numpydoc docstrings
     "sphinx_copybutton",
 ]
-exclude_patterns = ["results/*", "terminal/*"]
+exclude_patterns = ["results/*"]
 
 # A notebook that fails, also by an assertion, fails the build. Each runs in an empty folder.
 nb_execution_mode = "force"
