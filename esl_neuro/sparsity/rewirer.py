@@ -289,7 +289,11 @@ def _positions(explored: Tensor, layer: IndexedLayer) -> Positions:
         If they are not sorted positions of the layer.
     """
     positions = explored.numpy().astype(np.int64)
-    in_range = positions.size == 0 or (positions[0] >= 0 and positions[-1] < layer.possible)
-    if positions.ndim != 1 or (np.diff(positions) <= 0).any() or not in_range:
+    if (
+        explored.dtype != torch.int64
+        or positions.ndim != 1
+        or (np.diff(positions) <= 0).any()
+        or (positions.size and not 0 <= positions[0] <= positions[-1] < layer.possible)
+    ):
         raise ValueError(f"{layer.name}/{EXPLORED} are not sorted positions of {layer.possible}")
     return positions

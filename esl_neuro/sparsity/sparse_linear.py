@@ -257,7 +257,7 @@ class SparseLinear(nn.Module):
             if problem:
                 error_msgs.append(f"{prefix}col_indices: {problem}")
                 return
-            index = (lines.numpy().astype(np.int32), starts.numpy().astype(np.int64))
+            index = lines.numpy().copy(), starts.numpy().copy()
             if values.shape != self.values.shape:
                 self.values.grad = None
                 self.values.data = torch.empty(values.shape, dtype=self.values.dtype)
@@ -405,6 +405,11 @@ def _index_problem(values: Tensor, lines: Tensor, starts: Tensor, inputs: int, o
         return (
             f"values, col_indices and crow_indices have the shapes {tuple(values.shape)}, {tuple(lines.shape)} and "
             f"{tuple(starts.shape)}; expected (n,), (n,) and ({outputs + 1},)"
+        )
+    if lines.dtype != torch.int32 or starts.dtype != torch.int64 or not values.is_floating_point():
+        return (
+            f"values, col_indices and crow_indices are {values.dtype}, {lines.dtype} and {starts.dtype}; expected "
+            "floating point, torch.int32 and torch.int64"
         )
     bounds = starts.numpy()
     if bounds[0] != 0 or bounds[-1] != len(values) or (np.diff(bounds) < 0).any():

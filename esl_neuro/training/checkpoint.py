@@ -23,6 +23,8 @@ from esl_neuro.storage import refusing, write
 OPTIMIZER = "optimizer"
 NOT_FINITE = "has values that are not finite numbers"
 SHOWN = 3  # differences in one message
+STEP, MOST_STEPS = "step", 2**31 - 1
+ADAM, SGD = {STEP, "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}  # what torch's optimisers keep for a parameter
 
 
 @dataclass(frozen=True)
@@ -130,22 +132,36 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     """Load the moments from :func:`optimizer_tensors` into an optimiser.
 
+    Compiled loops run over a parameter and its moments together, so each parameter must have all of them, in its shape.
+
     Raises
     ------
     ValueError
-        If a parameter has none. Plain gradient descent needs none.
+        If a parameter lacks a moment, or one has another shape or a value that cannot be. Plain gradient descent needs
+        none.
     """
     state: dict[int, dict[str, Tensor]] = {}
     shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, key = name.split("/")
-        if not 0 <= int(index) < len(shapes) or value.shape not in (shapes[int(index)], ()):
+        expected = None if not 0 <= int(index) < len(shapes) else torch.Size(()) if key == STEP else shapes[int(index)]
+        if value.shape != expected:
             raise ValueError(f"the optimiser state {printable(name)} has shape {tuple(value.shape)}")
         if not torch.isfinite(value).all():
             raise ValueError(f"the optimiser state {printable(name)} {NOT_FINITE}")
+        if key == STEP and not 1 <= value <= MOST_STEPS:
+            raise ValueError(f"the optimiser state {printable(name)} is {float(value):g}, allowed: 1 to {MOST_STEPS:,}")
         state.setdefault(int(index), {})[key] = value
     parameters = len(shapes)
-    nothing_kept = not state and all(without_momentum(group) for group in optimizer.param_groups)
-    if len(state) != parameters and not nothing_kept:
+    if not state and all(without_momentum(group) for group in optimizer.param_groups):
+        parameters = 0
+    if len(state) != parameters:
         raise ValueError(f"the optimiser state has {len(state)} parameters, expected {parameters}")
+    wanted = ADAM if "betas" in optimizer.defaults else SGD
+    for number, kept in state.items():
+        if kept.keys() != wanted:
+            raise ValueError(
+                f"the optimiser state {number} has {', '.join(sorted(map(printable, kept)))}; expected "
+                f"{', '.join(sorted(wanted))}"
+            )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

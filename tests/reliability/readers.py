@@ -86,6 +86,7 @@ ORDER = (
     "history",
     "stored_run",
     "readers_of_nir",
+    "resume_sparse",
 )
 
 
@@ -651,10 +652,10 @@ def run_folder(folder: Path) -> object:
     return opened.figures, opened.accuracy, load_network(opened.files, digits())
 
 
-def make_interrupted(folder: Path) -> None:
+def make_interrupted(folder: Path, *more: str) -> None:
     from esl_neuro.pipeline.training import start_training
 
-    changes = ("training.epochs=2", "network.notation=64-16-10", "data.steps=2", "data.samples=200")
+    changes = ("training.epochs=2", "network.notation=64-16-10", "data.steps=2", "data.samples=200", *more)
     trainer = start_training("mlp-digits", changes=changes, runs=folder)
     trainer.run(lambda *_: None, lambda *_: None)
     made = trainer.folder.path
@@ -674,10 +675,12 @@ def make_interrupted(folder: Path) -> None:
     needs_torch=True,
 )
 def resume(folder: Path) -> object:
-    """Open an interrupted run to continue it."""
+    """Open an interrupted run to continue it, and train one batch on what was read."""
     from esl_neuro.pipeline.training import resume_training
 
-    return resume_training(folder)
+    trainer = resume_training(folder)
+    trainer._train_batch(next(iter(trainer._remaining_batches())))
+    return trainer
 
 
 @reader(make_interrupted, "metrics.jsonl", "structure.jsonl", "connections.jsonl", free=".*", needs_torch=True)
@@ -717,3 +720,13 @@ def readers_of_nir(folder: Path) -> object:
     from esl_neuro.pipeline.stored_readers import stored_readers
 
     return stored_readers(folder)
+
+
+def make_interrupted_sparse(folder: Path) -> None:
+    make_interrupted(folder, "sparsity.storage=sparse", "sparsity.growth={random_unfired=1.0}")
+
+
+@reader(make_interrupted_sparse, "last.safetensors", "config.toml", free=FREE_OF_RUN, needs_torch=True)
+def resume_sparse(folder: Path) -> object:
+    """Do the same for a run with sparse storage."""
+    return resume(folder)

@@ -183,12 +183,14 @@ def test_a_state_with_another_number_of_connections_is_loaded():
         ("col_indices", lambda lines: lines.zero_(), "do not ascend"),
         ("crow_indices", lambda starts: starts.zero_(), "crow_indices do not ascend from 0 to 60"),
         ("values", lambda values: values.resize_(3), "have the shapes"),
+        ("crow_indices", torch.Tensor.double, "torch.int32 and torch.float64; expected"),
+        ("col_indices", torch.Tensor.long, "torch.int64 and torch.int64; expected"),
     ],
 )
 def test_a_damaged_index_is_refused(name, change, message):
     layer = drawn_layer(20, 10, 0.3, 0)
     state = copy.deepcopy(layer.state_dict())
-    change(state[name])
+    state[name] = change(state[name])
     with pytest.raises(RuntimeError, match=message):
         layer.load_state_dict(state)
 

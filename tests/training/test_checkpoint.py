@@ -135,6 +135,11 @@ def test_optimiser_goes_on_bit_for_bit(make, tmp_path):
         ("0/exp_avg", torch.ones(13), r"the optimiser state 0/exp_avg has shape \(13,\)"),
         ("2/exp_avg", torch.ones(3), r"the optimiser state 2/exp_avg has shape \(3,\)"),
         ("-1/exp_avg", torch.ones(3), r"the optimiser state -1/exp_avg has shape \(3,\)"),
+        ("0/exp_avg", torch.ones(()), r"the optimiser state 0/exp_avg has shape \(\)"),
+        ("0/step", torch.zeros(()), "the optimiser state 0/step is 0, allowed: 1 to"),
+        ("0/step", torch.tensor(2**63 - 1), "the optimiser state 0/step is 9.2.*, allowed: 1 to"),
+        ("0/momentum_buffer", torch.ones(3, 4), "0 has exp_avg, exp_avg_sq, momentum_buffer, step; expected exp_avg,"),
+        ("0/exp_avg", None, "the optimiser state 0 has exp_avg_sq, step; expected exp_avg, exp_avg_sq, step"),
     ],
 )
 def test_moments_of_another_network_are_refused(name, value, message):
@@ -143,8 +148,9 @@ def test_moments_of_another_network_are_refused(name, value, message):
     optimizer = MaskedAdam(model.parameters())
     model(torch.ones(1, 4)).sum().backward()
     optimizer.step()
+    tensors = {**optimizer_tensors(optimizer), name: value}
     with pytest.raises(ValueError, match=message):
-        load_optimizer_tensors(optimizer, {**optimizer_tensors(optimizer), name: value})
+        load_optimizer_tensors(optimizer, {name: value for name, value in tensors.items() if value is not None})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
