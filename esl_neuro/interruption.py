@@ -32,6 +32,8 @@ SIGNALS = tuple(
 TOO_SLOW = b"esl-neuro: interrupted; what was saved last is kept\n"
 INTERRUPTED = b"\nesl-neuro: interrupted\n"
 OVER = b"\0"
+SHOW_CURSOR = b"\x1b[?25h"
+"""A bar hides the cursor of a terminal."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -132,7 +134,7 @@ def exit_without_unloading(code: int) -> NoReturn:
 
 def _end_now(number: int | None) -> None:
     with suppress(OSError):
-        os.write(2, TOO_SLOW)
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + TOO_SLOW)
     os._exit(128 + (number or 0))
 
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from esl_neuro.cli.working import hidden, working
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.reading.names import nearest_path, printable
@@ -208,7 +209,12 @@ class _Examples:
 
 
 class ExampleCommand(_Examples, click.Command):
-    """A command with examples."""
+    """A command with examples, and with a bar on a terminal while it works."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with working(ctx.command_path):
+            return super().invoke(ctx)
 
 
 class ExampleGroup(_Examples, click.Group):
@@ -235,7 +241,7 @@ def print_status(message: str) -> None:
 
     A terminal gets lines of its width, broken between words; a file gets each message as one line.
     """
-    with suppress(OSError):
+    with suppress(OSError), hidden():
         click.echo(_for(sys.stderr, printable(message, kept=LAYOUT)), err=True)
 
 
@@ -245,11 +251,12 @@ def emit(document: Any, text: str, as_json: bool, *, verbatim: bool = False) -> 
     A terminal gets lines of its width, broken between words, unless the text is for another program (``verbatim``).
     """
     try:
-        if as_json:
-            click.echo(json.dumps(document, indent=2))
-        else:
-            shown = printable(text, kept=LAYOUT)
-            click.echo(shown if verbatim else _for(sys.stdout, shown))
+        with hidden():
+            if as_json:
+                click.echo(json.dumps(document, indent=2))
+            else:
+                shown = printable(text, kept=LAYOUT)
+                click.echo(shown if verbatim else _for(sys.stdout, shown))
     except BrokenPipeError:
         discard_output()
     except OSError as error:

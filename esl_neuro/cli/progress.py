@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from esl_neuro.cli.commands import percent, print_status
+from esl_neuro.cli.working import hidden
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.sweeping import TrainingDisplay
@@ -36,7 +37,7 @@ def training_view(title: str, epochs: int) -> Iterator[TrainingDisplay]:
 
     # The figures are on a separate line, so that they fit on a terminal of 80 columns.
     bar, figures = _bar(), Text()
-    with Live(Group(bar, figures), console=Console(stderr=True), refresh_per_second=8):
+    with hidden(), Live(Group(bar, figures), console=Console(stderr=True), refresh_per_second=8):
         yield _BarView(bar, bar.add_task(title, total=None), figures)
 
 
@@ -46,7 +47,7 @@ def lava_bar(backend: str | None = "lava") -> Iterator[Any]:
     if backend == "integer" or not sys.stderr.isatty():
         yield None
         return
-    with _bar() as bar:
+    with hidden(), _bar() as bar:
         task = bar.add_task("Lava", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
