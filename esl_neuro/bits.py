@@ -1,7 +1,7 @@
 """Bit operations that compiled loops cannot express in Python: tests of many bytes at once, and bits of a word.
 
 Each function compiles to one or a few instructions on any processor. numba does not detect changes in this file: after
-a change, delete its caches (``__pycache__`` in ``esl_neuro/backends`` and ``esl_neuro/energy``).
+a change, delete its caches (``__pycache__`` in ``esl_neuro``, and in its ``backends``, ``energy`` and ``snn``).
 """
 
 from __future__ import annotations
@@ -95,3 +95,23 @@ def merge_rows(_context: Any, marks: Any, at: Any, bits: Any, first: Any, width:
         return context.get_dummy_value()
 
     return types.void(marks, types.uint64, bits, types.uint64, types.uint64, lines, types.uint64), generate
+
+
+@intrinsic
+def packed(_context: Any, signal: Any, row: Any, column: Any) -> Any:
+    """``packed(signal, row, column)``: bits of 16 numbers of a row, those that are 1, and above, those not 0 or 1."""
+    del row, column
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        length = builder.extract_value(array.shape, 1)
+        start = builder.gep(array.data, [builder.add(builder.mul(arguments[1], length), arguments[2])])
+        vector = ir.VectorType(array.data.type.pointee, ROWS)
+        zero, one = (ir.Constant(vector, [number] * ROWS) for number in (0.0, 1.0))
+        numbers = builder.load(builder.bitcast(start, vector.as_pointer()), align=4)
+        ones = builder.fcmp_ordered("==", numbers, one)
+        others = builder.not_(builder.or_(ones, builder.fcmp_ordered("==", numbers, zero)))
+        low, high = (builder.zext(builder.bitcast(mask, ir.IntType(16)), ir.IntType(32)) for mask in (ones, others))
+        return builder.or_(low, builder.shl(high, ir.IntType(32)(16)))
+
+    return types.uint32(signal, types.int64, types.int64), generate

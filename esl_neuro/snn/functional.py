@@ -12,6 +12,7 @@ from torch import Tensor
 from esl_neuro.registry import Registry
 from esl_neuro.resets import SUBTRACT_NEXT_STEP, ZERO, Reset
 from esl_neuro.snn import kernels
+from esl_neuro.spike_bits import keep_bits
 
 Surrogate = Callable[[Tensor, float], Tensor]
 Activation = Callable[[Tensor], Tensor]
@@ -138,9 +139,12 @@ def lif(
     if isinstance(tau, Tensor) or reset != ZERO:
         return recurrent_lif(currents, tau, 0.0, threshold, surrogate, width, reset=reset)
     if surrogate in FUSED and kernels.fits(currents):
-        spikes: Tensor = kernels.FusedLIF.apply(  # type: ignore[no-untyped-call]
+        spikes: Tensor
+        spikes, bits = kernels.FusedLIF.apply(  # type: ignore[no-untyped-call]
             currents, tau, threshold, FUSED[surrogate], width
         )
+        if bits is not None:
+            keep_bits(spikes, bits)
     else:
         spikes = _LIF.apply(currents, tau, threshold, surrogate, width)  # type: ignore[no-untyped-call]
     return spikes

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from esl_neuro.compiled import compiled, compiled_sums
 from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
+from esl_neuro.spike_bits import Bits, empty_bits, pack_row
 from esl_neuro.torch_threads import use_torch_threads
 
 TRIANGLE, ARCTAN = 0, 1
@@ -80,12 +81,13 @@ def _forward_by_neuron(
     threshold: NDArray[Any],
     spikes: NDArray[Any],
     charged: NDArray[Any],
+    bits: Bits,
     steps: int,
     samples: int,
     current_steps: int,
     charged_steps: int,
 ) -> None:
-    """Do the same as :func:`_forward` for signals with one row per neuron."""
+    """Do the same as :func:`_forward` for signals with one row per neuron, and write the bits of the spikes."""
     one, zero = spikes.dtype.type(1), spikes.dtype.type(0)
     for n in numba.prange(len(spikes)):
         level = threshold[n]
@@ -101,6 +103,7 @@ def _forward_by_neuron(
                 for k in range(samples):
                     u[k] = current[k] + tau * (before[k] - before[k] * fired[k])
                     o[k] = one if u[k] > level else zero
+        pack_row(spikes, n, steps * samples, bits)
 
 
 @compiled_sums
@@ -118,24 +121,26 @@ def _backward_by_neuron(
 ) -> None:
     """Do the same as :func:`_backward` for signals with one row per neuron."""
     one, zero = charged.dtype.type(1), charged.dtype.type(0)
+    per_area, triangle = one / (width * width), surrogate == TRIANGLE
     for n in numba.prange(len(charged)):
-        total, per_area = zero, one / (width * width)
-        for back in range(steps):
-            first = (steps - 1 - back) * samples
+        total, limit, last = zero, threshold[n], (steps - 1) * samples
+        level, arriving, leaving = charged[n, last:], error_o[n, last:], error_u[n, last:]
+        for k in range(samples):  # nothing comes after the last step
+            distance = level[k] - limit
+            scaled = distance * width
+            slope = max(zero, width - abs(distance)) * per_area if triangle else one / (scaled * scaled + one)
+            leaving[k] = arriving[k] * slope
+            total -= leaving[k]
+        for back in range(1, steps):
+            first = last - back * samples
             level, arriving, leaving = charged[n, first:], error_o[n, first:], error_u[n, first:]
-            # The error of the next step; nothing comes after the last step.
-            later = error_u[n, first + (samples if back else 0) :]
+            later = error_u[n, first + samples :]
             for k in range(samples):
-                distance = level[k] - threshold[n]
-                if surrogate == TRIANGLE:
-                    slope = max(zero, width - abs(distance)) * per_area
-                else:
-                    scaled = distance * width
-                    slope = one / (scaled * scaled + one)
-                following = tau * later[k] if back else zero
+                distance, following = level[k] - limit, tau * later[k]
+                scaled = distance * width
+                slope = max(zero, width - abs(distance)) * per_area if triangle else one / (scaled * scaled + one)
                 through_spike = (arriving[k] - level[k] * following) * slope
-                kept = zero if distance > zero else one
-                leaving[k] = through_spike + kept * following
+                leaving[k] = through_spike + (zero if distance > zero else following)
                 total -= through_spike
         error_threshold[n] = total
 
@@ -147,8 +152,10 @@ class FusedLIF(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, currents: Tensor, tau: float, threshold: Tensor, surrogate: int, width: float) -> Tensor:
-        """Return the spikes."""
+    def forward(
+        ctx: Any, currents: Tensor, tau: float, threshold: Tensor, surrogate: int, width: float
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the spikes, and their bits if they have one row per neuron."""
         steps, batch, *shape = currents.shape
         once = currents[:1] if currents.stride(0) == 0 else currents
         kept = steps if any(ctx.needs_input_grad) else min(steps, 1)
@@ -156,14 +163,17 @@ class FusedLIF(torch.autograd.Function):
         use_torch_threads()
         if is_neuron_major(once):
             spikes, charged = (empty_signal((count, batch), shape[0], currents.dtype) for count in (steps, kept))
+            bits = empty_bits(shape[0], steps * batch)
             arrays = (rows_of(once), _scalar(tau, currents), levels.numpy(), rows_of(spikes), rows_of(charged))
-            _forward_by_neuron(*arrays, steps, batch, len(once), kept)
+            _forward_by_neuron(*arrays, bits.numpy(), steps, batch, len(once), kept)
+            ctx.mark_non_differentiable(bits)
         else:
+            bits = None
             spikes, charged = currents.new_empty(currents.shape), currents.new_empty((kept, batch, *shape))
             _forward(rows(once), _scalar(tau, currents), levels.numpy().ravel(), rows(spikes), rows(charged))
         ctx.save_for_backward(charged, levels)
         ctx.tau, ctx.surrogate, ctx.width, ctx.threshold_shape = tau, surrogate, width, threshold.shape
-        return spikes
+        return spikes, bits
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:

@@ -7,12 +7,13 @@ from esl_neuro.sparsity import admm, deep_r, grad_r, presets, stds, synaptic_sam
 from esl_neuro.sparsity.learner import LEARNERS, Learner, make_learner
 from esl_neuro.sparsity.masked_adam import MaskedAdam, MaskedAdamW
 from esl_neuro.sparsity.rewirer import Rewirer
-from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.sparse_linear import FewOutputs, SparseLinear
 from esl_neuro.sparsity.telemetry import Degrees, RewiringUpdate
 
 __all__ = [
     "LEARNERS",
     "Degrees",
+    "FewOutputs",
     "Learner",
     "MaskedAdam",
     "MaskedAdamW",

@@ -66,7 +66,7 @@ def gradient(
     """
     records = _records(layer, "gradient")
     outputs, inputs = layer.shape()
-    signals = [torch.from_numpy(each.x[:, : each.columns]).to(layer.weight.dtype).t() for each in records]
+    signals = [torch.from_numpy(each.signal()).to(layer.weight.dtype).t() for each in records]
     positions, scores, bound = np.empty(0, np.int64), np.empty(0), -1.0
     for first in range(0, outputs, TILE):
         last = min(first + TILE, outputs)

@@ -3,7 +3,7 @@
 A matrix with one row per neuron is stored by its connections only (CSR): the connections ``starts[i]`` to before
 ``starts[i + 1]`` end at neuron ``i``; connection ``p`` comes from input line ``lines[p]`` with weight ``values[p]``. A
 signal has one row per line and one column per step and sample (:mod:`esl_neuro.neuron_major`), so a connection adds one
-row to another, whatever the pattern of the connections. Spikes have one byte.
+row to another, whatever the pattern of the connections. Spikes are bits (:mod:`esl_neuro.spike_bits`).
 
 Each number of a result is summed by one thread in a fixed order, so results do not depend on the number of threads.
 """
@@ -16,17 +16,50 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.compiled import compiled, compiled_for_threads, compiled_sums
-from esl_neuro.sparsity.vector_loops import LANES, WIDE, dot, prefetch, sum_narrow, sum_wide
+from esl_neuro.compiled import compiled, compiled_for_threads, compiled_sums, part_of_compiled
+from esl_neuro.sparsity.vector_loops import LANES, MIDDLE, ROWS, WIDE, dots, sum_middle, sum_narrow, sum_wide
 
 NEURONS = 64
 """Neurons of one task."""
-BLOCK = 256
-"""Columns of one task of a sum: those of all lines stay in the cache."""
-DOT_BLOCK = 512
-"""Columns of one dot product, after which it continues with the next connection."""
-AHEAD = 4
-"""For how many connections ahead the memory of the line is asked."""
+NEURONS_OF_NUMBERS = 4096
+"""Neurons of one task that adds numbers, of which it makes a copy that stays in the cache."""
+COPIED_LINES = 8192
+"""Most lines of such a copy."""
+COLUMNS = 512
+"""Columns of one dot product, after which it continues with the next connections."""
+CACHE_LINE = 64
+
+
+@compiled_sums
+def add_spikes(
+    values: NDArray[Any],
+    lines: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    bits: NDArray[np.uint16],
+    bias: NDArray[Any],
+    y: NDArray[Any],
+    columns: int,
+) -> None:
+    """Do the same as :func:`multiply` for spikes.
+
+    Parameters
+    ----------
+    values, lines, starts, bias, y, columns
+        As there.
+    bits : uint16 array, shape (lines, ceil(columns / 16))
+        Spikes of 16 columns in each number.
+    """
+    neurons = len(y)
+    tasks, blocks = (neurons + NEURONS - 1) // NEURONS, (columns + WIDE - 1) // WIDE
+    for task in numba.prange(tasks * blocks):
+        begin, row = task // tasks * WIDE, task % tasks * NEURONS
+        end = min(begin + WIDE, columns)
+        for i in range(row, min(row + NEURONS, neurons)):
+            if begin + WIDE == end:
+                sum_wide(y, i, begin, bias[i], bits, begin, lines, values, starts[i], starts[i + 1])
+                continue
+            for column in range(begin, end, LANES):
+                sum_narrow(y, i, column, bias[i], bits, column, lines, values, starts[i], starts[i + 1])
 
 
 @compiled_sums
@@ -50,7 +83,7 @@ def multiply(
     starts : shape (neurons + 1,)
         Where the connections of a neuron begin.
     x : shape (lines, length)
-        Signal of the type of the weights, or uint8; a row has room for the next multiple of 16 columns.
+        Signal of the type of the weights; a row has room for the next multiple of 16 columns.
     bias : shape (neurons,)
         Start of each sum.
     y : shape (neurons, length)
@@ -59,18 +92,32 @@ def multiply(
         Columns of the signal.
     """
     neurons = len(y)
-    tasks, blocks = (neurons + NEURONS - 1) // NEURONS, (columns + BLOCK - 1) // BLOCK
+    rows = NEURONS_OF_NUMBERS
+    tasks, blocks = (neurons + rows - 1) // rows, (columns + MIDDLE - 1) // MIDDLE
     for task in numba.prange(tasks * blocks):
-        begin, row = task // tasks * BLOCK, task % tasks * NEURONS
-        end = min(begin + BLOCK, columns)
-        for i in range(row, min(row + NEURONS, neurons)):
-            column = begin
-            while column + WIDE <= end:
-                sum_wide(y, i, column, bias[i], x, lines, values, starts[i], starts[i + 1])
-                column += WIDE
-            while column < end:
-                sum_narrow(y, i, column, bias[i], x, lines, values, starts[i], starts[i + 1])
-                column += LANES
+        begin, row = task // tasks * MIDDLE, task % tasks * rows
+        end = min(begin + MIDDLE, columns)
+        block, first = x, begin
+        if len(x) <= COPIED_LINES:
+            block, first = aligned_copy(x, begin, end), 0
+        for i in range(row, min(row + rows, neurons)):
+            if begin + LANES < end:
+                sum_middle(y, i, begin, bias[i], block, first, lines, values, starts[i], starts[i + 1])
+            else:
+                sum_narrow(y, i, begin, bias[i], block, first, lines, values, starts[i], starts[i + 1])
+
+
+@part_of_compiled
+def aligned_copy(x: NDArray[Any], begin: int, end: int) -> NDArray[Any]:
+    """Return at most 32 columns of a matrix as one whose rows do not cross lines of the cache."""
+    scratch = np.empty(len(x) * MIDDLE + CACHE_LINE // x.itemsize, x.dtype)
+    first = -scratch.ctypes.data % CACHE_LINE // x.itemsize
+    copy = scratch[first : first + len(x) * MIDDLE].reshape(len(x), MIDDLE)
+    for line in range(len(x)):
+        source, target = x[line, begin:end], copy[line]
+        for column in range(end - begin):
+            target[column] = source[column]
+    return copy
 
 
 @compiled_sums
@@ -86,27 +133,29 @@ def weight_gradient(
 
     Parameters
     ----------
-    lines, starts, x, columns
+    lines, starts, columns
         As in :func:`multiply`.
+    x : shape (lines, length)
+        Signal, or the bits of spikes as in :func:`add_spikes`, with zeros after the last column.
     errors : shape (neurons, length)
         Derivatives of the loss by y.
     gradient : shape (connections,)
         Result.
     """
-    neurons, final = len(starts) - 1, len(lines) - 1
+    neurons = len(starts) - 1
     whole = columns // LANES * LANES
+    bits = x.itemsize == 2
+    stop = (columns + LANES - 1) // LANES * LANES if bits else whole
     for task in numba.prange((neurons + NEURONS - 1) // NEURONS):
-        row, stop = task * NEURONS, min((task + 1) * NEURONS, neurons)
-        for p in range(starts[row], starts[stop]):
-            gradient[p] = 0
-        for begin in range(0, whole, DOT_BLOCK):
-            end = min(begin + DOT_BLOCK, whole)
-            for i in range(row, stop):
-                for p in range(starts[i], starts[i + 1]):
-                    prefetch(x, lines[min(p + AHEAD, final)], begin, end)
-                    gradient[p] += dot(x, lines[p], errors, i, begin, end)
-        if whole < columns:
-            for i in range(row, stop):
+        row, final = task * NEURONS, min((task + 1) * NEURONS, neurons)
+        gradient[starts[row] : starts[final]] = 0
+        for begin in range(0, stop, COLUMNS):
+            end = min(begin + COLUMNS, stop)
+            for i in range(row, final):
+                for p in range(starts[i], starts[i + 1], ROWS):
+                    dots(gradient, p, starts[i + 1], x, lines, errors, i, begin, end)
+        if not bits and whole < columns:
+            for i in range(row, final):
                 for p in range(starts[i], starts[i + 1]):
                     total = gradient[p]
                     for column in range(whole, columns):
@@ -115,10 +164,10 @@ def weight_gradient(
 
 
 @compiled
-def take(values: NDArray[Any], places: NDArray[Any], taken: NDArray[Any]) -> None:
-    """Write ``taken[p] = values[places[p]]``."""
+def move(values: NDArray[Any], places: NDArray[Any], moved: NDArray[Any]) -> None:
+    """Write ``moved[places[p]] = values[p]``."""
     for p in numba.prange(len(places)):
-        taken[p] = values[places[p]]
+        moved[places[p]] = values[p]
 
 
 @compiled_for_threads
@@ -141,9 +190,9 @@ def transpose(
     free : shape (lines,)
         Scratch.
     neurons : shape (connections,)
-        Result: where each ends.
+        Result: where each ends, sorted by line.
     places : shape (connections,)
-        Result: its place in ``lines``.
+        Result: the place of each connection among the sorted ones.
     """
     for p in range(len(lines)):
         starts_back[lines[p] + 1] += 1
@@ -154,48 +203,4 @@ def transpose(
         for p in range(starts[i], starts[i + 1]):
             place = free[lines[p]]
             free[lines[p]] = place + 1
-            neurons[place], places[place] = i, p
-
-
-@compiled
-def as_bytes(signal: NDArray[Any], x: NDArray[np.uint8]) -> bool:
-    """Write a signal of shape (columns, lines) as rows of bytes; return False if a value is no integer of 0 to 255.
-
-    Rows of ``x`` that end a multiple of 16 columns are filled with zeros.
-    """
-    columns, lines = signal.shape
-    tile = 64
-    others = 0
-    for task in numba.prange((lines + tile - 1) // tile):
-        first, last = task * tile, min((task + 1) * tile, lines)
-        bad = 0
-        for begin in range(0, columns, tile):
-            for line in range(first, last):
-                row = x[line]
-                for column in range(begin, min(begin + tile, columns)):
-                    value = signal[column, line]
-                    # the comparison also rejects NaN, whose conversion is undefined
-                    whole = np.uint8(value) if 0 <= value <= 255 else np.uint8(0)
-                    bad += whole != value
-                    row[column] = whole
-        for line in range(first, last):
-            x[line, columns:] = 0
-        others += bad
-    return others == 0
-
-
-@compiled
-def rows_as_bytes(signal: NDArray[Any], x: NDArray[np.uint8], columns: int) -> bool:
-    """Do the same as :func:`as_bytes` for a signal that has one row per line."""
-    others = 0
-    for line in numba.prange(len(signal)):
-        values, row = signal[line], x[line]
-        bad = 0
-        for column in range(columns):
-            value = values[column]
-            whole = np.uint8(value) if 0 <= value <= 255 else np.uint8(0)
-            bad += whole != value
-            row[column] = whole
-        row[columns:] = 0
-        others += bad
-    return others == 0
+            neurons[place], places[p] = i, place

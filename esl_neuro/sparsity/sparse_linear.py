@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from esl_neuro.errors import BadInput
-from esl_neuro.neuron_major import LANES, empty_signal, is_neuron_major, rows_of
+from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity import sparse_kernels as kernels
+from esl_neuro.spike_bits import bits_of, numbers_of
 from esl_neuro.torch_threads import use_torch_threads
 
 Positions = NDArray[np.int64]
@@ -37,7 +39,7 @@ class ConnectionIndex:
 
     def __init__(self, lines: NDArray[np.int32], starts: NDArray[np.int64], inputs: int) -> None:
         self.lines, self.starts, self.inputs = lines, starts, inputs
-        self._transposed: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]] | None = None
+        self._transposed: tuple[ConnectionIndex, NDArray[Any]] | None = None
 
     @classmethod
     def of(cls, positions: Positions, inputs: int, outputs: int) -> ConnectionIndex:
@@ -50,15 +52,15 @@ class ConnectionIndex:
         neurons = np.repeat(np.arange(len(self.starts) - 1, dtype=np.int64), np.diff(self.starts))
         return neurons * self.inputs + self.lines
 
-    def transposed(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
-        """Return the connections by line: where each line's begin, their neurons, and their places in ``lines``."""
+    def transposed(self) -> tuple[ConnectionIndex, NDArray[Any]]:
+        """Return the index of the transposed matrix, and the place of each connection in it."""
         if self._transposed is None:
-            count = len(self.lines)
+            count, outputs = len(self.lines), len(self.starts) - 1
             starts, free = np.zeros(self.inputs + 1, np.int64), np.empty(self.inputs, np.int64)
             neurons = np.empty(count, np.int32)
             places = np.empty(count, np.int32 if count < 2**31 else np.int64)
             kernels.transpose(self.lines, self.starts, starts, free, neurons, places)
-            self._transposed = starts, neurons, places
+            self._transposed = ConnectionIndex(neurons, starts, outputs), places
         return self._transposed
 
 
@@ -273,13 +275,40 @@ class SparseLinear(nn.Module):
         )
 
 
+FEW_OUTPUTS = 32
+"""Most outputs of a dense layer whose products these kernels compute faster than a general matrix product."""
+
+
+class FewOutputs(nn.Linear):
+    """Dense layer of few outputs, such as a readout, which reads the bits of spikes that have one row per neuron.
+
+    Parameters, results and other signals are those of ``nn.Linear``.
+    """
+
+    errors: list[SignalErrors] | None = None
+
+    @cached_property
+    def index(self) -> ConnectionIndex:
+        """All connections."""
+        return ConnectionIndex.of(np.arange(self.weight.numel()), self.in_features, self.out_features)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return ``x W^T + b``, shape (..., outputs)."""
+        if not is_neuron_major(signal) or self.weight.dtype != signal.dtype:
+            return super().forward(signal)
+        result: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
+            signal, self.weight.view(-1), self.bias, self.index, self
+        )
+        return result
+
+
 class SignalErrors:
     """What a backward pass knows of a layer: its signal and the errors of its outputs, one row per neuron each.
 
     Attributes
     ----------
     x : array, shape (inputs, length)
-        Signal; integers of 0 to 255 as uint8.
+        Signal, or its bits (:mod:`esl_neuro.spike_bits`).
     errors : array, shape (outputs, length)
         Derivatives of the loss by the outputs.
     columns : int
@@ -289,21 +318,28 @@ class SignalErrors:
     def __init__(self, x: NDArray[Any], errors: NDArray[Any], columns: int) -> None:
         self.x, self.errors, self.columns = x, errors, columns
 
+    def signal(self) -> NDArray[Any]:
+        """Return the numbers of the signal, shape (inputs, columns)."""
+        return numbers_of(self.x, self.columns) if self.x.dtype == np.uint16 else self.x[:, : self.columns]
+
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, signal: Tensor, values: Tensor, bias: Tensor | None, index: ConnectionIndex, layer: SparseLinear
+        ctx: Any,
+        signal: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        index: ConnectionIndex,
+        layer: SparseLinear | FewOutputs,
     ) -> Tensor:
         use_torch_threads()
         columns = signal.shape[:-1].numel()
-        spikes = _spikes(signal, columns)
-        x = rows_of(signal) if spikes is None else spikes
+        spikes, weights = bits_of(signal), values.detach().numpy()
         result = empty_signal(tuple(signal.shape[:-1]), layer.out_features, values.dtype)
-        start = np.zeros(layer.out_features, x.dtype if spikes is None else values.detach().numpy().dtype)
-        if bias is not None:
-            start = bias.detach().numpy()
-        kernels.multiply(values.detach().numpy(), index.lines, index.starts, x, start, rows_of(result), columns)
+        start = np.zeros(layer.out_features, weights.dtype) if bias is None else bias.detach().numpy()
+        product, x = (kernels.multiply, rows_of(signal)) if spikes is None else (kernels.add_spikes, spikes)
+        product(weights, index.lines, index.starts, x, start, rows_of(result), columns)
         ctx.save_for_backward(values, signal if spikes is None else None)
         ctx.spikes, ctx.index, ctx.layer, ctx.shape = spikes, index, layer, signal.shape
         return result
@@ -328,23 +364,12 @@ class _Product(torch.autograd.Function):
             of_bias = gradient.reshape(-1, layer.out_features).sum(0)
         if ctx.needs_input_grad[0]:
             of_signal = empty_signal(tuple(ctx.shape[:-1]), layer.in_features, values.dtype)
-            starts, neurons, places = index.transposed()
+            back, places = index.transposed()
             by_line = np.empty(len(places), errors.dtype)
-            kernels.take(values.detach().numpy(), places, by_line)
+            kernels.move(values.detach().numpy(), places, by_line)
             nothing = np.zeros(layer.in_features, errors.dtype)
-            kernels.multiply(by_line, neurons, starts, errors, nothing, rows_of(of_signal), columns)
+            kernels.multiply(by_line, back.lines, back.starts, errors, nothing, rows_of(of_signal), columns)
         return of_signal, of_values, of_bias, None, None
-
-
-def _spikes(signal: Tensor, columns: int) -> NDArray[np.uint8] | None:
-    """Return the rows of a signal as bytes, or None if it has other values than integers of 0 to 255."""
-    neurons, line = signal.shape[-1], 4 * LANES  # a line of the cache
-    x = np.empty((neurons, (-(-columns // line) | 1) * line), np.uint8)
-    if is_neuron_major(signal):
-        found = kernels.rows_as_bytes(rows_of(signal), x, columns)
-    else:
-        found = kernels.as_bytes(signal.detach().reshape(-1, neurons).numpy(), x)
-    return x if found else None
 
 
 def distinct(total: int, count: int, rng: np.random.Generator) -> Positions:

@@ -10,8 +10,9 @@ from esl_neuro.errors import BadInput
 from esl_neuro.recipes import Recipe
 from esl_neuro.recipes.sections import SingleSpikeSection, StoredSection
 from esl_neuro.snn.network import LinearFactory
-from esl_neuro.sparsity import Learner, Rewirer, SparseLinear
+from esl_neuro.sparsity import FewOutputs, Learner, Rewirer, SparseLinear
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES
+from esl_neuro.sparsity.sparse_linear import FEW_OUTPUTS
 
 AUTO_DENSITY = 0.2
 """Density up to which ``auto`` means sparse; docs/methods.md has the measured break-even."""
@@ -31,7 +32,7 @@ def linear_of(recipe: Recipe) -> LinearFactory | None:
 
     def linear(name: str, inputs: int, outputs: int, bias: bool) -> nn.Module | None:
         if chosen != ["all"] and name not in chosen and name.rsplit(".", 1)[-1] not in chosen:
-            return None
+            return FewOutputs(inputs, outputs, bias) if outputs <= FEW_OUTPUTS else None
         layer = SparseLinear(inputs, outputs, bias)  # the learner draws the connections
         if layer.bias is not None:
             nn.init.uniform_(layer.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))

@@ -17,7 +17,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.neuron_major import empty_signal
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import lif_per_channel
-from esl_neuro.sparsity import SparseLinear
+from esl_neuro.sparsity import FewOutputs, SparseLinear
 from esl_neuro.sparsity.sparse_linear import distinct
 
 
@@ -71,6 +71,30 @@ def test_results_and_gradients_are_those_of_the_dense_matrix(sizes, leading, den
         torch.testing.assert_close(layer.bias.grad, dense.bias.grad)
 
 
+@given(
+    sizes=st.tuples(st.integers(1, 60), st.integers(1, 12)),
+    leading=st.tuples(st.integers(1, 4), st.integers(1, 70)),
+    kind=st.sampled_from(["spikes", "numbers"]),
+    bias=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_a_readout_of_few_outputs_is_the_dense_layer(sizes, leading, kind, bias, seed):
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    layer = FewOutputs(*sizes, bias=bias, dtype=torch.float64)
+    dense = nn.Linear(*sizes, bias=bias, dtype=torch.float64)
+    dense.load_state_dict(layer.state_dict())
+    usual = drawn_signal(kind, (*leading, sizes[0]), generator)
+    coefficients = torch.randn(*leading, sizes[1], generator=generator, dtype=torch.float64)
+    expected = gradients(dense, usual, coefficients)
+    for signal in (usual, empty_signal(leading, sizes[0], torch.float64).copy_(usual)):
+        layer.zero_grad()
+        for one, other in zip(gradients(layer, signal, coefficients), expected, strict=True):
+            torch.testing.assert_close(one, other)
+        for one, other in zip(layer.parameters(), dense.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
+
 def test_a_constant_signal_is_processed_once():
     layer = drawn_layer(8, 6, 0.5, 0)
     signal = torch.rand(5, 8, dtype=torch.float64).expand(3, 5, 8)
@@ -85,7 +109,7 @@ def test_a_network_of_sparse_layers_and_neurons_learns_like_the_dense_one():
         return build_layers("30-50-40-7", (30,), lif_per_channel(tau=0.5), linear=linear).double()
 
     torch.manual_seed(0)
-    sparse = network(lambda name, *sizes: SparseLinear(*sizes, density=0.4) if name != "fc3" else None)
+    sparse = network(lambda name, *sizes: SparseLinear(*sizes, density=0.4) if name != "fc3" else FewOutputs(*sizes))
     dense = network(None)
     state = dense.state_dict()
     for name, layer in sparse.named_modules():
