@@ -24,7 +24,7 @@ def intrinsic(function: Callable[..., Any]) -> Any:
     return extending.intrinsic(function)
 
 
-def _place(context: Any, builder: Any, array: tuple[Any, Any], index: Any, vector: ir.VectorType) -> Any:
+def vector_at(context: Any, builder: Any, array: tuple[Any, Any], index: Any, vector: ir.VectorType) -> Any:
     """Return a pointer to the vector that starts at an element of an array, given by type and value."""
     kind, value = array
     element = builder.gep(context.make_array(kind)(context, builder, value).data, [index])
@@ -38,7 +38,7 @@ def nonzero_bits(_context: Any, array: Any, start: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(ir.IntType(8), BYTES)
-        place = _place(context, builder, (signature.args[0], arguments[0]), arguments[1], vector)
+        place = vector_at(context, builder, (signature.args[0], arguments[0]), arguments[1], vector)
         marks = builder.icmp_unsigned("!=", builder.load(place, align=1), ir.Constant(vector, [0] * BYTES))
         return builder.bitcast(marks, ir.IntType(64))
 
@@ -79,7 +79,7 @@ def merge_rows(_context: Any, marks: Any, at: Any, bits: Any, first: Any, width:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(ir.IntType(64), WORDS)
         kinds = signature.args
-        into = _place(context, builder, (kinds[0], arguments[0]), arguments[1], vector)
+        into = vector_at(context, builder, (kinds[0], arguments[0]), arguments[1], vector)
         words = [builder.load(into, align=8)]
         begin = builder.add(arguments[3], arguments[1])
         listed = context.make_array(kinds[5])(context, builder, arguments[5]).data
@@ -87,7 +87,7 @@ def merge_rows(_context: Any, marks: Any, at: Any, bits: Any, first: Any, width:
             place = builder.gep(listed, [builder.add(arguments[6], ir.IntType(64)(row))])
             line = builder.zext(builder.load(place), ir.IntType(64))
             index = builder.add(begin, builder.mul(line, arguments[4]))
-            words.append(builder.load(_place(context, builder, (kinds[2], arguments[2]), index, vector), align=8))
+            words.append(builder.load(vector_at(context, builder, (kinds[2], arguments[2]), index, vector), align=8))
         while len(words) > 1:
             pairs = zip(words[::2], words[1::2], strict=False)
             words = [builder.or_(one, other) for one, other in pairs] + words[len(words) // 2 * 2 :]

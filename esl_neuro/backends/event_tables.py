@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.backends.lif import GroupConstants
+from esl_neuro.backends.taps import Taps
 from esl_neuro.bits import BYTES, WORDS
 from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.nirgraph.kernel import Kernel
@@ -24,6 +25,10 @@ from esl_neuro.nirgraph.kernel import Kernel
 ROWS_FROM = 1 / 64
 CACHED_BYTES = 2**21
 LARGE_ROWS_FROM = 1 / 8
+# Time of a kernel's sums: of an image in positions, against a row in weights; and to find the target of a row.
+IMAGES_COST = 0.2
+TAP_COST = 128
+NEVER = 2**62
 # Bits of a word. Whole rows and their marks fill cache lines, except very narrow ones.
 WORD = 64
 LINE = BYTES
@@ -37,10 +42,12 @@ GROUP = _record("first", "neurons", "connections", "connections_end")
 CONNECTION = _record(
     *("source", "delay", "exponent", "graded", "lines", "starts", "rows", "marks", "mark_words", "kernel")
 )
+AXIS = ("sources", "outputs", "taps", "stride", "pad", "step", "pool")
 KERNEL = _record(
-    *("rows", "columns", "blocks", "block_inputs", "block_outputs", "out_rows", "out_columns"),
-    *("tap_rows", "tap_columns", "stride_row", "stride_column", "pad_row", "pad_column", "step_row", "step_column"),
-    *("start", "marks"),
+    *("blocks", "block_inputs", "block_outputs"),
+    *(f"{axis}_{name}" for axis in ("row", "column") for name in AXIS),
+    *("start", "marks", "first_parts", "row_places", "column_places", "channel_size", "pitch", "positions"),
+    "few",
 )
 STAGE = _record("group", "group_end")
 
@@ -73,11 +80,23 @@ class Tables(NamedTuple):
     marks : uint64 array
         A bit for every non-zero weight of a row, padded to a multiple of 8 words if there are more than 4.
     kernels : record array
-        Shapes, and the starts of the weights (``start``) and ``marks`` in the next two arrays.
+        Shapes, see :class:`~esl_neuro.backends.taps.Axis` and :class:`~esl_neuro.backends.taps.Taps`, and the starts of
+        the weights (``start``), ``marks``, parts and places in the next arrays. Up to a ``few`` spikes, adding rows of
+        ``kernel_halves`` is faster than adding images.
     kernel_halves : int8 array
         For each input channel and tap the halved weights to the output channels of the same block.
     kernel_marks : uint64 array
         A bit for every non-zero entry of ``kernel_halves``.
+    tap_offsets, tap_sizes : uint32, uint8 array
+        Non-zero weights, sorted by output channel and sign.
+    tap_parts : uint64 array
+        Start of each part of the taps; it ends at the next start. The last part of a kernel is empty.
+    tap_signs : int32 array
+        1 or -1 for each part.
+    first_parts : int64 array
+        For each output channel its first part in ``tap_parts``; they end at the first part of the next.
+    places : int64 array
+        Places of rows and of columns.
     """
 
     stages: NDArray[Any]
@@ -97,6 +116,12 @@ class Tables(NamedTuple):
     kernels: NDArray[Any]
     kernel_halves: NDArray[np.int8]
     kernel_marks: NDArray[np.uint64]
+    tap_offsets: NDArray[np.uint32]
+    tap_sizes: NDArray[np.uint8]
+    tap_parts: NDArray[np.uint64]
+    tap_signs: NDArray[np.int32]
+    first_parts: NDArray[np.int64]
+    places: NDArray[np.int64]
 
 
 def lay_out(program: Program) -> Tables:
@@ -112,7 +137,7 @@ def lay_out(program: Program) -> Tables:
     for index, connection in enumerate(program.connections):
         graded = connection.source == INPUT and program.input_bits > 1
         source = place[connection.source]
-        where = parts.add(connection)
+        where = parts.add(connection, graded)
         entry = {"source": source, "delay": connection.delay, "exponent": connection.weight_exp, "graded": graded}
         connections[index] = tuple((entry | where)[name] for name in CONNECTION.names or ())
     return Tables(
@@ -155,16 +180,22 @@ class _Parts:
             "kernels": [np.zeros(0, KERNEL)],
             "kernel_halves": [np.zeros(0, np.int8)],
             "kernel_marks": [np.zeros(0, np.uint64)],
+            "tap_offsets": [np.zeros(0, np.uint32)],
+            "tap_sizes": [np.zeros(0, np.uint8)],
+            "tap_parts": [np.zeros(0, np.uint64)],
+            "tap_signs": [np.zeros(0, np.int32)],
+            "first_parts": [np.zeros(0, np.int64)],
+            "places": [np.zeros(0, np.int64)],
         }
 
     def joined(self) -> dict[str, NDArray[Any]]:
         return {name: _joined(pieces) for name, pieces in self.pieces.items()}
 
-    def add(self, connection: Connection) -> dict[str, int]:
+    def add(self, connection: Connection, graded: bool) -> dict[str, int]:
         """Add the synapses of a connection, and return their positions."""
         where = {"lines": self._size("fan_out"), "starts": -1, "rows": -1, "marks": -1, "mark_words": 0, "kernel": -1}
         if isinstance(connection.weights, Kernel):
-            return where | self._add_kernel(connection.weights)
+            return where | self._add_kernel(connection.weights, graded)
         matrix = sp.csc_matrix(connection.weights, copy=True)  # sorted by source
         matrix.eliminate_zeros()
         self._append(fan_out=np.append(np.diff(matrix.indptr), 0))
@@ -188,22 +219,42 @@ class _Parts:
         self._append(starts=first + matrix.indptr.astype(np.int64), targets=matrix.indices, halves=halves)
         return {"starts": starts}
 
-    def _add_kernel(self, kernel: Kernel) -> dict[str, int]:
-        out, block_inputs, tap_rows, tap_columns = kernel.weights.shape
+    def _add_kernel(self, kernel: Kernel, graded: bool) -> dict[str, int]:
+        taps = Taps.of(kernel)
+        outputs, block_inputs, tap_rows, tap_columns = taps.weights.shape
         # (block, output, input, row, column) -> (block, input, row, column, output)
-        blocks = kernel.weights.reshape(kernel.groups, -1, block_inputs, tap_rows, tap_columns)
-        halves = (blocks.transpose(0, 2, 3, 4, 1) // 2).astype(np.int8).reshape(-1, out // kernel.groups)
-        entry = np.array(
-            [
-                (
-                    *(*kernel.input_shape[1:], kernel.groups, block_inputs, halves.shape[1], *kernel.output_shape[1:]),
-                    *(tap_rows, tap_columns, *kernel.stride, *kernel.padding, *kernel.dilation),
-                    *(self._size("kernel_halves"), self._size("kernel_marks")),
-                )
-            ],
-            KERNEL,
+        blocks = taps.weights.reshape(kernel.groups, -1, block_inputs, tap_rows, tap_columns)
+        halves = blocks.transpose(0, 2, 3, 4, 1).reshape(-1, outputs // kernel.groups)
+        row_places = self._size("places")
+        entry = {
+            "blocks": kernel.groups,
+            "block_inputs": block_inputs,
+            "block_outputs": halves.shape[1],
+            **{f"row_{name}": getattr(taps.rows, name) for name in AXIS},
+            **{f"column_{name}": getattr(taps.columns, name) for name in AXIS},
+            "start": self._size("kernel_halves"),
+            "marks": self._size("kernel_marks"),
+            "first_parts": self._size("first_parts"),
+            "row_places": row_places,
+            "column_places": row_places + len(taps.row_places),
+            "channel_size": taps.channel_size,
+            "pitch": taps.pitch,
+            "positions": taps.positions,
+            "few": NEVER if graded or not taps.compact else _few_spikes(taps, kernel.groups),
+        }
+        first_part, first_tap = self._size("tap_parts"), self._size("tap_offsets")
+        self._append(
+            fan_out=kernel.fan_out(),
+            kernels=np.array([tuple(entry[name] for name in KERNEL.names or ())], KERNEL),
+            kernel_halves=halves,
+            kernel_marks=_pack(halves != 0),
+            tap_offsets=taps.offsets,
+            tap_sizes=taps.sizes,
+            tap_parts=first_tap + taps.parts,
+            tap_signs=np.append(taps.signs, 0),
+            first_parts=first_part + taps.first_parts,
+            places=np.concatenate([taps.row_places, taps.column_places]),
         )
-        self._append(fan_out=kernel.fan_out(), kernels=entry, kernel_halves=halves, kernel_marks=_pack(halves != 0))
         return {"kernel": self._size("kernels") - 1}
 
     def _size(self, name: str) -> int:
@@ -212,6 +263,14 @@ class _Parts:
     def _append(self, **pieces: NDArray[Any]) -> None:
         for name, piece in pieces.items():
             self.pieces[name].append(piece.ravel().astype(self.pieces[name][0].dtype, copy=False))
+
+
+def _few_spikes(taps: Taps, blocks: int) -> int:
+    """Return the number of spikes from which on it is faster to add images of all sources than rows of weights."""
+    images = taps.sizes.size * taps.positions
+    reached = taps.rows.taps * taps.columns.taps / (taps.rows.stride * taps.columns.stride)
+    rows = reached * (len(taps.weights) / blocks + TAP_COST)
+    return int(IMAGES_COST * images / rows)
 
 
 def _whole_rows_pay(matrix: sp.csc_matrix) -> bool:

@@ -16,6 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.backends.event_tables import WORD, Tables
+from esl_neuro.backends.tap_vectors import (
+    add_counts_1,
+    add_counts_2,
+    add_counts_3,
+    add_counts_4,
+    add_masks_1,
+    add_masks_2,
+    add_masks_3,
+    add_masks_4,
+    merge_1,
+    merge_2,
+    merge_3,
+    merge_4,
+)
+from esl_neuro.backends.taps import TILE, VECTOR
 from esl_neuro.bits import BYTES, ROWS, WORDS, count_bits, lowest_bit, merge_rows, nonzero_bits
 from esl_neuro.compiled import compiled_for_threads, part_of_compiled
 from esl_neuro.hardware import arithmetic
@@ -25,10 +40,14 @@ WHOLE_RANGE = np.int32(2 * arithmetic.HALF_RANGE)
 # Number of whole rows that can be added in int16: 128 * 256 = 2**15.
 BATCH = 256
 FULL = np.uint64(2**64 - 1)
+# Number of samples that run a stage before the next stage: enough to load its synapses rarely, while their spikes stay.
+SAMPLES_AT_ONCE = 8
 # Number of rows added at once, to save reading and writing the sums.
 ROWS_AT_ONCE = 4
 # Number of spikes of a word listed at once; few words have more, so the branch is predicted well.
 SPIKES_AT_ONCE = 8
+# Sums of a cache line.
+LINE_SUMS = 16
 
 
 class Records(NamedTuple):
@@ -74,16 +93,19 @@ class Scratch(NamedTuple):
         State.
     drive : int32 array, shape (neurons of the largest group,)
         Sum over the connections of a group; all 0 between groups.
-    sums : int32 array, of the same shape
+    sums : int32 array
         Sums of the halved weights of one connection; all 0 between connections.
-    short_sums : int16 array, of the same shape
+    short_sums : int16 array
         The same for up to 256 whole rows; all 0 between them.
     marks : uint64 array
         A bit for each neuron that a whole row or a tap reaches; all 0 between connections.
     hits, eight_hits : uint8, uint64 array
-        1 for each neuron that a single synapse reaches; two views of the same memory; all 0 between connections.
+        Not 0 for each neuron that a single synapse or a tap reaches; two views of the same memory; all 0 between
+        connections.
     lines, payloads : uint32, int32 array, shape (lines of the largest source,)
         The arriving spikes.
+    image : uint8 array
+        The sources of a kernel, see :class:`~esl_neuro.backends.taps.Taps`.
     """
 
     u: NDArray[np.int32]
@@ -96,6 +118,7 @@ class Scratch(NamedTuple):
     eight_hits: NDArray[np.uint64]
     lines: NDArray[np.uint32]
     payloads: NDArray[np.int32]
+    image: NDArray[np.uint8]
 
 
 @compiled_for_threads
@@ -109,24 +132,40 @@ def run_samples(
     records: Records,
     scratch: Scratch,
 ) -> None:
-    """Run samples ``first`` to ``last - 1`` in order, each stage by stage."""
-    for sample in range(first, last):
-        for neuron in range(scratch.u.size):
-            scratch.u[neuron] = scratch.v[neuron] = 0
-        for stage in tables.stages:
-            for step in range(steps):
-                for index in range(stage.group, stage.group_end):
-                    group = tables.groups[index]
-                    neurons = group.neurons
-                    for which in range(group.connections, group.connections_end):
-                        if tables.connections[which].delay <= step:
-                            _carry(
-                                which, sample, step, neurons, tables, spikes_in, payloads_in, steps, records, scratch
-                            )
-                    _advance(index, sample, step, steps, tables, records, scratch)
-        output = tables.groups[len(tables.groups) - 1]
-        for neuron in range(output.neurons):
-            records.potential[sample, neuron] = scratch.v[output.first + neuron]
+    """Run samples ``first`` to ``last - 1``: a few of them stage by stage, so that the stage stays in the caches."""
+    for begin in range(first, last, SAMPLES_AT_ONCE):
+        for which in range(tables.stages.size):
+            for sample in range(begin, min(begin + SAMPLES_AT_ONCE, last)):
+                _run_stage(which, sample, tables, spikes_in, payloads_in, steps, records, scratch)
+
+
+@part_of_compiled
+def _run_stage(
+    which: int,
+    sample: int,
+    tables: Tables,
+    spikes_in: NDArray[Any],
+    payloads_in: NDArray[Any],
+    steps: int,
+    records: Records,
+    scratch: Scratch,
+) -> None:
+    """Run all steps of a sample in the groups of a stage."""
+    stage = tables.stages[which]
+    final = tables.groups[stage.group_end - 1]
+    for neuron in range(tables.groups[stage.group].first, final.first + final.neurons):
+        scratch.u[neuron] = scratch.v[neuron] = 0
+    for step in range(steps):
+        for index in range(stage.group, stage.group_end):
+            group = tables.groups[index]
+            neurons = group.neurons
+            for each in range(group.connections, group.connections_end):
+                if tables.connections[each].delay <= step:
+                    _carry(each, sample, step, neurons, tables, spikes_in, payloads_in, steps, records, scratch)
+            _advance(index, sample, step, steps, tables, records, scratch)
+    if stage.group_end == tables.groups.size:
+        for neuron in range(final.neurons):
+            records.potential[sample, neuron] = scratch.v[final.first + neuron]
 
 
 @part_of_compiled
@@ -145,44 +184,38 @@ def _carry(
     """Add the input over one connection in one step to ``drive``."""
     connection = tables.connections[which]
     when = step - connection.delay
+    spikes = records.spikes[:0]
     if connection.graded:
         arriving = payloads_in.shape[2]
         count = _find_payloads(payloads_in[sample, when], scratch.lines, scratch.payloads)
     elif connection.source < 0:
         arriving = spikes_in.shape[2]
-        count = _find_spikes(spikes_in[sample, when], scratch.lines)
+        spikes = spikes_in[sample, when]
+        count = _find_spikes(spikes, scratch.lines)
     else:
         arriving = tables.groups[connection.source].neurons
         start = records.spikes_at[connection.source] + (sample * steps + when) * arriving
-        count = _find_spikes(records.spikes[start : start + arriving], scratch.lines)
+        spikes = records.spikes[start : start + arriving]
+        count = _find_spikes(spikes, scratch.lines)
     if count == 0:
         return
     if connection.kernel >= 0:
         kernel = tables.kernels[connection.kernel]
-        words = kernel.out_rows * kernel.out_columns * kernel.blocks * ((kernel.block_outputs + WORD - 1) // WORD)
-        operations = _spread(
-            count,
-            connection.graded,
-            kernel,
-            scratch.lines,
-            scratch.payloads,
-            tables.kernel_halves,
-            scratch.sums,
-            tables.fan_out[connection.lines :],
-            records.counting,
-            tables.kernel_marks,
-            scratch.marks,
-        )
-        channels = kernel.blocks * kernel.block_outputs
-        _shift_channels(channels, neurons // channels, connection.exponent, scratch.sums, scratch.drive)
+        if count <= kernel.few:
+            operations, touched = _add_kernel_rows(
+                count, neurons, connection, kernel, tables, records.counting, scratch
+            )
+        else:
+            operations, touched = _add_images(count, spikes, connection, kernel, tables, records.counting, scratch)
     else:
         words = (neurons + WORD - 1) // WORD
         operations = _deliver(count, arriving, words, connection, tables, records.counting, scratch)
         _shift(neurons, connection.exponent, scratch.sums, scratch.drive)
+        touched = _count_marks(scratch.marks[:words]) if records.counting else 0
     if records.counting:
         records.events[which, sample, step] = count
         records.operations[which, sample, step] = operations
-        records.touched[which, sample, step] = _count_marks(scratch.marks[:words])
+        records.touched[which, sample, step] = touched
 
 
 @compiled_for_threads
@@ -353,6 +386,30 @@ def _hit(
             hits[targets[synapse]] = 1
 
 
+@part_of_compiled
+def _add_kernel_rows(
+    count: int, neurons: int, connection: Any, kernel: Any, tables: Tables, counting: bool, scratch: Scratch
+) -> tuple[int, int]:
+    """Add the weights of each spike through a kernel to ``drive``; return the numbers of synapses and neurons."""
+    operations = _spread(
+        count,
+        connection.graded,
+        kernel,
+        scratch.lines,
+        scratch.payloads,
+        tables.kernel_halves,
+        scratch.sums,
+        tables.fan_out[connection.lines :],
+        counting,
+        tables.kernel_marks,
+        scratch.marks,
+    )
+    channels = kernel.blocks * kernel.block_outputs
+    _shift_channels(channels, neurons // channels, connection.exponent, scratch.sums, scratch.drive)
+    words = kernel.row_outputs * kernel.column_outputs * kernel.blocks * ((kernel.block_outputs + WORD - 1) // WORD)
+    return operations, _count_marks(scratch.marks[:words]) if counting else 0
+
+
 @compiled_for_threads
 def _spread(
     count: int,
@@ -369,26 +426,28 @@ def _spread(
 ) -> int:
     """Add the weights of the spikes through a kernel to ``sums``, output channels last; return the synapses."""
     operations = 0
-    plane, outputs = kernel.rows * kernel.columns, kernel.block_outputs
+    plane, outputs = kernel.row_sources * kernel.column_sources, kernel.block_outputs
     words = (outputs + WORD - 1) // WORD
     for event in range(count):
         line = int(lines[event])
         operations += fan_out[line]
         payload = payloads[event] if graded else np.int32(1)
-        channel, row, column = line // plane, line % plane // kernel.columns, line % kernel.columns
+        channel, row, column = line // plane, line % plane // kernel.column_sources, line % kernel.column_sources
+        row = (row + kernel.row_pad) // kernel.row_pool
+        column = (column + kernel.column_pad) // kernel.column_pool
         block = channel // kernel.block_inputs
-        for tap_row in range(kernel.tap_rows):
-            out_row = _position(row, tap_row, kernel.step_row, kernel.pad_row, kernel.stride_row, kernel.out_rows)
+        for tap_row in range(kernel.row_taps):
+            out_row = _position(row - tap_row * kernel.row_step, kernel.row_stride, kernel.row_outputs)
             if out_row < 0:
                 continue
-            for tap_column in range(kernel.tap_columns):
+            for tap_column in range(kernel.column_taps):
                 out_column = _position(
-                    column, tap_column, kernel.step_column, kernel.pad_column, kernel.stride_column, kernel.out_columns
+                    column - tap_column * kernel.column_step, kernel.column_stride, kernel.column_outputs
                 )
                 if out_column < 0:
                     continue
-                tap = (channel * kernel.tap_rows + tap_row) * kernel.tap_columns + tap_column
-                place = (out_row * kernel.out_columns + out_column) * kernel.blocks + block
+                tap = (channel * kernel.row_taps + tap_row) * kernel.column_taps + tap_column
+                place = (out_row * kernel.column_outputs + out_column) * kernel.blocks + block
                 start, first = np.uint64(kernel.start + tap * outputs), np.uint64(place * outputs)
                 for output in range(np.uint64(outputs)):
                     sums[first + output] += np.int32(payload * halves[start + output])
@@ -400,12 +459,187 @@ def _spread(
 
 
 @compiled_for_threads
-def _position(source: int, tap: int, step: int, pad: int, stride: int, size: int) -> int:
-    """Return the target of a tap, -1 if there is none: ``target * stride = source + pad - tap * step``."""
-    moved = source + pad - tap * step
+def _position(moved: int, stride: int, size: int) -> int:
+    """Return the output that starts at a place, -1 if there is none."""
     if moved < 0 or moved % stride != 0 or moved // stride >= size:
         return -1
     return moved // stride
+
+
+@part_of_compiled
+def _add_images(
+    count: int,
+    spikes: NDArray[np.uint8],
+    connection: Any,
+    kernel: Any,
+    tables: Tables,
+    counting: bool,
+    scratch: Scratch,
+) -> tuple[int, int]:
+    """Do the same for many spikes: each tap adds an image of all sources, see :mod:`~esl_neuro.backends.taps`."""
+    lines, image = scratch.lines, scratch.image
+    operations = touched = 0
+    pooled = kernel.row_pool * kernel.column_pool > 1
+    for place in range(kernel.blocks * kernel.block_inputs * kernel.channel_size):
+        image[place] = 0
+    if pooled or kernel.column_stride > 1:
+        _draw_spikes(count, kernel, pooled, lines, tables.places, image)
+    else:
+        _draw_rows(spikes, kernel, tables.places, image)
+    channels = kernel.blocks * kernel.block_outputs
+    first_parts = tables.first_parts[kernel.first_parts :][: channels + 1]
+    if counting:
+        fan_out = tables.fan_out[connection.lines :]
+        for event in range(count):
+            operations += fan_out[lines[event]]
+        _merge_taps(
+            kernel.positions, first_parts, tables.tap_parts, tables.tap_offsets, tables.tap_sizes, image, scratch.hits
+        )
+        touched = _count_image(kernel, channels, scratch.hits)
+    _add_taps(
+        pooled,
+        kernel.positions,
+        first_parts,
+        tables.tap_parts,
+        tables.tap_signs,
+        tables.tap_offsets,
+        tables.tap_sizes,
+        image,
+        scratch.sums,
+    )
+    _shift_image(kernel, channels, connection.exponent, scratch.sums, scratch.drive)
+    return operations, touched
+
+
+@compiled_for_threads
+def _draw_spikes(
+    count: int,
+    kernel: Any,
+    pooled: bool,
+    lines: NDArray[np.uint32],
+    places: NDArray[np.int64],
+    image: NDArray[np.uint8],
+) -> None:
+    """Write spikes to empty images: how many there are in a window of pooling, else 255 for a spike."""
+    rows, columns = kernel.row_sources, kernel.column_sources
+    spike = np.uint8(1 if pooled else 255)
+    first = end = start = 0
+    for event in range(count):
+        line = int(lines[event])
+        if line >= end:  # the lines are sorted
+            row = line // columns
+            first, end = row * columns, (row + 1) * columns
+            start = row // rows * kernel.channel_size + places[kernel.row_places + row % rows]
+        image[start + places[kernel.column_places + line - first]] += spike
+
+
+@compiled_for_threads
+def _draw_rows(spikes: NDArray[np.uint8], kernel: Any, places: NDArray[np.int64], image: NDArray[np.uint8]) -> None:
+    """Do the same where each source has its place, and those of a row are adjacent."""
+    columns = np.uint64(kernel.column_sources)
+    for row in range(spikes.size // kernel.column_sources):
+        channel = row // kernel.row_sources
+        start = channel * kernel.channel_size + places[kernel.row_places + row - channel * kernel.row_sources]
+        to, line = np.uint64(start + places[kernel.column_places]), np.uint64(row * kernel.column_sources)
+        for column in range(columns):
+            image[to + column] = np.uint8(0) - spikes[line + column]
+
+
+@compiled_for_threads
+def _add_taps(
+    pooled: bool,
+    positions: int,
+    first_parts: NDArray[np.int64],
+    parts: NDArray[np.uint64],
+    signs: NDArray[np.int32],
+    offsets: NDArray[np.uint32],
+    sizes: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    sums: NDArray[np.int32],
+) -> None:
+    """Add up the images of all taps for each output channel.
+
+    All output channels use a tile of the image before the next, so that it stays in the nearest cache.
+    """
+    for tile in range(0, positions, TILE):
+        vectors, place = (positions - tile) // VECTOR, np.uint64(tile)
+        for output in range(first_parts.size - 1):
+            at = np.uint64(output * positions + tile)
+            for part in range(first_parts[output], first_parts[output + 1]):
+                first, last, sign = parts[part], parts[part + 1], signs[part]
+                if pooled:
+                    if vectors >= 4:
+                        add_counts_4(sums, at, image, place, offsets, sizes, first, last, sign)
+                    elif vectors == 3:
+                        add_counts_3(sums, at, image, place, offsets, sizes, first, last, sign)
+                    elif vectors == 2:
+                        add_counts_2(sums, at, image, place, offsets, sizes, first, last, sign)
+                    else:
+                        add_counts_1(sums, at, image, place, offsets, sizes, first, last, sign)
+                elif vectors >= 4:
+                    add_masks_4(sums, at, image, place, offsets, sizes, first, last, sign)
+                elif vectors == 3:
+                    add_masks_3(sums, at, image, place, offsets, sizes, first, last, sign)
+                elif vectors == 2:
+                    add_masks_2(sums, at, image, place, offsets, sizes, first, last, sign)
+                else:
+                    add_masks_1(sums, at, image, place, offsets, sizes, first, last, sign)
+
+
+@compiled_for_threads
+def _merge_taps(
+    positions: int,
+    first_parts: NDArray[np.int64],
+    parts: NDArray[np.uint64],
+    offsets: NDArray[np.uint32],
+    sizes: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    hits: NDArray[np.uint8],
+) -> None:
+    """Mark the outputs that at least one tap reaches, in the same order."""
+    sign = np.int32(0)
+    for tile in range(0, positions, TILE):
+        vectors, place = (positions - tile) // VECTOR, np.uint64(tile)
+        for output in range(first_parts.size - 1):
+            at = np.uint64(output * positions + tile)
+            first, last = parts[first_parts[output]], parts[first_parts[output + 1]]
+            if vectors >= 4:
+                merge_4(hits, at, image, place, offsets, sizes, first, last, sign)
+            elif vectors == 3:
+                merge_3(hits, at, image, place, offsets, sizes, first, last, sign)
+            elif vectors == 2:
+                merge_2(hits, at, image, place, offsets, sizes, first, last, sign)
+            else:
+                merge_1(hits, at, image, place, offsets, sizes, first, last, sign)
+
+
+@compiled_for_threads
+def _count_image(kernel: Any, channels: int, hits: NDArray[np.uint8]) -> int:
+    """Count the outputs that are hit, and clear the hits."""
+    count = 0
+    for channel in range(channels):
+        first = channel * kernel.positions
+        for row in range(kernel.row_outputs):
+            start = np.uint64(first + row * kernel.pitch)
+            for column in range(np.uint64(kernel.column_outputs)):
+                count += hits[start + column] != 0
+    for place in range(channels * kernel.positions):
+        hits[place] = 0
+    return count
+
+
+@compiled_for_threads
+def _shift_image(kernel: Any, channels: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[np.int32]) -> None:
+    """Shift the sums of a connection like :func:`_shift`, without what lies between the rows."""
+    for channel in range(channels):
+        first = channel * kernel.positions
+        for row in range(kernel.row_outputs):
+            start = np.uint64(first + row * kernel.pitch)
+            to = np.uint64((channel * kernel.row_outputs + row) * kernel.column_outputs)
+            for column in range(np.uint64(kernel.column_outputs)):
+                drive[to + column] += _shifted(sums[start + column], exponent)
+    for place in range(channels * kernel.positions):
+        sums[place] = 0
 
 
 @compiled_for_threads
@@ -453,12 +687,14 @@ def _shift(neurons: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[
 def _shift_channels(
     channels: int, positions: int, exponent: int, sums: NDArray[np.int32], drive: NDArray[np.int32]
 ) -> None:
-    """Do the same for sums with channels last and a drive with channels first."""
-    for position in range(positions):
+    """Do the same for sums with channels last and a drive with channels first, a cache line of a channel at a time."""
+    for begin in range(0, positions, LINE_SUMS):
+        end = min(begin + LINE_SUMS, positions)
         for channel in range(channels):
-            place = position * channels + channel
-            drive[channel * positions + position] += _shifted(sums[place], exponent)
-            sums[place] = 0
+            for position in range(begin, end):
+                drive[channel * positions + position] += _shifted(sums[position * channels + channel], exponent)
+    for place in range(positions * channels):
+        sums[place] = 0
 
 
 @compiled_for_threads

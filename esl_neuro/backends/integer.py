@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_neuro.backends.event_tables import WORD, Tables, lay_out
+from esl_neuro.backends.event_tables import NEVER, WORD, Tables, lay_out
 from esl_neuro.backends.events import Records, Scratch, run_samples
 from esl_neuro.backends.lif import GroupConstants, lif_step
+from esl_neuro.backends.taps import VECTOR
 from esl_neuro.backends.trace import ConnectionCounts, Payloads, RunCounts, Trace
 from esl_neuro.backends.validate import validate
 from esl_neuro.compiled import most_threads
@@ -159,7 +160,7 @@ def _run_in_threads(program: Program, tables: Tables, arriving: Payloads, record
     payloads_in = arriving if program.input_bits > 1 else np.zeros(nothing, np.int32)
 
     def run(share: tuple[int, int]) -> None:
-        run_samples(*share, tables, spikes_in, payloads_in, program.steps, records, _scratch(program))
+        run_samples(*share, tables, spikes_in, payloads_in, program.steps, records, _scratch(program, tables))
 
     parts = max(1, min(samples, SHARES * threads if threads > 1 else 1))
     edges = [samples * part // parts for part in range(parts + 1)]
@@ -171,19 +172,23 @@ def _run_in_threads(program: Program, tables: Tables, arriving: Payloads, record
         list(pool.map(run, shares))
 
 
-def _scratch(program: Program) -> Scratch:
+def _scratch(program: Program, tables: Tables) -> Scratch:
     largest = max(group.neurons for group in program.groups)
+    kernels = tables.kernels[tables.kernels["few"] < NEVER]
+    padded = (kernels["blocks"] * kernels["block_outputs"] * kernels["positions"]).max(initial=0)
+    image = (kernels["blocks"] * kernels["block_inputs"] * kernels["channel_size"]).max(initial=0)
     lines = max(program.input_size, largest) + WORD
-    hits = np.zeros(largest + WORD, np.uint8)
+    hits = np.zeros(max(largest + WORD, padded), np.uint8)
     return Scratch(
         u=np.zeros(program.neurons, np.int32),
         v=np.zeros(program.neurons, np.int32),
         drive=np.zeros(largest, np.int32),
-        sums=np.zeros(largest + WORD, np.int32),
+        sums=np.zeros(max(largest + WORD, padded), np.int32),
         short_sums=np.zeros(largest + WORD, np.int16),
         marks=np.zeros(largest + WORD, np.uint64),
         hits=hits,
         eight_hits=hits[: len(hits) // 8 * 8].view(np.uint64),
         lines=np.zeros(lines, np.uint32),
         payloads=np.zeros(lines, np.int32),
+        image=np.zeros(image + VECTOR, np.uint8),  # a tap of the last vector reads beyond its row
     )

@@ -137,7 +137,8 @@ def largest_sum(weights: Weights) -> NDArray[np.int64]:
     """Return a bound on every partial sum of the weights of each target neuron: the sum of their magnitudes."""
     if isinstance(weights, Kernel):
         _, rows, columns = weights.output_shape
-        per_channel = np.abs(weights.weights.astype(np.int64)).sum(axis=(1, 2, 3))
+        # Channel by channel, because int64 copies of all weights leave the cache.
+        per_channel = [np.abs(channel.astype(np.int64)).sum() for channel in weights.weights]
         return np.repeat(per_channel, rows * columns)
     return np.asarray(abs(weights).sum(axis=1), dtype=np.int64).ravel()
 

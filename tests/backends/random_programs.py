@@ -218,6 +218,21 @@ def random_kernel(rng, shape, outputs):
     return kernel if min(kernel.output_shape) >= 1 and np.prod(kernel.output_shape) <= 200 else None
 
 
+def kernel_of_any_geometry(rng):
+    """Any geometry: strides larger than the kernel, padding larger than the image, windows of equal weights."""
+    blocks, block_inputs, block_outputs = (int(size) for size in rng.integers(1, 4, 3))
+    taps, pools = rng.integers(1, 4, 2), rng.integers(1, 4, 2)
+    shape = (blocks * block_outputs, block_inputs, *taps)
+    weights = 2 * rng.integers(-127, 128, shape) * (rng.random(shape) < rng.choice([0.0, 0.2, 1.0]))
+    weights = weights.repeat(pools[0], 2).repeat(pools[1], 3)
+    stride = rng.integers(1, 4, 2) * np.where(rng.random() < 0.7, pools, 1)
+    dilation = np.where(rng.random(2) < 0.3, rng.integers(1, 4, 2), 1)
+    sizes = rng.integers(1, 9, 2)
+    padding = np.maximum(rng.integers(0, 4, 2), -(-(dilation * (taps * pools - 1) + 1 - sizes) // 2))
+    geometry = [tuple(int(each) for each in values) for values in (stride, padding, dilation)]
+    return Kernel(weights.astype(np.int32), (blocks * block_inputs, *map(int, sizes)), *geometry, blocks)
+
+
 def random_kernel_between(rng, source, target):
     for _ in range(100):
         kernel = random_kernel(rng, source, target[0])

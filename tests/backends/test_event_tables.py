@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,6 +11,7 @@ import scipy.sparse as sp
 from backends.random_programs import KINDS, random_graph, random_group, random_weights
 from esl_neuro.backends import event_tables
 from esl_neuro.backends.event_tables import _whole_rows_pay, lay_out
+from esl_neuro.backends.taps import Taps
 from esl_neuro.compiler.program import INPUT, Connection, Program
 from esl_neuro.nirgraph.kernel import Kernel
 
@@ -35,18 +38,35 @@ def matrix_of(tables, index, shape):
     return dense
 
 
-def kernel_weights_of(tables, index, shape):
-    """The weights of a kernel, read back from the tables."""
+def kernel_weights_of(tables, index, kernel):
+    """The weights of a kernel, read back from the tables, by rows and by taps."""
     entry = tables.kernels[tables.connections[index]["kernel"]]
-    out, block_inputs, tap_rows, tap_columns = shape
-    stored = (entry["blocks"], entry["block_inputs"], tap_rows, tap_columns, entry["block_outputs"])
+    out, block_inputs = kernel.weights.shape[:2]
+    pools = entry["row_pool"], entry["column_pool"]
+    stored = (entry["blocks"], entry["block_inputs"], entry["row_taps"], entry["column_taps"], entry["block_outputs"])
     halves = tables.kernel_halves[entry["start"] :][: np.prod(stored)].reshape(stored)
     words = -(-entry["block_outputs"] // 64)
     marks = tables.kernel_marks[entry["marks"] :][: words * np.prod(stored[:4])]
     bits = np.unpackbits(marks.view(np.uint8), bitorder="little").reshape(*stored[:4], -1)
     assert (bits[..., : stored[4]] == (halves != 0)).all()
     assert not bits[..., stored[4] :].any()
-    return 2 * halves.transpose(0, 4, 1, 2, 3).reshape(out, block_inputs, tap_rows, tap_columns).astype(int)
+    by_output = 2 * halves.transpose(0, 4, 1, 2, 3).reshape(out, block_inputs, *stored[2:4]).astype(int)
+    taps = Taps.of(kernel)
+    parts = tables.tap_parts[tables.first_parts[entry["first_parts"] :][: out + 1]].astype(int)
+    first_part = tables.first_parts[entry["first_parts"]]
+    signs = tables.tap_signs[first_part : first_part + len(taps.signs)]
+    assert signs.tolist() == taps.signs.tolist()
+    sizes = tables.tap_sizes[parts[0] : parts[-1]]
+    halves = sizes.astype(int) * np.repeat(signs, np.diff(tables.tap_parts[first_part:][: len(signs) + 1]).astype(int))
+    for output, (first, last) in enumerate(itertools.pairwise(parts - parts[0])):
+        of_output = halves[first:last]
+        wanted = by_output[output][by_output[output] != 0]
+        assert sorted(2 * of_output[of_output != 0]) == sorted(wanted)
+    assert sizes.tolist() == taps.sizes.tolist()
+    assert tables.tap_offsets[parts[0] : parts[-1]].tolist() == taps.offsets.tolist()
+    for name, places in (("row_places", taps.row_places), ("column_places", taps.column_places)):
+        assert tables.places[entry[name] :][: len(places)].tolist() == places.tolist()
+    return by_output.repeat(pools[0], 2).repeat(pools[1], 3)
 
 
 @pytest.mark.parametrize("rows_from", [0.0, 0.3, 2.0])
@@ -66,7 +86,7 @@ def test_tables_hold_every_number_of_the_program(kind, rows_from, monkeypatch):
         assert tables.fan_out[entry["lines"] :][: len(fan_out)].tolist() == fan_out.tolist()
         if isinstance(weights, Kernel):
             assert (entry["starts"], entry["rows"], entry["marks"], entry["mark_words"]) == (-1, -1, -1, 0)
-            assert kernel_weights_of(tables, index, weights.weights.shape).tolist() == weights.weights.tolist()
+            assert kernel_weights_of(tables, index, weights).tolist() == weights.weights.tolist()
         else:
             assert tables.fan_out[entry["lines"] + len(fan_out)] == 0
             assert entry["kernel"] == -1
@@ -93,17 +113,48 @@ def test_geometry_of_a_kernel():
         Program("loihi2", kernel.shape[1], 1, 1e-3, (Connection(INPUT, "conv", kernel, 0, 0),), (group,))
     ).kernels[0]
     named = {
-        "rows": 9, "columns": 8, "blocks": 2, "block_inputs": 2, "block_outputs": 3, "out_rows": 6, "out_columns": 2,
-        "tap_rows": 1, "tap_columns": 3, "stride_row": 2, "stride_column": 3, "pad_row": 1, "pad_column": 0,
-        "step_row": 1, "step_column": 2, "start": 0, "marks": 0,
+        "blocks": 2, "block_inputs": 2, "block_outputs": 3,
+        "row_sources": 9, "row_outputs": 6, "row_taps": 1, "row_stride": 2, "row_pad": 1, "row_step": 1, "row_pool": 1,
+        "column_sources": 8, "column_outputs": 2, "column_taps": 3, "column_stride": 3, "column_pad": 0,
+        "column_step": 2, "column_pool": 1,
+        "start": 0, "marks": 0, "first_parts": 0, "row_places": 0, "column_places": 9,
+        "channel_size": 2 * 3 * 6 * 3, "pitch": 3, "positions": 64,
     }  # fmt: skip
-    assert {name: int(entry[name]) for name in entry.dtype.names} == named
+    assert {name: int(entry[name]) for name in entry.dtype.names if name != "few"} == named
+
+
+def test_rows_are_added_for_few_spikes_and_images_for_many():
+    """The fewer weights there are, the fewer spikes it takes."""
+
+    def few(density, padding=0, bits=1):
+        weights = 2 * (np.random.default_rng(0).random((64, 64, 3, 3)) < density).astype(np.int32)
+        kernel = Kernel(weights, (64, 16, 16), padding=(padding, padding))
+        group = random_group(np.random.default_rng(0), "conv", kernel.shape[0])
+        connection = Connection(INPUT, "conv", kernel, 0, 0)
+        program = Program("loihi2", kernel.shape[1], 1, 1e-3, (connection,), (group,), input_bits=bits)
+        return int(lay_out(program).kernels[0]["few"])
+
+    assert few(0.0) == 0
+    assert 0 < few(0.05) < few(0.2) < few(1.0) < event_tables.NEVER
+    assert few(0.05, bits=8) == event_tables.NEVER  # payloads need more than 16 bits
 
 
 def test_every_table_begins_at_a_cache_line():
     for seed in range(4):
         tables = lay_out(random_graph(np.random.default_rng(seed), "everything", widest=100))
-        for name in ("fan_out", "starts", "targets", "halves", "rows", "marks", "kernel_halves", "kernel_marks"):
+        for name in (
+            "fan_out",
+            "starts",
+            "targets",
+            "halves",
+            "rows",
+            "marks",
+            "kernel_halves",
+            "kernel_marks",
+            "tap_offsets",
+            "tap_sizes",
+            "tap_parts",
+        ):
             table = getattr(tables, name)
             assert table.ctypes.data % 64 == 0 or not table.size, name
 

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.oracle import M, expected_run, extremes
-from backends.random_programs import KINDS, random_graph, random_group, random_program, random_spikes, random_weights
+from backends.random_programs import (
+    KINDS,
+    kernel_of_any_geometry,
+    random_graph,
+    random_group,
+    random_program,
+    random_spikes,
+    random_weights,
+)
 from esl_neuro.backends import event_tables
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.backends.trace import first_difference
@@ -89,6 +97,58 @@ def test_how_synapses_are_stored_does_not_matter(seed, rows_from):
     for one, two in zip(expected_counts.connections, found_counts.connections, strict=True):
         assert one.sop_effective.tolist() == two.sop_effective.tolist()
         assert one.neuron_updates_touched.tolist() == two.neuron_updates_touched.tolist()
+
+
+IMAGES, ROWS = 0.0, 1e9  # cost of adding images: always, never
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), cost=st.sampled_from([IMAGES, ROWS]))
+def test_random_convolutions_by_images_and_by_rows(seed, cost):
+    """Pooled or not, strided, dilated, padded, grouped and sparse, with delays and exponents, in every way."""
+    rng = np.random.default_rng(seed)
+    first = kernel_of_any_geometry(rng)
+    program = convolutions(rng, first, random_kernel_of(rng, first.output_shape))
+    spikes = random_spikes(rng, program, samples=2, rate=rng.choice([0.1, 0.6]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_tables, "IMAGES_COST", cost)
+        assert_equals_oracle(program, spikes)
+
+
+def random_kernel_of(rng, shape):
+    """A kernel from this shape that keeps the size of the image."""
+    weights = 2 * rng.integers(-127, 128, (int(rng.integers(1, 4)), shape[0], 3, 3))
+    sparse = (weights * (rng.random(weights.shape) < 0.4)).astype(np.int32)
+    return Kernel(sparse, shape, padding=(1, 1))
+
+
+def convolutions(rng, first, second):
+    names, kernels = ["first", "second"], [first, second]
+    groups = tuple(random_group(rng, name, kernel.shape[0]) for name, kernel in zip(names, kernels, strict=True))
+    connections = tuple(
+        Connection(source, name, kernel, int(rng.integers(-8, 4)), kernel.nnz, int(rng.integers(0, 3)))
+        for source, name, kernel in zip([INPUT, "first"], names, kernels, strict=True)
+    )
+    return Program("loihi2", first.shape[1], 4, 1e-3, connections, groups)
+
+
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 64, 90, 128, 129, 200, 300])
+def test_images_of_any_width(columns, monkeypatch):
+    """Whole and partial tiles of one to four vectors, more than one tile, and sums beyond 16 bits."""
+    rng = np.random.default_rng(columns)
+    weights = rng.choice([254, 254, -254, 0], (3, 40, 1, 3)).astype(np.int32)
+    weights[0] = 254
+    kernel = Kernel(weights, (40, 1, columns), padding=(0, 1))
+    program = one_group(kernel, steps=2)
+    spikes = rng.integers(0, 2, (2, 2, 40 * columns)).astype(np.uint8)
+    spikes[0, 0] = 1
+    found = []
+    for cost in (IMAGES, ROWS):
+        monkeypatch.setattr(event_tables, "IMAGES_COST", cost)
+        found.append(run_integer(program, spikes, record_potentials=True).u["only"])
+    assert (found[0] == found[1]).all()
+    sums = kernel.matrix() @ spikes[0, 0].astype(np.int64)
+    assert found[0][0, 0].tolist() == [int((each * 64 + M) % (2 * M) - M) for each in sums]
 
 
 @pytest.mark.parametrize(("neurons", "steps"), [(1, 3), (63, 4), (64, 4), (129, 5), (257, 260), (600, 3)])
@@ -187,9 +247,19 @@ def test_more_whole_rows_than_16_bits_hold():
     assert u_of(program, np.ones((1, 1, 1500))).tolist() == [[(254 * 1500 * 64 + M) % (2 * M) - M] * 2]
 
 
-def test_the_largest_kernel_sums_are_exact():
+@pytest.mark.parametrize("cost", [0.0, 1e9])
+def test_the_largest_kernel_sums_are_exact(cost, monkeypatch):
+    monkeypatch.setattr(event_tables, "IMAGES_COST", cost)
     kernel = Kernel(np.full((70, 30, 3, 3), -254, np.int32), (30, 3, 3))
     assert u_of(one_group(kernel, -8), np.ones((1, 1, 270))).tolist() == [[-254 * 270 // 256 * 64] * 70]
+
+
+@pytest.mark.parametrize("window", [15, 16, 17])
+def test_windows_of_equal_weights_are_exact_when_all_fire(window, monkeypatch):
+    monkeypatch.setattr(event_tables, "IMAGES_COST", IMAGES)
+    kernel = Kernel(np.full((1, 1, window, window), -254, np.int32), (1, window, 2 * window), (window, window))
+    program = one_group(kernel, -8)
+    assert u_of(program, np.ones((1, 1, 2 * window**2))).tolist() == [[-254 * window**2 // 256 * 64] * 2]
 
 
 def test_potential_readout_fires_at_the_very_top():
