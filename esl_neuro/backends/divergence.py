@@ -156,8 +156,8 @@ def _arriving(trace: Trace, program: Program, name: str, sample: int, step: int,
         if at < 0:
             continue
         source = trace.input_spikes if connection.source == INPUT else trace.spikes[connection.source]
-        row = connection.matrix[neuron]
-        weighted = int((row.data.astype(np.int64) * source[sample, at, row.indices].astype(np.int64)).sum())
+        sources, weights = connection.row(neuron)
+        weighted = int((weights.astype(np.int64) * source[sample, at, sources].astype(np.int64)).sum())
         shift = connection.weight_exp
         total += weighted << shift if shift >= 0 else weighted >> -shift
     return total

@@ -144,6 +144,13 @@ class Connection:
         weights = self.weights
         return weights.fan_in() if isinstance(weights, Kernel) else np.diff(weights.indptr).astype(np.int64)
 
+    def row(self, neuron: int) -> tuple[IntArray, NDArray[Any]]:
+        """Return the sources of a target neuron and their weights."""
+        if isinstance(self.weights, Kernel):
+            return self.weights.row(neuron)
+        row = self.weights[neuron]
+        return row.indices.astype(np.int64), row.data
+
     @property
     def matrix(self) -> sp.csr_matrix:
         """The weights as a sparse matrix; large for a kernel."""

@@ -118,6 +118,19 @@ class Kernel:
         values = np.broadcast_to(self.weights[out, per_group, tap_rows, tap_columns], inside.shape)
         return sp.csr_matrix((values[inside], (target[inside], source[inside])), shape=self.shape)
 
+    def row(self, target: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return the sources of a target and their weights, without zeros, in the order of a row of the matrix."""
+        channel, *position = (int(index) for index in np.unravel_index(target, self.output_shape))
+        (rows, row_inside), (columns, column_inside) = (
+            tuple(each[at] for each in self._positions(axis)) for axis, at in enumerate(position)
+        )
+        weights = self.weights[channel] * (row_inside[:, None] & column_inside)
+        inputs, tap_row, tap_column = np.nonzero(weights)
+        source = channel // (self.weights.shape[0] // self.groups) * self.weights.shape[1] + inputs
+        for size, place in zip(self.input_shape[1:], (rows[tap_row], columns[tap_column]), strict=True):
+            source = source * size + place
+        return source, weights[inputs, tap_row, tap_column]
+
     def _positions(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the source row (or column) of each output row and tap, and whether it is inside the image."""
         taps, size = self.weights.shape[2 + axis], self.input_shape[1 + axis]

@@ -48,6 +48,10 @@ def test_matrix_is_the_convolution_of_torch(seed, groups, channels, image, taps,
     synapses = kernel.matrix().toarray() != 0
     assert kernel.fan_in().tolist() == synapses.sum(axis=1).tolist()
     assert kernel.fan_out().tolist() == synapses.sum(axis=0).tolist()
+    target = int(rng.integers(kernel.shape[0]))
+    wanted = kernel.matrix()[target].sorted_indices()
+    sources, values = kernel.row(target)
+    assert (sources.tolist(), values.tolist()) == (wanted.indices.tolist(), wanted.data.tolist())
     assert kernel.misfit == ""
 
 
