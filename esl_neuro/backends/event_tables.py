@@ -29,6 +29,8 @@ LARGE_ROWS_FROM = 1 / 8
 IMAGES_COST = 0.2
 TAP_COST = 128
 NEVER = 2**62
+# Neurons in a row that are alike, from which on it is faster to advance each row on its own.
+ALIKE = 32
 # Bits of a word. Whole rows and their marks fill cache lines, except very narrow ones.
 WORD = 64
 LINE = BYTES
@@ -38,7 +40,7 @@ def _record(*names: str) -> np.dtype[Any]:
     return np.dtype([(name, np.int64) for name in names])
 
 
-GROUP = _record("first", "neurons", "connections", "connections_end")
+GROUP = _record("first", "neurons", "alike", "constants", "connections", "connections_end")
 CONNECTION = _record(
     *("source", "delay", "exponent", "graded", "lines", "starts", "rows", "marks", "mark_words", "kernel")
 )
@@ -60,9 +62,11 @@ class Tables(NamedTuple):
     stages : record array
         Ranges of groups. Each stage runs all steps of a sample before the next begins; the groups of a loop share one.
     groups : record array
-        ``first`` neuron and number of ``neurons`` in the arrays below; range of its connections.
-    keep_u, keep_v, bias, threshold, reset_by : int32 array, shape (neurons of all groups,)
-        As in :class:`~esl_neuro.backends.lif.GroupConstants`; ``reset_by`` is -1 for a reset to zero.
+        ``first`` neuron in the state and number of ``neurons``; how many neurons in a row are ``alike``, as those of a
+        channel are, and where its ``constants`` begin in the arrays below; range of its connections.
+    keep_u, keep_v, bias, threshold, reset_by : int32 array
+        One value for all neurons that are alike, as in :class:`~esl_neuro.backends.lif.GroupConstants`; ``reset_by`` is
+        -1 for a reset to zero.
     connections : record array
         ``source`` group or -1 for the input; where its sources begin in ``fan_out`` (``lines``) and, if it has single
         synapses, in ``starts``; its whole ``rows`` and their ``marks`` of ``mark_words`` words each; or its ``kernel``
@@ -131,9 +135,12 @@ def lay_out(program: Program) -> Tables:
     groups = np.zeros(len(program.groups), GROUP)
     connections = np.zeros(len(program.connections), CONNECTION)
     parts = _Parts()
+    alike, constants = zip(*(_constants(group) for group in program.groups), strict=True)
+    places = np.cumsum([0, *(len(each) for each in constants)])
     for index, group in enumerate(program.groups):
         of_group = [k for k, connection in enumerate(program.connections) if connection.target == group.name]
-        groups[index] = (ends[index], group.neurons, of_group[0], of_group[-1] + 1)
+        groups[index] = (ends[index], group.neurons, alike[index], places[index], of_group[0], of_group[-1] + 1)
+    keep_u, keep_v, bias, threshold, reset_by = np.concatenate(constants).T.copy()
     for index, connection in enumerate(program.connections):
         graded = connection.source == INPUT and program.input_bits > 1
         source = place[connection.source]
@@ -143,7 +150,11 @@ def lay_out(program: Program) -> Tables:
     return Tables(
         stages=np.array(_stages(program.connections, place, len(groups)), STAGE),
         groups=groups,
-        **_constants(program.groups),
+        keep_u=keep_u,
+        keep_v=keep_v,
+        bias=bias,
+        threshold=threshold,
+        reset_by=reset_by,
         connections=connections,
         **parts.joined(),
     )
@@ -156,14 +167,15 @@ def _stages(connections: Sequence[Connection], place: dict[str, int], groups: in
     return list(zip(starts, [*starts[1:], groups], strict=True))
 
 
-def _constants(groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
-    neurons = [GroupConstants.of(group) for group in groups]
-    names = ("keep_u", "keep_v", "bias", "threshold")
-    constants = {name: np.concatenate([getattr(each, name) for each in neurons]) for name in names}
-    constants["reset_by"] = np.concatenate(
-        [np.full_like(each.threshold, -1) if each.reset_by is None else each.reset_by for each in neurons]
-    )
-    return {name: values.ravel().astype(np.int32) for name, values in constants.items()}
+def _constants(group: Group) -> tuple[int, NDArray[np.int32]]:
+    """Return how many neurons in a row are alike, 1 if they are few, and the five constants of each row."""
+    neurons = GroupConstants.of(group)
+    reset_by = np.full_like(neurons.threshold, -1) if neurons.reset_by is None else neurons.reset_by
+    constants = np.concatenate([neurons.keep_u, neurons.keep_v, neurons.bias, neurons.threshold, reset_by], axis=1)
+    changes = np.flatnonzero((constants[1:] != constants[:-1]).any(axis=1)) + 1
+    alike = int(np.gcd.reduce([group.neurons, *changes]))
+    alike = alike if alike >= ALIKE else 1
+    return alike, constants[::alike].astype(np.int32)
 
 
 class _Parts:

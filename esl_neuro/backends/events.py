@@ -713,17 +713,17 @@ def _advance(
     u, v = scratch.u[first:last], scratch.v[first:last]
     start = (sample * steps + step) * neurons
     fired = records.spikes[records.spikes_at[index] + start :][:neurons]
-    _step(
-        u,
-        v,
-        scratch.drive[:neurons],
-        tables.keep_u[first:last],
-        tables.keep_v[first:last],
-        tables.bias[first:last],
-        tables.threshold[first:last],
-        tables.reset_by[first:last],
-        fired,
-    )
+    drive, rows = scratch.drive[:neurons], neurons // group.alike
+    where = slice(group.constants, group.constants + rows)
+    keep_u, keep_v, bias = tables.keep_u[where], tables.keep_v[where], tables.bias[where]
+    threshold, reset_by = tables.threshold[where], tables.reset_by[where]
+    if group.alike == 1:
+        _step(u, v, drive, keep_u, keep_v, bias, threshold, reset_by, fired)
+    else:
+        for row in range(rows):
+            own = slice(row * group.alike, (row + 1) * group.alike)
+            constants = (keep_u[row], keep_v[row], bias[row], threshold[row], reset_by[row])
+            _step_alike(u[own], v[own], drive[own], constants, fired[own])
     if records.counting:
         records.emitted[index, sample, step] = _count_ones(fired)
     if records.potentials_at[index] >= 0:
@@ -745,19 +745,40 @@ def _step(
     fired: NDArray[np.uint8],
 ) -> None:
     for n in range(u.size):
-        current = np.int32(_decay(u[n], keep_u[n]) + np.int32(drive[n] << 6))
-        if current > HALF_RANGE:
-            current = np.int32(current - WHOLE_RANGE)
-        elif current <= -HALF_RANGE:
-            current = np.int32(current + WHOLE_RANGE)
-        potential = np.int32(np.int32(_decay(v[n], keep_v[n]) + current) + bias[n])
-        potential = min(max(potential, np.int32(1 - HALF_RANGE)), np.int32(HALF_RANGE - 1))
-        spike = potential > threshold[n]
-        u[n] = current
-        after = np.int32(potential - reset_by[n]) if reset_by[n] >= 0 else np.int32(0)
-        v[n] = after if spike else potential
-        fired[n] = spike
+        constants = (keep_u[n], keep_v[n], bias[n], threshold[n], reset_by[n])
+        u[n], v[n], fired[n] = _step_neuron(u[n], v[n], drive[n], constants)
         drive[n] = 0
+
+
+@compiled_for_threads
+def _step_alike(
+    u: NDArray[np.int32], v: NDArray[np.int32], drive: NDArray[np.int32], constants: Any, fired: NDArray[np.uint8]
+) -> None:
+    """Advance neurons with the same constants."""
+    if constants[0] == 0:  # most neurons keep no current
+        for n in range(u.size):
+            u[n], v[n], fired[n] = _step_neuron(np.int32(0), v[n], drive[n], constants)
+            drive[n] = 0
+    else:
+        for n in range(u.size):
+            u[n], v[n], fired[n] = _step_neuron(u[n], v[n], drive[n], constants)
+            drive[n] = 0
+
+
+@compiled_for_threads
+def _step_neuron(u: Any, v: Any, drive: Any, constants: Any) -> tuple[Any, Any, Any]:
+    """Return current, potential and spike of a neuron after a step."""
+    keep_u, keep_v, bias, threshold, reset_by = constants
+    current = np.int32(_decay(u, keep_u) + np.int32(drive << 6))
+    if current > HALF_RANGE:
+        current = np.int32(current - WHOLE_RANGE)
+    elif current <= -HALF_RANGE:
+        current = np.int32(current + WHOLE_RANGE)
+    potential = np.int32(np.int32(_decay(v, keep_v) + current) + bias)
+    potential = min(max(potential, np.int32(1 - HALF_RANGE)), np.int32(HALF_RANGE - 1))
+    spike = potential > threshold
+    after = np.int32(potential - reset_by) if reset_by >= 0 else np.int32(0)
+    return current, after if spike else potential, spike
 
 
 @compiled_for_threads

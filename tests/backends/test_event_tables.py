@@ -12,7 +12,7 @@ from backends.random_programs import KINDS, random_graph, random_group, random_w
 from esl_neuro.backends import event_tables
 from esl_neuro.backends.event_tables import _whole_rows_pay, lay_out
 from esl_neuro.backends.taps import Taps
-from esl_neuro.compiler.program import INPUT, Connection, Program
+from esl_neuro.compiler.program import INPUT, Connection, Group, Program
 from esl_neuro.nirgraph.kernel import Kernel
 
 
@@ -97,13 +97,34 @@ def test_tables_hold_every_number_of_the_program(kind, rows_from, monkeypatch):
         assert (entry["first"], entry["neurons"]) == (ends[index], group.neurons)
         fed = range(entry["connections"], entry["connections_end"])
         assert [program.connections[k].target for k in fed] == [group.name] * len(program.incoming(group.name))
-        own = slice(ends[index], ends[index + 1])
-        assert tables.keep_u[own].tolist() == (4095 - group.du).tolist()
-        assert tables.keep_v[own].tolist() == (4096 - group.dv).tolist()
-        assert tables.threshold[own].tolist() == (64 * group.vth).tolist()
-        assert tables.bias[own].tolist() == (group.bias_mant * 2**group.bias_exp).tolist()
+        assert group.neurons % entry["alike"] == 0
+
+        def of_neurons(table, entry=entry, neurons=group.neurons):
+            alike = entry["alike"]
+            return table[entry["constants"] :][: neurons // alike].repeat(alike).tolist()
+
+        assert of_neurons(tables.keep_u) == (4095 - group.du).tolist()
+        assert of_neurons(tables.keep_v) == (4096 - group.dv).tolist()
+        assert of_neurons(tables.threshold) == (64 * group.vth).tolist()
+        assert of_neurons(tables.bias) == (group.bias_mant * 2**group.bias_exp).tolist()
         subtracted = [-1] * group.neurons if group.reset_by is None else group.reset_by.tolist()
-        assert tables.reset_by[own].tolist() == subtracted
+        assert of_neurons(tables.reset_by) == subtracted
+
+
+@pytest.mark.parametrize(
+    ("per_channel", "alike"), [([(0, 96)], 96), ([(0, 48), (1, 48)], 48), ([(0, 64), (1, 32)], 32), ([(0, 31)], 1)]
+)
+@pytest.mark.parametrize("name", ["du", "dv", "vth", "bias_mant", "bias_exp", "reset_by"])
+def test_neurons_in_a_row_that_are_alike_share_their_constants(per_channel, alike, name):
+    values = np.concatenate([np.full(count, value) for value, count in per_channel])
+    size = len(values)
+    zeros, ones = np.zeros(size, np.int64), np.ones(size, np.int64)
+    constants = {"du": zeros, "dv": zeros, "vth": zeros, "bias_mant": ones, "bias_exp": zeros} | {name: values}
+    group = Group("only", **constants, scale=1.0)
+    weights = sp.csr_matrix(np.full((size, 1), 2))
+    tables = lay_out(Program("loihi2", 1, 1, 1e-3, (Connection(INPUT, "only", weights, 0, 0),), (group,)))
+    assert tables.groups[0]["alike"] == alike
+    assert tables.threshold.size == size // alike
 
 
 def test_geometry_of_a_kernel():
