@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from esl_neuro.compiler.program_document import (
     GROUP_ARRAYS,
     INTEGERS,
-    MATRIX_ARRAYS,
     READOUTS,
     SCHEMA,
     SCHEMA_SINCE_0_2,
@@ -30,6 +29,7 @@ from esl_neuro.compiler.program_document import (
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import KIND, Arithmetic, arithmetic_of, load_target
 from esl_neuro.nirgraph.kernel import Kernel
+from esl_neuro.reading.matrices import MATRIX_ARRAYS
 from esl_neuro.resources import resource_names
 from esl_neuro.storage import write
 

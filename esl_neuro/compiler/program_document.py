@@ -20,6 +20,7 @@ from esl_neuro.formats import other_version
 from esl_neuro.hardware import Arithmetic
 from esl_neuro.reading.documents import problems, read_json_object, reason
 from esl_neuro.reading.limits import refuse_large
+from esl_neuro.reading.matrices import MATRIX_ARRAYS, matrix_findings
 from esl_neuro.reading.names import printable
 from esl_neuro.toml_tables import NoPath, PrintableText, Table
 
@@ -34,7 +35,6 @@ SCHEMA_SINCE_0_2 = 3  # of a program with a reset by subtraction or a scale for 
 Readout = Literal["spikes", "first_spike", "potential"]
 READOUTS: tuple[str, ...] = get_args(Readout)
 GROUP_ARRAYS = ("du", "dv", "vth", "bias_mant", "bias_exp")
-MATRIX_ARRAYS = ("data", "indices", "indptr")
 SHOWN = 5  # findings in one message
 
 
@@ -211,53 +211,3 @@ def unsound(weights: sp.csr_matrix, where: str) -> list[str]:
     """Find what would make a loop over a sparse matrix leave its arrays; see :func:`matrix_findings`."""
     parts = [np.asarray(getattr(weights, name)) for name in MATRIX_ARRAYS]
     return list(matrix_findings(parts, weights.shape, where))
-
-
-def matrix_findings(
-    parts: Sequence[NDArray[Any]], shape: tuple[int, int], where: str, *, ordered: bool = False
-) -> Iterator[str]:
-    """Find what is wrong with a sparse matrix in rows.
-
-    Parameters
-    ----------
-    parts : sequence of array
-        Values, columns and starts of the rows: ``data``, ``indices`` and ``indptr`` of ``scipy.sparse.csr_matrix``.
-    shape : tuple of int
-        (rows, columns).
-    where : str
-        The matrix, for the message.
-    ordered : bool
-        Whether the columns of a row must ascend, and the arrays have no spare entries, as in a file.
-
-    Yields
-    ------
-    str
-        A finding.
-    """
-    (data, indices, indptr), (rows, columns) = parts, shape
-    for name, part in (("indices", indices), ("indptr", indptr)):
-        if part.ndim != 1 or part.dtype.kind not in "iu":
-            yield f"{where}: {name} are {part.dtype} of shape {part.shape}; expected integers in one dimension"
-            return
-    if data.ndim != 1 or len(indptr) != rows + 1:
-        yield f"{where}: indptr has {len(indptr)} entries; expected {rows + 1}, one more than the {rows} targets"
-        return
-    stored = int(indptr[-1])
-    if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
-        yield f"{where}: indptr does not ascend from 0"
-        return
-    if stored > min(len(indices), len(data)) or (ordered and not stored == len(indices) == len(data)):
-        yield f"{where}: indptr ends at {stored}, with {len(indices)} indices and {len(data)} weights"
-        return
-    used = indices[:stored]
-    outside = used[(used < 0) | (used >= columns)]
-    if outside.size:
-        yield (
-            f"{where}: source {outside[0]} does not exist ({outside.size} of {stored} synapses); "
-            f"sources are 0 to {columns - 1}"
-        )
-    elif ordered:
-        begins = np.zeros(stored, dtype=bool)
-        begins[indptr[:-1][indptr[:-1] < stored]] = True
-        if (~begins[1:] & (used[1:] <= used[:-1])).any():
-            yield f"{where}: the sources of a target are not in ascending order"

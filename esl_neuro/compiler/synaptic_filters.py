@@ -11,6 +11,7 @@ import numpy as np
 
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.nirgraph.nesting import Edge
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.nirgraph.structure import Structure
 
 
@@ -82,6 +83,8 @@ def _factor(node: Any) -> Any:
     """Return the factor by which a node multiplies each signal, None if it does anything else."""
     if type(node) is nir.Scale:
         return node.scale
+    if type(node) is SparseAffine:
+        return None if np.any(node.bias != 0) else node.diagonal
     if type(node) not in (nir.Linear, nir.Affine) or np.any(getattr(node, "bias", 0) != 0):
         return None
     values = np.diag(node.weight)

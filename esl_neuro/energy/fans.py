@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from esl_neuro.nirgraph.kernel import Kernel
 
 # Entries of the sums of a block of rows; limits the memory, does not change the result.
 BLOCK_ENTRIES = 2**23
+# Density below which single synapses are faster than whole words of reached neurons.
+WORDS_FROM = 1 / 512
 
 
 def connection_fans(connection: Connection) -> IntArray:
@@ -70,7 +73,7 @@ def touched_neurons(incoming: Sequence[Connection], arrivals: Sequence[NDArray[A
     int64 array, shape (rows,)
     """
     first = incoming[0].weights
-    if len(incoming) == 1 and not isinstance(first, Kernel):
+    if len(incoming) == 1 and not isinstance(first, Kernel) and first.nnz >= WORDS_FROM * math.prod(first.shape):
         return touched(arrivals[0], nonzero_pattern(first))
     patterns = [synapses_of(replace(connection, weights=_pattern(connection))) for connection in incoming]
     rows, targets = len(arrivals[0]), patterns[0].shape[0]

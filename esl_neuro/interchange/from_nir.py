@@ -23,6 +23,7 @@ from esl_neuro.nirgraph.order import feedback_edges
 from esl_neuro.nirgraph.reading import Pass, run_passes
 from esl_neuro.nirgraph.reset_notes import warn_of_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.nirgraph.structure import Structure, read_structure
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.layers import Delay, Flatten
@@ -102,7 +103,8 @@ def from_nir(
 
     A network written by :func:`~esl_neuro.interchange.to_nir` returns with equal spikes. Weights without folded
     factors, or with powers of two only, are restored bit for bit, others within two units in the last place;
-    single-precision thresholds are exact, decays to 1e-11.
+    single-precision thresholds are exact, decays to 1e-11. Layers whose connections the graph says return as
+    :class:`~esl_neuro.sparsity.SparseLinear`, with the same connections.
 
     Parameters
     ----------
@@ -258,10 +260,13 @@ class _Reader:
 
     def _own(self, name: str, node: Any) -> nir.NIRNode:
         """Return a copy, since folding changes it; a scale becomes a diagonal connection."""
+        if isinstance(node, SparseAffine):
+            return replace(node, values=np.array(node.values), bias=np.array(node.bias))
         if isinstance(node, nir.Affine):
-            return nir.Affine(np.array(node.weight), np.array(node.bias))
+            return nir.Affine(np.array(node.weight), np.array(node.bias), metadata=dict(node.metadata))
         if isinstance(node, nir.Linear):
-            return nir.Affine(np.array(node.weight), np.zeros(len(node.weight), node.weight.dtype))
+            bias = np.zeros(len(node.weight), node.weight.dtype)
+            return nir.Affine(np.array(node.weight), bias, metadata=dict(node.metadata))
         if isinstance(node, CONVOLUTIONS):
             copy = type(node)(
                 None, np.array(node.weight), node.stride, node.padding, node.dilation, node.groups, np.array(node.bias)
@@ -340,6 +345,9 @@ class _Reader:
             return self.plan.out_of(name) == [self.structure.output]
         if isinstance(node, nir.Delay):
             return _delay_steps(node, self.discrete.dt_s) == 0
+        if isinstance(node, SparseAffine):
+            factors = node.diagonal
+            return factors is not None and not np.any(node.bias) and _all_one(factors)
         if not isinstance(node, WEIGHTED) or np.any(node.bias) or node.weight.shape[0] != node.weight.shape[1]:
             return False
         if isinstance(node, CONVOLUTIONS) and (
@@ -347,10 +355,13 @@ class _Reader:
         ):
             return False
         matrix = node.weight.reshape(len(node.weight), -1)
-        return bool(np.allclose(matrix, np.eye(len(matrix)), rtol=0, atol=1e-6))
+        # the diagonal first: another matrix of ones and zeros can be large
+        return _all_one(np.diag(matrix)) and bool(np.allclose(matrix, np.eye(len(matrix)), rtol=0, atol=1e-6))
 
     def _layer(self, name: str, make: Make) -> nn.Module:
         node: Any = self.plan.nodes[name]
+        if isinstance(node, SparseAffine):
+            return make.sparse(node)
         if isinstance(node, nir.Affine):
             return make.linear(node)
         if isinstance(node, CONVOLUTIONS):
@@ -366,6 +377,10 @@ class _Reader:
         if name in self.feedback:
             return make.recurrent(neurons, shape, self.plan.nodes[self.feedback[name]], reset)
         return make.neurons(neurons, shape, reset) if neurons.fires else make.filter(neurons, shape)
+
+
+def _all_one(factors: Any) -> bool:
+    return bool(np.allclose(factors, 1, rtol=0, atol=1e-6))
 
 
 def _layer_name(node: str, taken: Iterable[str]) -> str:

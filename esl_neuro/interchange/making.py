@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from esl_neuro.interchange.plan import Floats, per_channel
 from esl_neuro.nirgraph.neuron_nodes import NeuronNode
+from esl_neuro.nirgraph.sparse_nodes import noted_connections
 from esl_neuro.resets import Reset
 from esl_neuro.snn.layers import AvgPool2d, Conv1d, Conv2d, Linear, SynapticFilter
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+from esl_neuro.sparsity.sparse_linear import ConnectionIndex, SparseLinear
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,20 @@ class Make:
         """Return an average pool; a sum pool lacks its factor."""
         return AvgPool2d(_pair(node.kernel_size), _pair(node.stride), _pair(node.padding))
 
-    def linear(self, node: Any) -> Linear:
-        """Return a linear layer, without bias if it is zero."""
+    def linear(self, node: Any) -> Linear | SparseLinear:
+        """Return a linear layer, without bias if it is zero; with sparse storage if its connections are noted."""
+        noted = noted_connections(node.metadata)
+        if noted is not None:
+            columns, starts = noted
+            rows = np.repeat(np.arange(len(node.weight)), np.diff(starts))
+            return _sparse(node.weight[rows, columns], columns, starts, node.weight.shape, node.bias)
         layer = Linear(node.weight.shape[1], node.weight.shape[0], bias=bool(np.any(node.bias)))
         _fill(layer, node.weight, node.bias)
         return layer
+
+    def sparse(self, node: Any) -> SparseLinear:
+        """Return a linear layer with sparse storage, without bias if it is zero."""
+        return _sparse(node.values, node.columns, node.row_starts, node.sizes, node.bias)
 
     def conv(self, node: Any) -> Conv1d | Conv2d:
         """Return a convolution, without bias if it is zero."""
@@ -122,6 +133,18 @@ def _narrow(values: Floats) -> Floats:
     """Return one value per channel, as (channels, 1, 1), if the values do not depend on the position."""
     channels = per_channel(values.shape, values) if values.ndim > 1 else None
     return np.array(values) if channels is None else channels.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _sparse(
+    values: NDArray[Any], columns: NDArray[Any], starts: NDArray[Any], sizes: tuple[int, int], bias: NDArray[Any]
+) -> SparseLinear:
+    outputs, inputs = sizes
+    layer = SparseLinear(inputs, outputs, bias=bool(np.any(bias)))
+    index = ConnectionIndex(columns.astype(np.int32), starts.astype(np.int64), inputs)
+    layer.connect(index.positions(), values.astype(np.float32))
+    if layer.bias is not None:
+        layer.bias.data.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float32)))
+    return layer
 
 
 def _fill(layer: Any, weight: NDArray[Any], bias: NDArray[Any]) -> None:

@@ -15,9 +15,11 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine, diagonal_node
+
 Floats = NDArray[np.float64]
 CONVOLUTIONS = (nir.Conv1d, nir.Conv2d)
-WEIGHTED = (nir.Affine, nir.Linear, *CONVOLUTIONS)
+WEIGHTED = (nir.Affine, nir.Linear, SparseAffine, *CONVOLUTIONS)
 
 
 @dataclass
@@ -85,8 +87,7 @@ def settle(plan: Plan) -> None:
 def diagonal(shape: tuple[int, ...], factor: Floats) -> nir.NIRNode | None:
     """Return a one-to-one connection with a factor, None if a convolution cannot express the factor."""
     if len(shape) == 1:
-        values = np.broadcast_to(factor, shape)
-        return nir.Affine(weight=np.diag(values), bias=np.zeros(shape))
+        return diagonal_node(np.broadcast_to(factor, shape))
     channels = per_channel(shape, factor)
     if channels is None:
         return None
@@ -115,8 +116,11 @@ def per_channel(shape: tuple[int, ...], factor: Floats) -> Floats | None:
 
 
 def _scale_weights(node: Any, factor: float) -> None:
-    if factor != 1:
-        node.weight = (node.weight * np.float64(factor)).astype(node.weight.dtype)
+    if factor == 1:
+        return
+    field = "values" if isinstance(node, SparseAffine) else "weight"
+    weights = getattr(node, field)
+    setattr(node, field, (weights * np.float64(factor)).astype(weights.dtype))
 
 
 def _scale_outputs(plan: Plan, name: str, factor: Floats) -> bool:
@@ -129,7 +133,10 @@ def _scale_outputs(plan: Plan, name: str, factor: Floats) -> bool:
             return False
     else:
         rows = np.broadcast_to(factor, shape)
-    node.weight = (node.weight * rows.reshape(-1, *[1] * (node.weight.ndim - 1))).astype(node.weight.dtype)
+    if isinstance(node, SparseAffine):
+        node.values = (node.values * np.repeat(rows, np.diff(node.row_starts))).astype(node.values.dtype)
+    else:
+        node.weight = (node.weight * rows.reshape(-1, *[1] * (node.weight.ndim - 1))).astype(node.weight.dtype)
     if not isinstance(node, nir.Linear):
         node.bias = (node.bias * rows).astype(node.bias.dtype)
     return True

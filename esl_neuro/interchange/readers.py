@@ -28,6 +28,7 @@ from esl_neuro.nirgraph.reading import READING, run_passes
 from esl_neuro.nirgraph.reset_notes import RESET_FINDINGS, read_resets
 from esl_neuro.nirgraph.shapes import DiscreteGraph
 from esl_neuro.nirgraph.simulation import Simulation, simulate
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.nirgraph.structure import flat_graph
 from esl_neuro.reading.arrays import read_arrays
 from esl_neuro.reading.documents import read_json_object
@@ -405,6 +406,10 @@ def _ask(
     inputs: NDArray[np.float32],
     reference: Simulation,
 ) -> Verdict:
+    unknown = [f"'{node}'" for node, each in graph.nodes.items() if isinstance(each, SparseAffine)]
+    if unknown:
+        reason = f"{', '.join(unknown)}: NIR has no node that stores connections only (SparseAffine)"
+        return Verdict(name, "", "refused", reason)
     with scratch_folder() as job:
         names = portable_names(graph.nodes)
         try:

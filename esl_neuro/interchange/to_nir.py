@@ -20,6 +20,7 @@ from esl_neuro.interchange.ties import raise_thresholds
 from esl_neuro.interchange.tracing import trace
 from esl_neuro.interchange.writing import KNOWN, PASSED_ON, Thresholds, Writer
 from esl_neuro.nirgraph.reset_notes import KEY
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import Flatten
@@ -51,6 +52,9 @@ def to_nir(
     Batch norm is folded into the preceding connection. An average pool becomes a sum pool, whose ``1/k^2`` is folded
     into the following weights. Without adjacent weights, as on the identity path of a residual block, a diagonal
     connection has the factor. Groups of a convolution are expanded with zeros (NIR's type check rejects groups).
+    A layer with sparse storage is a matrix, with a note of its connections in the metadata of the node; if the matrix
+    would take more than 256 MB, it is a :class:`~esl_neuro.nirgraph.sparse_nodes.SparseAffine`, which other readers do
+    not know.
     Dropout is omitted, and so is a flatten after the input, because the input lines already have that order. An output
     that does not fire ends in ``readout``, an ``I`` node that sums it over the steps without leak. The metadata of a
     node note a reset by subtraction, as ``reset``; other readers ignore it.
@@ -113,7 +117,12 @@ def to_nir(
     _refuse_findings(plan)  # what has no form may have left shapes that do not fit
     settle(plan)
     subtracting = [name for name, node in plan.nodes.items() if node.metadata.get(KEY, ZERO) != ZERO]
-    if tie_safe and subtracting:
+    without_matrix = [name for name, node in plan.nodes.items() if isinstance(node, SparseAffine)]
+    if tie_safe and without_matrix:
+        plan.findings.append(
+            f"tie_safe needs the matrices of {', '.join(map(repr, without_matrix))}, which are too large; omit tie_safe"
+        )
+    elif tie_safe and subtracting:
         plan.findings.append(
             f"tie_safe raises thresholds, which changes what spikes of {', '.join(map(repr, subtracting))} subtract; "
             "use a reset to zero, or omit tie_safe"

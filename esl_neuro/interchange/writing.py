@@ -16,14 +16,13 @@ from esl_neuro.interchange.nodes import STEPS_WITHOUT_LEAK, cuba_lif_node
 from esl_neuro.interchange.plan import WEIGHTED, Floats, Plan, convolution, per_channel
 from esl_neuro.interchange.tracing import INPUT, Call, TracedNetwork
 from esl_neuro.nirgraph.reset_notes import KEY
+from esl_neuro.nirgraph.sparse_nodes import MOST_IN_MATRIX, SparseAffine, note_of
 from esl_neuro.resets import ZERO
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
 from esl_neuro.sparsity.sparse_linear import SparseLinear
 
 OUTPUT, READOUT = "output", "readout"
-MOST_DENSE_WEIGHTS = 2**26
-"""Weights of a layer with sparse storage that are written as a matrix: 256 MB."""
 NEURONS = (nir.LIF, nir.CubaLIF, nir.IF)
 
 Thresholds = Literal["native", "folded"]
@@ -125,13 +124,13 @@ def _linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
 def _sparse_linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
         return writer.refuse(call, "its input has height and width; add a Flatten before it")
-    if layer.possible > MOST_DENSE_WEIGHTS:
-        return writer.refuse(
-            call,
-            f"NIR stores its {layer.connections:,} connections as a matrix of {layer.out_features} x "
-            f"{layer.in_features} numbers; at most {MOST_DENSE_WEIGHTS:,} are written",
-        )
-    node = nir.Affine(weight=_array(layer.to_dense()), bias=_bias(layer, layer.out_features))
+    columns, starts, bias = layer.index.lines, layer.index.starts, _bias(layer, layer.out_features)
+    node: nir.NIRNode
+    if layer.possible <= MOST_IN_MATRIX:
+        node = nir.Affine(weight=_array(layer.to_dense()), bias=bias, metadata=note_of(columns, starts))
+    else:
+        sizes = np.array([layer.out_features, layer.in_features])
+        node = SparseAffine(_array(layer.values), np.array(columns), np.array(starts), sizes, bias)
     return writer.node(call, node, call.shape)
 
 

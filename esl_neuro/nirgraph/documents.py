@@ -111,7 +111,7 @@ def _read_node(part: Any, name: str, version: str) -> tuple[Any, list[Finding]]:
         return None, [Finding("malformed", place, "is a number, not a node; the file was not written completely")]
     kind = _kind(part)
     if kind is None:
-        has = ", ".join(sorted(part)) or "nothing"
+        has = ", ".join(map(printable, sorted(part))) or "nothing"
         return None, [Finding("malformed", place, f"has no type (it has {has}); the file was not written completely")]
     if kind == GRAPH:
         return _read_graph(part, f"{name}.", version)
@@ -148,7 +148,7 @@ def _read_fields(group: Any, place: str) -> tuple[dict[str, Any], list[Finding]]
         try:
             values[name] = _decoded(part[()])
         except (OSError, TypeError, ValueError, KeyError) as error:
-            findings.append(Finding("malformed", place, f"{name} cannot be read ({_one_line(error)})"))
+            findings.append(Finding("malformed", place, f"{printable(name)} cannot be read ({_one_line(error)})"))
     return values, findings
 
 
@@ -170,7 +170,9 @@ def _contradictions(kind: type, name: str, values: Mapping[str, Any], place: str
     if missing:
         findings.append(Finding("malformed", place, f"{name} has no {', '.join(missing)}{version}"))
     if extra:
-        message = f"{name} has the field {', '.join(extra)}, which NIR does not define{version}; remove it"
+        message = (
+            f"{name} has the field {', '.join(map(printable, extra))}, which NIR does not define{version}; remove it"
+        )
         findings.append(Finding("malformed", place, message))
     return findings
 

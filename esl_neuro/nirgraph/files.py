@@ -17,6 +17,7 @@ from esl_neuro.nirgraph.documents import Malformed, read_document
 from esl_neuro.nirgraph.findings import refuse
 from esl_neuro.nirgraph.nesting import unpack
 from esl_neuro.nirgraph.reset_notes import KEY, NIR_VERSION, read_resets
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.nirgraph.structure import read_structure
 from esl_neuro.reading.hdf5 import open_hdf5
 from esl_neuro.reading.names import is_printable
@@ -52,6 +53,12 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, compatibility: str = "curre
     if compatibility not in COMPATIBILITY:
         raise BadInput(f"compatibility '{compatibility}' is unknown; {did_you_mean(compatibility, COMPATIBILITY)}")
     if compatibility != "current":
+        unknown = [f"'{name}'" for name, node in unpack(graph)[0].items() if isinstance(node, SparseAffine)]
+        if unknown:
+            raise BadInput(
+                f"nodes {', '.join(unknown)} are stored by their connections (SparseAffine), which NIR 1.0.4 does not "
+                "have; write the current version"
+            )
         lost = [
             f"'{name}'"
             for name, node in unpack(graph)[0].items()

@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 Matrix: TypeAlias = sp.csr_matrix
 Map: TypeAlias = "sp.csr_matrix | Kernel | None"
 
+LARGEST_SIGNAL = 10**8  # elements; a hundred times the neurons of the largest chip
+
 
 def as_matrix(linear: Map, size: int) -> Matrix:
     """Write a map as a sparse matrix; ``size`` is the length of its input."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.nirgraph.kernel import Kernel
-from esl_neuro.nirgraph.linear_maps import Floats, Map
+from esl_neuro.nirgraph.linear_maps import LARGEST_SIGNAL, Floats, Map
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine, note_problems, problems_of
 
 Shape = tuple[int, ...]
-
-LARGEST_SIGNAL = 10**8  # elements; a hundred times the neurons of the largest chip
 
 
 class Unsupported(Exception):
@@ -178,8 +177,26 @@ def _matrix(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
             "shape-mismatch",
             f"weight has shape {weight.shape}, the input has shape {shape} ({math.prod(shape)} elements)",
         )
+    _refuse(note_problems(node))
     bias = _bias(node, outputs) if isinstance(node, nir.Affine) else None
     return LinearNode(sp.csr_matrix(weight), (outputs,), bias)
+
+
+def _connections(node: Any, shape: Shape, _dt_s: float) -> LinearNode:
+    _refuse(problems_of(node))  # again, since a node can be changed after it is made
+    outputs, inputs = node.sizes
+    if inputs != math.prod(shape):
+        raise Unsupported(
+            "shape-mismatch",
+            f"shape is ({outputs}, {inputs}), the input has shape {shape} ({math.prod(shape)} elements)",
+        )
+    return LinearNode(node.matrix(), (outputs,), floats(node, "bias"))
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        first, *others = (("malformed", problem) for problem in problems)
+        raise Unsupported(*first, *others)
 
 
 def _bias(node: Any, channels: int) -> Floats:
@@ -317,6 +334,7 @@ LINEAR: dict[type, Callable[[Any, Shape, float], LinearNode]] = {
     nir.Output: _identity,
     nir.Linear: _matrix,
     nir.Affine: _matrix,
+    SparseAffine: _connections,
     nir.Scale: _scale,
     nir.Delay: _delay,
     nir.Flatten: _flatten,

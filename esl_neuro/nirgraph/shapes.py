@@ -11,17 +11,14 @@ import nir
 import numpy as np
 
 from esl_neuro.nirgraph.findings import WARNING, Finding
-from esl_neuro.nirgraph.linear_nodes import (
-    LARGEST_SIGNAL,
-    LINEAR,
-    LinearNode,
-    Shape,
-    Unsupported,
-    linear_node,
-)
+from esl_neuro.nirgraph.linear_maps import LARGEST_SIGNAL
+from esl_neuro.nirgraph.linear_nodes import LINEAR, LinearNode, Shape, Unsupported, linear_node
 from esl_neuro.nirgraph.neuron_nodes import NEURONS, NeuronNode, neuron_node
+from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.nirgraph.structure import Structure
 from esl_neuro.resets import ZERO
+
+MATRICES = (nir.Linear, nir.Affine, SparseAffine)
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def _contradictions(node: Any, name: str, arriving: Shape, leaving: Shape) -> li
     findings = []
     for side, shape in (("input", arriving),) if marker else (("output", leaving),):
         declared = declared_shape(node, side)
-        if declared not in (None, shape) and (marker or not isinstance(node, (nir.Linear, nir.Affine))):
+        if declared not in (None, shape) and (marker or not isinstance(node, MATRICES)):
             same = math.prod(declared or ()) == math.prod(shape)
             what = f"declares the shape {declared}, but its {'input' if marker else 'output'} has shape {shape}"
             findings.append(
@@ -166,7 +163,7 @@ def _check_meeting(discrete: DiscreteGraph) -> list[Finding]:
                 )
             )
     for name in discrete.linear:
-        if type(discrete.structure.nodes[name]) in (nir.Linear, nir.Affine) and len(discrete.arriving[name]) > 1:
+        if type(discrete.structure.nodes[name]) in MATRICES and len(discrete.arriving[name]) > 1:
             message = f"receives shape {discrete.arriving[name]}; the elements are matched in order"
             findings.append(Finding("declared-shape", f"node '{name}'", message, WARNING))
     return findings

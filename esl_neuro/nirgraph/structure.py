@@ -13,7 +13,8 @@ import numpy as np
 
 from esl_neuro.errors import BadInput
 from esl_neuro.nirgraph.findings import WARNING, Finding, errors
-from esl_neuro.nirgraph.linear_nodes import LARGEST_SIGNAL, LINEAR, Port, Unsupported, floats
+from esl_neuro.nirgraph.linear_maps import LARGEST_SIGNAL
+from esl_neuro.nirgraph.linear_nodes import LINEAR, Port, Unsupported, floats
 from esl_neuro.nirgraph.nesting import Door, Edge, of_type, remove_doors, unpack
 from esl_neuro.nirgraph.neuron_nodes import NEURONS
 from esl_neuro.nirgraph.order import a_loop, execution_order, feedback_edges, loops, reachable

@@ -30,6 +30,8 @@ from esl_neuro.backends.netx import write_netx
 from esl_neuro.compiler import program as programs
 from esl_neuro.energy import counts, report
 from esl_neuro.energy.report import energy_report
+from esl_neuro.nirgraph import sparse_nodes
+from esl_neuro.nirgraph.files import write_nir
 from esl_neuro.pipeline import export_folder
 from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.compiled_network import CompiledNetwork, load_compiled
@@ -49,6 +51,7 @@ SCHEMAS = {
     "counts": counts.SCHEMA,
     "energy": report.SCHEMA,
     "nir": None,
+    "sparse_nir": sparse_nodes.SCHEMA,
     "netx": None,
 }
 
@@ -78,6 +81,20 @@ def network(bias: float = 0.125) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, list(zip(names, names[1:])), {"dt_s": 1e-3, "steps": 8})  # noqa: B905, RUF007
 
 
+def sparse_network() -> nir.NIRGraph:
+    """The same chain, by its connections: the first layer without a matrix, the second with a note beside it."""
+    graph = network()
+    first, second = graph.nodes["fc1"], graph.nodes["fc2"]
+    columns, starts = np.array([1, 4, 0, 3, 5, 2]), np.array([0, 2, 2, 5, 6, 6])
+    values = np.arange(-3.0, 3.0).astype(np.float32) / 4  # one connection of weight zero
+    graph.nodes["fc1"] = sparse_nodes.SparseAffine(
+        values, columns.astype(np.int32), starts, np.array([5, 6]), first.bias.astype(np.float32)
+    )
+    columns = np.array([0, 1, 2, 3, 4] * 3, np.int32)
+    graph.nodes["fc2"] = nir.Linear(second.weight, metadata=sparse_nodes.note_of(columns, np.array([0, 5, 10, 15])))
+    return graph
+
+
 def inputs() -> Any:
     """Two samples of eight steps and six lines."""
     return ((np.arange(96) * 5) % 7 < 3).reshape(2, 8, 6).astype(np.uint8)
@@ -100,11 +117,14 @@ def contents(folder: Path) -> dict[str, Any]:
     priced = energy_report(program, trace, (str(CHIP),), 1e-3)
     read = {path.name: FORMATS[path.suffix].decode(path.read_bytes()) for path in folder.iterdir()}
     document = read["export.json"]
+    write_nir(folder / "sparse.nir", sparse_network())
+    sparse = FORMATS[".nir"].decode((folder / "sparse.nir").read_bytes())
     return {
         "program": {"structure": read["program.json"], "integers": read["program.safetensors"]},
         "export": {key: value for key, value in document.items() if key != "environment"},
         "trace": read["golden.h5"],
         "nir": {key: value for key, value in read["model.nir"].items() if key != "version"},  # of the nir package
+        "sparse_nir": {key: value for key, value in sparse.items() if key != "version"},
         "netx": read["network.net"],
         "counts": counted.to_dict(),
         "energy": priced.to_dict(),
@@ -194,6 +214,9 @@ def write(contents: dict[str, Any]) -> None:
     for name, content in contents.items():
         text = json.dumps({"schema": SCHEMAS[name], "content": content}, indent=1) + "\n"
         (STORED / f"{name}.json").write_text(text, encoding="utf-8")
+    kept = STORED / f"sparse-{SCHEMAS['sparse_nir']}.nir"
+    if not kept.exists():
+        write_nir(kept, sparse_network())
     archive = STORED / f"export-{SCHEMAS['export']}-program-{SCHEMAS['program']}.zip"
     if not archive.exists():  # what an earlier version wrote stays as it is
         with tempfile.TemporaryDirectory() as folder:

@@ -87,6 +87,7 @@ ORDER = (
     "stored_run",
     "readers_of_nir",
     "resume_sparse",
+    "sparse_nir",
 )
 
 
@@ -141,6 +142,22 @@ def nir(folder: Path) -> object:
     graph = read_nir(folder / "model.nir")
     checked = check_graph(graph, "loihi2", 4, 1e-4)
     return compile_graph(graph, "loihi2", 4, 1e-4) if checked.compiles else refused(checked)
+
+
+def make_sparse_nir(folder: Path) -> None:
+    from esl_neuro.nirgraph.files import write_nir
+    from reliability.golden import sparse_network
+
+    write_nir(folder / "model.nir", sparse_network())
+
+
+@reader(
+    make_sparse_nir, "model.nir", free=r"model.nir/(version|node/metadata|node/nodes/(?!fc)[^/]*/(metadata|.*_type))"
+)
+def sparse_nir(folder: Path) -> object:
+    """Check and compile a NIR file whose layers are stored by their connections, and run the program."""
+    graph = nir(folder)
+    return run(graph.program)
 
 
 def refused(checked: Any) -> None:
