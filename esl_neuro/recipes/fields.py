@@ -11,11 +11,20 @@ import tomli_w
 
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes.recipe import Recipe, field_names
-from esl_neuro.recipes.sections import KINDS, DataSection, ExpectedSection, PublishedSection, Section, TrainingSection
+from esl_neuro.recipes.sections import (
+    KINDS,
+    BudgetSection,
+    DataSection,
+    ExpectedSection,
+    PublishedSection,
+    Section,
+    TrainingSection,
+)
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "training": TrainingSection,
+    "budget": BudgetSection,
     "expected": ExpectedSection,
     "published": PublishedSection,
 }
@@ -86,7 +95,7 @@ def _every() -> Iterator[RecipeField]:
     whole = Recipe.model_json_schema()
     for name in ("name", "title"):
         yield RecipeField(name, *_described(Recipe, name, whole))
-    for section in ("data", "network", "sparsity", "training", "expected", "published"):
+    for section in ("data", "network", "sparsity", "training", "budget", "expected", "published"):
         if section not in KINDS:
             model = SECTIONS[section]
             schema = model.model_json_schema()

@@ -11,6 +11,7 @@ from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.recipes.consent import code_of, refuse_code, replaced
 from esl_neuro.recipes.sections import (
     KINDS,
+    BudgetSection,
     DataSection,
     ExpectedSection,
     LiafSection,
@@ -27,6 +28,7 @@ from esl_neuro.toml_tables import PlainName, explain_finding, validated
 
 SINGLE_SPIKE_ENCODING = "binary_single_spike"
 SINGLE_SPIKE_LOSS = "first_spike"
+KEEP_CAPS = ("esl", "dense", "static", "set", "rigl", "sparse_momentum")  # learners that keep a cap of the fan-in
 FIXED_STRUCTURE = ("dense", "static")  # learners that never change a connection
 
 
@@ -39,6 +41,7 @@ class Recipe(Section):
     network: NetworkSection
     sparsity: SparsitySection
     training: TrainingSection
+    budget: BudgetSection | None = None
     expected: ExpectedSection | None = None
     published: PublishedSection | None = None
 
@@ -66,6 +69,25 @@ class Recipe(Section):
             raise ValueError(
                 f"network.mode = 'tl' freezes the weights, so '{self.sparsity.learner}' cannot learn a structure; "
                 f"allowed for sparsity.learner: {', '.join(FIXED_STRUCTURE)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _budget_can_be_kept(self) -> Recipe:
+        """Reject a budget that nothing would keep."""
+        if self.budget is None:
+            return self
+        if isinstance(self.network, SingleSpikeSection):
+            raise ValueError("budget: network.neuron = 'single_spike' has no chip; allowed: lif, cuba_lif, if, liaf")
+        if self.training.quantize is not None:
+            raise ValueError(
+                "budget: its synapses are counted in floating point; train without training.quantize first, and then "
+                "with 'esl-neuro train --from RUN --quantize TARGET --set sparsity.end=0'"
+            )
+        if self.budget.fan_in is not None and self.sparsity.learner not in KEEP_CAPS:
+            raise ValueError(
+                f"budget.fan_in: learner '{self.sparsity.learner}' has no exact number of connections to keep; "
+                f"allowed for sparsity.learner: {', '.join(KEEP_CAPS)}"
             )
         return self
 
@@ -171,7 +193,7 @@ def _explain(finding: Any) -> str:
 def field_names() -> list[str]:
     """Return the names of all fields with their sections, ``training.epochs``, of every neuron and learner."""
     names = ["name", "title"]
-    for section in ("data", "network", "sparsity", "training", "expected", "published"):
+    for section in ("data", "network", "sparsity", "training", "budget", "expected", "published"):
         models = KINDS[section][1] if section in KINDS else {"": None}
         fields = [field for kind in models for field in _fields([section], kind)]
         names += [f"{section}.{field}" for field in dict.fromkeys(fields)]

@@ -365,6 +365,14 @@ class TrainingSection(Section):
     )
 
 
+class BudgetSection(Section):
+    """What a chip allows; training keeps it at every step."""
+
+    fan_in: Count | None = Field(
+        default=None, description="largest number of synapses of a neuron, over all layers that feed it"
+    )
+
+
 class ExpectedSection(Section):
     """The expected result of the recipe, and its source."""
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from esl_neuro.errors import CheckFailed
-from esl_neuro.sparsity.masks import places_of_true
+from esl_neuro.sparsity.capped_choice import IntArray, best, draw_ranks
+from esl_neuro.sparsity.masks import count_true, places_of_true
 
 SAMPLE_EVERY = 64
 
 
-def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
+def largest(scores: Tensor, places: Tensor, count: int, room: IntArray | None = None) -> Tensor:
     """Return the positions with the largest scores.
 
     A sample of the scores gives a bound that slightly more than ``count`` scores reach, and only these are sorted. The
@@ -29,17 +30,21 @@ def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
         Candidates, at least ``count``.
     count : int
         Number of positions.
+    room : int64 array, shape (outputs,), optional
+        Positions of each output, the first axis, that may be returned at most.
 
     Returns
     -------
     int64 Tensor, shape (count,)
-        Distinct flat indices; ties are in no particular order.
+        Distinct flat indices; without room, ties are in no particular order, else the lowest indices first.
 
     Raises
     ------
     CheckFailed
         If scores are infinite, so that fewer than ``count`` positions can be ranked.
     """
+    if room is not None:
+        return _largest_within(scores, places, count, room)
     eligible = torch.where(places, scores, -torch.inf).flatten()
     sample = eligible[::SAMPLE_EVERY]
     reached = count // SAMPLE_EVERY + int(count**0.5) // 4 + 1  # about four standard deviations above the need
@@ -56,8 +61,15 @@ def largest(scores: Tensor, places: Tensor, count: int) -> Tensor:
     return chosen
 
 
-def draw(places: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """Draw distinct positions, all sets with equal probability.
+def _largest_within(scores: Tensor, places: Tensor, count: int, room: IntArray) -> Tensor:
+    has_room = torch.from_numpy(room > 0).to(places.device)
+    flat = places_of_true(places.flatten(1) & has_room[:, None])
+    values, inputs = scores.detach().flatten()[flat].cpu().numpy(), scores[0].numel()
+    return flat[torch.from_numpy(best(values, flat.cpu().numpy(), inputs, room, count)).to(flat.device)]
+
+
+def draw(places: Tensor, count: int, rng: np.random.Generator, room: IntArray | None = None) -> Tensor:
+    """Draw distinct positions, all sets with equal probability; with room, one after the other where room is left.
 
     Parameters
     ----------
@@ -67,6 +79,8 @@ def draw(places: Tensor, count: int, rng: np.random.Generator) -> Tensor:
         Number of positions.
     rng : numpy.random.Generator
         Random generator.
+    room : int64 array, shape (outputs,), optional
+        As for :func:`largest`.
 
     Returns
     -------
@@ -74,5 +88,18 @@ def draw(places: Tensor, count: int, rng: np.random.Generator) -> Tensor:
         Flat indices.
     """
     flat = places_of_true(places)
-    chosen = rng.choice(flat.numel(), count, replace=False, shuffle=False)
+    if room is None:
+        chosen = rng.choice(flat.numel(), count, replace=False, shuffle=False)
+    else:
+        chosen = draw_ranks(_of_each_output(places), room, count, rng)
     return flat[torch.from_numpy(chosen).to(flat.device)]
+
+
+def most(places: Tensor, room: IntArray | None = None) -> int:
+    """Return how many positions can be chosen."""
+    return count_true(places) if room is None else int(np.minimum(_of_each_output(places), room).sum())
+
+
+def _of_each_output(places: Tensor) -> IntArray:
+    counts: IntArray = places.flatten(1).sum(1).cpu().numpy()
+    return counts

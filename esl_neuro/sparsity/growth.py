@@ -1,6 +1,7 @@
 """Growth rules: which connections are created.
 
-``rule(layer, candidates, count, optimizer, rng)`` returns the flat indices of ``count`` distinct candidates.
+``rule(layer, candidates, count, optimizer, rng)`` returns the flat indices of ``count`` distinct candidates, at most
+``layer.room[o]`` of output ``o`` where the fan-in has a cap.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity.choice import draw, largest
-from esl_neuro.sparsity.masks import SparseLayer, count_true
+from esl_neuro.sparsity.choice import draw, largest, most
+from esl_neuro.sparsity.fan_in import room_left
+from esl_neuro.sparsity.masks import SparseLayer
 from esl_neuro.sparsity.moments import normalised_momentum
 
 GrowthRule = Callable[[SparseLayer, Tensor, int, Optimizer, np.random.Generator], Tensor]
@@ -32,7 +34,7 @@ def momentum(
     rng: np.random.Generator,  # noqa: ARG001 (shared signature)
 ) -> Tensor:
     """Activate the candidates with the largest momentum (Dettmers & Zettlemoyer 2019)."""
-    return largest(normalised_momentum(optimizer, layer), candidates, count)
+    return largest(normalised_momentum(optimizer, layer), candidates, count, layer.room)
 
 
 @GROWTH_RULES.register
@@ -57,19 +59,19 @@ def gradient(
             f"growth rule 'gradient': layer '{layer.name}' has no gradient; clear gradients after rewirer.step(), "
             "not before it"
         )
-    return largest(layer.weight.grad.abs(), candidates, count)
+    return largest(layer.weight.grad.abs(), candidates, count, layer.room)
 
 
 @GROWTH_RULES.register
 def random(
-    layer: SparseLayer,  # noqa: ARG001 (shared signature)
+    layer: SparseLayer,
     candidates: Tensor,
     count: int,
     optimizer: Optimizer,  # noqa: ARG001 (shared signature)
     rng: np.random.Generator,
 ) -> Tensor:
     """Activate candidates uniformly at random (SET)."""
-    return draw(candidates, count, rng)
+    return draw(candidates, count, rng, layer.room)
 
 
 @GROWTH_RULES.register
@@ -82,9 +84,12 @@ def random_unfired(
 ) -> Tensor:
     """Activate random candidates that were never active before; when none is left, the others."""
     fresh = candidates & ~layer.ever_active
-    first = min(count, count_true(fresh))
-    chosen = draw(fresh, first, rng)
-    return chosen if first == count else torch.cat([chosen, draw(candidates & ~fresh, count - first, rng)])
+    first = min(count, most(fresh, layer.room))
+    chosen = draw(fresh, first, rng, layer.room)
+    if first == count:
+        return chosen
+    room = room_left(layer, chosen.cpu().numpy(), "random_unfired")
+    return torch.cat([chosen, draw(candidates & ~fresh, count - first, rng, room)])
 
 
 def grow(
@@ -114,6 +119,7 @@ def grow(
     for name, quota in shares_of(shares, count).items():
         chosen = GROWTH_RULES[name](layer, left, quota, optimizer, rng)
         left.view(-1)[chosen] = False
+        layer.room = room_left(layer, chosen.cpu().numpy(), name)
         born.append(chosen)
     return torch.cat(born)
 

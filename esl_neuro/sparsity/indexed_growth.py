@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity import sparse_kernels as kernels
+from esl_neuro.sparsity.capped_choice import IntArray, best, draw_ranks
+from esl_neuro.sparsity.fan_in import room_left
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
 from esl_neuro.sparsity.sparse_linear import ConnectionIndex, Positions, SignalErrors, union
@@ -34,6 +36,8 @@ CANDIDATES_PER_BIRTH = 4
 @INDEXED_GROWTH_RULES.register
 def random(layer: IndexedLayer, taken: Positions, count: int, rng: np.random.Generator) -> Positions:
     """Create connections uniformly at random (SET); the same ones as in a masked layer."""
+    if layer.room is not None:
+        return nth_free(taken, draw_ranks(_free(layer, taken), layer.room, count, rng))
     return nth_free(taken, np.sort(rng.choice(layer.possible - len(taken), count, replace=False, shuffle=False)))
 
 
@@ -44,11 +48,15 @@ def random_unfired(layer: IndexedLayer, taken: Positions, count: int, rng: np.ra
     if explored is None:
         raise BadInput(f"growth rule 'random_unfired': the explored positions of layer '{layer.name}' are not tracked")
     closed = union(explored, taken)
-    first = min(count, layer.possible - len(closed))
+    first = min(count, _most(layer, closed))
     chosen = random(layer, closed, first, rng)
     if first == count:
         return chosen
     again = np.setdiff1d(explored, taken, assume_unique=True)
+    room = room_left(layer, chosen, "random_unfired")
+    if room is not None:
+        free = np.bincount(again // layer.shape()[1], minlength=len(room))
+        return np.concatenate([chosen, again[draw_ranks(free, room, count - first, rng)]])
     return np.concatenate([chosen, again[rng.choice(len(again), count - first, replace=False, shuffle=False)]])
 
 
@@ -77,13 +85,15 @@ def gradient(
         closed = taken[np.searchsorted(taken, first * inputs) : np.searchsorted(taken, last * inputs)]
         sizes[closed - first * inputs] = -1
         better = np.flatnonzero(sizes > bound)
+        if layer.room is not None:
+            better = better[best(sizes[better], better, inputs, layer.room[first:last], len(better))]
         positions = np.concatenate([positions, better + first * inputs])
         scores = np.concatenate([scores, sizes[better]])
         if len(positions) > 2 * count:
-            best = _largest(layer, scores, count)
-            positions, scores = positions[best], scores[best]
+            top = _chosen(layer, scores, positions, count)
+            positions, scores = positions[top], scores[top]
             bound = float(scores.min()) if count else np.inf
-    return positions[_largest(layer, scores, count)]
+    return positions[_chosen(layer, scores, positions, count)]
 
 
 @INDEXED_GROWTH_RULES.register
@@ -95,14 +105,36 @@ def gradient_on_candidates(layer: IndexedLayer, taken: Positions, count: int, rn
     """
     records = _records(layer, "gradient_on_candidates")
     outputs, inputs = layer.shape()
-    candidates = np.sort(random(layer, taken, min(CANDIDATES_PER_BIRTH * count, layer.possible - len(taken)), rng))
+    candidates = _candidates(layer, taken, count, rng)
     index = ConnectionIndex.of(candidates, inputs, outputs)
     total = np.zeros(len(candidates), layer.weight.detach().numpy().dtype)
     for each in records:
         part = np.empty_like(total)
         kernels.weight_gradient(index.lines, index.starts, each.x, each.errors, part, each.columns)
         total += part
-    return candidates[_largest(layer, np.abs(total), count)]
+    return candidates[_chosen(layer, np.abs(total), candidates, count)]
+
+
+def _candidates(layer: IndexedLayer, taken: Positions, count: int, rng: np.random.Generator) -> Positions:
+    """Draw 4 candidates for each birth; where an output has room, 4 for each connection that it may gain."""
+    if layer.room is None:
+        return np.sort(random(layer, taken, min(CANDIDATES_PER_BIRTH * count, layer.possible - len(taken)), rng))
+    free, room = _free(layer, taken), CANDIDATES_PER_BIRTH * layer.room
+    most = min(CANDIDATES_PER_BIRTH * count, int(np.minimum(free, room).sum()))
+    return nth_free(taken, draw_ranks(free, room, most, rng))
+
+
+def _free(layer: IndexedLayer, taken: Positions) -> IntArray:
+    """Count the positions of each output that are not taken."""
+    outputs, inputs = layer.shape()
+    return np.asarray(inputs - np.diff(np.searchsorted(taken, np.arange(outputs + 1) * inputs)))
+
+
+def _most(layer: IndexedLayer, taken: Positions) -> int:
+    """Return how many positions can be chosen."""
+    if layer.room is None:
+        return layer.possible - len(taken)
+    return int(np.minimum(_free(layer, taken), layer.room).sum())
 
 
 def grow_connections(
@@ -114,6 +146,7 @@ def grow_connections(
     for name, quota in shares_of(shares, count).items():
         chosen = INDEXED_GROWTH_RULES[name](layer, taken, quota, rng)
         taken = union(taken, chosen)
+        layer.room = room_left(layer, chosen, name)
         born.append(chosen)
     return np.concatenate(born)
 
@@ -131,6 +164,13 @@ def _records(layer: IndexedLayer, rule: str) -> list[SignalErrors]:
             "rewirer.step() once after every optimizer.step()"
         )
     return layer.module.errors
+
+
+def _chosen(layer: IndexedLayer, scores: NDArray[np.floating], positions: Positions, count: int) -> NDArray[np.int64]:
+    """Return the places of the best positions, within the room of the layer if it has one."""
+    if layer.room is None:
+        return _largest(layer, scores, count)
+    return best(scores, positions, layer.shape()[1], layer.room, count)
 
 
 def _largest(layer: IndexedLayer, scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:

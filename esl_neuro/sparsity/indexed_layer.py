@@ -25,11 +25,14 @@ class IndexedLayer:
         The layer.
     explored_positions : int64 array or None
         Sorted positions that have or had a connection; 8 bytes each, so None unless a growth rule needs them.
+    room : int64 array, shape (outputs,), or None
+        Connections that each output may gain in this update; None without a cap of the fan-in.
     """
 
     name: str
     module: SparseLinear
     explored_positions: Positions | None = None
+    room: NDArray[np.int64] | None = None
 
     @property
     def weight(self) -> nn.Parameter:

@@ -14,6 +14,7 @@ from torch import nn
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.random_streams import stream
 from esl_neuro.registry import Registry
+from esl_neuro.sparsity.fan_in import FanIn, fitting_caps
 from esl_neuro.sparsity.masks import SparseLayer, erdos_renyi_probability, sparse_layer
 from esl_neuro.sparsity.selection import LayerNames, named_weights
 
@@ -107,12 +108,20 @@ def sparse_layers(
     distribution: str,
     seed: int,
     densities: Mapping[str, float] | None = None,
+    fan_in: FanIn | None = None,
 ) -> list[SparseLayer]:
-    """Mask the named layers of a model; see :func:`densities_by_name` for the parameters and errors."""
+    """Mask the named layers of a model; see :func:`densities_by_name` for the parameters and errors.
+
+    ``fan_in`` is the largest number of connections of an output, for all layers or by name.
+    """
     weights = named_weights(model, layers)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     shares = densities_by_name(shapes, density=density, epsilon=epsilon, distribution=distribution, densities=densities)
-    return [sparse_layer(name, weight, shares[name], stream(seed, f"mask {name}")) for name, weight in weights.items()]
+    caps = fitting_caps(fan_in, shares, shapes)
+    return [
+        sparse_layer(name, weight, shares[name], stream(seed, f"mask {name}"), caps.get(name))
+        for name, weight in weights.items()
+    ]
 
 
 def densities_by_name(

@@ -56,7 +56,13 @@ LEARNERS: Registry[LearnerFactory] = Registry("learner")
 
 
 def make_learner(
-    section: SparsitySection, model: nn.Module, optimizer: Optimizer, *, iterations: int, seed: int
+    section: SparsitySection,
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    iterations: int,
+    seed: int,
+    fan_in: Mapping[str, int] | None = None,
 ) -> Learner:
     """Make the learner of a recipe.
 
@@ -72,6 +78,8 @@ def make_learner(
         Optimiser steps of the whole run.
     seed : int
         Seed of the random parts of the structure.
+    fan_in : mapping of str to int, optional
+        Largest number of connections of an output of each layer, for the learners of :class:`Rewirer`.
 
     Raises
     ------
@@ -79,6 +87,5 @@ def make_learner(
         If a layer or a rule does not exist, or values are inconsistent.
     """
     layers = "all" if section.layers == ["all"] else section.layers
-    return LEARNERS[section.learner](
-        model, optimizer, layers=layers, iterations=iterations, seed=seed, **section.options
-    )
+    options = section.options if fan_in is None else section.options | {"fan_in": fan_in}
+    return LEARNERS[section.learner](model, optimizer, layers=layers, iterations=iterations, seed=seed, **options)

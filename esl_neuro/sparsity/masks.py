@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from esl_neuro.compiled import compiled
 from esl_neuro.errors import BadInput
+from esl_neuro.sparsity.capped_choice import draw_ranks
 from esl_neuro.torch_threads import use_torch_threads
 
 
@@ -32,12 +33,15 @@ class SparseLayer:
         True where there is a connection.
     ever_active : bool Tensor, shape of the weight
         True where there is or has been a connection.
+    room : int64 array, shape (outputs,), or None
+        Connections that each output may gain in this update; None without a cap of the fan-in.
     """
 
     name: str
     weight: nn.Parameter
     mask: Tensor
     ever_active: Tensor
+    room: NDArray[np.int64] | None = None
 
     @property
     def connections(self) -> int:
@@ -120,6 +124,7 @@ class Layer(Protocol):
     """What masked layers and layers that store their connections only have in common."""
 
     name: str
+    room: NDArray[np.int64] | None
 
     @property
     def weight(self) -> nn.Parameter:
@@ -176,7 +181,9 @@ def erdos_renyi_probability(inputs: int, outputs: int, epsilon: float) -> float:
     return min(1.0, epsilon * (outputs + inputs) / (outputs * inputs))
 
 
-def erdos_renyi_mask(shape: tuple[int, ...], density: float, rng: np.random.Generator) -> Tensor:
+def erdos_renyi_mask(
+    shape: tuple[int, ...], density: float, rng: np.random.Generator, cap: int | None = None
+) -> Tensor:
     """Draw a random mask with exactly ``round(density * size)`` connections.
 
     Eq. 1 gives the expected number of connections; drawing that many without replacement keeps the budget exact.
@@ -189,6 +196,8 @@ def erdos_renyi_mask(shape: tuple[int, ...], density: float, rng: np.random.Gene
         Share of connections in (0, 1].
     rng : numpy.random.Generator
         Source of the draw.
+    cap : int, optional
+        Largest number of connections of an output; it must allow as many as the density means.
 
     Raises
     ------
@@ -202,16 +211,29 @@ def erdos_renyi_mask(shape: tuple[int, ...], density: float, rng: np.random.Gene
             f"sparsity.density: {density} leaves no connection of {size}; allowed: above {0.5 / size:.2g} up to 1"
         )
     mask = torch.zeros(size, dtype=torch.bool)
-    mask[torch.from_numpy(rng.choice(size, size=count, replace=False))] = True
+    mask[torch.from_numpy(_positions(size, shape[0], count, rng, cap))] = True
     return mask.reshape(shape)
 
 
-def sparse_layer(name: str, weight: nn.Parameter, density: float, rng: np.random.Generator) -> SparseLayer:
+def _positions(size: int, outputs: int, count: int, rng: np.random.Generator, cap: int | None) -> NDArray[np.int64]:
+    return (
+        rng.choice(size, size=count, replace=False) if cap is None else positions_within(size, outputs, count, rng, cap)
+    )
+
+
+def positions_within(size: int, outputs: int, count: int, rng: np.random.Generator, cap: int) -> NDArray[np.int64]:
+    """Draw positions one after the other, each among those of outputs that have fewer than ``cap`` yet; sorted."""
+    return draw_ranks(np.full(outputs, size // outputs), np.full(outputs, cap), count, rng)
+
+
+def sparse_layer(
+    name: str, weight: nn.Parameter, density: float, rng: np.random.Generator, cap: int | None = None
+) -> SparseLayer:
     """Give a weight an Erdos-Renyi mask, and rescale the remaining values.
 
     The weights are rescaled by ``1 / sqrt(density)``, because each output now sums that share of them.
     """
-    mask = erdos_renyi_mask(tuple(weight.shape), density, rng).to(weight.device)
+    mask = erdos_renyi_mask(tuple(weight.shape), density, rng, cap).to(weight.device)
     layer = SparseLayer(name, weight, mask, mask.clone())
     with torch.no_grad():
         weight.div_(layer.density**0.5)

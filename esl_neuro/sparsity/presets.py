@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from esl_neuro.recipes.sections import Count, Density, Fraction, NonNegative, Positive
+from esl_neuro.sparsity.fan_in import FanIn
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD
 from esl_neuro.sparsity.rewirer import Rewirer
@@ -22,6 +23,7 @@ def esl(
     layers: LayerNames,
     iterations: int,
     seed: int = 0,
+    fan_in: FanIn | None = None,
     density: Density | None = None,
     epsilon: Positive | None = None,
     densities: dict[str, Density] | None = None,
@@ -48,6 +50,7 @@ def esl(
         layers=layers,
         end=int(end * iterations),
         seed=seed,
+        fan_in=fan_in,
         density=density,
         epsilon=epsilon,
         densities=densities,
@@ -70,9 +73,10 @@ def dense(
     layers: LayerNames,
     iterations: int,  # noqa: ARG001 (shared signature)
     seed: int = 0,
+    fan_in: FanIn | None = None,
 ) -> Rewirer:
     """Keep all connections, as a baseline."""
-    return Rewirer(model, optimizer, layers=layers, end=0, seed=seed, density=1.0)
+    return Rewirer(model, optimizer, layers=layers, end=0, seed=seed, fan_in=fan_in, density=1.0)
 
 
 @LEARNERS.register
@@ -83,6 +87,7 @@ def static(
     layers: LayerNames,
     iterations: int,  # noqa: ARG001 (shared signature)
     seed: int = 0,
+    fan_in: FanIn | None = None,
     density: Density | None = None,
     epsilon: Positive | None = None,
     densities: dict[str, Density] | None = None,
@@ -101,6 +106,7 @@ def static(
         end=0,
         growth={"random": 1.0},  # nothing grows
         seed=seed,
+        fan_in=fan_in,
         density=density,
         epsilon=epsilon,
         densities=densities,
@@ -117,6 +123,7 @@ def set(
     layers: LayerNames,
     iterations: int,
     seed: int = 0,
+    fan_in: FanIn | None = None,
     density: Density | None = None,
     epsilon: Positive | None = None,
     zeta: Fraction = 0.3,
@@ -137,6 +144,7 @@ def set(
         layers=layers,
         end=int(end * iterations),
         seed=seed,
+        fan_in=fan_in,
         density=density,
         epsilon=epsilon,
         alpha=zeta,
@@ -155,6 +163,7 @@ def rigl(
     layers: LayerNames,
     iterations: int,
     seed: int = 0,
+    fan_in: FanIn | None = None,
     density: Density = 0.1,
     distribution: str = "erk",
     alpha: Fraction = 0.3,
@@ -173,6 +182,7 @@ def rigl(
         layers=layers,
         end=int(end * iterations),
         seed=seed,
+        fan_in=fan_in,
         density=density,
         distribution=distribution,
         alpha=alpha,
@@ -189,6 +199,7 @@ def sparse_momentum(
     layers: LayerNames,
     iterations: int,
     seed: int = 0,
+    fan_in: FanIn | None = None,
     density: Density = 0.05,
     distribution: str = "uniform",
     alpha: Fraction = 0.5,
@@ -208,6 +219,7 @@ def sparse_momentum(
         layers=layers,
         end=int(end * iterations),
         seed=seed,
+        fan_in=fan_in,
         density=density,
         distribution=distribution,
         alpha=alpha,

@@ -14,6 +14,15 @@ from torch.optim import Optimizer
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.registry import Registry
+from esl_neuro.sparsity.fan_in import (
+    FanIn,
+    caps_by_name,
+    fitting_caps,
+    most_births,
+    refuse_above,
+    room_after,
+    spare,
+)
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES, WITHOUT_ERRORS, grow_connections
 from esl_neuro.sparsity.indexed_layer import IndexedLayer, replace_connections
@@ -82,6 +91,11 @@ class Rewirer:
         Size below which the ``"threshold"`` rule prunes.
     growth : mapping of str to float
         Growth rules and their shares of the births.
+    fan_in : int or mapping of str to int, optional
+        Largest number of connections that reach an output neuron, or the weights of an output channel, in all layers or
+        by name. It holds exactly from the initial connections on: of the candidates of a growth rule, the best within
+        the cap are created, and the number of connections stays the same. If several layers feed the same neurons, as
+        the recurrent weights of a layer do, divide the cap between them.
     redistribution : str, optional
         ``"momentum"`` lets layers exchange connections with an exactly constant total; else the number of each layer is
         constant.
@@ -117,6 +131,7 @@ class Rewirer:
         prune: str = "magnitude",
         threshold: float = DEFAULT_THRESHOLD,
         growth: Mapping[str, float] | None = None,
+        fan_in: FanIn | None = None,
         redistribution: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -134,14 +149,16 @@ class Rewirer:
         self.iteration = 0
         self.unmasked: list[SparseLayer] = []
         self.masked: list[SparseLayer] = []
+        self.caps: dict[str, int] = {}
         self.indexed = indexed_layers(model, layers)
         _check_growth(self.growth, INDEXED_GROWTH_RULES if self.indexed else GROWTH_RULES)
         budget: dict[str, Any] = {"density": density, "epsilon": epsilon}
         budget |= {"densities": densities, "distribution": distribution}
         if self.indexed:
-            self._draw_indexed(budget, redistribution)
+            self._draw_indexed(budget, fan_in, redistribution)
             return
-        self.masked = sparse_layers(model, layers, seed=seed, **budget)
+        self.masked = sparse_layers(model, layers, seed=seed, fan_in=fan_in, **budget)
+        self.caps = {} if fan_in is None else caps_by_name(fan_in, [layer.name for layer in self.masked])
         if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
             require_momentum(optimizer, self.masked)
         self.unmasked = keep_sparse(optimizer, self.masked)
@@ -151,15 +168,18 @@ class Rewirer:
         """All layers that are kept sparse."""
         return self.indexed or self.masked
 
-    def _draw_indexed(self, budget: dict[str, Any], redistribution: str | None) -> None:
+    def _draw_indexed(self, budget: dict[str, Any], fan_in: FanIn | None, redistribution: str | None) -> None:
         if redistribution is not None:
             raise BadInput(
                 f"sparsity.redistribution: '{redistribution}' needs moments of connections that do not exist, which "
                 "sparse storage does not have; omit it, or use masked layers"
             )
-        shares = densities_by_name({layer.name: layer.shape() for layer in self.indexed}, **budget)
+        shapes = {layer.name: layer.shape() for layer in self.indexed}
+        shares = densities_by_name(shapes, **budget)
+        self.caps = fitting_caps(fan_in, shares, shapes)
         for layer in self.indexed:
-            layer.module.draw(shares[layer.name], stream(self.seed, f"mask {layer.name}"))
+            rng = stream(self.seed, f"mask {layer.name}")
+            layer.module.draw(shares[layer.name], rng, self.caps.get(layer.name))
             if "random_unfired" in self.growth:
                 layer.explored_positions = layer.module.index.positions()
         self._record_errors()
@@ -190,10 +210,15 @@ class Rewirer:
                 for layer in self.layers
             ]
             dead = self._dying(quotas)
+            if self.caps:
+                dead = [spare([layer], self.caps, [places])[0] for layer, places in zip(self.layers, dead, strict=True)]
             births = [places.numel() for places in dead]
         else:
             quotas, room = exchange_quotas(self.masked, fraction)
             dead = self._dying(quotas)
+            if self.caps:
+                dead = spare(self.masked, self.caps, dead)
+                room = most_births(self.masked, self.caps, dead, room)
             births = self.redistribution(self.masked, [places.numel() for places in dead], room, self.optimizer)
         if self.indexed:
             return [self._reconnect(*change) for change in zip(self.indexed, dead, births, strict=True)]
@@ -213,13 +238,20 @@ class Rewirer:
         for layer in self.indexed:
             layer.module.errors = [] if due and not self.growth.keys() <= WITHOUT_ERRORS else None
 
+    def _open(self, layer: Layer, dead: Tensor) -> None:
+        """Let each output of a layer with a cap gain as many connections as it lacks once some have died."""
+        if self.caps:
+            layer.room = room_after(layer, self.caps[layer.name], dead)
+
     def _reconnect(self, layer: IndexedLayer, dead: Tensor, births: int) -> RewiringUpdate:
         rng = stream(self.seed, f"growth {layer.name}", self.iteration)
+        self._open(layer, dead)
         replace_connections(layer, dead, grow_connections(self.growth, layer, births, rng), self.optimizer)
         return describe_update(layer, self.iteration, births, dead.numel())
 
     def _replace(self, layer: SparseLayer, dead: Tensor, births: int) -> RewiringUpdate:
         rng = stream(self.seed, f"growth {layer.name}", self.iteration)
+        self._open(layer, dead)
         places = grow(self.growth, layer, ~layer.mask, births, self.optimizer, rng)
         layer.mask.view(-1)[dead] = False
         layer.mask.view(-1)[places] = True
@@ -258,6 +290,17 @@ class Rewirer:
         for layer in self.masked:
             layer.mask.copy_(state[f"{layer.name}/mask"])
             layer.ever_active.copy_(state[f"{layer.name}/ever_active"])
+        self.refuse_above_caps()
+
+    def refuse_above_caps(self) -> None:
+        """Reject connections from elsewhere that exceed the cap of the fan-in.
+
+        Raises
+        ------
+        BadInput
+            With the largest fan-in of every layer above its cap.
+        """
+        refuse_above(self.layers, self.caps)
 
 
 def _check_ranges(alpha: float, update_every: int) -> None:

@@ -17,6 +17,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity import sparse_kernels as kernels
+from esl_neuro.sparsity.masks import positions_within
 from esl_neuro.spike_bits import bits_of, numbers_of
 from esl_neuro.torch_threads import use_torch_threads
 
@@ -176,15 +177,18 @@ class SparseLinear(nn.Module):
         """Number of positions of the dense matrix."""
         return self.in_features * self.out_features
 
-    def draw(self, density: float, rng: np.random.Generator) -> None:
-        """Replace all connections by random ones with new weights."""
+    def draw(self, density: float, rng: np.random.Generator, cap: int | None = None) -> None:
+        """Replace all connections by random ones with new weights, of each output at most ``cap``."""
         count = round(density * self.possible)
         if not 0 < density <= 1 or count < 1:
             raise BadInput(
                 f"sparsity.density: {density} leaves no connection of {self.possible}; allowed: above "
                 f"{0.5 / self.possible:.2g} up to 1"
             )
-        self._connect(distinct(self.possible, count, rng), rng)
+        if cap is None:
+            self._connect(distinct(self.possible, count, rng), rng)
+        else:
+            self._connect(positions_within(self.possible, self.out_features, count, rng, cap), rng)
 
     def _connect(self, positions: Positions, rng: np.random.Generator) -> None:
         bound = 1 / math.sqrt(self.in_features * len(positions) / self.possible)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from esl_neuro.budget.fan_in import fan_in_caps
 from esl_neuro.data import Dataset, Split, prepare
 from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.encodings import ENCODINGS
@@ -176,7 +177,14 @@ class Trainer:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = OPTIMISERS[training.optimiser](parameters, training)
         iterations = training.epochs * _batches(len(dataset.train), training.batch)
-        learner = make_learner(recipe.sparsity, network, optimizer, iterations=iterations, seed=training.seed)
+        learner = make_learner(
+            recipe.sparsity,
+            network,
+            optimizer,
+            iterations=iterations,
+            seed=training.seed,
+            fan_in=_fan_in(recipe, network, dataset),
+        )
         if source is not None:
             warm_start(source, recipe, network, learner)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
@@ -450,6 +458,14 @@ def _check_names(recipe: Recipe) -> None:
     if recipe.training.quantize is not None:
         formats_of(recipe.training.quantize)
     has_sparse_storage(recipe)
+
+
+def _fan_in(recipe: Recipe, network: nn.Module, dataset: Dataset) -> dict[str, int] | None:
+    """Return the cap of each sparse layer, None without a budget."""
+    if recipe.budget is None or recipe.budget.fan_in is None:
+        return None
+    layers = "all" if recipe.sparsity.layers == ["all"] else recipe.sparsity.layers
+    return fan_in_caps(network, dataset.shape, layers, recipe.budget.fan_in)
 
 
 def _refuse_empty_parts(dataset: Dataset) -> None:

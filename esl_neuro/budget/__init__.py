@@ -1,0 +1,1 @@
+"""Budgets of a network on a chip that training keeps: what each connection costs, and what fits."""

@@ -1,0 +1,279 @@
+"""How many synapses reach and leave each neuron of a torch network, counted by its own forward and backward pass.
+
+Between two layers of neurons a network is linear. With every weight replaced by 1 where there is a connection and 0
+elsewhere, batch normalisation left out and averages replaced by sums, that map counts synapses: its row sums are the
+fan-ins and its column sums the fan-outs of the neurons as the compiler stores them, with pooling folded into the
+weights that follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from esl_neuro.errors import BadInput
+from esl_neuro.snn.layers import Conv3d, Delay, GlobalAvgPool2d, Members, Vote
+from esl_neuro.snn.network import neuron_layers, probe
+from esl_neuro.snn.neurons import RecurrentLIF
+from esl_neuro.sparsity.selection import MASKABLE
+from esl_neuro.sparsity.sparse_linear import SparseLinear
+
+INPUT, OUTPUT = "input", "output"
+LARGEST = 2**24
+"""Sums of float32 are exact integers below it."""
+
+Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | SparseLinear
+
+
+@dataclass
+class Pass:
+    """One pass of ones through a network.
+
+    Attributes
+    ----------
+    sources : dict of str to Tensor, shape (steps, 1, ...)
+        Spikes of the input and of each layer of neurons: one in the first step, none later.
+    sinks : dict of str to Tensor, shape (steps, 1, ...)
+        Synapses that reach each layer of neurons in each step, and an output layer that does not fire.
+    """
+
+    sources: dict[str, Tensor] = field(default_factory=dict)
+    sinks: dict[str, Tensor] = field(default_factory=dict)
+
+    def arriving(self) -> dict[str, Tensor]:
+        """Return the synapses of each neuron, summed over the steps."""
+        return {name: _whole(counts.detach().sum(0)[0], name) for name, counts in self.sinks.items()}
+
+
+def weighted_modules(network: nn.Module) -> dict[str, Weighted]:
+    """Return the layers with weights, in any storage, by name."""
+    kinds = (*MASKABLE, SparseLinear)
+    return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+
+
+def weight_of(module: Weighted) -> Tensor:
+    """Return the weights of a layer; of one in sparse storage, those of its connections."""
+    return module.values if isinstance(module, SparseLinear) else module.weight
+
+
+def count_pass(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, Tensor]) -> Pass:
+    """Send one spike of every source through a network.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its neurons are :class:`~esl_neuro.snn.neurons.LIF` layers.
+    shape : tuple of int
+        Shape of an input sample.
+    masks : mapping of str to Tensor
+        What replaces the weights of each layer.
+
+    Returns
+    -------
+    Pass
+        With a graph for :func:`torch.autograd.grad`.
+    """
+    outputs = {name: fired.shape[2:] for name, fired in probe(network, shape).spikes.items()}
+    steps = 1 + sum(_latency(module) for module in network.modules())
+    device = next(network.parameters()).device
+    found = Pass({INPUT: _one_spike(steps, shape, device)})
+    names = {id(module): name for name, module in neuron_layers(network).items()}
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.sinks[names[id(module)]] = given[0]
+
+    def fire(module: nn.Module, _given: Any, _output: Any) -> Tensor:
+        name = names[id(module)]
+        found.sources[name] = _one_spike(steps, tuple(outputs[name]), device)
+        return found.sources[name]
+
+    parameters = {}
+    for name, module in weighted_modules(network).items():
+        weight = weight_of(module)
+        parameters[f"{name}.{'values' if isinstance(module, SparseLinear) else 'weight'}"] = masks[name].to(weight)
+        if module.bias is not None:
+            parameters[f"{name}.bias"] = torch.zeros_like(module.bias)
+    with _counting(network) as hooks, torch.enable_grad():
+        for neurons in neuron_layers(network).values():
+            hooks(neurons.register_forward_pre_hook(keep))
+            hooks(neurons.register_forward_hook(fire))
+        result = torch.func.functional_call(network, parameters, (found.sources[INPUT],))
+    if all(result is not spikes for spikes in found.sources.values()):
+        found.sinks[OUTPUT] = result
+    return found
+
+
+def fan_outs(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Count the synapses that leave each input line and each neuron, float32 Tensors of the shape of a step.
+
+    Parameters
+    ----------
+    masks : mapping of str to Tensor
+        1 where a layer has a connection, 0 elsewhere, shape of its weights.
+
+    Raises
+    ------
+    BadInput
+        If the network has an operation whose synapses cannot be counted so.
+    """
+    found = count_pass(network, shape, masks)
+    total = torch.stack([reached.double().sum() for reached in found.sinks.values()]).sum()
+    names = list(found.sources)
+    leaves = torch.autograd.grad(total, list(found.sources.values()), allow_unused=True)
+    modules = neuron_layers(network)
+    fans, counted = {}, 0.0
+    for name, leaf in zip(names, leaves, strict=True):
+        source = found.sources[name]
+        fan = torch.zeros_like(source[0, 0]) if leaf is None else leaf[0, 0].detach().clone()
+        counted += float(fan.double().sum())
+        module = modules.get(name)
+        if isinstance(module, RecurrentLIF):
+            fan += masks[f"{name}.recurrent"].to(fan).sum(0)
+        fans[name] = _whole(fan, name)
+    if counted != float(total.detach()):  # as many synapses leave the neurons as reach them, if the map is linear
+        raise _unknown("the network")
+    return fans
+
+
+@dataclass(frozen=True)
+class LayerWiring:
+    """How the weights of a layer become synapses.
+
+    Attributes
+    ----------
+    synapses : int
+        Synapses of a neuron of the dense layer.
+    each : int
+        Synapses for each connection; more than 1 behind an average pooling.
+    neurons : frozenset of str
+        Layers of neurons that it feeds; the output is one of them if it does not fire.
+    fixed : int
+        Synapses that reach one of these neurons without weights, as by the identity path of a residual block.
+    """
+
+    synapses: int
+    each: int
+    neurons: frozenset[str]
+    fixed: int = 0
+
+
+def layer_wirings(network: nn.Module, shape: tuple[int, ...]) -> dict[str, LayerWiring]:
+    """Find out, layer by layer, which neurons its weights feed and with how many synapses.
+
+    Raises
+    ------
+    BadInput
+        If no neurons follow a layer, or its synapses cannot be counted.
+    """
+    modules, wirings = weighted_modules(network), {}
+    nothing = {name: torch.zeros_like(weight_of(module)) for name, module in modules.items()}
+    fixed = count_pass(network, shape, nothing).arriving()
+    for name, module in modules.items():
+        owner, last = name.rpartition(".")[0], name.rpartition(".")[2]
+        if last == "recurrent" and isinstance(network.get_submodule(owner), RecurrentLIF):
+            wirings[name] = LayerWiring(_inputs(module), 1, frozenset({owner}), int(fixed[owner].max()))
+            continue
+        with _one_connection_each(module) if isinstance(module, SparseLinear) else nullcontext():
+            arriving = count_pass(network, shape, nothing | {name: torch.ones_like(weight_of(module))}).arriving()
+        reached = {sink: counts - fixed[sink] for sink, counts in arriving.items() if (counts != fixed[sink]).any()}
+        if not reached:
+            raise BadInput(f"budget: no neurons follow layer '{name}' directly, so its synapses cannot be counted")
+        most = max(int(counts.max()) for counts in reached.values())
+        each = most if isinstance(module, SparseLinear) else -(-most // _inputs(module))
+        synapses = most * module.in_features if isinstance(module, SparseLinear) else most
+        unweighted = max(int(fixed[sink].max()) for sink in reached)
+        wirings[name] = LayerWiring(synapses, each, frozenset(reached), unweighted)
+    return wirings
+
+
+@contextmanager
+def _one_connection_each(module: SparseLinear) -> Iterator[None]:
+    """Give each neuron of a layer in sparse storage one connection, so that no dense weights are needed to count."""
+    positions, values = module.index.positions(), module.values.detach().numpy()
+    module.connect(np.arange(module.out_features) * module.in_features, np.ones(module.out_features))
+    try:
+        yield
+    finally:
+        module.connect(positions, values)
+
+
+def _inputs(module: Weighted) -> int:
+    return module.in_features if isinstance(module, SparseLinear) else module.weight[0].numel()
+
+
+def _whole(counts: Tensor, name: str) -> Tensor:
+    rounded = counts.round()
+    if not torch.isfinite(counts).all() or (counts - rounded).abs().max() > 1e-3 or rounded.abs().max() >= LARGEST:
+        raise _unknown(f"'{name}'")
+    return rounded
+
+
+def _unknown(where: str) -> BadInput:
+    return BadInput(
+        f"budget: the synapses of {where} cannot be counted: there is an operation that is neither a linear layer, a "
+        "convolution, batch normalisation, pooling by averages nor a module of esl_neuro.snn"
+    )
+
+
+def _one_spike(steps: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    spikes = torch.zeros(steps, 1, *shape, device=device)
+    spikes[0] = 1
+    return spikes.requires_grad_()
+
+
+def _latency(module: nn.Module) -> int:
+    if isinstance(module, Delay):
+        return module.steps
+    return module.kernel_size[0] - 1 if isinstance(module, Conv3d) else 0
+
+
+@contextmanager
+def _counting(network: nn.Module) -> Iterator[Callable[[Any], None]]:
+    """Let a network count: no normalisation, no dropout, sums instead of averages."""
+    training = network.training
+    network.eval()
+    with ExitStack() as stack:
+
+        def until_the_end(hook: Any) -> None:
+            stack.callback(hook.remove)
+
+        for module in network.modules():
+            if isinstance(module, SparseLinear):
+                stack.callback(setattr, module, "errors", module.errors)
+                module.errors = None  # growth rules do not see this pass
+            undo = _undo(module)
+            if undo is not None:
+                until_the_end(module.register_forward_hook(undo))
+        try:
+            yield until_the_end
+        finally:
+            network.train(training)
+
+
+def _undo(module: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor] | None:
+    """Return what turns the output of a module into a count; None if it is one."""
+    if isinstance(module, _BatchNorm):
+        return lambda _module, given, _output: given[0]
+    if isinstance(module, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d):
+        return lambda _module, _given, output: output * _size(module)
+    if isinstance(module, GlobalAvgPool2d):
+        return lambda _module, given, output: output * given[0][0, 0, 0].numel()
+    if isinstance(module, Vote):
+        return lambda _module, _given, output: output * module.group
+    if isinstance(module, Members):
+        return lambda _module, _given, output: output * len(list(module.children()))
+    return None
+
+
+def _size(pool: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) -> int:
+    axes = next(n for n, kind in enumerate((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), 1) if isinstance(pool, kind))
+    kernel = pool.kernel_size
+    return kernel**axes if isinstance(kernel, int) else math.prod(kernel)
