@@ -160,6 +160,24 @@ def test_rows_are_added_for_few_spikes_and_images_for_many():
     assert few(0.05, bits=8) == event_tables.NEVER  # payloads need more than 16 bits
 
 
+def test_synapses_of_a_convolution_take_the_memory_of_its_kernel():
+    """Only the places of rows and columns, and numbers of sources, grow with the image."""
+    weights = random_weights(np.random.default_rng(0), 8 * 9, 8, 0.5).toarray().reshape(8, 8, 3, 3).astype(np.int32)
+
+    def sizes(size):
+        kernel = Kernel(weights, (8, size, size), padding=(1, 1))
+        group = random_group(np.random.default_rng(0), "conv", kernel.shape[0])
+        tables = lay_out(
+            Program("loihi2", kernel.shape[1], 1, 1e-3, (Connection(INPUT, "conv", kernel, 0, 0),), (group,))
+        )
+        assert tables.places.size == 2 * size
+        assert tables.fan_out.size == kernel.shape[1]
+        of_neurons = ("fan_out", "places", "keep_u", "keep_v", "bias", "threshold", "reset_by")
+        return {name: getattr(tables, name).nbytes for name in tables._fields if name not in of_neurons}
+
+    assert sizes(8) == sizes(128)
+
+
 def test_every_table_begins_at_a_cache_line():
     for seed in range(4):
         tables = lay_out(random_graph(np.random.default_rng(seed), "everything", widest=100))
