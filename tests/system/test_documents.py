@@ -34,6 +34,7 @@ BRIEFLY = {
     "python benchmarks/netx_files.py --files lava-dl": "--help",  # needs a clone
     "python tests/backends/parity.py --kind subtraction": "--networks 4",
     "python benchmarks/simulate.py": "--samples 32 --largest 1000",
+    "python benchmarks/simulate_images.py": "--network 8C3-BN-AP2-10 --samples 3 --repeat 1",
     "python benchmarks/fidelity.py": "--epochs 1",
     "python tests/reliability/kills.py --kills 300": "--help",  # for an hour; test_reliability runs a few
     "python tests/reliability/file_operations.py": "--help",
