@@ -233,10 +233,49 @@ def render(summary: dict[str, Any]) -> str:
         for run in summary["runs"]
     ]
     headers = ("run", "seed", "test", "validation", "connections", "density", "spikes/neuron", "time")
-    text = table(headers, rows)
+    first = summary["runs"][0]
+    of = "" if len(rows) == 1 else f" of {first['folder']}"
+    text = "\n".join([table(headers, rows), *cost_lines(first, of)])
     if summary["test_accuracy_stdev"] is None:
         return text
     return text + (
         f"\nmean test accuracy of {len(rows)} seeds: {percent(summary['mean_test_accuracy'])} "
         f"(standard deviation {100 * summary['test_accuracy_stdev']:.2f} points)"
     )
+
+
+def cost_lines(run: dict[str, Any], of: str = "") -> list[str]:
+    """Write what the training of a run took, beside a dense network; nothing where it was not counted."""
+    cost = run.get("cost")
+    if cost is None:
+        return []
+    operations = max(total(cost["work"]["run"], "operations"), 1)
+    shares = ", ".join(
+        f"{name} {100 * part['operations'] / operations:.0f} %" for name, part in cost["work"]["run"].items()
+    )
+
+    def work(name: str) -> str:
+        phases = cost["work"][name]
+        return f"{si(total(phases, 'operations'))} operations, {si(total(phases, 'bytes'))}B moved"
+
+    memory, peak = run["memory"], "not measured"
+    if memory is not None:
+        peak = f"{si(memory['peak_bytes'])}B, before training {si(memory['start_bytes'])}B"
+    return [
+        f"training{of}: {work('run')} ({shares}); peak memory {peak}",
+        f"dense: {work('dense')}; these connections alone: {work('alone')}; "
+        f"parameters {si(cost['parameter_bytes'])}B, dense {si(cost['dense_parameter_bytes'])}B",
+    ]
+
+
+def total(phases: dict[str, dict[str, int]], what: str) -> int:
+    """Return the operations or bytes of all phases."""
+    return sum(part[what] for part in phases.values())
+
+
+def si(number: float) -> str:
+    """Write a large number with the prefix of its unit."""
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.0f} "

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from esl_neuro.errors import BadInput
 from esl_neuro.reading.documents import problems, read_json_object
 from esl_neuro.storage import write
+from esl_neuro.training.cost import Memory, TrainingCost
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -31,6 +32,8 @@ class TrainingResult(BaseModel):
     density: Share
     spikes_per_neuron: NonNegativeFloat
     seconds: NonNegativeFloat
+    cost: TrainingCost | None = None  # None: not counted, or by an earlier version
+    memory: Memory | None = None  # None: not measured
 
 
 def write_result(path: Path, result: TrainingResult) -> None:

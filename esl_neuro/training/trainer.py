@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ from esl_neuro.reading.documents import problems, reason
 from esl_neuro.recipes import Recipe, save_recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
-from esl_neuro.sparsity import Learner, make_learner
+from esl_neuro.snn.temporal import TemporalNetwork
+from esl_neuro.sparsity import Learner, Rewirer, RewiringUpdate, make_learner
+from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import picture_connections
 from esl_neuro.storage import Lock, flush, remove_unfinished
@@ -40,10 +43,21 @@ from esl_neuro.training.checkpoint import (
     optimizer_tensors,
     refuse_misfit,
 )
+from esl_neuro.training.cost import (
+    Amount,
+    Memory,
+    Rule,
+    TrainingCost,
+    TrainingWork,
+    parameter_bytes,
+    rewiring_work,
+    training_work,
+)
 from esl_neuro.training.freed_memory import keep_freed_memory
 from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
+from esl_neuro.training.peak_memory import peak_bytes, reset_peak, resident_bytes
 from esl_neuro.training.result import TrainingResult, write_result
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
@@ -54,6 +68,7 @@ from esl_neuro.training.sparse_storage import (
     names_of_any_length,
 )
 from esl_neuro.training.warm_start import source_of, warm_start
+from esl_neuro.training.work_of_network import NetworkWork, rule_of, work_of
 
 
 @dataclass
@@ -79,6 +94,7 @@ class Progress(BaseModel):
     seconds: NonNegativeFloat
     sums: EpochSums
     scaler: dict[str, Any]
+    work: TrainingWork | None = None  # of runs that an earlier version began
 
 
 def read_progress(document: dict[str, Any]) -> Progress:
@@ -128,6 +144,7 @@ class EpochMetrics:
 
 
 EVALUATION_BATCH = 256
+COUNTED_SAMPLES = 32  # of the validation part, whose signals are counted after every epoch
 PICTURES = 12  # of the connections of each layer, and one before the first iteration
 
 OnBatch = Callable[[int, int, float], None]
@@ -153,6 +170,8 @@ class Trainer:
     best_epoch: int = 0
     seconds: float = 0.0
     sums: EpochSums = field(default_factory=EpochSums)
+    work: TrainingWork | None = field(default_factory=TrainingWork)
+    start_bytes: int | None = None
     lock: Lock | None = field(default=None, repr=False)
 
     @classmethod
@@ -169,7 +188,7 @@ class Trainer:
     def _begin(
         cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool
     ) -> Trainer:
-        training, device = recipe.training, _device(recipe.training)
+        training, device, before = recipe.training, _device(recipe.training), resident_bytes()
         _check_names(recipe)  # before the data are loaded
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
@@ -193,7 +212,8 @@ class Trainer:
         if named != recipe.data:
             recipe = recipe.model_copy(update={"data": named})
             save_recipe(recipe, folder.config)
-        return cls(recipe, folder, dataset, network, make_loss(training), optimizer, learner, stabiliser, scaler)
+        parts = network, make_loss(training), optimizer, learner, stabiliser, scaler
+        return cls(recipe, folder, dataset, *parts, start_bytes=before)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
@@ -233,7 +253,7 @@ class Trainer:
         self.scaler.load_state_dict(progress.scaler)
         self.sums, self.epoch, self.batch = progress.sums, progress.epoch, progress.batch
         self.best_accuracy, self.best_epoch = progress.best_accuracy, progress.best_epoch
-        self.seconds = progress.seconds
+        self.seconds, self.work = progress.seconds, progress.work
 
     @property
     def batches(self) -> int:
@@ -273,9 +293,10 @@ class Trainer:
         self.lock = self.lock or self.folder.lock()
         keep_freed_memory()
         try:
+            measures = reset_peak()
             with _threads(self.recipe.training.threads):
                 self._train(on_batch, on_epoch)
-            return self._finish()
+            return self._finish(self._memory() if measures else None)
         finally:
             self.lock.release()
             self.lock = None
@@ -339,6 +360,7 @@ class Trainer:
                 f"training has diverged; lower training.learning_rate ({self.recipe.training.learning_rate:g})"
             )
         updates = self.learner.step()
+        self._count_updates(updates)
         for update in updates:
             self.folder.append_structure(update.to_dict())
         self._picture_connections(self.epoch * self.batches + self.batch + 1)
@@ -376,6 +398,7 @@ class Trainer:
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self._save("best")
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
+        self._count_epoch(sums.samples)
         metrics = EpochMetrics(
             epoch=self.epoch,
             iteration=self.epoch * self.batches,
@@ -398,7 +421,55 @@ class Trainer:
         self.folder.append_metrics(asdict(metrics))
         return metrics
 
-    def _finish(self) -> TrainingResult:
+    def _network_work(self) -> NetworkWork | None:
+        """Return what the network does for a sample, None where that is not counted."""
+        if isinstance(self.network, TemporalNetwork):
+            return None
+        data, some = self.recipe.data, self.dataset.validation
+        some = some.select(np.arange(min(COUNTED_SAMPLES, len(some))))
+        inputs = evaluation_inputs(self.dataset, some, data.encoding, data.steps)[:]
+        return work_of(self.network, self.learner, _time_first(inputs, _device_of(self.network)))
+
+    def _rule(self) -> Rule:
+        weight = max((each for each in self.network.parameters() if each.requires_grad), key=Tensor.numel)
+        return rule_of(self.recipe.training.optimiser, self.optimizer, weight)
+
+    def _count_epoch(self, samples: int) -> None:
+        found = self._network_work()
+        if found is None or self.work is None:
+            self.work = None
+            return
+        amount = Amount(samples, self.batches)
+        self.work += training_work(found.layers.values(), found.updates, found.others, self._rule(), amount)
+
+    @cached_property
+    def _shapes(self) -> NetworkWork | None:
+        return self._network_work()
+
+    def _count_updates(self, updates: Sequence[RewiringUpdate]) -> None:
+        found = self._shapes if updates and self.work is not None else None
+        learner, shares = self.learner, {str(self.recipe.sparsity.learner): 1.0}
+        if isinstance(learner, Rewirer):
+            shares = learner.growth
+        for update in updates:
+            if found is None or self.work is None or update.layer not in found.layers:
+                continue
+            layer = replace(found.layers[update.layer], connections=update.connections)
+            births = shares_of(shares, update.births)
+            self.work += rewiring_work(layer, births, self._rule(), self.recipe.training.batch)
+
+    def _cost(self) -> TrainingCost | None:
+        found = self._network_work()
+        if found is None or self.work is None:
+            return None
+        stored, dense = parameter_bytes(found.layers.values(), found.others, self._rule())
+        return TrainingCost(work=self.work, parameter_bytes=stored, dense_parameter_bytes=dense)
+
+    def _memory(self) -> Memory | None:
+        peak, start = peak_bytes(), self.start_bytes
+        return None if peak is None or start is None else Memory(peak_bytes=peak, start_bytes=start)
+
+    def _finish(self, memory: Memory | None) -> TrainingResult:
         network = load_network(self.folder, self.dataset).to(_device_of(self.network))
         activity_spikes, test_accuracy = _evaluate(network, self.dataset, self.dataset.test, self.recipe.data)
         result = TrainingResult(
@@ -413,6 +484,8 @@ class Trainer:
             density=self.learner.density,
             spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
+            cost=self._cost(),
+            memory=memory,
         )
         write_result(self.folder.result, result)
         return result
@@ -435,6 +508,7 @@ class Trainer:
             "seconds": self.seconds,
             "sums": asdict(self.sums),
             "scaler": self.scaler.state_dict(),
+            "work": None if self.work is None else self.work.model_dump(),
         }
         for history in (self.folder.metrics, self.folder.structure, self.folder.connections):
             flush(history)  # a checkpoint on the disk has all lines of its history there

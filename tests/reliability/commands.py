@@ -209,7 +209,7 @@ def _content(path: Path) -> str:
 
 
 def _timeless(document: object) -> object:
-    """Return a document without times and without the command line, which tell how it was made."""
+    """Return a document without times, memory and the command line, which tell how it was made."""
     if isinstance(document, dict):
-        return {key: _timeless(value) for key, value in document.items() if key not in ("seconds", "command")}
+        return {key: _timeless(value) for key, value in document.items() if key not in ("seconds", "memory", "command")}
     return [_timeless(each) for each in document] if isinstance(document, list) else document

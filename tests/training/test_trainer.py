@@ -66,7 +66,8 @@ def assert_same_run(one, other):
     if one.structure.exists():
         assert one.structure.read_text() == other.structure.read_text()
     assert one.connections.read_text() == other.connections.read_text()
-    results = [json.loads(folder.result.read_text()) | {"seconds": 0} for folder in (one, other)]
+    measured = {"seconds": 0, "memory": None}
+    results = [json.loads(folder.result.read_text()) | measured for folder in (one, other)]
     assert results[0] == results[1]
 
 
