@@ -112,12 +112,17 @@ def count_pass(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, T
 
 
 def fan_outs(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Count the synapses that leave each input line and each neuron, float32 Tensors of the shape of a step.
+    """Count the synapses that leave each input line and each neuron, by the steps that a spike takes to arrive.
 
     Parameters
     ----------
     masks : mapping of str to Tensor
         1 where a layer has a connection, 0 elsewhere, shape of its weights.
+
+    Returns
+    -------
+    dict of str to float32 Tensor, shape (delays, ...)
+        Synapses of each delay, for each input line or neuron.
 
     Raises
     ------
@@ -125,22 +130,33 @@ def fan_outs(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, Ten
         If the network has an operation whose synapses cannot be counted so.
     """
     found = count_pass(network, shape, masks)
-    total = torch.stack([reached.double().sum() for reached in found.sinks.values()]).sum()
-    names = list(found.sources)
-    leaves = torch.autograd.grad(total, list(found.sources.values()), allow_unused=True)
-    modules = neuron_layers(network)
-    fans, counted = {}, 0.0
-    for name, leaf in zip(names, leaves, strict=True):
-        source = found.sources[name]
-        fan = torch.zeros_like(source[0, 0]) if leaf is None else leaf[0, 0].detach().clone()
-        counted += float(fan.double().sum())
-        module = modules.get(name)
+    sources, steps = list(found.sources), len(found.sources[INPUT])
+    delays = max(steps, 1 + any(isinstance(module, RecurrentLIF) for module in network.modules()))
+    fans = {
+        name: torch.zeros(delays, *spikes.shape[2:], device=spikes.device) for name, spikes in found.sources.items()
+    }
+    for delay in range(steps):
+        total = torch.stack([reached[delay].double().sum() for reached in found.sinks.values()]).sum()
+        leaves = torch.autograd.grad(total, list(found.sources.values()), allow_unused=True, retain_graph=True)
+        for name, leaf in zip(sources, leaves, strict=True):
+            if leaf is not None:
+                fans[name][delay] = _whole(leaf[0, 0], name)
+        # As many synapses leave the neurons as reach them, if the map is linear.
+        if sum(float(fan[delay].double().sum()) for fan in fans.values()) != float(total.detach()):
+            raise _unknown("the network")
+    for name, module in neuron_layers(network).items():
         if isinstance(module, RecurrentLIF):
-            fan += masks[f"{name}.recurrent"].to(fan).sum(0)
-        fans[name] = _whole(fan, name)
-    if counted != float(total.detach()):  # as many synapses leave the neurons as reach them, if the map is linear
-        raise _unknown("the network")
+            fans[name][1] += masks[f"{name}.recurrent"].to(fans[name]).sum(0)
     return fans
+
+
+def updated_neurons(network: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+    """Return the neurons of each layer, and the outputs of a network whose output does not fire."""
+    activity = probe(network, shape)
+    counts = {name: spikes[0, 0].numel() for name, spikes in activity.spikes.items()}
+    if all(activity.outputs is not spikes for spikes in activity.spikes.values()):
+        counts[OUTPUT] = activity.outputs.shape[-1]
+    return counts
 
 
 @dataclass(frozen=True)

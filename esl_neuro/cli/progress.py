@@ -19,9 +19,10 @@ PLAIN_LINES = 8
 
 def describe(metrics: EpochMetrics) -> str:
     """Write the metrics of an epoch as one line."""
+    energy = "" if metrics.energy is None else f"  {metrics.energy['operations_nj']:,.4g} nJ"
     return (
         f"validation {percent(metrics.validation_accuracy)}  density {metrics.density:.3f}  "
-        f"spikes/neuron {metrics.spikes_per_neuron:.2f}"
+        f"spikes/neuron {metrics.spikes_per_neuron:.2f}{energy}"
     )
 
 

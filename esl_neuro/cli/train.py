@@ -235,7 +235,8 @@ def render(summary: dict[str, Any]) -> str:
     headers = ("run", "seed", "test", "validation", "connections", "density", "spikes/neuron", "time")
     first = summary["runs"][0]
     of = "" if len(rows) == 1 else f" of {first['folder']}"
-    text = "\n".join([table(headers, rows), *cost_lines(first, of)])
+    energies = [_energy(run) for run in summary["runs"] if run.get("energy")]
+    text = "\n".join([table(headers, rows), *energies, *cost_lines(first, of)])
     if summary["test_accuracy_stdev"] is None:
         return text
     return text + (
@@ -279,3 +280,19 @@ def si(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {prefix}"
     return f"{number:.0f} "
+
+
+def _energy(run: dict[str, Any]) -> str:
+    """Write the energy of a run with an energy budget in one line."""
+    energy = run["energy"]
+    worth = energy["points_per_nj"]
+    text = (
+        f"{run['folder']}: {energy['operations_nj']:,.4g} nJ per sample for operations on {energy['target']}, "
+        f"{'within' if energy['within'] else 'ABOVE'} the budget of {energy['budget_nj']:,.4g} nJ; steps and chip "
+        f"{energy['beside_nj']:,.4g} nJ beside"
+    )
+    if worth is not None:
+        text += f"; one nJ more is worth {worth:.2g} points"
+    if energy["quiet_layers"]:
+        text += f"; nearly silent: {', '.join(energy['quiet_layers'])}"
+    return text

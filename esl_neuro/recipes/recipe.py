@@ -84,11 +84,13 @@ class Recipe(Section):
                 "budget: its synapses are counted in floating point; train without training.quantize first, and then "
                 "with 'esl-neuro train --from RUN --quantize TARGET --set sparsity.end=0'"
             )
-        if self.budget.fan_in is not None and self.sparsity.learner not in KEEP_CAPS:
+        if self.sparsity.learner not in KEEP_CAPS:
             raise ValueError(
-                f"budget.fan_in: learner '{self.sparsity.learner}' has no exact number of connections to keep; "
+                f"budget: learner '{self.sparsity.learner}' has no exact number of connections to keep; "
                 f"allowed for sparsity.learner: {', '.join(KEEP_CAPS)}"
             )
+        if self.budget.energy is not None and isinstance(self.network, LiafSection):
+            raise ValueError("budget.energy: network.neuron = 'liaf' sends no spikes; allowed: lif, cuba_lif, if")
         return self
 
     @model_validator(mode="after")

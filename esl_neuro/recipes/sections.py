@@ -371,6 +371,17 @@ class BudgetSection(Section):
     fan_in: Count | None = Field(
         default=None, description="largest number of synapses of a neuron, over all layers that feed it"
     )
+    energy: str | None = Field(
+        default=None,
+        description='largest energy of the operations of a sample, "400 nJ", or "0.5x" for half that of the reference',
+    )
+    target: str = Field(default="loihi2", description="hardware target whose file prices the operations")
+    reference: str | None = Field(
+        default=None, description="folder of a finished run of the same network, for an energy as a share"
+    )
+    rate_floor: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.01, description="spikes of a neuron in a step below which a layer is kept alive"
+    )
 
 
 class ExpectedSection(Section):

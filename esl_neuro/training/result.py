@@ -16,6 +16,22 @@ from esl_neuro.training.cost import Memory, TrainingCost
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class EnergyFigures(BaseModel):
+    """Energy of a test sample of a run with an energy budget."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    target: str
+    budget_nj: NonNegativeFloat
+    operations_nj: NonNegativeFloat  # synaptic operations and updates: what the budget limits
+    beside_nj: NonNegativeFloat  # steps of the chip and static power
+    synaptic_operations: NonNegativeFloat
+    within: bool
+    multiplier_per_nj: NonNegativeFloat  # loss for one nJ more
+    points_per_nj: NonNegativeFloat | None = None  # validation accuracy for one nJ more; absent if unknown
+    quiet_layers: list[str]  # below the floor of the rate
+
+
 class TrainingResult(BaseModel):
     """Final results of a run; the test part is used only here, with the best epoch on validation."""
 
@@ -34,6 +50,7 @@ class TrainingResult(BaseModel):
     seconds: NonNegativeFloat
     cost: TrainingCost | None = None  # None: not counted, or by an earlier version
     memory: Memory | None = None  # None: not measured
+    energy: EnergyFigures | None = None
 
 
 def write_result(path: Path, result: TrainingResult) -> None:

@@ -35,6 +35,9 @@ class TensorBoard:
         for layer, (low, mean, high) in metrics.thresholds.items():
             for name, value in (("min", low), ("mean", mean), ("max", high)):
                 self._write(f"threshold/{layer}/{name}", value, metrics.iteration)
+        for name, value in (metrics.energy or {}).items():
+            if isinstance(value, int | float):
+                self._write(f"energy/{name}", value, metrics.iteration)
         self._writer.flush()
 
     def _write(self, name: str, value: float, iteration: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from esl_neuro.budget.energy import EnergyBudget, EnergyState, Meter, SampleEnergy, Tally, parse_energy
 from esl_neuro.budget.fan_in import fan_in_caps
 from esl_neuro.data import Dataset, Split, prepare
 from esl_neuro.data.augment import AUGMENTATIONS
@@ -24,6 +26,7 @@ from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
 from esl_neuro.data.own import recorded
 from esl_neuro.errors import BadInput, CheckFailed
+from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.interruption import held_back
 from esl_neuro.random_streams import stream
 from esl_neuro.reading.documents import problems, reason
@@ -58,7 +61,7 @@ from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
 from esl_neuro.training.peak_memory import peak_bytes, reset_peak, resident_bytes
-from esl_neuro.training.result import TrainingResult, write_result
+from esl_neuro.training.result import EnergyFigures, TrainingResult, write_result
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
 from esl_neuro.training.sparse_storage import (
@@ -95,6 +98,7 @@ class Progress(BaseModel):
     sums: EpochSums
     scaler: dict[str, Any]
     work: TrainingWork | None = None  # of runs that an earlier version began
+    energy: EnergyState | None = None
 
 
 def read_progress(document: dict[str, Any]) -> Progress:
@@ -127,6 +131,8 @@ class EpochMetrics:
         Share of possible connections that were ever active, in the masked layers; None where it is not tracked.
     thresholds : dict of str to list of float
         Minimum, mean and maximum threshold of each layer.
+    energy : dict of str to value, or None
+        With an energy budget, that of a validation sample, and the multiplier of the epoch.
     """
 
     epoch: int
@@ -141,6 +147,7 @@ class EpochMetrics:
     explored: float | None
     learning_rate: float
     thresholds: dict[str, list[float]]
+    energy: dict[str, Any] | None = None
 
 
 EVALUATION_BATCH = 256
@@ -173,6 +180,7 @@ class Trainer:
     work: TrainingWork | None = field(default_factory=TrainingWork)
     start_bytes: int | None = None
     lock: Lock | None = field(default=None, repr=False)
+    energy: EnergyBudget | None = None
 
     @classmethod
     def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False) -> Trainer:
@@ -206,6 +214,7 @@ class Trainer:
         )
         if source is not None:
             warm_start(source, recipe, network, learner)
+        energy = _energy_budget(recipe, network, learner, dataset)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
         folder, named = make_folder(), recorded(recipe.data, dataset)
@@ -213,7 +222,7 @@ class Trainer:
             recipe = recipe.model_copy(update={"data": named})
             save_recipe(recipe, folder.config)
         parts = network, make_loss(training), optimizer, learner, stabiliser, scaler
-        return cls(recipe, folder, dataset, *parts, start_bytes=before)
+        return cls(recipe, folder, dataset, *parts, start_bytes=before, energy=energy)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
@@ -250,6 +259,11 @@ class Trainer:
         self.network.load_state_dict(checkpoint.part("network"))
         load_optimizer_tensors(self.optimizer, checkpoint.part(OPTIMIZER))
         self.learner.load_state_dict(checkpoint.part("learner"))
+        if self.energy is not None:
+            if progress.energy is None:
+                raise ValueError("it has no state of the energy budget")
+            self.energy.state = progress.energy
+            self.energy.meter.changed()
         self.scaler.load_state_dict(progress.scaler)
         self.sums, self.epoch, self.batch = progress.sums, progress.epoch, progress.batch
         self.best_accuracy, self.best_epoch = progress.best_accuracy, progress.best_epoch
@@ -348,7 +362,10 @@ class Trainer:
                 activity = observe(self.network, inputs)
         loss = self.loss(activity.outputs.float(), labels)
         self.network.zero_grad(set_to_none=True)  # faster than the optimiser's own, which also calls the profiler
-        self.scaler.scale(loss + self.learner.penalty() + self.stabiliser.cost()).backward()  # type: ignore[no-untyped-call]
+        cost = loss + self.learner.penalty() + self.stabiliser.cost()
+        if self.energy is not None:
+            cost = cost + self.energy.cost(inputs, activity)
+        self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)  # growth rules and limits need the true gradients
         self.stabiliser.limit_gradients()
         self.scaler.step(self.optimizer)
@@ -361,6 +378,8 @@ class Trainer:
             )
         updates = self.learner.step()
         self._count_updates(updates)
+        if updates and self.energy is not None:
+            self.energy.meter.changed()
         for update in updates:
             self.folder.append_structure(update.to_dict())
         self._picture_connections(self.epoch * self.batches + self.batch + 1)
@@ -391,10 +410,12 @@ class Trainer:
 
     def _finish_epoch(self, interrupted: Callable[[], bool]) -> EpochMetrics:
         sums, learning_rate = self.sums, self._learning_rate()
+        tally = None if self.energy is None else self.energy.meter.tally()
         _, validation = _evaluate(
-            self.network, self.dataset, self.dataset.validation, self.recipe.data, interrupted=interrupted
+            self.network, self.dataset, self.dataset.validation, self.recipe.data, interrupted=interrupted, tally=tally
         )
-        if validation >= self.best_accuracy:
+        energy = None if self.energy is None or tally is None else self.energy.priced(tally)
+        if self._is_better(validation, energy):
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self._save("best")
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
@@ -417,9 +438,18 @@ class Trainer:
                     (name, lif.threshold.detach()) for name, lif in neuron_layers(self.network).items()
                 )
             },
+            energy=None if self.energy is None or energy is None else self.energy.figures(energy),
         )
-        self.folder.append_metrics(asdict(metrics))
+        if self.energy is not None and energy is not None:
+            self.energy.finish_epoch(energy, metrics.loss, validation)
+        entry = asdict(metrics)
+        self.folder.append_metrics({name: value for name, value in entry.items() if name != "energy" or value})
         return metrics
+
+    def _is_better(self, accuracy: float, energy: SampleEnergy | None) -> bool:
+        if self.energy is None or energy is None:
+            return accuracy >= self.best_accuracy
+        return self.energy.keep_better(energy, accuracy, self.best_accuracy)
 
     def _network_work(self) -> NetworkWork | None:
         """Return what the network does for a sample, None where that is not counted."""
@@ -471,7 +501,10 @@ class Trainer:
 
     def _finish(self, memory: Memory | None) -> TrainingResult:
         network = load_network(self.folder, self.dataset).to(_device_of(self.network))
-        activity_spikes, test_accuracy = _evaluate(network, self.dataset, self.dataset.test, self.recipe.data)
+        tally = None if self.energy is None else Meter(network, self.dataset.shape).tally()
+        activity_spikes, test_accuracy = _evaluate(
+            network, self.dataset, self.dataset.test, self.recipe.data, tally=tally
+        )
         result = TrainingResult(
             recipe=self.recipe.name,
             seed=self.recipe.training.seed,
@@ -486,6 +519,7 @@ class Trainer:
             seconds=round(self.seconds, 2),
             cost=self._cost(),
             memory=memory,
+            energy=None if self.energy is None or tally is None else _energy_figures(self.energy, tally),
         )
         write_result(self.folder.result, result)
         return result
@@ -510,6 +544,8 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "work": None if self.work is None else self.work.model_dump(),
         }
+        if self.energy is not None:
+            progress["energy"] = self.energy.state.model_dump()
         for history in (self.folder.metrics, self.folder.structure, self.folder.connections):
             flush(history)  # a checkpoint on the disk has all lines of its history there
         Checkpoint(tensors, progress).save(self.folder.path, name)
@@ -540,6 +576,69 @@ def _fan_in(recipe: Recipe, network: nn.Module, dataset: Dataset) -> dict[str, i
         return None
     layers = "all" if recipe.sparsity.layers == ["all"] else recipe.sparsity.layers
     return fan_in_caps(network, dataset.shape, layers, recipe.budget.fan_in)
+
+
+def _energy_budget(recipe: Recipe, network: nn.Module, learner: Learner, dataset: Dataset) -> EnergyBudget | None:
+    """Return the energy budget of a recipe, None without one."""
+    if recipe.budget is None or recipe.budget.energy is None:
+        return None
+    target, goal = load_target(recipe.budget.target), parse_energy(recipe.budget.energy)
+    most_nj = goal.amount * (_reference_nj(recipe, dataset, target) if goal.relative else 1.0)
+    meter = Meter(network, dataset.shape, learner.layers)
+    budget = EnergyBudget(meter, target, most_nj, recipe.data.steps, recipe.budget.rate_floor)
+    inputs = evaluation_inputs(dataset, dataset.validation, recipe.data.encoding, recipe.data.steps, None)
+    arriving = sum(
+        torch.from_numpy(np.count_nonzero(inputs[first : first + EVALUATION_BATCH], axis=(0, 1)).ravel())
+        for first in range(0, len(inputs), EVALUATION_BATCH)
+    )
+    budget.leave_room_for_input(torch.as_tensor(arriving) / len(inputs), learner.density)
+    return budget
+
+
+def _reference_nj(recipe: Recipe, dataset: Dataset, target: HardwareTarget) -> float:
+    """Return the energy of the operations of a validation sample in the run that a budget refers to.
+
+    Raises
+    ------
+    BadInput
+        If there is none, it is not finished, or its network reads or computes something else.
+    """
+    named = None if recipe.budget is None else recipe.budget.reference
+    if named is None:
+        raise BadInput(
+            "budget.energy: a share needs budget.reference, the folder of a finished run of the same recipe without "
+            f'budget.energy; train it with: esl-neuro train {recipe.name}, or give an energy such as "400 nJ"'
+        )
+    folder = RunFolder(Path(named), allow_code=True)  # the network is that of this recipe
+    before = folder.recipe()
+    if not folder.result.exists():
+        raise BadInput(
+            f"budget.reference: the run {named} is not finished; finish it with: esl-neuro train --resume {named}"
+        )
+    for section in ("data", "network"):
+        now, then = (getattr(each, section).model_dump(exclude={"sha256"}) for each in (recipe, before))
+        differing = [f"{section}.{key}" for key in now if now[key] != then.get(key)]
+        if differing:
+            raise BadInput(f"budget.reference: {named} differs in {', '.join(differing)}; use a run of the same recipe")
+    network = load_network(folder, dataset)
+    tally = Meter(network, dataset.shape).tally()
+    _evaluate(network, dataset, dataset.validation, recipe.data, tally=tally)
+    return SampleEnergy.of(tally, target).operations_nj
+
+
+def _energy_figures(budget: EnergyBudget, tally: Tally) -> EnergyFigures:
+    energy = budget.priced(tally)
+    return EnergyFigures(
+        target=budget.target.name,
+        budget_nj=budget.budget_nj,
+        operations_nj=energy.operations_nj,
+        beside_nj=energy.beside_nj,
+        synaptic_operations=energy.synaptic_operations,
+        within=energy.operations_nj <= budget.budget_nj,
+        multiplier_per_nj=budget.multiplier_per_nj,
+        points_per_nj=budget.points_per_nj(),
+        quiet_layers=energy.below(budget.rate_floor),
+    )
 
 
 def _refuse_empty_parts(dataset: Dataset) -> None:
@@ -591,6 +690,7 @@ def _evaluate(
     data: DataSection,
     disturbance: Disturbance | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    tally: Tally | None = None,
 ) -> tuple[int, float]:
     """Return the total spikes of all layers and the accuracy; a signal that is held back ends it."""
     inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
@@ -602,7 +702,10 @@ def _evaluate(
             if interrupted():
                 raise KeyboardInterrupt
             part = slice(first, first + EVALUATION_BATCH)
-            activity = observe(network, _time_first(inputs[part], device))
+            signal = _time_first(inputs[part], device)
+            activity = observe(network, signal)
+            if tally is not None:
+                tally.add(signal, activity)
             spikes += _count(activity.spikes)
             correct += int((activity.predictions().cpu() == labels[part]).sum())
     return spikes, correct / len(split)

@@ -80,7 +80,7 @@ def test_fan_outs_are_those_of_the_compiler(name):
     for connection in program.connections:
         fans = connection_fans(connection)[:, 0]
         expected[connection.source] = expected.get(connection.source, 0) + fans
-    found = {source.replace(".", "_"): fans for source, fans in fan_outs(network, shape, masks).items()}
+    found = {source.replace(".", "_"): fans.sum(0) for source, fans in fan_outs(network, shape, masks).items()}
     assert found[INPUT].flatten().tolist() == expected.pop(LINES).tolist()
     sources = {source: fans for source, fans in found.items() if source != INPUT and source in expected}
     assert set(sources) == set(expected)

@@ -24,7 +24,7 @@ ALLOWED = {
     "data": {*SHARED, "recipes"},
     "snn": {*SHARED, "hardware", "recipes"},
     "sparsity": {*SHARED, "recipes"},
-    "budget": {*SHARED, "recipes", "snn", "sparsity"},
+    "budget": {*SHARED, "hardware", "recipes", "snn", "sparsity", "energy"},
     "training": {*SHARED, "hardware", "recipes", "data", "snn", "sparsity", "budget"},
     "nirgraph": SHARED,
     "interchange": {*SHARED, "snn", "sparsity", "nirgraph"},

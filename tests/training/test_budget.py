@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
+from esl_neuro.budget.energy import AIM, RHO, Meter
+from esl_neuro.budget.pricing import energy_per_sample
+from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
+from esl_neuro.hardware import load_target
 from esl_neuro.recipes import load_recipe
-from esl_neuro.training.trainer import Trainer
+from esl_neuro.snn import observe
+from esl_neuro.training.result import read_result
+from esl_neuro.training.trainer import Trainer, load_network
 from training.short_runs import nothing, start, train
 
 FAN_IN = ("budget.fan_in=9", 'sparsity.layers=["all"]', "sparsity.density=0.13", "training.epochs=2")
@@ -50,7 +58,7 @@ def test_an_interrupted_run_keeps_the_budget(tmp_path):
     [
         (("sparsity.density=0.2",), "layer 'fc1' has 307 connections at density 0.2, and 24 neurons"),
         (('sparsity.layers=["fc1"]',), "'fc2' (24 synapses) have more; add it to sparsity.layers"),
-        (('sparsity={learner="grad_r", layers=["all"]}',), "budget.fan_in: learner 'grad_r' has no exact number"),
+        (('sparsity={learner="grad_r", layers=["all"]}',), "budget: learner 'grad_r' has no exact number"),
         (("training.quantize=loihi2",), "train without training.quantize first"),
         (("budget.fan_in=0",), "budget.fan_in: 0 is not allowed"),
         (("budget.fan_on=3",), "budget.fan_on: unknown field; did you mean 'fan_in'?"),
@@ -67,3 +75,85 @@ def test_a_recipe_without_a_budget_is_written_as_before():
     recipe = load_recipe("mlp-digits")
     assert recipe.budget is None
     assert "budget" not in recipe.to_document()
+
+
+ENERGY = ('budget.energy="24 nJ"', "training.epochs=3", "network.surrogate_width=1.0")
+
+
+def test_an_energy_budget_is_reported_with_its_multiplier_and_kept_by_the_best_epoch(tmp_path):
+    trainer, result = train(tmp_path, *ENERGY)
+    lines = [json.loads(line) for line in trainer.folder.metrics.read_text().splitlines()]
+    energies = [line["energy"]["operations_nj"] for line in lines]
+    multipliers = [line["energy"]["multiplier_per_nj"] for line in lines]
+    budget, room = trainer.energy.budget_nj, trainer.energy.room_nj
+    expected, mu = [], 0.0
+    for energy in energies:
+        expected.append(mu / room)
+        mu = max(0.0, mu + RHO * min((energy - AIM * budget) / room, 1.0))
+    assert multipliers == pytest.approx(expected)
+    assert max(expected) > 0  # the budget binds
+    best = energies[result.best_epoch - 1]
+    assert best <= budget or min(energies) == best > budget
+    assert result.energy.budget_nj == budget == 24.0
+    assert result.energy.within == (result.energy.operations_nj <= budget)
+    assert read_result(trainer.folder.result, "train again") == result
+
+
+def test_the_energy_of_a_result_is_that_of_its_export(tmp_path):
+    trainer, result = train(tmp_path, *ENERGY)
+    network = load_network(trainer.folder, trainer.dataset)
+    tally = Meter(network, trainer.dataset.shape).tally()
+    for first in range(0, len(trainer.dataset.test), 100):  # other batches than those of the trainer
+        inputs = evaluation_inputs(trainer.dataset, trainer.dataset.test, "bernoulli_rate", 4)[first : first + 100]
+        signal = torch.from_numpy(inputs).transpose(0, 1).float()
+        tally.add(signal, observe(network, signal))
+    assert energy_per_sample(tally.activity(), load_target("loihi2")).operations_nj == result.energy.operations_nj
+
+
+def test_a_share_is_that_of_a_finished_run_of_the_same_network(tmp_path):
+    reference, result = train(tmp_path / "reference", "training.epochs=1")
+    assert result.energy is None
+    assert "energy" not in reference.folder.metrics.read_text()
+    named = (f'budget.reference="{reference.folder.path}"', "training.epochs=1")
+    trainer = start(tmp_path / "share", 'budget.energy="1.5x"', *named)
+    whole = start(tmp_path / "whole", 'budget.energy="3x"', *named)
+    assert trainer.energy.budget_nj == pytest.approx(0.5 * whole.energy.budget_nj)
+    for change, problem in (
+        (("network.threshold=2.0",), "differs in network.threshold"),
+        (("budget.reference=nowhere",), "nowhere: not a run"),
+    ):
+        with pytest.raises(BadInput, match=problem):
+            start(tmp_path / "refused", 'budget.energy="0.9x"', *named, *change)
+    with pytest.raises(BadInput, match=r"a share needs budget\.reference"):
+        start(tmp_path / "refused", 'budget.energy="0.9x"')
+    reference.folder.result.unlink()
+    with pytest.raises(BadInput, match="is not finished"):
+        start(tmp_path / "refused", 'budget.energy="1.5x"', *named)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_an_interrupted_run_continues_with_its_multiplier(tmp_path):
+    whole, result = train(tmp_path / "whole", *ENERGY)
+
+    def stop(iteration, *_):
+        if iteration == 2 * whole.batches + 1:
+            raise KeyboardInterrupt
+
+    trainer = start(tmp_path / "stopped", *ENERGY)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop, nothing)
+    again = Trainer.resume(trainer.folder).run(nothing, nothing)
+    assert (again.energy, again.test_accuracy) == (result.energy, result.test_accuracy)
+
+
+def test_energy_budgets_that_cannot_be_kept_are_refused_before_training(tmp_path):
+    for change, problem in (
+        (('budget.energy="1 nJ"',), "the updates of 34 neurons in 4 steps alone cost"),
+        (('budget.energy="13 nJ"',), "the spikes of the input alone cost"),
+        (('budget.energy="a lot"',), "'a lot' is no energy"),
+        (('budget.energy="1 uJ"', "budget.target=h100"), "'h100' is no neuromorphic chip"),
+        (('budget.energy="1 uJ"', "network.neuron=liaf"), "network.neuron = 'liaf' sends no spikes"),
+    ):
+        with pytest.raises(BadInput, match=problem):
+            start(tmp_path / "refused", *change)
+    assert not (tmp_path / "refused").exists()

@@ -26,6 +26,7 @@ METRICS = EpochMetrics(
     explored=0.5,
     learning_rate=0.125,
     thresholds={"lif1": [0.5, 1.0, 2.0]},
+    energy={"operations_nj": 640.0, "multiplier_per_nj": 0.25, "quiet_layers": ["lif1"]},
 )
 
 
@@ -41,7 +42,10 @@ def test_every_metric_and_threshold_arrives_at_its_iteration(tmp_path):
     assert scalars.pop("threshold/lif1/min") == [(40, 0.5)]
     assert scalars.pop("threshold/lif1/mean") == [(40, 1.0)]
     assert scalars.pop("threshold/lif1/max") == [(40, 2.0)]
-    assert scalars == {name: [(40, value)] for name, value in vars(METRICS).items() if name != "thresholds"}
+    assert scalars.pop("energy/operations_nj") == [(40, 640.0)]
+    assert scalars.pop("energy/multiplier_per_nj") == [(40, 0.25)]
+    figures = {name: value for name, value in vars(METRICS).items() if name not in ("thresholds", "energy")}
+    assert scalars == {name: [(40, value)] for name, value in figures.items()}
 
 
 def test_a_run_writes_the_figures_of_its_metrics_beside_them(tmp_path):
