@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ("esl-neuro train --set sparsity.density=0.05", "another density"),
         ('esl-neuro train --set \'sparsity={learner="rigl", layers=["fc1"]}\'', "another structure learner"),
         ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
+        ('esl-neuro train --budget energy="700 nJ"', "within an energy of a sample on Loihi 2"),
         ("esl-neuro train --data images --print-config", "the recipe as it would be trained, without training"),
         ("esl-neuro train --resume runs/mlp-digits-001", "continue an interrupted run"),
         (
@@ -51,6 +52,13 @@ if TYPE_CHECKING:
 @click.argument("recipe", required=False)
 @click.option("--seed", "seeds", type=SEED, multiple=True, help="Seed; repeat the option for several runs.")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Train within a budget of a chip: fan_in=32, energy=400nJ, target=loihi2; fields of [budget].",
+)
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
 @click.option(
     "--from",
@@ -74,6 +82,7 @@ def train(
     recipe: str | None,
     seeds: tuple[int, ...],
     overrides: tuple[str, ...],
+    budgets: tuple[str, ...],
     resume: Path | None,
     source: Path | None,
     quantize: str | None,
@@ -95,17 +104,17 @@ def train(
         refuse_without_arithmetic(quantize)
     if resume is None:
         chosen = recipe or (RECIPE if source is None else _recipe_of(source, allow_code))
-        changes = (*_changes(source, quantize), *overrides)
+        changes = (*_changes(source, quantize), *(f"budget.{budget}" for budget in budgets), *overrides)
         if print_config:
             _print_config(chosen, seeds, changes, allow_code, as_json)
             return
         how = {"download": download, "allow_code": allow_code, "tensorboard": tensorboard}
         documents = train_recipe(chosen, seeds, changes, runs, **how)
     else:
-        if recipe or seeds or overrides or source or quantize or print_config:
+        if recipe or seeds or overrides or budgets or source or quantize or print_config:
             raise click.UsageError(
-                "--resume continues a run with its own settings; omit RECIPE, --seed, --set, --from, --quantize and "
-                "--print-config"
+                "--resume continues a run with its own settings; omit RECIPE, --seed, --set, --budget, --from, "
+                "--quantize and --print-config"
             )
         chosen_run(resume, runs)
         from esl_neuro.pipeline.training import resume_training
