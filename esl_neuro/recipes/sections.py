@@ -15,6 +15,7 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Section(Table):
@@ -211,6 +212,13 @@ class StaticSection(StoredSection):
     densities: dict[str, Density] | None = Field(
         default=None, min_length=1, description="density of each masked layer by name, instead of one for all"
     )
+    per_neuron: Count | None = Field(
+        default=None, description="connections of each neuron of the masked layers, instead of the density"
+    )
+    window: Count | None = Field(
+        default=None, description="input lines around the place of a neuron from which its connections come"
+    )
+    long_range: Natural = Field(default=0, description="how many connections of a neuron come from outside its window")
     distribution: str = Field(
         default="erdos_renyi", description="how the connections are distributed over the masked layers"
     )

@@ -41,9 +41,9 @@ class NetworkActivity:
     outputs : Tensor, shape (steps, batch, classes)
         Outputs of each step: spikes, or the plain sums of an output layer that does not fire.
     spikes : dict of str to Tensor, shape (steps, batch, ...)
-        Spikes of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in order of execution; for a network of exact
-        spike times, the neurons that fire, as one step; for neurons with analog outputs, 1 where the output is not
-        zero, since that is what a chip would send.
+        What was kept of each :class:`~esl_neuro.snn.neurons.LIF` layer, by name, in order of execution; by default its
+        spikes; for a network of exact spike times, the neurons that fire, as one step; for neurons with analog outputs,
+        1 where the output is not zero, since that is what a chip would send.
     """
 
     outputs: Tensor
@@ -57,26 +57,29 @@ class NetworkActivity:
         return torch.argmax(self.outputs.sum(0), dim=1)
 
 
-def observe(network: nn.Module, inputs: Tensor) -> NetworkActivity:
+def observe(
+    network: nn.Module, inputs: Tensor, keep: Callable[[Tensor], Tensor] = lambda spikes: spikes
+) -> NetworkActivity:
     """Run any network that maps (steps, batch, ...) to (steps, batch, classes) and record the spikes of its LIFs.
 
     Custom modules are supported if their neurons are :class:`~esl_neuro.snn.neurons.LIF` layers. A network of exact
     spike times uses the spikes of the first step as its early inputs, all others are late; its output is ``-z`` as one
-    step, so that the first neuron to fire has the largest output.
+    step, so that the first neuron to fire has the largest output. ``keep`` returns what is kept of the spikes of a
+    layer, such as their number, which saves their memory.
     """
     if isinstance(network, TemporalNetwork):
         activity = network(inputs[0].flatten(1))
-        fired = {name: (z < NO_SPIKE)[None] for name, z in activity.z.items()}
+        fired = {name: keep((z < NO_SPIKE)[None]) for name, z in activity.z.items()}
         return NetworkActivity(-activity.output_z[None], fired)
     spikes: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            spikes[name] = (output != 0).to(output.dtype) if isinstance(module, LIAF) else output
+            spikes[name] = keep((output != 0).to(output.dtype) if isinstance(module, LIAF) else output)
 
         return hook
 
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in neuron_layers(network).items()]
+    hooks = [layer.register_forward_hook(record(name)) for name, layer in neuron_layers(network).items()]
     try:
         return NetworkActivity(network(inputs), spikes)
     finally:

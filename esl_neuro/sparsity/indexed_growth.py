@@ -18,7 +18,8 @@ from esl_neuro.sparsity.capped_choice import IntArray, best, draw_ranks
 from esl_neuro.sparsity.fan_in import room_left
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
-from esl_neuro.sparsity.sparse_linear import ConnectionIndex, Positions, SignalErrors, union
+from esl_neuro.sparsity.sparse_linear import ConnectionIndex, SignalErrors, union
+from esl_neuro.sparsity.topology import Positions
 
 IndexedGrowthRule = Callable[[IndexedLayer, Positions, int, np.random.Generator], Positions]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.sparsity.sparse_linear import Positions, SparseLinear, union
+from esl_neuro.sparsity.sparse_linear import SparseLinear, union
+from esl_neuro.sparsity.topology import Positions
 
 
 @dataclass
@@ -78,10 +80,14 @@ class IndexedLayer:
 
     def count_blocks(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the connections in blocks of outputs and inputs that begin at these rows and columns."""
-        neurons, lines = np.divmod(self.module.index.positions(), self.module.in_features)
-        row, column = (np.searchsorted(*pair, side="right") - 1 for pair in ((rows, neurons), (columns, lines)))
-        flat = np.bincount(row * len(columns) + column, minlength=len(rows) * len(columns))
-        return flat.reshape(len(rows), len(columns))
+        index = self.module.index
+        bounds = index.starts[[*rows, self.module.out_features]]
+        # row by row, since positions of all connections would take several times their memory
+        counts = np.zeros((len(rows), len(columns)), np.int64)
+        for row, (first, last) in enumerate(pairwise(bounds)):
+            places = np.searchsorted(columns, index.lines[first:last], side="right") - 1
+            counts[row] = np.bincount(places, minlength=len(columns))
+        return counts
 
 
 def replace_connections(layer: IndexedLayer, dead: Tensor, born: Positions, optimizer: Optimizer) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
-from esl_neuro.recipes.sections import Count, Density, Fraction, NonNegative, Positive
+from esl_neuro.errors import BadInput
+from esl_neuro.recipes.sections import Count, Density, Fraction, Natural, NonNegative, Positive
 from esl_neuro.sparsity.fan_in import FanIn
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD
 from esl_neuro.sparsity.rewirer import Rewirer
 from esl_neuro.sparsity.selection import LayerNames
+from esl_neuro.sparsity.topology import Topology
 
 
 @LEARNERS.register
@@ -91,20 +93,28 @@ def static(
     density: Density | None = None,
     epsilon: Positive | None = None,
     densities: dict[str, Density] | None = None,
+    per_neuron: Count | None = None,
+    window: Count | None = None,
+    long_range: Natural = 0,
     distribution: str = "erdos_renyi",
 ) -> Rewirer:
     """Draw the connections once and keep them, as a baseline (static Erdos-Renyi graph of eq. 1).
 
-    Without density, epsilon and densities: ``epsilon`` 60, the network of ESL-SNNs Table 1.
+    Without density, epsilon, densities and per_neuron: ``epsilon`` 60, the network of ESL-SNNs Table 1. Window and long
+    range are those of :class:`~esl_neuro.sparsity.topology.Topology`.
     """
-    if density is None and epsilon is None and densities is None and distribution == "erdos_renyi":
+    given = (density, epsilon, densities, per_neuron)
+    if given == (None,) * len(given) and distribution == "erdos_renyi":
         epsilon = 60.0
+    if per_neuron is None and (window is not None or long_range):
+        raise BadInput("sparsity: window and long_range need per_neuron, the connections of each neuron")
     return Rewirer(
         model,
         optimizer,
         layers=layers,
         end=0,
         growth={"random": 1.0},  # nothing grows
+        topology=None if per_neuron is None else Topology(per_neuron, window, long_range),
         seed=seed,
         fan_in=fan_in,
         density=density,

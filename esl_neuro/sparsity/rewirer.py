@@ -34,8 +34,8 @@ from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
 from esl_neuro.sparsity.selection import LayerNames, indexed_layers
-from esl_neuro.sparsity.sparse_linear import Positions
 from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
+from esl_neuro.sparsity.topology import Positions, Topology
 
 EXPLORED = "explored_positions"
 
@@ -73,6 +73,8 @@ class Rewirer:
         Parameter of eq. 1, instead of the density.
     densities : mapping of str to float, optional
         Density of each masked layer by name, instead of one density for all.
+    topology : Topology, optional
+        Equally many connections of each neuron, instead of the density; for sparse storage.
     distribution : str
         Distribution of the connections over the layers: ``"erdos_renyi"``, ``"erk"`` or ``"uniform"``.
     layers : sequence of str, or "all"
@@ -122,6 +124,7 @@ class Rewirer:
         density: float | None = None,
         epsilon: float | None = None,
         densities: Mapping[str, float] | None = None,
+        topology: Topology | None = None,
         distribution: str = "erdos_renyi",
         layers: LayerNames,
         end: int,
@@ -154,8 +157,9 @@ class Rewirer:
         _check_growth(self.growth, INDEXED_GROWTH_RULES if self.indexed else GROWTH_RULES)
         budget: dict[str, Any] = {"density": density, "epsilon": epsilon}
         budget |= {"densities": densities, "distribution": distribution}
+        _check_topology(topology, budget | {"budget.fan_in": fan_in}, sparse=bool(self.indexed))
         if self.indexed:
-            self._draw_indexed(budget, fan_in, redistribution)
+            self._draw_indexed(budget, fan_in, topology, redistribution)
             return
         self.masked = sparse_layers(model, layers, seed=seed, fan_in=fan_in, **budget)
         self.caps = {} if fan_in is None else caps_by_name(fan_in, [layer.name for layer in self.masked])
@@ -168,18 +172,23 @@ class Rewirer:
         """All layers that are kept sparse."""
         return self.indexed or self.masked
 
-    def _draw_indexed(self, budget: dict[str, Any], fan_in: FanIn | None, redistribution: str | None) -> None:
+    def _draw_indexed(
+        self, budget: dict[str, Any], fan_in: FanIn | None, topology: Topology | None, redistribution: str | None
+    ) -> None:
         if redistribution is not None:
             raise BadInput(
                 f"sparsity.redistribution: '{redistribution}' needs moments of connections that do not exist, which "
                 "sparse storage does not have; omit it, or use masked layers"
             )
         shapes = {layer.name: layer.shape() for layer in self.indexed}
-        shares = densities_by_name(shapes, **budget)
+        shares = {} if topology is not None else densities_by_name(shapes, **budget)
         self.caps = fitting_caps(fan_in, shares, shapes)
         for layer in self.indexed:
             rng = stream(self.seed, f"mask {layer.name}")
-            layer.module.draw(shares[layer.name], rng, self.caps.get(layer.name))
+            if topology is not None:
+                layer.module.draw_topology(topology, rng)
+            else:
+                layer.module.draw(shares[layer.name], rng, self.caps.get(layer.name))
             if "random_unfired" in self.growth:
                 layer.explored_positions = layer.module.index.positions()
         self._record_errors()
@@ -308,6 +317,17 @@ def _check_ranges(alpha: float, update_every: int) -> None:
         raise BadInput(f"sparsity.alpha: {alpha} is out of range; allowed: 0 to 1")
     if update_every < 1:
         raise BadInput(f"sparsity.update_every: {update_every} is out of range; allowed: 1 and above")
+
+
+def _check_topology(topology: Topology | None, budget: Mapping[str, Any], *, sparse: bool) -> None:
+    if topology is None:
+        return
+    given = [name for name in ("density", "epsilon", "densities", "budget.fan_in") if budget[name] is not None]
+    given += ["distribution"] if budget["distribution"] != "erdos_renyi" else []
+    if given:
+        raise BadInput(f"sparsity.per_neuron: mutually exclusive with {', '.join(given)}; give one of them")
+    if not sparse:
+        raise BadInput("sparsity.per_neuron: needs sparsity.storage = 'sparse'; masked layers take a density")
 
 
 def _check_growth(growth: Mapping[str, float], rules: Registry[Any]) -> None:

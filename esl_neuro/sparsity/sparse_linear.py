@@ -18,11 +18,9 @@ from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity import sparse_kernels as kernels
 from esl_neuro.sparsity.masks import positions_within
+from esl_neuro.sparsity.topology import Positions, Topology
 from esl_neuro.spike_bits import bits_of, numbers_of
 from esl_neuro.torch_threads import use_torch_threads
-
-Positions = NDArray[np.int64]
-"""Places of connections in the dense matrix, ``neuron * inputs + line``, sorted without duplicates."""
 
 
 class ConnectionIndex:
@@ -133,7 +131,7 @@ class SparseLinear(nn.Module):
         self.errors: list[SignalErrors] | None = None
         self._set_index(ConnectionIndex.of(np.empty(0, np.int64), inputs, outputs))
         if fan_in is not None:
-            self._connect(_fixed_fan_in(inputs, outputs, fan_in, rng), rng)
+            self.draw_topology(Topology(fan_in), rng)
         elif density is not None:
             self.draw(density, rng)
 
@@ -189,6 +187,10 @@ class SparseLinear(nn.Module):
             self._connect(distinct(self.possible, count, rng), rng)
         else:
             self._connect(positions_within(self.possible, self.out_features, count, rng, cap), rng)
+
+    def draw_topology(self, topology: Topology, rng: np.random.Generator) -> None:
+        """Replace all connections by as many random ones for each neuron, with new weights."""
+        self._connect(topology.draw(self.in_features, self.out_features, rng), rng)
 
     def _connect(self, positions: Positions, rng: np.random.Generator) -> None:
         bound = 1 / math.sqrt(self.in_features * len(positions) / self.possible)
@@ -394,17 +396,6 @@ def union(one: Positions, other: Positions) -> Positions:
     both = np.concatenate([one, other])
     both.sort(kind="stable")
     return both[np.diff(both, prepend=-1) > 0]
-
-
-def _fixed_fan_in(inputs: int, outputs: int, fan_in: int, rng: np.random.Generator) -> Positions:
-    """Draw lines of all neurons at once, all sets with equal probability (Floyd's algorithm)."""
-    lines = np.empty((outputs, fan_in), np.int64)
-    for drawn, last in enumerate(range(inputs - fan_in, inputs)):
-        line = rng.integers(last + 1, size=outputs)
-        repeated = (lines[:, :drawn] == line[:, None]).any(1)
-        lines[:, drawn] = np.where(repeated, last, line)
-    lines.sort(1)
-    return (lines + np.arange(outputs, dtype=np.int64)[:, None] * inputs).ravel()
 
 
 def _uniform(count: int, bound: float, rng: np.random.Generator, dtype: torch.dtype) -> Tensor:

@@ -63,6 +63,8 @@ def has_sparse_storage(recipe: Recipe) -> bool:
 def _density(section: StoredSection) -> float:
     """Return the largest density that the recipe states, 1 if it states none."""
     options = section.options
+    if options.get("per_neuron") is not None:
+        return 0.0  # far fewer than the lines of any layer that is worth it, and masks have no fan-in
     return max([*(options.get("densities") or {}).values(), options.get("density") or 0.0]) or 1.0
 
 

@@ -28,13 +28,14 @@ from esl_neuro.data.own import recorded
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.interruption import held_back
+from esl_neuro.neuron_major import is_neuron_major, rows_of
 from esl_neuro.random_streams import stream
 from esl_neuro.reading.documents import problems, reason
 from esl_neuro.recipes import Recipe, save_recipe
 from esl_neuro.recipes.sections import DataSection, TrainingSection
 from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
 from esl_neuro.snn.temporal import TemporalNetwork
-from esl_neuro.sparsity import Learner, Rewirer, RewiringUpdate, make_learner
+from esl_neuro.sparsity import Learner, Rewirer, RewiringUpdate, SparseLinear, make_learner
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import picture_connections
@@ -152,6 +153,7 @@ class EpochMetrics:
 
 EVALUATION_BATCH = 256
 COUNTED_SAMPLES = 32  # of the validation part, whose signals are counted after every epoch
+EVALUATED_SPIKES = 2**27  # neurons x steps x samples of a network with sparse storage: 512 MB of spikes
 PICTURES = 12  # of the connections of each layer, and one before the first iteration
 
 OnBatch = Callable[[int, int, float], None]
@@ -355,13 +357,14 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
+        self.network.zero_grad(set_to_none=True)  # faster than the optimiser's own, which also calls the profiler
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Dropout uses torch's own generator, whose state differs in a resumed run.
             torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
             with _autocast(self.recipe.training):
-                activity = observe(self.network, inputs)
+                # the energy of a sample needs the spikes, with their gradients
+                activity = observe(self.network, inputs, _count if self.energy is None else _whole)
         loss = self.loss(activity.outputs.float(), labels)
-        self.network.zero_grad(set_to_none=True)  # faster than the optimiser's own, which also calls the profiler
         cost = loss + self.learner.penalty() + self.stabiliser.cost()
         if self.energy is not None:
             cost = cost + self.energy.cost(inputs, activity)
@@ -385,7 +388,7 @@ class Trainer:
         self._picture_connections(self.epoch * self.batches + self.batch + 1)
         self.sums.loss += batch_loss * len(indices)
         self.sums.correct += int((activity.predictions() == labels).sum())
-        self.sums.spikes += _count(activity.spikes)
+        self.sums.spikes += _total(activity.spikes if self.energy is None else _counts(activity.spikes))
         self.sums.samples += len(indices)
         self.sums.births += sum(update.births for update in updates)
         return batch_loss
@@ -411,6 +414,7 @@ class Trainer:
     def _finish_epoch(self, interrupted: Callable[[], bool]) -> EpochMetrics:
         sums, learning_rate = self.sums, self._learning_rate()
         tally = None if self.energy is None else self.energy.meter.tally()
+        self.network.zero_grad(set_to_none=True)  # the evaluation can use their memory
         _, validation = _evaluate(
             self.network, self.dataset, self.dataset.validation, self.recipe.data, interrupted=interrupted, tally=tally
         )
@@ -695,20 +699,26 @@ def _evaluate(
     """Return the total spikes of all layers and the accuracy; a signal that is held back ends it."""
     inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
     labels, device = torch.from_numpy(split.labels), _device_of(network)
-    spikes, correct = 0, 0
+    spikes, correct, batch = 0, 0, _evaluation_batch(network, data.steps)
     network.eval()
     with torch.no_grad():
-        for first in range(0, len(split), EVALUATION_BATCH):
+        for first in range(0, len(split), batch):
             if interrupted():
                 raise KeyboardInterrupt
-            part = slice(first, first + EVALUATION_BATCH)
+            part = slice(first, first + batch)
             signal = _time_first(inputs[part], device)
-            activity = observe(network, signal)
+            activity = observe(network, signal, _count if tally is None else _whole)
             if tally is not None:
                 tally.add(signal, activity)
-            spikes += _count(activity.spikes)
+            spikes += _total(activity.spikes if tally is None else _counts(activity.spikes))
             correct += int((activity.predictions().cpu() == labels[part]).sum())
     return spikes, correct / len(split)
+
+
+def _evaluation_batch(network: nn.Module, steps: int) -> int:
+    """Return how many samples are evaluated together: fewer where sparse storage allows more neurons than memory."""
+    outputs = sum(layer.out_features for layer in network.modules() if isinstance(layer, SparseLinear))
+    return max(1, min(EVALUATION_BATCH, EVALUATED_SPIKES // (steps * max(1, outputs))))
 
 
 def _explored(layers: Sequence[Layer]) -> float | None:
@@ -720,9 +730,25 @@ def _explored(layers: Sequence[Layer]) -> float | None:
     return ever / sum(layer.possible for layer in layers)
 
 
-def _count(spikes: dict[str, Tensor]) -> int:
-    # Float sums are fast, and exact below 2**24: use them per sample and step, then double precision.
-    return sum(int(fired.detach().flatten(2).sum(2).sum(dtype=torch.float64)) for fired in spikes.values())
+def _count(fired: Tensor) -> Tensor:
+    """Count the spikes of a layer; float sums are fast, and exact below 2**24, so they are used per sample and step."""
+    spikes = fired.detach()
+    if is_neuron_major(spikes):  # add whole rows, since torch goes across them
+        rows = rows_of(spikes)[:, : spikes.shape[:2].numel()]
+        return torch.tensor(rows.sum(axis=0).sum(dtype=np.float64))
+    return spikes.flatten(2).sum(2).sum(dtype=torch.float64)
+
+
+def _whole(spikes: Tensor) -> Tensor:
+    return spikes
+
+
+def _counts(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: _count(fired) for name, fired in spikes.items()}
+
+
+def _total(counts: dict[str, Tensor]) -> int:
+    return sum(int(count) for count in counts.values())
 
 
 def _time_first(encoded: NDArray[Any], device: torch.device) -> Tensor:
