@@ -176,9 +176,12 @@ def held_back(second_passes: bool = False) -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if came:
+        told = signal.set_wakeup_fd(-1)  # whoever watches the signals has seen this one when it came
         try:
             signal.raise_signal(came[0])
         except KeyboardInterrupt as error:
             raise error from None  # where the block left is of no interest
+        finally:
+            signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     if left:  # the signal is ignored outside of the block
         raise KeyboardInterrupt

@@ -135,3 +135,16 @@ def test_second_ctrl_c_ends_at_once():
     process.communicate(timeout=10)
     assert time.monotonic() - began < GRACE_S / 2
     assert process.returncode == 130
+
+
+def test_ctrl_c_that_was_held_back_for_a_while_is_not_a_second_one():
+    body = (
+        "from esl_neuro.interruption import held_back\n"
+        "try:\n    with held_back():\n        time.sleep(1)\n        time.sleep(0.8)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.2)\n    print('whole')"
+    )
+    process = start(body)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=10)
+    assert (out, errors, process.returncode) == ("whole\n", "", 0)
