@@ -12,7 +12,7 @@ from esl_neuro.cli.working import hidden
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.sweeping import TrainingDisplay
-    from esl_neuro.training.trainer import EpochMetrics
+    from esl_neuro.training.epoch_metrics import EpochMetrics
 
 PLAIN_LINES = 8
 

@@ -24,7 +24,8 @@ from esl_neuro.training.run_folder import RunFolder, create_run_folder
 if TYPE_CHECKING:
     from torch import nn
 
-    from esl_neuro.training.trainer import EpochMetrics, Trainer
+    from esl_neuro.training.epoch_metrics import EpochMetrics
+    from esl_neuro.training.trainer import Trainer
 
 OnBatch = Callable[[int, int, float], None]
 OnEpoch = Callable[["EpochMetrics"], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from esl_neuro.training.trainer import EpochMetrics
+from esl_neuro.training.epoch_metrics import EpochMetrics
 
 
 class TensorBoard:

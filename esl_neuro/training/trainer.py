@@ -57,6 +57,7 @@ from esl_neuro.training.cost import (
     rewiring_work,
     training_work,
 )
+from esl_neuro.training.epoch_metrics import EpochMetrics
 from esl_neuro.training.freed_memory import keep_freed_memory
 from esl_neuro.training.integer_training import formats_of, quantised
 from esl_neuro.training.losses import Loss, make_loss
@@ -114,41 +115,6 @@ def read_progress(document: dict[str, Any]) -> Progress:
         return Progress.model_validate(document)
     except ValidationError as error:
         raise ValueError("; ".join(map(problems, error.errors()))) from error
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """Metrics of one epoch.
-
-    Attributes
-    ----------
-    spikes_per_neuron : float
-        Mean spikes per neuron and training sample, all layers.
-    density : float
-        Connections as a share of the possible ones, in the masked layers.
-    births : int
-        Connections born (and as many pruned) in this epoch.
-    explored : float or None
-        Share of possible connections that were ever active, in the masked layers; None where it is not tracked.
-    thresholds : dict of str to list of float
-        Minimum, mean and maximum threshold of each layer.
-    energy : dict of str to value, or None
-        With an energy budget, that of a validation sample, and the multiplier of the epoch.
-    """
-
-    epoch: int
-    iteration: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float
-    spikes_per_neuron: float
-    density: float
-    connections: int
-    births: int
-    explored: float | None
-    learning_rate: float
-    thresholds: dict[str, list[float]]
-    energy: dict[str, Any] | None = None
 
 
 EVALUATION_BATCH = 256
@@ -292,7 +258,7 @@ class Trainer:
         Parameters
         ----------
         on_batch : callable
-            Called with iteration, total iterations and loss after every batch.
+            Called with iteration, total iterations and loss after every batch. It may raise ``KeyboardInterrupt``.
         on_epoch : callable
             Called with the metrics after every epoch.
 
@@ -330,10 +296,13 @@ class Trainer:
                 for indices in self._remaining_batches():
                     loss = self._train_batch(indices)
                     self.batch += 1
-                    on_batch(self.epoch * self.batches + self.batch, self.iterations, loss)
-                    if interrupted():
+                    try:
+                        on_batch(self.epoch * self.batches + self.batch, self.iterations, loss)
+                        if interrupted():
+                            raise KeyboardInterrupt
+                    except KeyboardInterrupt:
                         save()
-                        raise KeyboardInterrupt
+                        raise
                 try:
                     metrics = self._finish_epoch(interrupted)
                 except KeyboardInterrupt:  # in the evaluation, which changes nothing

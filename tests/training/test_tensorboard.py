@@ -7,8 +7,8 @@ import json
 import pytest
 
 from esl_neuro.cli.main import main
+from esl_neuro.training.epoch_metrics import EpochMetrics
 from esl_neuro.training.tensorboard import TensorBoard
-from esl_neuro.training.trainer import EpochMetrics
 
 pytest.importorskip("tensorboard")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

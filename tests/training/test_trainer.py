@@ -7,6 +7,7 @@ import math
 import os
 import pickletools
 import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -481,6 +482,29 @@ def test_interrupted_run_ends_as_if_it_had_never_stopped(whole, tmp_path, places
     trainer.run(lambda done, *_: iterations.append(done), nothing)
     assert iterations == list(range(places[-1] + 1, EPOCHS * BATCHES + 1))
     assert_same_run(folder, whole[0].folder)
+
+
+def test_a_callback_interrupts_a_run_as_a_signal_does_in_any_thread(whole, tmp_path):
+    trainer, ended = start(tmp_path), []
+
+    def stop(done, *_):
+        if done == BATCHES + 2:
+            raise KeyboardInterrupt
+
+    def run():
+        try:
+            trainer.run(stop, nothing)
+        except KeyboardInterrupt:
+            ended.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert ended
+    iterations = []
+    Trainer.resume(RunFolder(trainer.folder.path)).run(lambda done, *_: iterations.append(done), nothing)
+    assert iterations[0] == BATCHES + 3
+    assert_same_run(trainer.folder, whole[0].folder)
 
 
 def test_dropout_is_the_same_in_a_resumed_run(tmp_path):
