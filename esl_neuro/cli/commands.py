@@ -187,6 +187,24 @@ allow_code_option = click.option(
 )
 
 
+def workplace_options(function: Function) -> Function:
+    """Add ``--jobs`` and ``--scheduler`` to a command."""
+    jobs = click.option("--jobs", type=Whole(min=1), help="Runs at a time on this machine.  [default: 1]")
+    scheduler = click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Train on the workers of a Dask scheduler: its address (tcp://host:8786), or its scheduler file.",
+    )
+    return jobs(scheduler(function))
+
+
+def chosen_jobs(jobs: int | None, scheduler: str | None) -> int:
+    """Return the runs at a time on this machine; the workers of a cluster decide themselves."""
+    if jobs is not None and scheduler is not None:
+        raise BadInput("--jobs is for this machine, and the workers of --scheduler each take one run; give one of them")
+    return jobs or 1
+
+
 def samples_option(function: Function) -> Function:
     """Add ``--samples`` to a command."""
     return click.option("--samples", type=Whole(min=1), help="Number of test samples.  [default: all]")(function)

@@ -12,14 +12,15 @@ from esl_neuro.cli.commands import (
     ExampleCommand,
     OneOf,
     OutputPath,
-    Whole,
     allow_code_option,
+    chosen_jobs,
     data_option,
     emit,
     given_data,
     json_option,
     print_status,
     runs_option,
+    workplace_options,
 )
 from esl_neuro.pipeline.choices import SCALES, Scale
 
@@ -43,7 +44,7 @@ from esl_neuro.pipeline.choices import SCALES, Scale
     help="smoke: seconds, on the embedded digits. short: MNIST, Fashion-MNIST and CIFAR-10, on two cores. full: the "
     "paper's networks, data and epochs.",
 )
-@click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Runs at a time.")
+@workplace_options
 @click.option("--plot", type=OutputPath(), help="Draw the figures into this .svg, .png or .pdf file.")
 @chart_options
 @click.option("--record", type=OutputPath(), help="Also write the result as JSON into this file.")
@@ -57,7 +58,8 @@ from esl_neuro.pipeline.choices import SCALES, Scale
 def reproduce(
     name: str,
     scale: Scale,
-    jobs: int,
+    jobs: int | None,
+    scheduler: str | None,
     plot: Path | None,
     width: str | None,
     title: str | None,
@@ -79,6 +81,7 @@ def reproduce(
     from esl_neuro.report.reproduction_text import draw_reproduction, reproduction_text
     from esl_neuro.storage import write
 
+    at_a_time = chosen_jobs(jobs, scheduler)
     layout = layout_of(width, title, plot, "--plot FILE")
     plan = load_reproduction(name, scale, runs, allow_code=allow_code)
     refuse_unread_by_all([run.recipe.data for sweep in plan.plans.values() for run in sweep.runs], given_data())
@@ -91,7 +94,7 @@ def reproduce(
     else:
         from esl_neuro.cli.progress import training_view
 
-        document = run_reproduction(plan, jobs, on_status=print_status, view=training_view)
+        document = run_reproduction(plan, at_a_time, scheduler=scheduler, on_status=print_status, view=training_view)
     if plot is not None:
         draw_reproduction(document, plot, layout)
     if record is not None:

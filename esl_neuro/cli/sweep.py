@@ -11,14 +11,15 @@ from esl_neuro.cli.chart_options import chart_options, layout_of
 from esl_neuro.cli.commands import (
     ExampleCommand,
     OutputPath,
-    Whole,
     allow_code_option,
+    chosen_jobs,
     data_option,
     emit,
     given_data,
     json_option,
     print_status,
     runs_option,
+    workplace_options,
 )
 from esl_neuro.cli.network_run import tick_option
 from esl_neuro.errors import BadInput
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ("esl-neuro sweep digits-density", "every run that is not finished, then the table"),
         ("esl-neuro sweep digits-density --list", "the runs and the progress of each"),
         ("esl-neuro sweep digits-density --jobs 2", "two runs at a time"),
+        ("esl-neuro sweep digits-density --scheduler tcp://host:8786", "on the workers of a Dask cluster"),
         ("esl-neuro sweep digits-density --plot density.svg", "also draw the results"),
         ("esl-neuro sweep digits-energy --pareto pareto.svg", "accuracy against energy, with the Pareto front"),
         ("esl-neuro sweep ./mine.toml --set training.epochs=1", "a sweep of your own, with a change to every run"),
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.argument("name", metavar="SWEEP")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field in every run.")
-@click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Runs at a time.")
+@workplace_options
 @click.option(
     "--plot",
     type=OutputPath(),
@@ -66,7 +68,8 @@ if TYPE_CHECKING:
 def sweep(
     name: str,
     overrides: tuple[str, ...],
-    jobs: int,
+    jobs: int | None,
+    scheduler: str | None,
     plot: Path | None,
     pareto: Path | None,
     targets: tuple[str, ...],
@@ -87,6 +90,7 @@ def sweep(
     from esl_neuro.report.sweep_text import runs_text, summary_text
     from esl_neuro.training.sweep import load_plan
 
+    at_a_time = chosen_jobs(jobs, scheduler)
     layout = layout_of(width, title, plot or pareto, "--plot FILE or --pareto FILE")
     if pareto is None and (targets or tick_s is not None):
         raise BadInput("--target and --tick change only the chart of --pareto; add --pareto FILE")
@@ -108,7 +112,7 @@ def sweep(
     from esl_neuro.cli.progress import training_view
     from esl_neuro.pipeline.sweeping import run_sweep
 
-    summary = run_sweep(plan, jobs, on_status=print_status, view=training_view)
+    summary = run_sweep(plan, at_a_time, scheduler=scheduler, on_status=print_status, view=training_view)
     if plot is not None:
         from esl_neuro.pipeline.sweep_chart import draw_sweep
 

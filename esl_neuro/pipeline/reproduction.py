@@ -178,7 +178,12 @@ def _has_gpu() -> bool:
 
 
 def reproduce(
-    plan: ReproductionPlan, jobs: int = 1, *, on_status: OnStatus = lambda _: None, view: TrainingView = hidden
+    plan: ReproductionPlan,
+    jobs: int = 1,
+    *,
+    scheduler: str | None = None,
+    on_status: OnStatus = lambda _: None,
+    view: TrainingView = hidden,
 ) -> dict[str, Any]:
     """Train what is not finished, count what is not counted, and return the record, which is also saved.
 
@@ -186,7 +191,7 @@ def reproduce(
     ----------
     plan : ReproductionPlan
         From :func:`load_reproduction`.
-    jobs, on_status, view
+    jobs, scheduler, on_status, view
         As in :func:`~esl_neuro.pipeline.sweeping.run_sweep`.
 
     Raises
@@ -199,7 +204,7 @@ def reproduce(
         on_status(
             f"sweep {name}: {len(sweep.runs)} runs, an estimated {plan.setting.sweeps[name]:g} minutes if none is done"
         )
-        run_sweep(sweep, jobs, on_status=on_status, view=view)
+        run_sweep(sweep, jobs, scheduler=scheduler, on_status=on_status, view=view)
     counted = {id(run): run for cell, runs in plan.cells if cell.quantity in COUNTED for run in runs}
     for run in counted.values():
         count_run(run, on_status)

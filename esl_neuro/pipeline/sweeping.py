@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
-from multiprocessing import connection as pipes
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from esl_neuro.errors import BadInput, CheckFailed, EslNeuroError
-from esl_neuro.interruption import SIGNALS, held_back
+from esl_neuro.errors import BadInput, EslNeuroError
 from esl_neuro.pipeline.simulation import OnStatus
+from esl_neuro.pipeline.workers import Tell, Told, Wanted, Workplace, workers
+from esl_neuro.recipes.consent import code_of
 from esl_neuro.storage import cause, refusing, remove_unfinished, write
+from esl_neuro.training.epoch_metrics import EpochMetrics
 from esl_neuro.training.sweep import DONE, Run, SweepPlan, by_message, summarise
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Event
-
-    from esl_neuro.training.trainer import EpochMetrics
-
-SAVING_S = 1.0  # of the two seconds in which a signal ends a sweep
 
 OnError = Callable[[Run, EslNeuroError], None]
 OnDone = Callable[[Run], None]
@@ -63,7 +52,12 @@ def hidden(title: str, epochs: int) -> Iterator[TrainingDisplay]:  # noqa: ARG00
 
 
 def run_sweep(
-    plan: SweepPlan, jobs: int = 1, *, on_status: OnStatus = lambda _: None, view: TrainingView = hidden
+    plan: SweepPlan,
+    jobs: int = 1,
+    *,
+    scheduler: str | None = None,
+    on_status: OnStatus = lambda _: None,
+    view: TrainingView = hidden,
 ) -> dict[str, Any]:
     """Train every run that is not finished; return the summary, which is also saved in the folder of the sweep.
 
@@ -72,7 +66,9 @@ def run_sweep(
     plan : SweepPlan
         The runs, from :func:`~esl_neuro.training.sweep.load_plan`.
     jobs : int
-        Runs at a time; more than one run in processes of their own.
+        Runs at a time on this machine; more than one run in processes of their own.
+    scheduler : str, optional
+        Address of a Dask scheduler, or its scheduler file; its workers train the runs.
     on_status : callable
         Receives a line at the end of each run.
     view : callable
@@ -81,11 +77,13 @@ def run_sweep(
 
     Raises
     ------
+    BadInput
+        If the scheduler cannot be reached, or its workers cannot train the runs.
     EslNeuroError
         If runs failed; raised after all other runs are trained.
     """
     with _locked(plan.folder):
-        _train_all(plan, jobs, on_status, view)
+        _train_all(plan, Workplace(jobs, scheduler), on_status, view)
         summary = summarise(plan)
         write(plan.summary, json.dumps(summary, indent=2) + "\n")
     return summary
@@ -110,8 +108,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingView) -> None:
-    """Train every run that is not finished, ``jobs`` at a time."""
+def _train_all(plan: SweepPlan, where: Workplace, on_status: OnStatus, view: TrainingView) -> None:
+    """Train every run that is not finished."""
     todo = [run for run in plan.runs if run.state() != DONE]
     total, done = len(plan.runs), len(plan.runs) - len(todo)
     failures: list[tuple[Run, EslNeuroError]] = []
@@ -137,11 +135,10 @@ def _train_all(plan: SweepPlan, jobs: int, on_status: OnStatus, view: TrainingVi
         failures.append((run, error))
 
     try:
-        if min(jobs, len(todo)) > 1:
-            on_status(f"{plan.folder}: {len(todo)} runs to do, {min(jobs, len(todo))} at a time")
-            _train_parallel(todo, min(jobs, len(todo)), view, on_done, on_error, on_notes)
+        if todo and (where.scheduler is not None or min(where.jobs, len(todo)) > 1):
+            _train_elsewhere(plan, todo, where, on_status, view, on_done, on_error, on_notes)
         else:
-            _train_serial(todo, view, on_done, on_error, on_notes)
+            _train_here(todo, view, on_done, on_error, on_notes)
     except KeyboardInterrupt:
         on_status(
             f"{done} of {total} runs are done, the others are saved in {plan.folder}; continue with the same command"
@@ -159,9 +156,7 @@ def _refuse_failures(failures: Sequence[tuple[Run, EslNeuroError]], total: int) 
 # One run.
 
 
-def _train_serial(
-    runs: Sequence[Run], view: TrainingView, on_done: OnDone, on_error: OnError, on_notes: OnNotes
-) -> None:
+def _train_here(runs: Sequence[Run], view: TrainingView, on_done: OnDone, on_error: OnError, on_notes: OnNotes) -> None:
     for run in runs:
         with view(run.label, run.recipe.training.epochs) as shown:
             error = _attempt(run, shown.on_batch, shown.on_epoch, on_notes)
@@ -197,45 +192,39 @@ def _train(run: Run, on_batch: Callable[..., None], on_epoch: Callable[..., None
 # Several runs at a time.
 
 
-@dataclass(frozen=True)
-class Notes:
-    """What a user should know of the data of a run."""
-
-    lines: tuple[str, ...]
-
-
-@dataclass
-class _Worker:
-    """A process that trains the runs it receives through its pipe, one after the other."""
-
-    process: Any
-    pipe: pipes.Connection
-    run: Run
-
-    def give(self, run: Run) -> None:
-        self.run = run
-        with suppress(BrokenPipeError):  # the process has ended; take() reports it
-            self.pipe.send(run)
-
-    def take(self) -> EslNeuroError | EpochMetrics | Notes | None:
-        """Return the notes on its data, the metrics of an epoch, or how the run ended: with an error, or None."""
-        try:
-            answer: EslNeuroError | EpochMetrics | Notes | None = self.pipe.recv()
-        except EOFError:
-            self.process.join()
-            code = self.process.exitcode
-            hint = "; the machine may be out of memory: use fewer --jobs" if code == -signal.SIGKILL else ""
-            return CheckFailed(f"its process ended with exit code {code}{hint}")
-        return answer
-
-
-def _train_parallel(
-    runs: Sequence[Run], jobs: int, view: TrainingView, on_done: OnDone, on_error: OnError, on_notes: OnNotes
+def _train_elsewhere(
+    plan: SweepPlan,
+    runs: Sequence[Run],
+    where: Workplace,
+    on_status: OnStatus,
+    view: TrainingView,
+    on_done: OnDone,
+    on_error: OnError,
+    on_notes: OnNotes,
 ) -> None:
-    """Train in separate processes; on any exit, each one saves the state of its run."""
+    """Train in other processes; on any exit, each one saves the state of its run."""
+    at_a_time = f"{min(where.jobs, len(runs))} at a time" if where.scheduler is None else f"on {where.scheduler}"
+    on_status(f"{plan.folder}: {len(runs)} runs to do, {at_a_time}")
     epochs = sum(run.recipe.training.epochs for run in runs)
-    with view(f"{len(runs)} runs, {jobs} at a time", epochs) as shown:
-        _train_shown(runs, jobs, _Together(shown, epochs), on_done, on_error, on_notes)
+    modules = sorted({code.partition(":")[0] for run in runs for _, code in code_of(run.recipe.to_document())})
+    with (
+        workers(where, len(runs), plan.folder, modules) as ready,
+        view(f"{len(runs)} runs, {at_a_time}", epochs) as shown,
+        closing(ready.run(_train_there, runs)) as events,
+    ):
+        if ready.dashboard is not None:
+            on_status(f"dashboard: {ready.dashboard}")
+        if not ready.count:
+            on_status(f"{ready.place} has no workers yet; the runs begin with the first one")
+        together = _Together(shown, epochs)
+        for event in events:
+            if not isinstance(event, Told):
+                error = event.error or event.result
+                on_done(event.argument) if error is None else on_error(event.argument, error)
+            elif "notes" in event.message:
+                on_notes(event.message["notes"])
+            else:
+                together.on_epoch(event.message["epoch"])
 
 
 @dataclass
@@ -246,100 +235,20 @@ class _Together:
     epochs: int
     done: int = 0
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
+    def on_epoch(self, metrics: dict[str, Any]) -> None:
         self.done += 1
-        self.shown.on_batch(self.done, self.epochs, metrics.loss)
-        self.shown.on_epoch(replace(metrics, epoch=self.done))
+        self.shown.on_batch(self.done, self.epochs, metrics["loss"])
+        self.shown.on_epoch(replace(EpochMetrics(**metrics), epoch=self.done))
 
 
-def _train_shown(
-    runs: Sequence[Run], jobs: int, shown: _Together, on_done: OnDone, on_error: OnError, on_notes: OnNotes
-) -> None:
-    waiting = deque(runs)
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    workers: dict[Any, _Worker] = {}
-    try:
-        while waiting or workers:
-            while waiting and len(workers) < jobs:
-                with held_back():  # a signal finds each process that was started among the workers
-                    worker = _start_worker(context, stop, waiting.popleft())
-                    workers[worker.pipe] = worker
-            for pipe in pipes.wait(list(workers)):
-                worker = workers[pipe]
-                told = worker.take()
-                if isinstance(told, Notes):
-                    on_notes(told.lines)
-                    continue
-                if told is not None and not isinstance(told, EslNeuroError):
-                    shown.on_epoch(told)
-                    continue
-                on_done(worker.run) if told is None else on_error(worker.run, told)
-                if waiting and worker.process.is_alive():
-                    worker.give(waiting.popleft())
-                else:
-                    workers.pop(pipe).pipe.close()
-    finally:
-        stop.set()
-        for worker in workers.values():
-            worker.pipe.close()
-        _end(workers.values())
-
-
-def _end(workers: Iterable[_Worker]) -> None:
-    """Wait until every process has saved its run; end what is still computing, whose last epoch is saved."""
-    deadline = time.monotonic() + SAVING_S
-    for worker in workers:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-
-
-def _start_worker(context: Any, stop: Event, run: Run) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, stop), daemon=True)
-    with _blocked():
-        process.start()
-    theirs.close()
-    worker = _Worker(process, ours, run)
-    worker.give(run)
-    return worker
-
-
-@contextmanager
-def _blocked() -> Iterator[None]:
-    """Start a process with the signals blocked: they are for its parent."""
-    # Starting the resource tracker unblocks the signals, so it is started before.
-    resource_tracker.ensure_running()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _work(pipe: pipes.Connection, stop: Event) -> None:
-    """Train the runs that arrive through the pipe; the parent handles the signals and sets ``stop``."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    parent = multiprocessing.parent_process()
+def _train_there(run: Run, tell: Tell, wanted: Wanted) -> EslNeuroError | None:
+    """Train a run in a worker."""
 
     def on_batch(*_: object) -> None:
-        if stop.is_set() or parent is None or not parent.is_alive():
-            signal.raise_signal(signal.SIGINT)  # the trainer saves the state
+        if not wanted():
+            raise KeyboardInterrupt  # the trainer saves the state
 
     def on_epoch(metrics: EpochMetrics) -> None:
-        with suppress(OSError):  # the parent has ended; on_batch sees it
-            pipe.send(metrics)
+        tell({"epoch": asdict(metrics)})
 
-    def on_notes(notes: Sequence[str]) -> None:
-        with suppress(OSError):
-            pipe.send(Notes(tuple(notes)))
-
-    try:
-        while not stop.is_set():
-            pipe.send(_attempt(pipe.recv(), on_batch, on_epoch, on_notes))
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
-        return
+    return _attempt(run, on_batch, on_epoch, lambda notes: tell({"notes": list(notes)}))

@@ -88,6 +88,7 @@ ORDER = (
     "readers_of_nir",
     "resume_sparse",
     "sparse_nir",
+    "scheduler_file",
 )
 
 
@@ -747,3 +748,22 @@ def make_interrupted_sparse(folder: Path) -> None:
 def resume_sparse(folder: Path) -> object:
     """Do the same for a run with sparse storage."""
     return resume(folder)
+
+
+def make_scheduler_file(folder: Path) -> None:
+    stated = {
+        "type": "Scheduler",
+        "id": "Scheduler-1",
+        "address": "tcp://127.0.0.1:8786",
+        "services": {},
+        "workers": {},
+    }
+    (folder / "scheduler.json").write_text(json.dumps(stated), encoding="utf-8")
+
+
+@reader(make_scheduler_file, "scheduler.json", free=".*")
+def scheduler_file(folder: Path) -> object:
+    """Read the address of a scheduler from the file that Dask writes; it may be any address."""
+    from esl_neuro.pipeline.workers import address_of
+
+    return address_of(str(folder / "scheduler.json"))
