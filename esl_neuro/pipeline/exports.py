@@ -96,7 +96,7 @@ def export_run(
     arithmetic_of(chip)  # a chip without integers, or a folder that is no run, is reported before torch loads
     source = run if isinstance(run, TrainingRun) else load_run(run, allow_code=allow_code)
     compiled = compile(source, chip, **how)
-    from esl_neuro.training.trainer import accuracy
+    from esl_neuro.training.evaluation import accuracy
 
     test = compiled.test_set(dataset=source.dataset)
     classes, ties = predict(compiled, test)

@@ -85,7 +85,7 @@ class TrainingRun:
     @cached_property
     def network(self) -> nn.Module:
         """The network at the epoch with the best validation accuracy, on the CPU."""
-        from esl_neuro.training.trainer import load_network
+        from esl_neuro.training.evaluation import load_network
 
         return load_network(self.files, self.dataset)
 
@@ -109,7 +109,7 @@ class TrainingRun:
 
     def validation_accuracy(self, most: int) -> float:
         """Accuracy of the float network on :meth:`validation_set`."""
-        from esl_neuro.training.trainer import accuracy
+        from esl_neuro.training.evaluation import accuracy
 
         return accuracy(self.network, self.dataset, self._first("validation", most), self.recipe.data)
 
@@ -330,7 +330,7 @@ def evaluate(run: TrainingRun | str | Path, noises: Sequence[str] = (), noise_se
     for disturbance in disturbances:
         NOISES[disturbance.noise]
     dataset = source.dataset
-    from esl_neuro.training.trainer import accuracy
+    from esl_neuro.training.evaluation import accuracy
 
     def tested(disturbance: Disturbance | None = None) -> float:
         return accuracy(source.network, dataset, dataset.test, recipe.data, disturbance)

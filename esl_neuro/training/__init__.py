@@ -6,11 +6,12 @@ from esl_neuro.lazy import lazily
 
 if TYPE_CHECKING:
     from esl_neuro.training.checkpoint import Checkpoint
+    from esl_neuro.training.evaluation import load_network
     from esl_neuro.training.losses import LOSSES, make_loss, tet
     from esl_neuro.training.result import TrainingResult
     from esl_neuro.training.run_folder import RunFolder, create_run_folder
     from esl_neuro.training.sweep import SweepPlan, load_plan
-    from esl_neuro.training.trainer import Trainer, load_network
+    from esl_neuro.training.trainer import Trainer
 
 _HOMES = {
     "Checkpoint": "checkpoint",
@@ -23,7 +24,7 @@ _HOMES = {
     "load_plan": "sweep",
     "Trainer": "trainer",
     "TrainingResult": "result",
-    "load_network": "trainer",
+    "load_network": "evaluation",
 }
 __all__ = [
     "LOSSES",

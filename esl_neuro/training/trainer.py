@@ -6,40 +6,32 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from esl_neuro.budget.energy import EnergyBudget, EnergyState, Meter, SampleEnergy, Tally, parse_energy
-from esl_neuro.budget.fan_in import fan_in_caps
-from esl_neuro.data import Dataset, Split, prepare
+from esl_neuro.budget.energy import EnergyBudget, EnergyState, Meter, SampleEnergy
+from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.augment import AUGMENTATIONS
 from esl_neuro.data.encodings import ENCODINGS
-from esl_neuro.data.inputs import Disturbance, evaluation_inputs, training_inputs
+from esl_neuro.data.inputs import training_inputs
 from esl_neuro.data.own import recorded
 from esl_neuro.errors import BadInput, CheckFailed
-from esl_neuro.hardware import HardwareTarget, load_target
 from esl_neuro.interruption import held_back
-from esl_neuro.neuron_major import is_neuron_major, rows_of
 from esl_neuro.random_streams import stream
 from esl_neuro.reading.documents import problems, reason
 from esl_neuro.recipes import Recipe, save_recipe
-from esl_neuro.recipes.sections import DataSection, TrainingSection
-from esl_neuro.snn import build_network, neuron_layers, observe, probe, weighted_layers
-from esl_neuro.snn.temporal import TemporalNetwork
-from esl_neuro.sparsity import Learner, Rewirer, RewiringUpdate, SparseLinear, make_learner
-from esl_neuro.sparsity.growth import shares_of
+from esl_neuro.recipes.sections import TrainingSection
+from esl_neuro.snn import neuron_layers, observe, probe, weighted_layers
+from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import picture_connections
 from esl_neuro.storage import Lock, flush, remove_unfinished
+from esl_neuro.training.budgets import energy_budget_of, energy_figures, fan_in_of
 from esl_neuro.training.checkpoint import (
     OPTIMIZER,
     Checkpoint,
@@ -47,33 +39,34 @@ from esl_neuro.training.checkpoint import (
     optimizer_tensors,
     refuse_misfit,
 )
-from esl_neuro.training.cost import (
-    Amount,
-    Memory,
-    Rule,
-    TrainingCost,
-    TrainingWork,
-    parameter_bytes,
-    rewiring_work,
-    training_work,
-)
+from esl_neuro.training.cost import Memory, TrainingWork
 from esl_neuro.training.epoch_metrics import EpochMetrics
+from esl_neuro.training.evaluation import (
+    count,
+    counts,
+    device_of,
+    evaluate,
+    load_network,
+    network_of,
+    time_first,
+    total,
+    whole,
+)
 from esl_neuro.training.freed_memory import keep_freed_memory
-from esl_neuro.training.integer_training import formats_of, quantised
+from esl_neuro.training.integer_training import formats_of
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
-from esl_neuro.training.peak_memory import peak_bytes, reset_peak, resident_bytes
-from esl_neuro.training.result import EnergyFigures, TrainingResult, write_result
+from esl_neuro.training.peak_memory import reset_peak, resident_bytes
+from esl_neuro.training.result import TrainingResult, write_result
+from esl_neuro.training.run_cost import RunCost
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.single_spikes import Stabiliser, make_stabiliser
 from esl_neuro.training.sparse_storage import (
     connections_in_sparse_storage,
     has_sparse_storage,
-    linear_of,
     names_of_any_length,
 )
 from esl_neuro.training.warm_start import source_of, warm_start
-from esl_neuro.training.work_of_network import NetworkWork, rule_of, work_of
 
 
 @dataclass
@@ -117,9 +110,6 @@ def read_progress(document: dict[str, Any]) -> Progress:
         raise ValueError("; ".join(map(problems, error.errors()))) from error
 
 
-EVALUATION_BATCH = 256
-COUNTED_SAMPLES = 32  # of the validation part, whose signals are counted after every epoch
-EVALUATED_SPIKES = 2**27  # neurons x steps x samples of a network with sparse storage: 512 MB of spikes
 PICTURES = 12  # of the connections of each layer, and one before the first iteration
 
 OnBatch = Callable[[int, int, float], None]
@@ -139,14 +129,13 @@ class Trainer:
     learner: Learner
     stabiliser: Stabiliser
     scaler: GradScaler
+    cost: RunCost
     epoch: int = 0
     batch: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
     sums: EpochSums = field(default_factory=EpochSums)
-    work: TrainingWork | None = field(default_factory=TrainingWork)
-    start_bytes: int | None = None
     lock: Lock | None = field(default=None, repr=False)
     energy: EnergyBudget | None = None
 
@@ -168,7 +157,7 @@ class Trainer:
         _check_names(recipe)  # before the data are loaded
         dataset = prepare(recipe.data, training.seed, download=download)
         _refuse_empty_parts(dataset)
-        network = _network(recipe, dataset).to(device)
+        network = network_of(recipe, dataset).to(device)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = OPTIMISERS[training.optimiser](parameters, training)
         iterations = training.epochs * _batches(len(dataset.train), training.batch)
@@ -178,19 +167,20 @@ class Trainer:
             optimizer,
             iterations=iterations,
             seed=training.seed,
-            fan_in=_fan_in(recipe, network, dataset),
+            fan_in=fan_in_of(recipe, network, dataset),
         )
         if source is not None:
             warm_start(source, recipe, network, learner)
-        energy = _energy_budget(recipe, network, learner, dataset)
+        energy = energy_budget_of(recipe, network, learner, dataset)
         stabiliser = make_stabiliser(recipe.network, network, learner.layers)
         scaler = GradScaler(device.type, enabled=training.precision == "float16")
         folder, named = make_folder(), recorded(recipe.data, dataset)
         if named != recipe.data:
             recipe = recipe.model_copy(update={"data": named})
             save_recipe(recipe, folder.config)
-        parts = network, make_loss(training), optimizer, learner, stabiliser, scaler
-        return cls(recipe, folder, dataset, *parts, start_bytes=before, energy=energy)
+        cost = RunCost(recipe, dataset, network, optimizer, learner, before, TrainingWork())
+        parts = network, make_loss(training), optimizer, learner, stabiliser, scaler, cost
+        return cls(recipe, folder, dataset, *parts, energy=energy)
 
     @classmethod
     def resume(cls, folder: RunFolder) -> Trainer:
@@ -235,7 +225,7 @@ class Trainer:
         self.scaler.load_state_dict(progress.scaler)
         self.sums, self.epoch, self.batch = progress.sums, progress.epoch, progress.batch
         self.best_accuracy, self.best_epoch = progress.best_accuracy, progress.best_epoch
-        self.seconds, self.work = progress.seconds, progress.work
+        self.seconds, self.cost.done = progress.seconds, progress.work
 
     @property
     def batches(self) -> int:
@@ -278,7 +268,7 @@ class Trainer:
             measures = reset_peak()
             with _threads(self.recipe.training.threads):
                 self._train(on_batch, on_epoch)
-            return self._finish(self._memory() if measures else None)
+            return self._finish(self.cost.memory() if measures else None)
         finally:
             self.lock.release()
             self.lock = None
@@ -320,7 +310,7 @@ class Trainer:
             yield torch.from_numpy(order[first : first + size])
 
     def _train_batch(self, indices: Tensor) -> float:
-        seed, device = self.recipe.training.seed, _device_of(self.network)
+        seed, device = self.recipe.training.seed, device_of(self.network)
         labels = torch.from_numpy(self.dataset.train.labels)[indices].to(device)
         inputs = self._inputs(indices, device)
         for group in self.optimizer.param_groups:
@@ -332,12 +322,12 @@ class Trainer:
             torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
             with _autocast(self.recipe.training):
                 # the energy of a sample needs the spikes, with their gradients
-                activity = observe(self.network, inputs, _count if self.energy is None else _whole)
+                activity = observe(self.network, inputs, count if self.energy is None else whole)
         loss = self.loss(activity.outputs.float(), labels)
-        cost = loss + self.learner.penalty() + self.stabiliser.cost()
+        objective = loss + self.learner.penalty() + self.stabiliser.cost()
         if self.energy is not None:
-            cost = cost + self.energy.cost(inputs, activity)
-        self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
+            objective = objective + self.energy.cost(inputs, activity)
+        self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)  # growth rules and limits need the true gradients
         self.stabiliser.limit_gradients()
         self.scaler.step(self.optimizer)
@@ -349,7 +339,7 @@ class Trainer:
                 f"training has diverged; lower training.learning_rate ({self.recipe.training.learning_rate:g})"
             )
         updates = self.learner.step()
-        self._count_updates(updates)
+        self.cost.count_updates(updates)
         if updates and self.energy is not None:
             self.energy.meter.changed()
         for update in updates:
@@ -357,7 +347,7 @@ class Trainer:
         self._picture_connections(self.epoch * self.batches + self.batch + 1)
         self.sums.loss += batch_loss * len(indices)
         self.sums.correct += int((activity.predictions() == labels).sum())
-        self.sums.spikes += _total(activity.spikes if self.energy is None else _counts(activity.spikes))
+        self.sums.spikes += total(activity.spikes if self.energy is None else counts(activity.spikes))
         self.sums.samples += len(indices)
         self.sums.births += sum(update.births for update in updates)
         return batch_loss
@@ -373,7 +363,7 @@ class Trainer:
         encoded = training_inputs(
             self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch
         )
-        return _time_first(encoded, device)
+        return time_first(encoded, device)
 
     def _learning_rate(self) -> float:
         training = self.recipe.training
@@ -384,7 +374,7 @@ class Trainer:
         sums, learning_rate = self.sums, self._learning_rate()
         tally = None if self.energy is None else self.energy.meter.tally()
         self.network.zero_grad(set_to_none=True)  # the evaluation can use their memory
-        _, validation = _evaluate(
+        _, validation = evaluate(
             self.network, self.dataset, self.dataset.validation, self.recipe.data, interrupted=interrupted, tally=tally
         )
         energy = None if self.energy is None or tally is None else self.energy.priced(tally)
@@ -392,7 +382,7 @@ class Trainer:
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self._save("best")
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
-        self._count_epoch(sums.samples)
+        self.cost.count_epoch(sums.samples, self.batches)
         metrics = EpochMetrics(
             epoch=self.epoch,
             iteration=self.epoch * self.batches,
@@ -424,58 +414,10 @@ class Trainer:
             return accuracy >= self.best_accuracy
         return self.energy.keep_better(energy, accuracy, self.best_accuracy)
 
-    def _network_work(self) -> NetworkWork | None:
-        """Return what the network does for a sample, None where that is not counted."""
-        if isinstance(self.network, TemporalNetwork):
-            return None
-        data, some = self.recipe.data, self.dataset.validation
-        some = some.select(np.arange(min(COUNTED_SAMPLES, len(some))))
-        inputs = evaluation_inputs(self.dataset, some, data.encoding, data.steps)[:]
-        return work_of(self.network, self.learner, _time_first(inputs, _device_of(self.network)))
-
-    def _rule(self) -> Rule:
-        weight = max((each for each in self.network.parameters() if each.requires_grad), key=Tensor.numel)
-        return rule_of(self.recipe.training.optimiser, self.optimizer, weight)
-
-    def _count_epoch(self, samples: int) -> None:
-        found = self._network_work()
-        if found is None or self.work is None:
-            self.work = None
-            return
-        amount = Amount(samples, self.batches)
-        self.work += training_work(found.layers.values(), found.updates, found.others, self._rule(), amount)
-
-    @cached_property
-    def _shapes(self) -> NetworkWork | None:
-        return self._network_work()
-
-    def _count_updates(self, updates: Sequence[RewiringUpdate]) -> None:
-        found = self._shapes if updates and self.work is not None else None
-        learner, shares = self.learner, {str(self.recipe.sparsity.learner): 1.0}
-        if isinstance(learner, Rewirer):
-            shares = learner.growth
-        for update in updates:
-            if found is None or self.work is None or update.layer not in found.layers:
-                continue
-            layer = replace(found.layers[update.layer], connections=update.connections)
-            births = shares_of(shares, update.births)
-            self.work += rewiring_work(layer, births, self._rule(), self.recipe.training.batch)
-
-    def _cost(self) -> TrainingCost | None:
-        found = self._network_work()
-        if found is None or self.work is None:
-            return None
-        stored, dense = parameter_bytes(found.layers.values(), found.others, self._rule())
-        return TrainingCost(work=self.work, parameter_bytes=stored, dense_parameter_bytes=dense)
-
-    def _memory(self) -> Memory | None:
-        peak, start = peak_bytes(), self.start_bytes
-        return None if peak is None or start is None else Memory(peak_bytes=peak, start_bytes=start)
-
     def _finish(self, memory: Memory | None) -> TrainingResult:
-        network = load_network(self.folder, self.dataset).to(_device_of(self.network))
+        network = load_network(self.folder, self.dataset).to(device_of(self.network))
         tally = None if self.energy is None else Meter(network, self.dataset.shape).tally()
-        activity_spikes, test_accuracy = _evaluate(
+        activity_spikes, test_accuracy = evaluate(
             network, self.dataset, self.dataset.test, self.recipe.data, tally=tally
         )
         result = TrainingResult(
@@ -490,9 +432,9 @@ class Trainer:
             density=self.learner.density,
             spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
-            cost=self._cost(),
+            cost=self.cost.figures(),
             memory=memory,
-            energy=None if self.energy is None or tally is None else _energy_figures(self.energy, tally),
+            energy=None if self.energy is None or tally is None else energy_figures(self.energy, tally),
         )
         write_result(self.folder.result, result)
         return result
@@ -515,7 +457,7 @@ class Trainer:
             "seconds": self.seconds,
             "sums": asdict(self.sums),
             "scaler": self.scaler.state_dict(),
-            "work": None if self.work is None else self.work.model_dump(),
+            "work": None if self.cost.done is None else self.cost.done.model_dump(),
         }
         if self.energy is not None:
             progress["energy"] = self.energy.state.model_dump()
@@ -543,77 +485,6 @@ def _check_names(recipe: Recipe) -> None:
     has_sparse_storage(recipe)
 
 
-def _fan_in(recipe: Recipe, network: nn.Module, dataset: Dataset) -> dict[str, int] | None:
-    """Return the cap of each sparse layer, None without a budget."""
-    if recipe.budget is None or recipe.budget.fan_in is None:
-        return None
-    layers = "all" if recipe.sparsity.layers == ["all"] else recipe.sparsity.layers
-    return fan_in_caps(network, dataset.shape, layers, recipe.budget.fan_in)
-
-
-def _energy_budget(recipe: Recipe, network: nn.Module, learner: Learner, dataset: Dataset) -> EnergyBudget | None:
-    """Return the energy budget of a recipe, None without one."""
-    if recipe.budget is None or recipe.budget.energy is None:
-        return None
-    target, goal = load_target(recipe.budget.target), parse_energy(recipe.budget.energy)
-    most_nj = goal.amount * (_reference_nj(recipe, dataset, target) if goal.relative else 1.0)
-    meter = Meter(network, dataset.shape, learner.layers)
-    budget = EnergyBudget(meter, target, most_nj, recipe.data.steps, recipe.budget.rate_floor)
-    inputs = evaluation_inputs(dataset, dataset.validation, recipe.data.encoding, recipe.data.steps, None)
-    arriving = sum(
-        torch.from_numpy(np.count_nonzero(inputs[first : first + EVALUATION_BATCH], axis=(0, 1)).ravel())
-        for first in range(0, len(inputs), EVALUATION_BATCH)
-    )
-    budget.leave_room_for_input(torch.as_tensor(arriving) / len(inputs), learner.density)
-    return budget
-
-
-def _reference_nj(recipe: Recipe, dataset: Dataset, target: HardwareTarget) -> float:
-    """Return the energy of the operations of a validation sample in the run that a budget refers to.
-
-    Raises
-    ------
-    BadInput
-        If there is none, it is not finished, or its network reads or computes something else.
-    """
-    named = None if recipe.budget is None else recipe.budget.reference
-    if named is None:
-        raise BadInput(
-            "budget.energy: a share needs budget.reference, the folder of a finished run of the same recipe without "
-            f'budget.energy; train it with: esl-neuro train {recipe.name}, or give an energy such as "400 nJ"'
-        )
-    folder = RunFolder(Path(named), allow_code=True)  # the network is that of this recipe
-    before = folder.recipe()
-    if not folder.result.exists():
-        raise BadInput(
-            f"budget.reference: the run {named} is not finished; finish it with: esl-neuro train --resume {named}"
-        )
-    for section in ("data", "network"):
-        now, then = (getattr(each, section).model_dump(exclude={"sha256"}) for each in (recipe, before))
-        differing = [f"{section}.{key}" for key in now if now[key] != then.get(key)]
-        if differing:
-            raise BadInput(f"budget.reference: {named} differs in {', '.join(differing)}; use a run of the same recipe")
-    network = load_network(folder, dataset)
-    tally = Meter(network, dataset.shape).tally()
-    _evaluate(network, dataset, dataset.validation, recipe.data, tally=tally)
-    return SampleEnergy.of(tally, target).operations_nj
-
-
-def _energy_figures(budget: EnergyBudget, tally: Tally) -> EnergyFigures:
-    energy = budget.priced(tally)
-    return EnergyFigures(
-        target=budget.target.name,
-        budget_nj=budget.budget_nj,
-        operations_nj=energy.operations_nj,
-        beside_nj=energy.beside_nj,
-        synaptic_operations=energy.synaptic_operations,
-        within=energy.operations_nj <= budget.budget_nj,
-        multiplier_per_nj=budget.multiplier_per_nj,
-        points_per_nj=budget.points_per_nj(),
-        quiet_layers=energy.below(budget.rate_floor),
-    )
-
-
 def _refuse_empty_parts(dataset: Dataset) -> None:
     parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     empty = [name for name, part in parts.items() if not len(part)]
@@ -622,72 +493,6 @@ def _refuse_empty_parts(dataset: Dataset) -> None:
             f"data set '{dataset.name}' has no {' and no '.join(empty)} samples; at least ten per class are needed to "
             "split off a validation part"
         )
-
-
-def _network(recipe: Recipe, dataset: Dataset) -> nn.Module:
-    """Build the network of a recipe; it must have one output per class of the data."""
-    network = build_network(recipe.network, dataset.shape, recipe.training.seed, linear_of(recipe))
-    outputs = probe(network, dataset.shape).outputs.shape[-1]
-    if outputs != dataset.classes:
-        raise BadInput(
-            f"network.notation: '{recipe.network.notation}' has {outputs} outputs, data set '{dataset.name}' has "
-            f"{dataset.classes} classes"
-        )
-    return network if recipe.training.quantize is None else quantised(network, recipe, dataset)
-
-
-def load_network(folder: RunFolder, dataset: Dataset) -> nn.Module:
-    """Load the network of a run at its best validation epoch, on the CPU."""
-    recipe = folder.recipe()
-    network = _network(recipe, dataset)
-    weights = Checkpoint.load(folder.path, "best").part("network")
-    try:
-        refuse_misfit(weights, network.state_dict(), names_of_any_length(network))
-        network.load_state_dict(weights)
-    except (ValueError, RuntimeError) as error:
-        raise BadInput(f"{folder.path}: the best checkpoint does not fit the recipe ({reason(error)})") from error
-    return network
-
-
-def accuracy(
-    network: nn.Module, dataset: Dataset, split: Split, data: DataSection, disturbance: Disturbance | None = None
-) -> float:
-    """Return the share of correctly classified samples, with the encoding of all evaluations and optional noise."""
-    return _evaluate(network, dataset, split, data, disturbance)[1]
-
-
-def _evaluate(
-    network: nn.Module,
-    dataset: Dataset,
-    split: Split,
-    data: DataSection,
-    disturbance: Disturbance | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
-    tally: Tally | None = None,
-) -> tuple[int, float]:
-    """Return the total spikes of all layers and the accuracy; a signal that is held back ends it."""
-    inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
-    labels, device = torch.from_numpy(split.labels), _device_of(network)
-    spikes, correct, batch = 0, 0, _evaluation_batch(network, data.steps)
-    network.eval()
-    with torch.no_grad():
-        for first in range(0, len(split), batch):
-            if interrupted():
-                raise KeyboardInterrupt
-            part = slice(first, first + batch)
-            signal = _time_first(inputs[part], device)
-            activity = observe(network, signal, _count if tally is None else _whole)
-            if tally is not None:
-                tally.add(signal, activity)
-            spikes += _total(activity.spikes if tally is None else _counts(activity.spikes))
-            correct += int((activity.predictions().cpu() == labels[part]).sum())
-    return spikes, correct / len(split)
-
-
-def _evaluation_batch(network: nn.Module, steps: int) -> int:
-    """Return how many samples are evaluated together: fewer where sparse storage allows more neurons than memory."""
-    outputs = sum(layer.out_features for layer in network.modules() if isinstance(layer, SparseLinear))
-    return max(1, min(EVALUATION_BATCH, EVALUATED_SPIKES // (steps * max(1, outputs))))
 
 
 def _explored(layers: Sequence[Layer]) -> float | None:
@@ -699,45 +504,12 @@ def _explored(layers: Sequence[Layer]) -> float | None:
     return ever / sum(layer.possible for layer in layers)
 
 
-def _count(fired: Tensor) -> Tensor:
-    """Count the spikes of a layer; float sums are fast, and exact below 2**24, so they are used per sample and step."""
-    spikes = fired.detach()
-    if is_neuron_major(spikes):  # add whole rows, since torch goes across them
-        rows = rows_of(spikes)[:, : spikes.shape[:2].numel()]
-        return torch.tensor(rows.sum(axis=0).sum(dtype=np.float64))
-    return spikes.flatten(2).sum(2).sum(dtype=torch.float64)
-
-
-def _whole(spikes: Tensor) -> Tensor:
-    return spikes
-
-
-def _counts(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: _count(fired) for name, fired in spikes.items()}
-
-
-def _total(counts: dict[str, Tensor]) -> int:
-    return sum(int(count) for count in counts.values())
-
-
-def _time_first(encoded: NDArray[Any], device: torch.device) -> Tensor:
-    """Return input of shape (steps, batch, ...), float32; a constant input remains an expanded view."""
-    if encoded.shape[1] > 1 and encoded.strides[1] == 0:
-        once = torch.from_numpy(encoded[:, 0].astype(np.float32)).to(device)
-        return once.expand(encoded.shape[1], *once.shape)
-    return torch.as_tensor(encoded).transpose(0, 1).contiguous().float().to(device)
-
-
 def _device(training: TrainingSection) -> torch.device:
     if training.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'")
     if training.device == "cpu" and training.precision == "float16":
         raise BadInput("training.precision: 'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'")
     return torch.device(training.device)
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def _autocast(training: TrainingSection) -> torch.autocast:

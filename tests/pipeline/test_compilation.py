@@ -20,7 +20,7 @@ from esl_neuro.pipeline.compilation import check, compile
 from esl_neuro.pipeline.inputs import Samples
 from esl_neuro.resources import resource_folder
 from esl_neuro.snn import LIF
-from esl_neuro.training.trainer import accuracy
+from esl_neuro.training.evaluation import accuracy
 from pipeline.graphs import graph
 
 STEPS_FIRST = "steps,samples,..."

@@ -664,7 +664,7 @@ def digits() -> Any:
 def run_folder(folder: Path) -> object:
     """Open a run: its recipe, its figures and its network."""
     from esl_neuro.pipeline.training import load_run
-    from esl_neuro.training.trainer import load_network
+    from esl_neuro.training.evaluation import load_network
 
     opened = load_run(folder)
     return opened.figures, opened.accuracy, load_network(opened.files, digits())

@@ -16,8 +16,9 @@ from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
 from esl_neuro.snn.build import neurons_of
 from esl_neuro.snn.neurons import LIAF, CubaLIF, lif_per_channel
 from esl_neuro.snn.temporal import TemporalNetwork
+from esl_neuro.training.evaluation import load_network
 from esl_neuro.training.run_folder import create_run_folder
-from esl_neuro.training.trainer import Trainer, load_network
+from esl_neuro.training.trainer import Trainer
 
 CONSTANTS = {"lif": {"tau": 0.5}, "cuba_lif": {"tau": 0.5, "tau_syn": 0.75}, "if": {}, "liaf": {"tau": 0.5}}
 

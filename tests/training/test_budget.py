@@ -14,8 +14,9 @@ from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.recipes import load_recipe
 from esl_neuro.snn import observe
+from esl_neuro.training.evaluation import load_network
 from esl_neuro.training.result import read_result
-from esl_neuro.training.trainer import Trainer, load_network
+from esl_neuro.training.trainer import Trainer
 from training.short_runs import nothing, start, train
 
 FAN_IN = ("budget.fan_in=9", 'sparsity.layers=["all"]', "sparsity.density=0.13", "training.epochs=2")

@@ -18,8 +18,9 @@ from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.snn import neuron_layers, observe
 from esl_neuro.training import trainer as training_loop
 from esl_neuro.training.checkpoint import Checkpoint
+from esl_neuro.training.evaluation import EVALUATION_BATCH, accuracy, count, load_network, time_first, total
 from esl_neuro.training.run_folder import RunFolder
-from esl_neuro.training.trainer import EVALUATION_BATCH, Trainer, accuracy, load_network, read_progress
+from esl_neuro.training.trainer import Trainer, read_progress
 from training.short_runs import BATCH, nothing, start, train
 
 EPOCHS = 2
@@ -215,11 +216,11 @@ def test_seconds_of_earlier_sessions_count(tmp_path):
 def test_counts_of_spikes_are_exact_beyond_single_precision():
     fired = torch.ones(2, 3, 5, 7)
     fired[0, 0, 0, 0] = 0
-    assert training_loop._count(fired) == 2 * 3 * 35 - 1
+    assert count(fired) == 2 * 3 * 35 - 1
     many = torch.ones(()).expand(64, 64, 2**13)  # 2**25 spikes and one
     counts = {"one": torch.ones(1, 1, 1), "many": many}
-    counts = {name: training_loop._count(spikes) for name, spikes in counts.items()}
-    assert training_loop._total(counts) == 2**25 + 1
+    counts = {name: count(spikes) for name, spikes in counts.items()}
+    assert total(counts) == 2**25 + 1
 
 
 def test_spikes_with_one_row_per_neuron_are_counted_alike():
@@ -229,14 +230,14 @@ def test_spikes_with_one_row_per_neuron_are_counted_alike():
     spikes = (torch.rand(3, 5, 1000) < 0.3).float()
     rows.copy_(spikes)
     assert is_neuron_major(rows)
-    assert training_loop._count(rows) == training_loop._count(spikes) == spikes.sum(dtype=torch.float64)
+    assert count(rows) == count(spikes) == spikes.sum(dtype=torch.float64)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, bool, np.float64, np.float32])
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 1, 4), (1, 3, 2, 2)])
 def test_the_network_gets_time_first(shape, dtype):
     encoded = (np.arange(math.prod(shape)).reshape(shape) % 5).astype(dtype)
-    found = training_loop._time_first(encoded, torch.device("cpu"))
+    found = time_first(encoded, torch.device("cpu"))
     assert (found.dtype, found.is_contiguous()) == (torch.float32, True)
     assert found.tolist() == encoded.swapaxes(0, 1).astype(float).tolist()
 
@@ -244,7 +245,7 @@ def test_the_network_gets_time_first(shape, dtype):
 @pytest.mark.parametrize("steps", [2, 5])
 def test_a_constant_input_is_stored_once(steps):
     images = np.arange(6, dtype=np.float64).reshape(2, 3)
-    found = training_loop._time_first(np.broadcast_to(images[:, None], (2, steps, 3)), torch.device("cpu"))
+    found = time_first(np.broadcast_to(images[:, None], (2, steps, 3)), torch.device("cpu"))
     assert (found.dtype, found.shape) == (torch.float32, (steps, 2, 3))
     assert all(step.tolist() == images.tolist() for step in found)
     assert found.stride(0) == 0

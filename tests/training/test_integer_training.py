@@ -26,9 +26,10 @@ from esl_neuro.snn import build_layers, observe
 from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.training.checkpoint import Checkpoint
+from esl_neuro.training.evaluation import accuracy, load_network
 from esl_neuro.training.integer_training import input_format, quantised
 from esl_neuro.training.run_folder import create_run_folder
-from esl_neuro.training.trainer import Trainer, accuracy, load_network
+from esl_neuro.training.trainer import Trainer
 from training.short_runs import BATCHES, nothing, start, train, with_learner
 
 QUANTIZE = "training.quantize=loihi2"

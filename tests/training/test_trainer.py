@@ -21,10 +21,12 @@ from esl_neuro.interchange import to_nir
 from esl_neuro.recipes import load_recipe
 from esl_neuro.snn import neuron_layers, observe, weighted_layers
 from esl_neuro.sparsity import LEARNERS
+from esl_neuro.training import evaluation
 from esl_neuro.training import trainer as training_loop
 from esl_neuro.training.checkpoint import Checkpoint
+from esl_neuro.training.evaluation import accuracy, count, load_network
 from esl_neuro.training.run_folder import RunFolder, create_run_folder
-from esl_neuro.training.trainer import Trainer, accuracy, load_network
+from esl_neuro.training.trainer import Trainer
 from training.short_runs import (
     BATCH,
     BATCHES,
@@ -422,9 +424,9 @@ def test_input_that_stays_the_same_is_one_copy_for_all_steps(tmp_path):
 def test_input_that_stays_the_same_gives_what_its_copies_give(tmp_path, monkeypatch):
     expanded, _ = gradient_of_the_first_batch(tmp_path, *REPEATED)
     trainer, result = train(tmp_path, *REPEATED)
-    for name in ("training_inputs", "evaluation_inputs"):
-        make = getattr(training_loop, name)
-        monkeypatch.setattr(training_loop, name, lambda *given, make=make: np.ascontiguousarray(make(*given)))
+    for module, name in ((training_loop, "training_inputs"), (evaluation, "evaluation_inputs")):
+        make = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, make=make: np.ascontiguousarray(make(*given)))
     network = load_network(trainer.folder, trainer.dataset)
     assert accuracy(network, trainer.dataset, trainer.dataset.test, trainer.recipe.data) == result.test_accuracy
     copied, _ = gradient_of_the_first_batch(tmp_path, *REPEATED)
@@ -728,4 +730,4 @@ def test_data_without_a_part_are_refused_before_a_folder_is_made(tmp_path, monke
 
 def test_counts_of_spikes_are_exact_where_floats_are_not():
     many = torch.ones(17, 1, 2**20 + 1)  # an odd number of spikes above 2**24, which no float32 holds
-    assert training_loop._count(many) == 17 * (2**20 + 1)
+    assert count(many) == 17 * (2**20 + 1)
