@@ -149,8 +149,8 @@ def note_of(columns: NDArray[Any], row_starts: NDArray[Any]) -> dict[str, Any]:
 
 
 def noted_connections(metadata: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Return the noted columns and starts of the rows, None if nothing is noted."""
-    if NOTE_VERSION not in metadata:
+    """Return the noted columns and starts of the rows, None if nothing is noted, as in metadata that are no mapping."""
+    if not isinstance(metadata, Mapping) or NOTE_VERSION not in metadata:
         return None
     return np.asarray(metadata.get(NOTE_COLUMNS)), np.asarray(metadata.get(NOTE_STARTS))
 

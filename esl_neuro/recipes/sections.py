@@ -374,7 +374,7 @@ class TrainingSection(Section):
 
 
 class BudgetSection(Section):
-    """What a chip allows; training keeps it at every step."""
+    """What a chip allows a network that is trained for it."""
 
     fan_in: Count | None = Field(
         default=None, description="largest number of synapses of a neuron, over all layers that feed it"

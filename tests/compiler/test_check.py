@@ -82,6 +82,7 @@ def damaged_graph(seed, times):
 
 @settings(max_examples=60, deadline=None)
 @example(seed=8902, times=2, dt_s=None)  # a value whose text has several lines
+@example(seed=57034, times=1, dt_s=None)  # metadata that are a number
 @example(seed=2061193, times=2, dt_s=None)  # a dimension that is an array
 @example(seed=124, times=3, dt_s=None)  # declares a shape that is an array of two rows
 @example(seed=8197, times=1, dt_s=None)  # a neuron without resistance

@@ -53,7 +53,7 @@ class Unknown(nir.NIRNode):
             "unsupported-node",
             "node 'fc'",
             "Unknown is not supported; supported: Affine, AvgPool2d, Conv1d, Conv2d, CubaLI, CubaLIF, Delay, Flatten, "
-            "I, IF, Input, LI, LIF, Linear, NIRGraph, Output, Scale, SumPool2d, Threshold",
+            "I, IF, Input, LI, LIF, Linear, NIRGraph, Output, Scale, SparseAffine, SumPool2d, Threshold",
         ),
         (
             graph(edges=[("fc", "lifs")]),

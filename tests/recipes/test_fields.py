@@ -19,6 +19,7 @@ def flat(document, prefix=""):
             "network",
             "sparsity",
             "training",
+            "budget",
             "expected",
             "published",
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from ast import literal_eval
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from itertools import pairwise
@@ -41,8 +42,12 @@ def test_both_networks_have_the_same_memory(benchmark, tmp_path, neurons, data):
 
 
 def test_times_and_memory_are_those_of_the_program(benchmark, tmp_path):
-    code = "import time\nheld = bytearray(200_000_000)\nwhile time.process_time() < 0.3: pass"
-    found = benchmark.measured(["-c", f"{code}\nprint('done')"], tmp_path)
+    code = "import time\nheld = bytearray(200_000_000)\nwhile time.process_time() < 0.3: pass\nprint('done')"
+    # In a process of its own, as the benchmark is: the peak of a child begins with the memory of its parent.
+    measure = f"import runpy; measured = runpy.run_path({str(SCRIPT)!r})['measured']"
+    program = f"{measure}\nimport pathlib\nprint(measured(['-c', {code!r}], pathlib.Path({str(tmp_path)!r})))"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    found = literal_eval(printed)
     assert found["printed"] == "done\n"
     assert found["wall_s"] + 0.1 >= found["processor_s"] >= 0.3
     assert 200 < found["peak_mb"] < 400
