@@ -135,11 +135,12 @@ def update_times(sizes: list[int], density: float) -> dict[str, float]:
     return found
 
 
-def peak_mib(kind: Kind, sizes: list[int], density: float, threads: int) -> float:
-    """Return the peak memory of three steps in a process of its own, above that of an empty one: median of three."""
+def peak_mib(kind: Kind, sizes: list[int], density: float, threads: int, processes: int) -> float:
+    """Return the peak memory of three steps, above that of an empty process: median of processes of their own."""
     arguments = ["--memory-of", kind, "--density", str(density), "--threads", str(threads), "--sizes"]
     command = [sys.executable, __file__, *arguments, *map(str, sizes)]
-    return median(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(3))
+    outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(processes)]
+    return median(map(float, outputs))
 
 
 def print_peak(kind: Kind, sizes: list[int], density: float) -> None:
@@ -160,7 +161,7 @@ def _status(name: str) -> float:
 
 def compare(sizes: list[int], density: float, repeat: int, threads: int) -> dict[str, Any]:
     times = step_times(KINDS, sizes, density, repeat)
-    memory = {kind: round(peak_mib(kind, sizes, density, threads), 1) for kind in KINDS}
+    memory = {kind: round(peak_mib(kind, sizes, density, threads, min(3, repeat)), 1) for kind in KINDS}
     reference = KINDS[2]
     updates = update_times(sizes, density)
     return {

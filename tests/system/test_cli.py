@@ -301,6 +301,7 @@ def test_spikes_are_saved_on_request(workspace):
 # Interruption.
 
 
+@pytest.mark.disturbed
 def test_ctrl_c_saves_the_state_and_resuming_ends_as_if_nothing_had_happened(tmp_path, workspace):
     options = ["--set", "training.epochs=6", "--set", "data.steps=4"]
     process = start(["train", *options], tmp_path)
@@ -367,6 +368,7 @@ def test_ending_a_lava_run_leaves_no_process(workspace, number):
     assert _group(process.pid) == []
 
 
+@pytest.mark.disturbed
 def test_second_training_of_a_run_is_refused_and_a_terminated_one_saves_its_state(tmp_path, workspace):
     process = start(["train", "--set", "training.epochs=1000", "--set", "data.steps=4"], tmp_path)
     run = tmp_path / "runs" / "mlp-digits-001"

@@ -244,6 +244,7 @@ def test_the_other_runs_finish_when_one_fails(tmp_path, call):
     assert out.splitlines()[-1] == "4 runs: 2 to do, 2 done"
 
 
+@pytest.mark.disturbed
 def test_runs_fail_alone_and_the_workers_end_with_their_parent(tmp_path):
     make(tmp_path, epochs=1000, **BAD_NETWORK)
     process = start("esl-neuro sweep tiny.toml --jobs 2", tmp_path)
@@ -256,6 +257,7 @@ def test_runs_fail_alone_and_the_workers_end_with_their_parent(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.disturbed
 def test_a_killed_worker_loses_nothing(tmp_path, straight):
     """Another one continues its run from the last checkpoint, and nobody notices."""
     process = start("esl-neuro sweep tiny.toml --jobs 2", make(tmp_path, epochs=EPOCHS))
@@ -324,6 +326,7 @@ def group(leader: int) -> list[int]:
     return [int(pid) for pid, number, state in rows if int(number) == leader and not state.startswith("Z")]
 
 
+@pytest.mark.disturbed
 @pytest.mark.parametrize(
     ("jobs", "send"), [(1, os.killpg), (2, os.kill)], ids=["one, to the group", "two, to the parent"]
 )
@@ -349,6 +352,7 @@ def test_ctrl_c_saves_what_was_begun_and_the_same_command_ends_as_if_nothing_had
     same_as(straight, tmp_path)
 
 
+@pytest.mark.disturbed
 def test_ctrl_c_before_the_first_run_has_begun_is_quiet(tmp_path):
     process = start("esl-neuro sweep tiny.toml --jobs 2", make(tmp_path))
     wait_for(lambda: len(children(process.pid)) >= 2)
