@@ -68,6 +68,11 @@ class RunFolder:
         return self.path / "connections.jsonl"
 
     @property
+    def histories(self) -> tuple[Path, ...]:
+        """Files that grow while a run trains."""
+        return self.metrics, self.structure, self.connections
+
+    @property
     def result(self) -> Path:
         """Final figures."""
         return self.path / "result.json"

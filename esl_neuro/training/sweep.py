@@ -155,7 +155,7 @@ class Run:
         """Create the folder, or empty the folder of a run that ended before it saved anything."""
         with refusing(self.folder.path):
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            for history in (self.folder.metrics, self.folder.structure):
+            for history in self.folder.histories:
                 history.unlink(missing_ok=True)
         write_settings(self.folder.path, self.recipe)
         return self.folder

@@ -461,7 +461,7 @@ class Trainer:
         }
         if self.energy is not None:
             progress["energy"] = self.energy.state.model_dump()
-        for history in (self.folder.metrics, self.folder.structure, self.folder.connections):
+        for history in self.folder.histories:
             flush(history)  # a checkpoint on the disk has all lines of its history there
         Checkpoint(tensors, progress).save(self.folder.path, name)
 

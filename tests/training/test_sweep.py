@@ -258,9 +258,10 @@ def test_the_state_of_a_run_and_what_its_folder_holds(tmp_path):
     assert run.state() == TO_DO
     run.make_folder()
     run.folder.append_metrics({"epoch": 1})
+    run.folder.append_connections({"iteration": 0})
     assert run.state() == TO_DO, "killed before its first checkpoint: begins anew"
     run.make_folder()
-    assert not run.folder.metrics.exists()
+    assert not any(history.exists() for history in run.folder.histories)
     (run.folder.path / "last.safetensors").touch()
     assert run.state() == STARTED
     run.folder.result.write_text("{}")
