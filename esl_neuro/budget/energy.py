@@ -25,6 +25,7 @@ from esl_neuro.budget.pricing import Activity, SourceActivity, energy_per_sample
 from esl_neuro.budget.wiring import INPUT, OUTPUT, fan_outs, updated_neurons, weight_of, weighted_modules
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import HardwareTarget
+from esl_neuro.hardware.units import UNITS, convert
 from esl_neuro.snn.network import NetworkActivity
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.sparse_linear import SparseLinear
@@ -33,8 +34,8 @@ AIM = 0.97
 """Share of the budget at which training aims, so that it ends below and not around it."""
 RHO = 0.1
 """Step of the dual variable."""
-NJ = {"pJ": 1e-3, "nJ": 1.0, "uJ": 1e3, "mJ": 1e6, "J": 1e9}
-AMOUNT = re.compile(r"\s*([0-9.eE+-]+)\s*(x|pJ|nJ|uJ|mJ|J)\s*")
+ENERGIES = [unit for unit, (dimension, _) in UNITS.items() if dimension == "energy"]
+AMOUNT = re.compile(rf"\s*([0-9.eE+-]+)\s*(x|{'|'.join(ENERGIES)})\s*")
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ def parse_energy(text: str) -> EnergyGoal:
         amount = math.nan
     if found is None or not 0 < amount < math.inf:
         raise BadInput(
-            f'budget.energy: \'{text}\' is no energy; write "400 nJ" (pJ, nJ, uJ, mJ or J), or "0.5x" for half the '
+            f'budget.energy: \'{text}\' is no energy; write "400 nJ" ({", ".join(ENERGIES)}), or "0.5x" for half the '
             "energy of the run in budget.reference"
         )
-    return EnergyGoal(amount, True) if found[2] == "x" else EnergyGoal(amount * NJ[found[2]], False)
+    return EnergyGoal(amount, True) if found[2] == "x" else EnergyGoal(convert(amount, found[2], "nJ"), False)
 
 
 class Tally:

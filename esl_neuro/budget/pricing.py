@@ -13,8 +13,8 @@ from esl_neuro.energy.estimate import Estimate
 from esl_neuro.energy.prices import price
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import HardwareTarget
+from esl_neuro.hardware.units import convert
 
-PJ_PER_NJ = 1000.0
 OPERATIONS = frozenset({"SOP", "MAC", "update", "spike", "message", "hop"})
 """Units of the counts that a network causes; the other terms are steps and static power of the chip."""
 
@@ -140,7 +140,7 @@ def _energy(counts: Counts, target: HardwareTarget) -> EnergyPerSample:
         raise BadInput(f"budget.target: '{target.name}' has no price for {left}; use loihi2")
     operations = sum(term.energy_pj.nominal for term in estimate.terms if term.count_unit in OPERATIONS)
     beside = sum(term.energy_pj.nominal for term in estimate.terms if term.count_unit not in OPERATIONS)
-    return EnergyPerSample(estimate.model, operations / PJ_PER_NJ, beside / PJ_PER_NJ)
+    return EnergyPerSample(estimate.model, convert(operations, "pJ", "nJ"), convert(beside, "pJ", "nJ"))
 
 
 def _representative(estimates: Sequence[Estimate], target: HardwareTarget) -> Estimate:

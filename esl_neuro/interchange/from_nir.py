@@ -103,7 +103,7 @@ def from_nir(
 
     A network written by :func:`~esl_neuro.interchange.to_nir` returns with equal spikes. Weights without folded
     factors, or with powers of two only, are restored bit for bit, others within two units in the last place;
-    single-precision thresholds are exact, decays to 1e-11. Layers whose connections the graph says return as
+    single-precision thresholds are exact, decays to 1e-11. Layers whose connections the graph lists return as
     :class:`~esl_neuro.sparsity.SparseLinear`, with the same connections.
 
     Parameters

@@ -2,7 +2,7 @@
 
 NIR has matrices only. A matrix that a file can hold keeps its node, ``Affine`` or ``Linear``, which every reader
 understands, and its metadata note which positions are connections, those of weight zero included. A larger one becomes
-a :class:`SparseAffine`, which NIR does not define and other readers refuse. Both say connections as a matrix in CSR:
+a :class:`SparseAffine`, which NIR does not define and other readers refuse. Both store the connections in CSR form:
 ``docs/sparse-nir.md`` describes the format.
 """
 
@@ -35,7 +35,7 @@ NAMES = ("values", "columns", "row_starts")
 class SparseAffine(nir.NIRNode):  # type: ignore[misc]
     """An affine map that is stored by its connections: ``y = W x + b`` with a sparse matrix ``W``.
 
-    The connections of output ``i`` are ``row_starts[i]`` to before ``row_starts[i + 1]``; connection ``p`` comes from
+    The connections of output ``i`` are ``row_starts[i]`` to ``row_starts[i + 1] - 1``; connection ``p`` comes from
     input ``columns[p]`` and has the weight ``values[p]``.
 
     Parameters
@@ -144,7 +144,7 @@ def _whole(value: Any) -> int | None:
 
 
 def note_of(columns: NDArray[Any], row_starts: NDArray[Any]) -> dict[str, Any]:
-    """Return metadata that say where the connections of a matrix are."""
+    """Return metadata that list the connections of a matrix."""
     return {NOTE_VERSION: SCHEMA, NOTE_COLUMNS: np.array(columns), NOTE_STARTS: np.array(row_starts)}
 
 

@@ -81,10 +81,10 @@ def evaluate(
                 raise KeyboardInterrupt
             part = slice(first, first + batch)
             signal = time_first(inputs[part], device)
-            activity = observe(network, signal, count if tally is None else whole)
+            activity = observe(network, signal, spike_count if tally is None else whole_spikes)
             if tally is not None:
                 tally.add(signal, activity)
-            spikes += total(activity.spikes if tally is None else counts(activity.spikes))
+            spikes += total_spikes(activity.spikes if tally is None else spike_counts(activity.spikes))
             correct += int((activity.predictions().cpu() == labels[part]).sum())
     return spikes, correct / len(split)
 
@@ -95,7 +95,7 @@ def _evaluation_batch(network: nn.Module, steps: int) -> int:
     return max(1, min(EVALUATION_BATCH, EVALUATED_SPIKES // (steps * max(1, outputs))))
 
 
-def count(fired: Tensor) -> Tensor:
+def spike_count(fired: Tensor) -> Tensor:
     """Count the spikes of a layer; float sums are fast, and exact below 2**24, so they are used per sample and step."""
     spikes = fired.detach()
     if is_neuron_major(spikes):  # add whole rows, since torch goes across them
@@ -104,17 +104,17 @@ def count(fired: Tensor) -> Tensor:
     return spikes.flatten(2).sum(2).sum(dtype=torch.float64)
 
 
-def whole(spikes: Tensor) -> Tensor:
+def whole_spikes(spikes: Tensor) -> Tensor:
     """Return the spikes of a layer as they are."""
     return spikes
 
 
-def counts(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
+def spike_counts(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
     """Count the spikes of each layer."""
-    return {name: count(fired) for name, fired in spikes.items()}
+    return {name: spike_count(fired) for name, fired in spikes.items()}
 
 
-def total(counted: dict[str, Tensor]) -> int:
+def total_spikes(counted: dict[str, Tensor]) -> int:
     """Add up the counts of all layers."""
     return sum(int(spikes) for spikes in counted.values())
 

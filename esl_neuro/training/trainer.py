@@ -42,15 +42,15 @@ from esl_neuro.training.checkpoint import (
 from esl_neuro.training.cost import Memory, TrainingWork
 from esl_neuro.training.epoch_metrics import EpochMetrics
 from esl_neuro.training.evaluation import (
-    count,
-    counts,
     device_of,
     evaluate,
     load_network,
     network_of,
+    spike_count,
+    spike_counts,
     time_first,
-    total,
-    whole,
+    total_spikes,
+    whole_spikes,
 )
 from esl_neuro.training.freed_memory import keep_freed_memory
 from esl_neuro.training.integer_training import formats_of
@@ -322,7 +322,7 @@ class Trainer:
             torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
             with _autocast(self.recipe.training):
                 # the energy of a sample needs the spikes, with their gradients
-                activity = observe(self.network, inputs, count if self.energy is None else whole)
+                activity = observe(self.network, inputs, spike_count if self.energy is None else whole_spikes)
         loss = self.loss(activity.outputs.float(), labels)
         objective = loss + self.learner.penalty() + self.stabiliser.cost()
         if self.energy is not None:
@@ -347,7 +347,7 @@ class Trainer:
         self._picture_connections(self.epoch * self.batches + self.batch + 1)
         self.sums.loss += batch_loss * len(indices)
         self.sums.correct += int((activity.predictions() == labels).sum())
-        self.sums.spikes += total(activity.spikes if self.energy is None else counts(activity.spikes))
+        self.sums.spikes += total_spikes(activity.spikes if self.energy is None else spike_counts(activity.spikes))
         self.sums.samples += len(indices)
         self.sums.births += sum(update.births for update in updates)
         return batch_loss

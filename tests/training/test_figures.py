@@ -18,7 +18,14 @@ from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.snn import neuron_layers, observe
 from esl_neuro.training import trainer as training_loop
 from esl_neuro.training.checkpoint import Checkpoint
-from esl_neuro.training.evaluation import EVALUATION_BATCH, accuracy, count, load_network, time_first, total
+from esl_neuro.training.evaluation import (
+    EVALUATION_BATCH,
+    accuracy,
+    load_network,
+    spike_count,
+    time_first,
+    total_spikes,
+)
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.trainer import Trainer, read_progress
 from training.short_runs import BATCH, nothing, start, train
@@ -216,11 +223,11 @@ def test_seconds_of_earlier_sessions_count(tmp_path):
 def test_counts_of_spikes_are_exact_beyond_single_precision():
     fired = torch.ones(2, 3, 5, 7)
     fired[0, 0, 0, 0] = 0
-    assert count(fired) == 2 * 3 * 35 - 1
+    assert spike_count(fired) == 2 * 3 * 35 - 1
     many = torch.ones(()).expand(64, 64, 2**13)  # 2**25 spikes and one
     counts = {"one": torch.ones(1, 1, 1), "many": many}
-    counts = {name: count(spikes) for name, spikes in counts.items()}
-    assert total(counts) == 2**25 + 1
+    counts = {name: spike_count(spikes) for name, spikes in counts.items()}
+    assert total_spikes(counts) == 2**25 + 1
 
 
 def test_spikes_with_one_row_per_neuron_are_counted_alike():
@@ -230,7 +237,7 @@ def test_spikes_with_one_row_per_neuron_are_counted_alike():
     spikes = (torch.rand(3, 5, 1000) < 0.3).float()
     rows.copy_(spikes)
     assert is_neuron_major(rows)
-    assert count(rows) == count(spikes) == spikes.sum(dtype=torch.float64)
+    assert spike_count(rows) == spike_count(spikes) == spikes.sum(dtype=torch.float64)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, bool, np.float64, np.float32])

@@ -24,7 +24,7 @@ from esl_neuro.sparsity import LEARNERS
 from esl_neuro.training import evaluation
 from esl_neuro.training import trainer as training_loop
 from esl_neuro.training.checkpoint import Checkpoint
-from esl_neuro.training.evaluation import accuracy, count, load_network
+from esl_neuro.training.evaluation import accuracy, load_network, spike_count
 from esl_neuro.training.run_folder import RunFolder, create_run_folder
 from esl_neuro.training.trainer import Trainer
 from training.short_runs import (
@@ -730,4 +730,4 @@ def test_data_without_a_part_are_refused_before_a_folder_is_made(tmp_path, monke
 
 def test_counts_of_spikes_are_exact_where_floats_are_not():
     many = torch.ones(17, 1, 2**20 + 1)  # an odd number of spikes above 2**24, which no float32 holds
-    assert count(many) == 17 * (2**20 + 1)
+    assert spike_count(many) == 17 * (2**20 + 1)
