@@ -10,6 +10,7 @@ any longer, because the command was interrupted or is gone, is told so and saves
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import logging
@@ -468,7 +469,8 @@ def _cluster(scheduler: str, needs: Needs, interrupted: Interrupted) -> Iterator
             client, address, len(found["workers"]), client.dashboard_link if has_dashboard else None, needs, interrupted
         )
     finally:
-        client.close(timeout=CLOSING_S)
+        with suppress(asyncio.TimeoutError):  # of a scheduler that no longer answers; TimeoutError from Python 3.11
+            client.close(timeout=CLOSING_S)
 
 
 def _refuse_others(client: Any, needs: Needs, found: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_the_cost_of_a_batch_is_the_energy_of_its_tally_and_has_gradients_of_wei
     budget = EnergyBudget(meter, LOIHI2, energy / AIM / 1.25, STEPS, rate_floor=1e-9)
     budget.state.multiplier = 2.0
     cost = budget.cost(inputs, activity)
-    assert float(cost) == pytest.approx(2.0 * 0.25 + RHO * ((1 + 0.25**2) ** 0.5 - 1), rel=1e-5)
+    assert cost.item() == pytest.approx(2.0 * 0.25 + RHO * ((1 + 0.25**2) ** 0.5 - 1), rel=1e-5)
     cost.backward()
     thresholds = [lif.raw_threshold.grad for lif in (network.lif1, network.lif2)]
     assert all((grad <= 0).all() and (grad < 0).any() for grad in thresholds)  # higher thresholds, less energy
@@ -92,7 +92,7 @@ def test_a_layer_below_the_floor_is_named_and_costs_until_it_fires():
     energy = budget.priced(tally)
     assert "lif1" in energy.below(0.01)
     assert budget.figures(energy)["quiet_layers"] == energy.below(0.01)
-    assert float(budget.cost(inputs, activity)) == pytest.approx(len(energy.below(0.01)), abs=1e-6)
+    assert budget.cost(inputs, activity).item() == pytest.approx(len(energy.below(0.01)), abs=1e-6)
 
 
 def test_fan_outs_follow_the_connections():
