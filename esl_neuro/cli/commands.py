@@ -150,6 +150,25 @@ class Whole(click.IntRange):
         super().__init__(min, max)
 
 
+class WeightBits(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Bits of the weights of all layers, ``4``, or of some, ``lif1=4,lif2=8``."""
+
+    name = "weight bits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | dict[str, int]:
+        """Read the bits; whether the layers exist is found when the network is known."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        parts = [part.strip().rpartition("=") for part in value.split(",")]
+        if any(not bits.isascii() or not bits.isdigit() or len(bits) > 2 for _, _, bits in parts):
+            self.fail(f"'{printable(value)}' is no number of bits; write 4, or lif1=4,lif2=8", param, ctx)
+        if len(parts) == 1 and not parts[0][1]:
+            return int(parts[0][2])
+        if any(not layer for layer, _, _ in parts) or len({layer for layer, _, _ in parts}) < len(parts):
+            self.fail(f"'{printable(value)}': name each layer once, as in lif1=4,lif2=8", param, ctx)
+        return {layer: int(bits) for layer, _, bits in parts}
+
+
 SEED = Whole(0, 2**63 - 1)
 dt_option = click.option(
     "--dt",
@@ -163,6 +182,18 @@ formats_option = click.option(
     type=OneOf(list(FORMATS)),
     multiple=True,
     help="Also write network.net for lava-dl (netx), or network.py for Lava alone (lava-script).",
+)
+weight_bits_option = click.option(
+    "--weight-bits",
+    type=WeightBits(),
+    metavar="BITS|LAYER=BITS,...",
+    help="Bits of the weights of all layers, or of some.  [default: those of the chip]",
+)
+stored_bits_option = click.option(
+    "--stored-bits",
+    type=Whole(1, 2**62),
+    metavar="BITS",
+    help="Choose the bits of each layer's weights, so that all synapses together take at most as much memory.",
 )
 max_loss_option = click.option(
     "--max-loss",

@@ -21,6 +21,8 @@ from esl_neuro.cli.commands import (
     json_option,
     max_loss_option,
     reset_option,
+    stored_bits_option,
+    weight_bits_option,
 )
 from esl_neuro.cli.export import render
 from esl_neuro.cli.network_run import chip_option, input_option, layout_option
@@ -62,6 +64,8 @@ from esl_neuro.cli.workspace import existing
     help="Bits of the payload of graded input.  [default: as the input needs]",
 )
 @click.option("--input-scale", type=Number(min=0, min_open=True), help="Payload per unit of graded input.")
+@weight_bits_option
+@stored_bits_option
 @max_loss_option
 @any_size_option
 @reset_option

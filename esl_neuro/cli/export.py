@@ -25,6 +25,8 @@ from esl_neuro.cli.commands import (
     percent,
     print_status,
     runs_option,
+    stored_bits_option,
+    weight_bits_option,
 )
 from esl_neuro.cli.network_run import refuse_without_arithmetic
 from esl_neuro.cli.workspace import chosen_run
@@ -39,6 +41,7 @@ from esl_neuro.cli.workspace import chosen_run
         ("esl-neuro export --out somewhere", "into another folder"),
         ("esl-neuro export --format netx --format lava-script", "also for lava-dl, and as a Lava script"),
         ("esl-neuro export --calibrate 64", "search each layer's scale on 64 training samples"),
+        ("esl-neuro export --weight-bits 4", "weights of 4 bits"),
         ("esl-neuro export --thresholds folded", "a NIR graph for readers that support one threshold per layer"),
     ),
 )
@@ -82,6 +85,8 @@ from esl_neuro.cli.workspace import chosen_run
     metavar="SAMPLES",
     help="Search the scale of each layer on this number of training samples; kept if better on validation.",
 )
+@weight_bits_option
+@stored_bits_option
 @any_size_option
 @accept_loss_option
 @allow_code_option

@@ -86,6 +86,7 @@ def search_scalings(
     run: Runner,
     payload: InputFormat = SPIKES,
     candidates: Sequence[Scaling] = CANDIDATES,
+    narrowed: Mapping[str, Scaling] | None = None,
 ) -> tuple[Calibration, ...]:
     """Choose the scaling of each group with the least error on data, from input to output.
 
@@ -108,19 +109,23 @@ def search_scalings(
         What input spikes carry.
     candidates : sequence of Scaling
         Scalings to try; the first one is the default.
+    narrowed : mapping of str to Scaling, optional
+        Groups with fewer bits than the chip's, which they keep.
     """
     wanted = run_groups(network, inputs)
     fed = payload.payloads(np.asarray(inputs, dtype=np.float64)).astype(np.int32)
-    chosen: dict[str, Scaling] = {}
+    chosen: dict[str, Scaling] = dict(narrowed or {})
     results = []
     for group in network.groups:
+        bits = chosen.get(group.name, BY_FORMULA).weight_bits
+        scalings = [replace(each, weight_bits=bits) for each in candidates]
         tried = []
-        for candidate in candidates:
+        for candidate in scalings:
             program, _ = quantise_network(network, "", arithmetic, steps, payload, {**chosen, group.name: candidate})
             tried.append(group_error(wanted, run(program, fed), program, group.name))
         best = int(np.argmin(tried))
-        chosen[group.name] = candidates[best]
-        results.append(Calibration(group.name, candidates[best], tried[best], tried[0]))
+        chosen[group.name] = scalings[best]
+        results.append(Calibration(group.name, scalings[best], tried[best], tried[0]))
     return tuple(results)
 
 

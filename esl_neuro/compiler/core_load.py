@@ -51,7 +51,7 @@ def exceeds(used: Mapping[str, IntArray], limits: Limits) -> bool:
     return any(limit is not None and int(used[name].max()) > limit for name, limit in limits.items() if name in used)
 
 
-def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
+def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0, weight_bits: int = WEIGHT_BITS) -> int:
     """Return the bits that the synapses of a core need, in the smaller of two formats.
 
     Sparse: each synapse holds weight, delay and index of its neuron. Dense: each axon holds a weight for every neuron.
@@ -63,8 +63,8 @@ def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
         ``axons[n]`` is the number of axons with ``n`` synapses on the core.
     neurons : int
         Neurons of the core.
-    delay_bits : int
-        Bits of the delay of each synapse.
+    delay_bits, weight_bits : int
+        Bits of the delay and of the weight of each synapse.
 
     Examples
     --------
@@ -73,8 +73,8 @@ def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0) -> int:
     """
     index_bits = max(SMALLEST_INDEX_BITS, (neurons - 1).bit_length())
     synapses = np.arange(axons.size)
-    sparse = int(axons @ _axon_bits(synapses, WEIGHT_BITS + delay_bits + index_bits))
-    dense = int(axons[1:].sum() * _axon_bits(np.array([neurons]), WEIGHT_BITS + delay_bits)[0])
+    sparse = int(axons @ _axon_bits(synapses, weight_bits + delay_bits + index_bits))
+    dense = int(axons[1:].sum() * _axon_bits(np.array([neurons]), weight_bits + delay_bits)[0])
     return min(sparse, dense)
 
 
@@ -88,10 +88,11 @@ def _words(bits: IntArray) -> IntArray:
     return -(-bits // WORD_BITS) * WORD_BITS
 
 
-def _amounts(counts: IntArray, neurons: int, delay_bits: int) -> tuple[int, int, int]:
+def _amounts(counts: IntArray, neurons: int, delay_bits: int, weight_bits: int) -> tuple[int, int, int]:
     """Return synapses, memory and axons of a core from the synapse count of each source (0 means no axon)."""
     axons = np.bincount(counts)
-    return int(axons @ np.arange(axons.size)), memory_bits(axons, neurons, delay_bits), int(axons[1:].sum())
+    memory = memory_bits(axons, neurons, delay_bits, weight_bits)
+    return int(axons @ np.arange(axons.size)), memory, int(axons[1:].sum())
 
 
 NAMES = ("synapses", "synaptic_memory", "input_axons")  # in the order of `_amounts`
@@ -107,13 +108,14 @@ class MatrixWires:
         Name of the group.
     pattern : csr_matrix of int32, shape (targets, sources)
         1 for each synapse.
-    delay_bits : int
-        Bits of the delay of each synapse.
+    delay_bits, weight_bits : int
+        Bits of the delay and of the weight of each synapse.
     """
 
     source: str
     pattern: sp.csr_matrix
     delay_bits: int
+    weight_bits: int
 
     def load(self, tiling: Tiling, limits: Limits) -> Load | None:
         """Return what the axons use of each core; None as soon as a limit is exceeded."""
@@ -125,7 +127,12 @@ class MatrixWires:
         neurons = tiling.neurons.ravel()
         amounts = np.array(
             [
-                _amounts(counted.data[slice(*counted.indptr[at : at + 2])], int(neurons[at]), self.delay_bits)
+                _amounts(
+                    counted.data[slice(*counted.indptr[at : at + 2])],
+                    int(neurons[at]),
+                    self.delay_bits,
+                    self.weight_bits,
+                )
                 for at in range(tiling.tiles)
             ]
         )
@@ -147,13 +154,14 @@ class KernelWires:
         Name of the group.
     kernel : Kernel
         Its ``output_shape`` is the shape of the tiled layer.
-    delay_bits : int
-        Bits of the delay of each synapse.
+    delay_bits, weight_bits : int
+        Bits of the delay and of the weight of each synapse.
     """
 
     source: str
     kernel: Kernel
     delay_bits: int
+    weight_bits: int
 
     @cached_property
     def _there(self) -> FloatArray:
@@ -170,7 +178,7 @@ class KernelWires:
                 neurons = down.size * across.size * np.diff(tiling.channels)[parts]
                 amounts = np.array(
                     [
-                        _amounts(part.ravel(), int(size), self.delay_bits)
+                        _amounts(part.ravel(), int(size), self.delay_bits, self.weight_bits)
                         for part, size in zip(counts, neurons, strict=True)
                     ]
                 )
@@ -262,11 +270,10 @@ Wires: TypeAlias = "MatrixWires | KernelWires"
 
 def wires(connection: Connection, shape: tuple[int, int, int], delay_bits: int) -> Wires:
     """Return the object that counts the synapses of a connection on the cores of a (channels, rows, columns) layer."""
-    weights = connection.weights
+    weights, weight_bits = connection.weights, connection.weight_bits or WEIGHT_BITS
     if isinstance(weights, Kernel) and weights.output_shape == shape:
-        return KernelWires(connection.source, weights, delay_bits)
+        return KernelWires(connection.source, weights, delay_bits, weight_bits)
     matrix = connection.matrix
     ones = np.ones(matrix.nnz, dtype=np.int32)
-    return MatrixWires(
-        connection.source, sp.csr_matrix((ones, matrix.indices, matrix.indptr), shape=matrix.shape), delay_bits
-    )
+    pattern = sp.csr_matrix((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
+    return MatrixWires(connection.source, pattern, delay_bits, weight_bits)

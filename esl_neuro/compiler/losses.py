@@ -221,13 +221,15 @@ def _check_weights(network: FloatNetwork, program: Program, name: str) -> list[F
     lost = declared - sum(got.stored for _, got in pairs)
     if not declared or lost / declared <= BOUNDS.lost_warn:
         return []
+    few = next((got.weight_bits for _, got in pairs if got.weight_bits is not None), None)
     shared = np.unique(_named(program.groups, name).scale).size == 1
     largest = max(_largest_beside_lost(wanted, got, shared=shared) for wanted, got in pairs)
-    reason = (
-        "beside weights that are much larger; clip the largest weights"
-        if 2 * largest >= program.formats.weight_max
-        else "beside thresholds or biases that are much larger; scale these down or the weights up"
-    )
+    if few is not None:
+        reason = f"by weights of {few} bits; use more bits, or train with them: training.weight_bits"
+    elif 2 * largest >= program.formats.weight_max:
+        reason = "beside weights that are much larger; clip the largest weights"
+    else:
+        reason = "beside thresholds or biases that are much larger; scale these down or the weights up"
     share = lost / declared
     message = f"{lost:,} of {declared:,} connections ({100 * share:.1f} %) are rounded to zero, {reason}"
     return [Finding("weights-lost", f"layer '{name}'", message, _severity(share > BOUNDS.lost_error))]

@@ -124,6 +124,8 @@ class Connection:
     delay : int
         Spikes of step ``t`` arrive in step ``t + delay``. At least 1 around a loop. Spikes that would arrive after the
         last step of their sample are lost.
+    weight_bits : int, optional
+        Bits of each stored weight, if fewer than the chip's: its synaptic memory follows them.
     """
 
     source: str
@@ -132,6 +134,7 @@ class Connection:
     weight_exp: int
     declared: int
     delay: int = 0
+    weight_bits: int | None = None
 
     @property
     def stored(self) -> int:
@@ -259,6 +262,8 @@ class Program:
         connections: list[dict[str, Any]] = []
         for index, connection in enumerate(self.connections):
             entry = {name: getattr(connection, name) for name in _CONNECTION_FIELDS}
+            if connection.weight_bits is not None:
+                entry["weight_bits"] = connection.weight_bits
             weights = connection.weights
             if isinstance(weights, Kernel):
                 entry["kernel"] = {name: getattr(weights, name) for name in _KERNEL_FIELDS}
@@ -334,7 +339,8 @@ def _read_connection(index: int, entry: ConnectionTable, arrays: Arrays, sizes: 
         )
         if wrong:
             raise BadInput(f"connection '{entry.source}' -> '{entry.target}': {wrong}; export again")
-    return Connection(weights=weights, **{name: getattr(entry, name) for name in _CONNECTION_FIELDS})
+    fields = {name: getattr(entry, name) for name in (*_CONNECTION_FIELDS, "weight_bits")}
+    return Connection(weights=weights, **fields)
 
 
 def refuse_unsound(program: Program) -> None:
@@ -373,7 +379,8 @@ def differences(first: Program, second: Program) -> list[str]:
         ]
     for one, two in zip(first.connections, second.connections, strict=True):
         place = f"{one.source} -> {one.target}"
-        found += [f"{place}.{name}" for name in _CONNECTION_FIELDS if getattr(one, name) != getattr(two, name)]
+        fields = (*_CONNECTION_FIELDS, "weight_bits")
+        found += [f"{place}.{name}" for name in fields if getattr(one, name) != getattr(two, name)]
         if not _equal_weights(one.weights, two.weights):
             found.append(f"{place}.weights")
     return found

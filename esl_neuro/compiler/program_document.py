@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version
 from esl_neuro.hardware import Arithmetic
+from esl_neuro.hardware.arithmetic import SMALLEST_WEIGHT_BITS
 from esl_neuro.reading.documents import problems, read_json_object, reason
 from esl_neuro.reading.limits import refuse_large
 from esl_neuro.reading.matrices import MATRIX_ARRAYS, matrix_findings
@@ -64,6 +65,7 @@ class ConnectionTable(Table):
     declared: Count
     delay: Annotated[int, Field(ge=0, lt=2**31)]
     kernel: KernelTable | None = None
+    weight_bits: Annotated[int, Field(ge=SMALLEST_WEIGHT_BITS, le=31)] | None = None
 
 
 class GroupTable(Table):

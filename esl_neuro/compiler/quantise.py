@@ -22,6 +22,7 @@ from esl_neuro.hardware.rounding import (
     Rows,
     bias_format,
     largest_bias,
+    largest_used,
     lattice_thresholds,
     one_threshold,
     potential_lattice,
@@ -38,6 +39,8 @@ from esl_neuro.nirgraph.kernel import Kernel
 from esl_neuro.nirgraph.linear_maps import Floats
 
 MOST_TRIED = 2**28  # weights times scales that are tried; takes a few seconds
+SCALES_TRIED = 127  # between 0 and 1 times the weight range, also where few bits have few steps
+LEAST_CLIPPED = 0.75  # of the largest weight used: one of the scales down to half of it is chosen
 NO_ERROR = 1e-5  # of a weight step, squared: single precision
 RANGE_USED = 0.95  # share of the range of u or v that a bound may use; rounding may use the rest
 
@@ -92,10 +95,13 @@ class Scaling:
         room.
     shift : int
         Added to the exponents of all connections.
+    weight_bits : int, optional
+        Bits of the weights of all connections, if fewer than the chip's.
     """
 
     factor: float | tuple[float, ...] = 1.0
     shift: int = 0
+    weight_bits: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.factor, list):  # as JSON has it
@@ -142,14 +148,17 @@ def quantise(
     single_spikes : bool
         Whether all sources fire at most once per sample.
     """
+    arithmetic = arithmetic.with_weight_bits(scaling.weight_bits)
     wanted = tuple(per_payload(connection, payload) for connection in incoming)
-    scale, exponents = scale_and_exponents(group, wanted, arithmetic, steps, payload, single_spikes=single_spikes)
+    scale, exponents = scale_and_exponents(
+        group, wanted, arithmetic, steps, payload, scaling.weight_bits, single_spikes=single_spikes
+    )
     scale = scale * np.asarray(scaling.factor)
     exponents = [_within(exponent + scaling.shift, arithmetic) for exponent in exponents]
     rounded = [
         _round_connection(each, scale, exponent, arithmetic) for each, exponent in zip(wanted, exponents, strict=True)
     ]
-    connections = tuple(connection for connection, _ in rounded)
+    connections = tuple(replace(connection, weight_bits=scaling.weight_bits) for connection, _ in rounded)
     pairs = [(_values(each.weights), values) for each, (_, values) in zip(wanted, rounded, strict=True)]
     neurons = _round_group(group, scale, connections, arithmetic, steps)
     return connections, neurons, measure_error(group, pairs, connections, neurons, arithmetic, payload, steps)
@@ -240,7 +249,10 @@ def _round_reset(
 
 def _rounding_losses(connections: Sequence[Connection], arithmetic: Arithmetic) -> Floats:
     """Return by how much the sums of each neuron are rounded down on average, shape (neurons,)."""
-    losses = [(each.fan_in > 0) * rounding_loss(each.weight_exp, arithmetic) for each in connections]
+    losses = [
+        (each.fan_in > 0) * rounding_loss(each.weight_exp, arithmetic.with_weight_bits(each.weight_bits))
+        for each in connections
+    ]
     return np.asarray(np.sum(losses, axis=0), dtype=np.float64)
 
 
@@ -257,6 +269,7 @@ def scale_and_exponents(
     arithmetic: Arithmetic,
     steps: int,
     payload: InputFormat,
+    weight_bits: int | None = None,
     *,
     single_spikes: bool = False,
 ) -> tuple[Floats, list[int]]:
@@ -268,6 +281,9 @@ def scale_and_exponents(
     - Neurons that receive and emit one spike per sample: likewise, see :func:`_by_single_spikes`.
     - Groups whose potential is read: one scale, bounded by the largest potential; see :func:`_by_potential`.
 
+    With fewer ``weight_bits`` than the chip's, whose range ``arithmetic`` has, the largest weights are clipped; see
+    :func:`~esl_neuro.hardware.rounding.largest_used`.
+
     Neurons that share the weights of a kernel share their scale. Where the chip has one threshold for a group, each
     scale is such that all thresholds become the same integer.
 
@@ -278,12 +294,13 @@ def scale_and_exponents(
     """
     shared = neurons_per_row(incoming)
     if not group.fires:
-        common, exponents = _by_potential(group, incoming, arithmetic, steps, payload)
+        common, exponents = _by_potential(group, incoming, arithmetic, steps, payload, weight_bits)
         return np.full(group.neurons, common), exponents
     if single_spikes:
-        scale, exponents = _by_single_spikes(group, incoming, arithmetic, steps, payload)
+        scale, exponents = _by_single_spikes(group, incoming, arithmetic, steps, payload, weight_bits)
     else:
-        scale, exponents = row_formats(_rows(group, incoming, shared, arithmetic, steps, payload), arithmetic)
+        rows = _rows(group, incoming, shared, arithmetic, steps, payload, weight_bits)
+        scale, exponents = row_formats(rows, arithmetic)
         scale = scale * _finest(group, incoming, scale, exponents, arithmetic)
     if arithmetic.thresholds_per == "group":
         scale = one_threshold(_per_row(group.threshold, shared).max(axis=1), scale)
@@ -301,13 +318,16 @@ def _finest(
 
     Between 1/2 and 1 of the weight range, errors of one row differ from scale to scale. With errors ``d`` of weights
     whose sources fire independently in one step of three, the least mean square error of their sum has the least
-    ``sum(d**2) + sum(d)**2 / 2``. Numbers that already are whole numbers, as after training on integers, have no error
-    at some scale, and stay exact; of several such scales, one counts whose threshold is exact too.
+    ``sum(d**2) + sum(d)**2 / 2``. What is clipped is an error like any other. Numbers that already are whole
+    numbers, as after training on integers, have no error at some scale, and stay exact; of several such scales, one
+    counts whose threshold is exact too.
     """
     shared = neurons_per_row(incoming)
     weights = sum(_values(each.weights).size for each in incoming)
     largest, spacing = arithmetic.weight_max, float(arithmetic.weight_step)
-    step = arithmetic.weight_step * max(1, weights * largest // (2 * arithmetic.weight_step * MOST_TRIED))
+    levels = largest // arithmetic.weight_step
+    finest = min(arithmetic.weight_step, max(1, largest // SCALES_TRIED))
+    step = finest * max(1, weights * largest // (2 * finest * MOST_TRIED))
     factors = np.arange(largest, largest // 2, -step) / largest
     units = [2.0 ** (exponent - max(exponents)) for exponent in exponents]
     wanted = [
@@ -319,7 +339,7 @@ def _finest(
         sums, squares = np.zeros((2, len(scale)))
         for each, values, unit in zip(incoming, wanted, units, strict=True):
             errors = values * factor
-            errors -= np.rint(errors)
+            errors -= np.clip(np.rint(errors), -levels, levels)
             sums += _sums_of_rows(each.weights, errors, shared) * unit
             squares += _sums_of_rows(each.weights, np.square(errors, out=errors), shared) * unit**2
         level = _per_row(group.threshold, shared) * (scale * factor)[:, None]
@@ -357,6 +377,7 @@ def _rows(
     arithmetic: Arithmetic,
     steps: int,
     payload: InputFormat,
+    weight_bits: int | None,
 ) -> Rows:
     """Return what determines the formats of a group that fires."""
     thresholds = _per_row(group.threshold, shared)
@@ -370,7 +391,7 @@ def _rows(
         return np.asarray(_per_row(arriving, shared).max(axis=1))
 
     return Rows(
-        largest=_largest(group, incoming, shared),
+        largest=_largest(group, incoming, shared, weight_bits) * (1 if weight_bits is None else LEAST_CLIPPED),
         thresholds=np.stack([thresholds.min(axis=1), thresholds.max(axis=1)]),
         bias=_per_row(np.abs(group.bias), shared).max(axis=1),
         steps_kept=_per_row(steps_kept(group.du, steps), shared).max(axis=1),
@@ -379,10 +400,22 @@ def _rows(
     )
 
 
-def _largest(group: FloatGroup, incoming: Sequence[FloatConnection], shared: int) -> Floats:
-    """Return the largest weight of each connection and row, shape (connections, rows)."""
+def _largest(
+    group: FloatGroup, incoming: Sequence[FloatConnection], shared: int, weight_bits: int | None = None
+) -> Floats:
+    """Return the largest weight of each connection and row that few bits do not clip, shape (connections, rows)."""
     largest = [_per_row(_largest_weights(each.weights), shared).max(axis=1) for each in incoming]
+    if weight_bits is not None:
+        spreads = [_root_mean_squares(each.weights, shared) for each in incoming]
+        largest = [largest_used(*each, weight_bits) for each in zip(largest, spreads, strict=True)]
     return np.array(largest, dtype=np.float64).reshape(len(incoming), group.neurons // shared)
+
+
+def _root_mean_squares(weights: Weights, shared: int) -> Floats:
+    """Return the root mean square of the weights of each row that are not zero, shape (rows,)."""
+    values = _values(weights)
+    squares, there = (_sums_of_rows(weights, each, shared) for each in (values**2, (values != 0).astype(np.float64)))
+    return np.sqrt(squares / np.maximum(there, 1))
 
 
 def _largest_weights(weights: Weights) -> Floats:
@@ -411,14 +444,19 @@ def _of_weights(weights: Weights, values: Floats) -> Floats:
 
 
 def _by_potential(
-    group: FloatGroup, incoming: Sequence[FloatConnection], arithmetic: Arithmetic, steps: int, payload: InputFormat
+    group: FloatGroup,
+    incoming: Sequence[FloatConnection],
+    arithmetic: Arithmetic,
+    steps: int,
+    payload: InputFormat,
+    weight_bits: int | None,
 ) -> tuple[float, list[int]]:
     """Bound the scale by the largest potential, and keep the weights fine with negative exponents.
 
     The potentials of the neurons are compared with each other, so they share the scale.
     """
     graded = _is_graded(incoming, payload)
-    largest = [float(np.abs(_values(each.weights)).max(initial=0)) for each in incoming]
+    largest = _largest(group, incoming, neurons_per_row(incoming), weight_bits).max(axis=1, initial=0).tolist()
     _, potential = _largest_potential(group, incoming, steps, payload)
     bounds = [_range_scale(float(potential.max(initial=0)), arithmetic)]
     if not graded and any(largest):
@@ -431,7 +469,12 @@ def _by_potential(
 
 
 def _by_single_spikes(
-    group: FloatGroup, incoming: Sequence[FloatConnection], arithmetic: Arithmetic, steps: int, payload: InputFormat
+    group: FloatGroup,
+    incoming: Sequence[FloatConnection],
+    arithmetic: Arithmetic,
+    steps: int,
+    payload: InputFormat,
+    weight_bits: int | None,
 ) -> tuple[Floats, list[int]]:
     """Return the largest scale of each row with which thresholds and potentials fit; the exponents follow it.
 
@@ -442,7 +485,7 @@ def _by_single_spikes(
     """
     shared = neurons_per_row(incoming)
     current, _ = _largest_potential(group, incoming, steps, payload)
-    largest = _largest(group, incoming, shared)
+    largest = _largest(group, incoming, shared, weight_bits)
     bounds = [
         (2**arithmetic.threshold_bits - 1) / _per_row(group.threshold, shared).max(axis=1),
         _range_scale(_per_row(current, shared).max(axis=1), arithmetic),
@@ -568,6 +611,12 @@ def measure_error(
     )
 
 
+def _narrowed(connections: Sequence[Connection], arithmetic: Arithmetic) -> Arithmetic:
+    """Return the formats of the weights of a group, whose connections all have as many bits."""
+    bits = {each.weight_bits for each in connections}
+    return arithmetic.with_weight_bits(bits.pop() if bits else None)
+
+
 def _reset_error(group: FloatGroup, rounded: Group) -> float:
     if group.reset_by is None or rounded.reset_by is None:
         return 0.0
@@ -581,7 +630,7 @@ def largest_threshold_error(
     """Return the largest relative threshold error; between two points of a lattice, a threshold has none."""
     bias = rounded.bias_mant * 2.0**rounded.bias_exp
     du, dv = rounded.du.astype(np.float64), rounded.dv.astype(np.float64)
-    lattice = _lattice(group, connections, du, dv, bias, arithmetic)
+    lattice = _lattice(group, connections, du, dv, bias, _narrowed(connections, arithmetic))
     wanted = group.threshold * rounded.scale
     free = (lattice > 0) * (np.maximum(lattice / 2, 1) + (bias != 0))
     return float(np.max(np.maximum(np.abs(rounded.vth - wanted) - free, 0) / wanted))

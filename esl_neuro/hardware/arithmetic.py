@@ -20,6 +20,8 @@ LARGEST_BITS = 62
 LARGEST_EXPONENT_BITS = 6
 LARGEST_SHIFT = 62
 
+SMALLEST_WEIGHT_BITS = 2  # a sign and one size
+
 ChipReset = Literal["zero", "subtract"]
 
 
@@ -71,6 +73,30 @@ class Arithmetic(Table):
             if value % self.weight_step:
                 raise ValueError(f"{name} is {value}; it must be a multiple of weight_step ({self.weight_step})")
         return self
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a stored weight, with its sign."""
+        return (self.weight_max // self.weight_step).bit_length() + 1
+
+    def with_weight_bits(self, bits: int | None) -> Arithmetic:
+        """Return the formats with weights of fewer bits: coarser steps, and as many on both sides of zero.
+
+        Weights of ``b`` bits on a chip of ``B`` bits are ``k step 2**(B - b)`` with ``|k| < 2**(b - 1)``, so the chip
+        holds them exactly, and its arithmetic is the same.
+
+        Parameters
+        ----------
+        bits : int or None
+            From :data:`SMALLEST_WEIGHT_BITS` to the chip's; None leaves the formats as they are.
+        """
+        if bits is None or bits == self.weight_bits:
+            return self
+        step = self.weight_step << (self.weight_bits - bits)
+        largest = step * (2 ** (bits - 1) - 1)
+        return self.model_copy(
+            update={"weight_step": step, "weight_max": largest, "weight_min": -largest if self.weight_min < 0 else 0}
+        )
 
     @property
     def decay_step(self) -> int:

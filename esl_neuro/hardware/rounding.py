@@ -24,6 +24,10 @@ EXACT_EXPONENT = -1  # half a sum of even weights is an integer; below -1 the ch
 ROOM = 4  # thresholds by which the potential can be below zero at least
 COARSEST_VTH = 32  # a threshold may become as coarse as this to rule out that the current wraps
 
+# What the largest integer of few bits stands for, in root mean squares of the weights: that of the uniform quantiser
+# with the least mean square error for normally distributed values (Max 1960, https://doi.org/10.1109/TIT.1960.1057548).
+CLIPPED_AT = {2: 1.224, 3: 1.952, 4: 2.474, 5: 2.899, 6: 3.270, 7: 3.607}
+
 TIE = 0.01  # of a threshold unit: closer values are equal in single precision
 SMALLEST_DECAY = 1e-12
 
@@ -197,6 +201,22 @@ def one_threshold(thresholds: NDArray[np.float64], scale: NDArray[np.float64]) -
     """
     common = max(float((thresholds * scale).min() + TIE), COARSEST_VTH + 1.0) // 1
     return np.asarray((common - (common % 2 == 0)) / thresholds)
+
+
+def largest_used(largest: NDArray[np.float64], root_mean_square: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
+    """Return the weight of each row that becomes the largest integer: with few bits, larger ones are clipped.
+
+    With the whole range for the largest weight, most weights of a row would be less than half a step, and lost.
+
+    Parameters
+    ----------
+    largest, root_mean_square : float64 array
+        Of the weights of each row that are not zero.
+    bits : int
+        Bits of a weight; from 8 on, there are steps enough for the largest one.
+    """
+    clipped = CLIPPED_AT.get(bits)
+    return largest if clipped is None else np.minimum(largest, clipped * root_mean_square)
 
 
 def round_weights(weights: Values, scale: float, arithmetic: Arithmetic) -> Values:

@@ -19,10 +19,12 @@ from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.losses import LOSSES
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.quantise import Scaling, per_payload, scale_and_exponents
+from esl_neuro.compiler.weight_bits import as_scalings
 from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of, as_target
 from esl_neuro.hardware.rounding import InputFormat
+from esl_neuro.hardware.weight_bits import Bits, bits_of_layers
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.nirgraph.findings import WARNING, Finding, refuse_too_large, refuse_unsupported
 from esl_neuro.nirgraph.reading import input_shapes
@@ -31,7 +33,7 @@ from esl_neuro.nirgraph.time_step import metadata_steps, time_step
 from esl_neuro.pipeline.choices import CHIP
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
 from esl_neuro.pipeline.decisions import SAMPLES as MOST_SAMPLES
-from esl_neuro.pipeline.decisions import Decision, choose_time_step
+from esl_neuro.pipeline.decisions import Decision, choose_bits, choose_time_step
 from esl_neuro.pipeline.decisions import calibrate as calibrate_scales
 from esl_neuro.pipeline.export_folder import DOCUMENT
 from esl_neuro.pipeline.fidelity import SAMPLES as COMPARED_SAMPLES
@@ -65,10 +67,10 @@ Target: TypeAlias = "HardwareTarget | str | Path"
 READ_BY_FIRST_SPIKE = "first_spike"
 SINGLE_PRECISION = 2**-22  # of a scale: the numbers of a graph are written in single precision
 
-# Computes the scales of some layers from the network, the arithmetic of the chip, the steps and the payload, and says
-# how they were chosen.
+# Computes the scales of some layers from the layers with fewer bits than the chip's, the network, the arithmetic of the
+# chip, the steps and the payload, and says how they were chosen.
 Chosen = tuple[Mapping[str, Scaling], tuple[Decision, ...]]
-Scales = Callable[[FloatNetwork, Arithmetic, int, InputFormat], Chosen]
+Scales = Callable[[Mapping[str, Scaling], FloatNetwork, Arithmetic, int, InputFormat], Chosen]
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class _Source:
     input_steps: tuple[int, ...] | None = None
     findings: tuple[Finding, ...] = field(default=())
     samples: Samples | None = field(default=None)
+    weight_bits: int | Bits | None = None
+    stored_bits: int | None = None
+    searched: Samples | None = field(default=None)
 
 
 def compile(
@@ -105,6 +110,8 @@ def compile(
     tie_safe: bool = False,
     calibrate: int | Given | None = None,
     any_size: bool = False,
+    weight_bits: int | Bits | None = None,
+    stored_bits: int | None = None,
     reset: str | None = None,
     accept_loss: bool = False,
 ) -> CompiledNetwork:
@@ -143,6 +150,11 @@ def compile(
     calibrate : int, or data in any form of ``inputs``, optional
         Samples on which the scale of each layer is searched, or their number: training samples of a run, or the first
         of ``inputs``. The result is kept only if it is better, on validation samples of the run or on the same samples.
+    weight_bits : int or mapping of str to int, optional
+        Bits of the weights of all layers, or of some; the memory of the synapses follows them. Default: the chip's.
+    stored_bits : int, optional
+        Limit of the memory of all synapses: the bits of each layer are chosen by the error of the output per stored
+        bit, on training samples of a run or on ``inputs``.
     any_size : bool
         Compile for the simulators even if the network does not fit on one chip; findings report what does not fit.
     reset : {"zero", "subtract", "subtract_next_step"}, optional
@@ -166,7 +178,20 @@ def compile(
         If the integers are too far from the float network.
     """
     chip = as_target(target)
-    options = _Options(steps, dt_s, inputs, layout, input_bits, input_scale, thresholds, tie_safe, calibrate, reset)
+    options = _Options(
+        steps,
+        dt_s,
+        inputs,
+        layout,
+        input_bits,
+        input_scale,
+        thresholds,
+        tie_safe,
+        calibrate,
+        reset,
+        weight_bits,
+        stored_bits,
+    )
     opened = _open(network)
     decisions: tuple[Decision, ...] = ()
     if isinstance(opened, TrainingRun) and opened.recipe.network.neuron == "single_spike" and dt_s is None:
@@ -198,7 +223,8 @@ def _compile(source: _Source, chip: HardwareTarget) -> tuple[FloatNetwork, Compi
     floats, findings = analyse(source.graph, None)
     refuse_unsupported(findings)
     assert floats is not None  # analyse returns a network unless it found an error
-    scalings, decisions = source.scales(floats, arithmetic_of(chip), source.steps, source.payload)
+    narrowed, chosen = _narrowed(source, floats, chip)
+    scalings, decisions = source.scales(narrowed, floats, arithmetic_of(chip), source.steps, source.payload)
     compilation = compile_network(floats, chip, source.steps, source.payload, scalings)
     program = compilation.program
     if floats.single_spikes:
@@ -209,12 +235,27 @@ def _compile(source: _Source, chip: HardwareTarget) -> tuple[FloatNetwork, Compi
         program=program,
         quantisation=compilation.errors,
         findings=(*findings, *source.findings, *compilation.findings),
-        decisions=decisions,
+        decisions=(*chosen, *decisions),
         hardware=chip,
         scalings=scalings,
         data=source.data,
         input_steps=source.input_steps,
     )
+
+
+def _narrowed(source: _Source, floats: FloatNetwork, chip: HardwareTarget) -> Chosen:
+    """Return the layers with fewer bits than the chip's, as given or chosen under a limit of memory."""
+    layers, arithmetic = [group.name for group in floats.groups], arithmetic_of(chip)
+    bits, decisions = source.weight_bits, tuple[Decision, ...]()
+    if source.stored_bits is not None:
+        assert source.searched is not None
+        values = source.searched.values.reshape(*source.searched.values.shape[:2], -1)
+        searched = replace(source.searched, values=spread(values, source.steps, source.input_steps))
+        bits, decision = choose_bits(floats, chip, source.steps, source.payload, searched, source.stored_bits)
+        decisions = (decision,)
+    if bits is None:
+        return {}, decisions
+    return as_scalings(bits_of_layers(bits, layers, arithmetic, "weight_bits")), decisions
 
 
 def check(
@@ -266,6 +307,12 @@ class _Options:
     tie_safe: bool
     calibrate: int | Given | None
     reset: str | None
+    weight_bits: int | Bits | None = None
+    stored_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight_bits is not None and self.stored_bits is not None:
+            raise BadInput("weight_bits are given and would be chosen for stored_bits; omit one of the two")
 
     @property
     def has_calibration_data(self) -> bool:
@@ -336,6 +383,7 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
     bits = (options.input_bits or recipe.training.input_bits) if encoding.signal == "graded" else 1
     scales: Scales = _by_formula
     if isinstance(network, QuantisedNetwork):
+        options.refuse(("weight_bits", "stored_bits"), f"the run '{run.folder}' was trained with its bits")
         scales = _as_trained(network)
     elif options.has_calibration_data:
         raise BadInput("a run is calibrated on its own training samples; give their number")
@@ -352,29 +400,36 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
         data=recipe.data,
         input_steps=input_steps,
         samples=run.validation_set(COMPARED_SAMPLES),
+        weight_bits=options.weight_bits,
+        stored_bits=options.stored_bits,
+        searched=None if options.stored_bits is None else run.training_set(COMPARED_SAMPLES),
     )
 
 
-def _by_formula(*_: object) -> Chosen:
+def _by_formula(narrowed: Mapping[str, Scaling], *_: object) -> Chosen:
     """Use the compiler's formula for every scale."""
-    return {}, ()
+    return narrowed, ()
 
 
 def _as_trained(network: QuantisedNetwork) -> Scales:
     """Make the compiler use the scales and exponents that the network was trained with."""
 
-    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Chosen:
+    def scales(
+        _: Mapping[str, Scaling], floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat
+    ) -> Chosen:
         scalings = {}
         for stage, group in zip(network.stages, floats.groups, strict=True):
-            learned = network.integers(stage)
+            learned, bits = network.integers(stage), network.weight_bits.get(stage.connection)
             (connection,) = (per_payload(each, payload) for each in floats.incoming(group.name))
-            scale, (exponent,) = scale_and_exponents(group, (connection,), arithmetic, steps, payload)
+            formats = arithmetic.with_weight_bits(bits)
+            scale, (exponent,) = scale_and_exponents(group, (connection,), formats, steps, payload, bits)
             wanted = learned.constants.scale.flatten().numpy()
             factors = np.repeat(wanted, group.neurons // len(wanted)) / scale
             shift = learned.weight_exp - exponent
-            if shift or np.any(np.abs(factors - 1) > SINGLE_PRECISION):
+            if shift or bits is not None or np.any(np.abs(factors - 1) > SINGLE_PRECISION):
                 equal = np.all(np.abs(factors / factors[0] - 1) < SINGLE_PRECISION)
-                scalings[group.name] = Scaling(float(factors[0]) if equal else tuple(factors.tolist()), shift)
+                factor = float(factors[0]) if equal else tuple(factors.tolist())
+                scalings[group.name] = Scaling(factor, shift, bits)
         return scalings, ()
 
     return scales
@@ -385,12 +440,14 @@ def _searched(
 ) -> Scales:
     """Search the scale of each layer on some samples; keep it if it is better on others."""
 
-    def scales(floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat) -> Chosen:
+    def scales(
+        narrowed: Mapping[str, Scaling], floats: FloatNetwork, arithmetic: Arithmetic, steps: int, payload: InputFormat
+    ) -> Chosen:
         first, second = (
             replace(each, values=spread(each.values.reshape(*each.values.shape[:2], -1), steps, input_steps))
             for each in (searched, judged)
         )
-        scalings, decision = calibrate_scales(floats, arithmetic, steps, payload, first, second, accuracy)
+        scalings, decision = calibrate_scales(floats, arithmetic, steps, payload, first, second, accuracy, narrowed)
         return scalings, (decision,)
 
     return scales
@@ -494,7 +551,18 @@ def _with_inputs(source: _Source, samples: Samples | None, options: _Options) ->
     elif samples is not None and options.calibrate is not None:
         part = samples.first(min(int(options.calibrate), len(samples)))  # type: ignore[arg-type]
         scales = _searched(part, replace(part, labels=None))
-    return replace(source, payload=payload, findings=findings, scales=scales, samples=samples)
+    if options.stored_bits is not None and samples is None:
+        raise BadInput("stored_bits chooses the bits of weights on inputs, and none are given; give inputs")
+    return replace(
+        source,
+        payload=payload,
+        findings=findings,
+        scales=scales,
+        samples=samples,
+        weight_bits=options.weight_bits,
+        stored_bits=options.stored_bits,
+        searched=samples,
+    )
 
 
 def _arranged(options: _Options, shape: InputShape, steps: int | None, dt_s: float | None) -> tuple[Samples, _Options]:

@@ -1,4 +1,7 @@
-"""Choices that the compiler makes by trying them on samples, never on the test set: time step and calibrated scales."""
+"""Choices that the compiler makes by trying them on samples: time step, calibrated scales and bits of weights.
+
+Never on the test set.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,18 @@ from numpy.typing import NDArray
 
 from esl_neuro.backends.integer import run_integer
 from esl_neuro.backends.trace import Payloads
-from esl_neuro.compiler.calibrate import search_scalings
+from esl_neuro.compiler.calibrate import group_error, search_scalings
 from esl_neuro.compiler.compile import quantise_network
 from esl_neuro.compiler.fidelity import Fidelity, Trial, compare_layers
 from esl_neuro.compiler.float_groups import run_groups
 from esl_neuro.compiler.network import FloatNetwork
+from esl_neuro.compiler.placement import place
 from esl_neuro.compiler.program import Program
 from esl_neuro.compiler.quantise import Scaling
-from esl_neuro.hardware import Arithmetic
+from esl_neuro.compiler.weight_bits import Width, as_scalings, choose_weight_bits
+from esl_neuro.hardware import Arithmetic, HardwareTarget, arithmetic_of
 from esl_neuro.hardware.rounding import InputFormat
+from esl_neuro.hardware.weight_bits import Bits, bits_of_layers
 from esl_neuro.pipeline.inputs import Samples
 
 TIME_STEPS_S = (1e-3, 5e-4, 2e-4, 1e-4)
@@ -45,14 +51,18 @@ class Candidate:
         Accuracy of the float network minus that of the integers, as a fraction of the samples; None without labels.
     moved : dict of str to float
         Differing entries of the spike trains of each layer per spike of the float network, if compared.
+    output_error : float or None
+        Error of the output, :func:`~esl_neuro.compiler.calibrate.group_error`, if compared.
     """
 
     name: str
     accuracy_loss: float | None = None
     moved: dict[str, float] = field(default_factory=dict)
+    output_error: float | None = None
 
     def __str__(self) -> str:
         costs = [] if self.accuracy_loss is None else [f"{100 * self.accuracy_loss:.2f} points"]
+        costs += [] if self.output_error is None else [f"error of the output {100 * self.output_error:.2f} %"]
         if self.moved:
             layers = ", ".join(f"{layer} {100 * share:.2f} %" for layer, share in self.moved.items())
             costs.append(f"spikes moved {layers}")
@@ -66,7 +76,7 @@ class Decision:
     Attributes
     ----------
     subject : str
-        What was chosen: ``"time step"`` or ``"scales"``.
+        What was chosen: ``"time step"``, ``"scales"`` or ``"weight bits"``.
     chosen : str
         Name of the chosen candidate.
     samples : str
@@ -150,6 +160,7 @@ def calibrate(
     searched: Samples,
     judged: Samples,
     accuracy: float | None,
+    narrowed: Mapping[str, Scaling],
 ) -> tuple[Mapping[str, Scaling], Decision]:
     """Search the scale of each layer, and keep the result only if it is better than the compiler's formula.
 
@@ -165,12 +176,14 @@ def calibrate(
         On which both are compared, with labels if known.
     accuracy : float or None
         Accuracy of the float network on ``judged``, with labels.
+    narrowed : mapping of str to Scaling
+        By the formula: the layers with fewer bits than the chip's.
     """
     run = partial(run_integer, record_potentials=True)
-    found = search_scalings(network, arithmetic, steps, searched.values, run, payload)
+    found = search_scalings(network, arithmetic, steps, searched.values, run, payload, narrowed=narrowed)
     scalings = {each.group: each.scaling for each in found}
     costs = {}
-    for name, chosen in (("by formula", {}), ("calibrated", scalings)):
+    for name, chosen in (("by formula", narrowed), ("calibrated", scalings)):
         program, _ = quantise_network(network, "", arithmetic, steps, payload, chosen)
         if network.single_spikes:
             program = replace(program, readout="first_spike")
@@ -178,7 +191,60 @@ def calibrate(
     better = costs["calibrated"].better_than(costs["by formula"])
     name = "calibrated" if better else "by formula"
     candidates = tuple(Candidate(each, cost.loss, cost.moved) for each, cost in costs.items())
-    return (scalings if better else {}), Decision("scales", name, judged.name, candidates)
+    return (scalings if better else narrowed), Decision("scales", name, judged.name, candidates)
+
+
+# Bits of the weights.
+
+
+def choose_bits(
+    network: FloatNetwork,
+    chip: HardwareTarget,
+    steps: int,
+    payload: InputFormat,
+    searched: Samples,
+    most_bits: int,
+) -> tuple[dict[str, int], Decision]:
+    """Choose the bits of each layer's weights so that the synapses fit a limit of memory.
+
+    The loss is how far the output is from that of the float network, :func:`~esl_neuro.compiler.calibrate.group_error`.
+
+    Parameters
+    ----------
+    network, steps, payload
+        As in :func:`~esl_neuro.compiler.calibrate.search_scalings`.
+    chip : HardwareTarget
+        Counts the memory, with its headers and indices.
+    searched : Samples
+        On which the loss is measured, shape (samples, steps, lines).
+    most_bits : int
+        Limit of the synaptic memory of all cores.
+    """
+    arithmetic = arithmetic_of(chip)
+    layers = [group.name for group in network.groups]
+    wanted = run_groups(network, searched.values)
+    arriving = payload.payloads(np.asarray(searched.values, dtype=np.float64)).astype(np.int32)
+
+    def program(bits: Bits) -> Program:
+        narrowed = as_scalings(bits_of_layers(bits, layers, arithmetic, "weight_bits"))
+        return quantise_network(network, chip.name, arithmetic, steps, payload, narrowed)[0]
+
+    def stored(bits: Bits) -> int:
+        return int(place(program(bits), chip).used["synaptic_memory"].sum())
+
+    def loss(bits: Bits) -> float:
+        made = program(bits)
+        return group_error(wanted, run_integer(made, arriving, record_potentials=True), made, layers[-1])
+
+    path = choose_weight_bits(layers, arithmetic.weight_bits, most_bits, stored, loss)
+    candidates = tuple(
+        Candidate(f"{_widths(each)} ({each.stored_bits:,} bits stored)", output_error=each.loss) for each in path
+    )
+    return path[-1].bits, Decision("weight bits", _widths(path[-1]), searched.name, candidates)
+
+
+def _widths(width: Width) -> str:
+    return ", ".join(f"{layer} {bits}" for layer, bits in width.bits.items())
 
 
 @dataclass(frozen=True)

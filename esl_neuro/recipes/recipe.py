@@ -97,6 +97,11 @@ class Recipe(Section):
     def _integers_need_whole_numbers(self) -> Recipe:
         """Reject integer training with exact spike times, analog outputs or rounded products."""
         if self.training.quantize is None:
+            if self.training.weight_bits is not None:
+                raise ValueError(
+                    "training.weight_bits: the network is trained in floating point; set training.quantize to a chip, "
+                    "or export it with --weight-bits"
+                )
             return self
         if isinstance(self.network, LiafSection):
             raise ValueError(

@@ -371,6 +371,10 @@ class TrainingSection(Section):
     input_bits: Annotated[int, Field(ge=2, le=16)] = Field(
         default=8, description="payload bits of graded input, used by quantize"
     )
+    weight_bits: Annotated[int, Field(ge=2, le=31)] | dict[str, Annotated[int, Field(ge=2, le=31)]] | None = Field(
+        default=None,
+        description="bits of the weights of all layers, or of some ({ fc1 = 4, fc2 = 8 }), used by quantize",
+    )
 
 
 class BudgetSection(Section):

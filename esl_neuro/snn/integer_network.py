@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from esl_neuro.hardware.rounding import (
     InputFormat,
     Rows,
     bias_format,
+    largest_used,
     lattice_thresholds,
     one_threshold,
     potential_lattice,
@@ -142,6 +143,8 @@ class QuantisedNetwork(nn.Sequential):
         Format of the input.
     steps : int, optional
         Time steps of a sample. Default: many.
+    weight_bits : mapping of str to int, optional
+        Bits of the weights of some layers, by the name of the linear layer or convolution. Default: the chip's.
 
     Raises
     ------
@@ -150,7 +153,12 @@ class QuantisedNetwork(nn.Sequential):
     """
 
     def __init__(
-        self, network: nn.Module, arithmetic: Arithmetic, inputs: InputFormat = SPIKES, steps: int | None = None
+        self,
+        network: nn.Module,
+        arithmetic: Arithmetic,
+        inputs: InputFormat = SPIKES,
+        steps: int | None = None,
+        weight_bits: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if type(network) is not nn.Sequential:
@@ -167,6 +175,7 @@ class QuantisedNetwork(nn.Sequential):
             fires = isinstance(layer, LIF) and not isinstance(layer, LIAF)
             self.add_module(name, IntegerLIF(layer) if fires else layer)  # type: ignore[arg-type]
         self.arithmetic, self.inputs, self.steps = arithmetic, inputs, steps
+        self.weight_bits = dict(weight_bits or {})
         self.stages, self.after = _stages(self, inputs)
 
     def forward(self, signal: Tensor) -> Tensor:
@@ -220,7 +229,7 @@ class QuantisedNetwork(nn.Sequential):
 
     @torch.no_grad()
     def _integers(self, stage: Stage, weight: Tensor, bias: Tensor | None) -> Integers:
-        arithmetic, payload = self.arithmetic, stage.payload
+        arithmetic, payload = self._arithmetic(stage), stage.payload
         neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
         keep_u, keep_v = _kept(neurons, arithmetic) if isinstance(neurons, IntegerLIF) else (0.0, float(DECAY_ONE))
         per_row, exponent = self._formats(stage, weight, bias, (DECAY_ONE - keep_u) / DECAY_ONE)
@@ -245,24 +254,28 @@ class QuantisedNetwork(nn.Sequential):
         exact = _exact_in_single(weights, payload.largest * stage.pooled, arithmetic)
         return Integers(weights, exponent, factor, more, constants, exact)
 
+    def _arithmetic(self, stage: Stage) -> Arithmetic:
+        """Return the formats of a stage, whose weights may have fewer bits than the chip's."""
+        return self.arithmetic.with_weight_bits(self.weight_bits.get(stage.connection))
+
     def _formats(
         self, stage: Stage, weight: Tensor, bias: Tensor | None, lost_u: float
     ) -> tuple[NDArray[np.float64], int]:
         """Return the scale of each row and the weight exponent of a stage."""
         neurons = None if stage.neurons is None else self.get_submodule(stage.neurons)
-        rows, unit = len(weight), stage.payload.scale * stage.pooled
+        arithmetic, rows, unit = self._arithmetic(stage), len(weight), stage.payload.scale * stage.pooled
         fires, thresholds = False, np.zeros((rows, 1))
         if isinstance(neurons, IntegerLIF):
             fires, thresholds = True, _by_row(neurons.threshold, rows)
         kept = float(steps_kept(np.asarray(lost_u), self.steps))
         arriving = stage.payload.largest * stage.pooled
-        room = (wrapping_sum(self.arithmetic) / kept - 1) / arriving
+        room = (wrapping_sum(arithmetic) / kept - 1) / arriving
 
         def sums(scale: NDArray[np.float64], exponents: Sequence[int]) -> NDArray[np.float64]:
             factor = scale / 2.0 ** exponents[0] / unit
-            return arriving * 2.0 ** exponents[0] * _largest_sums(weight, factor, room, self.arithmetic)
+            return arriving * 2.0 ** exponents[0] * _largest_sums(weight, factor, room, arithmetic)
 
-        largest = _array(weight.abs().flatten(1).amax(1)) / unit
+        largest = _largest(weight, self.weight_bits.get(stage.connection)) / unit
         formats = Rows(
             largest=(largest if fires else np.full(rows, largest.max()))[None],
             thresholds=np.stack([thresholds.min(1), thresholds.max(1)]),
@@ -271,10 +284,10 @@ class QuantisedNetwork(nn.Sequential):
             sums=sums,
             graded=stage.payload.bits > 1,
         )
-        scale, (exponent,) = row_formats(formats, self.arithmetic)
+        scale, (exponent,) = row_formats(formats, arithmetic)
         if not fires:
             return np.full(rows, scale.min()), exponent
-        if self.arithmetic.thresholds_per == "group":
+        if arithmetic.thresholds_per == "group":
             return one_threshold(thresholds.max(1), scale), exponent
         return scale, exponent
 
@@ -422,6 +435,16 @@ def _by_row(values: Tensor, rows: int) -> NDArray[np.float64]:
 def _of_rows(scale: Tensor, weight: Tensor) -> Tensor:
     """Let a value for each row broadcast with the weights."""
     return scale.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _largest(weight: Tensor, bits: int | None) -> NDArray[np.float64]:
+    """Return the largest weight of each row that few bits do not clip."""
+    rows = weight.detach().flatten(1)
+    largest = _array(rows.abs().amax(1))
+    if bits is None:
+        return largest
+    squares, there = (rows.double() ** 2).sum(1), (rows != 0).sum(1).clamp(min=1)
+    return largest_used(largest, _array((squares / there).sqrt()), bits)
 
 
 def _largest_sums(

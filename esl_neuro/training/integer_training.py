@@ -9,6 +9,7 @@ from esl_neuro.data.encodings import ENCODINGS
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import Arithmetic, arithmetic_of, load_target
 from esl_neuro.hardware.rounding import SPIKES, InputFormat
+from esl_neuro.hardware.weight_bits import bits_of_layers
 from esl_neuro.recipes import Recipe
 from esl_neuro.snn.integer_network import QuantisedNetwork
 from esl_neuro.snn.layers import BatchNorm2d
@@ -28,9 +29,18 @@ def quantised(network: nn.Module, recipe: Recipe, dataset: Dataset) -> Quantised
             "training.quantize: batch norm needs the statistics of a finished run; train without quantize "
             "first, then: esl-neuro train --from RUN --quantize TARGET"
         )
+    formats = formats_of(recipe.training.quantize)
     return QuantisedNetwork(
-        network, formats_of(recipe.training.quantize), input_format(recipe, dataset), recipe.data.steps
+        network, formats, input_format(recipe, dataset), recipe.data.steps, _weight_bits(network, recipe, formats)
     )
+
+
+def _weight_bits(network: nn.Module, recipe: Recipe, formats: Arithmetic) -> dict[str, int]:
+    given = recipe.training.weight_bits
+    if given is None:
+        return {}
+    layers = [name for name, layer in network.named_children() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    return bits_of_layers(given, layers, formats, "training.weight_bits")
 
 
 def formats_of(name: str) -> Arithmetic:

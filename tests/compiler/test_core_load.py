@@ -32,6 +32,13 @@ def test_memory_by_hand(axons, neurons, delay_bits, bits):
     assert memory_bits(np.array(axons), neurons, delay_bits) == bits
 
 
+def test_memory_of_weights_of_few_bits_by_hand():
+    axons = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1])
+    assert memory_bits(axons, 100, weight_bits=8) == 192  # 8 * (8 + 7) + 10 = 130
+    assert memory_bits(axons, 100, weight_bits=4) == 128  # 8 * (4 + 7) + 10 = 98
+    assert memory_bits(axons, 8, weight_bits=2) == 64  # dense: 8 * 2 + 10 = 26
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_kernel_and_its_matrix_take_the_same(data):
@@ -45,8 +52,11 @@ def test_a_kernel_and_its_matrix_take_the_same(data):
     channels, rows, columns = kernel.output_shape
     sizes = (rows, columns, channels)
     tiling = Tiling.even((channels, rows, columns), tuple(draw(st.integers(1, size)) for size in sizes))
-    as_kernel = wires(Connection("a", "b", kernel, 0, 0), (channels, rows, columns), 2)
-    as_matrix = wires(Connection("a", "b", kernel.matrix(), 0, 0), (channels, rows, columns), 2)
+    bits = draw(st.sampled_from([None, 2, 6]))
+    as_kernel, as_matrix = (
+        wires(Connection("a", "b", weights, 0, 0, weight_bits=bits), (channels, rows, columns), 2)
+        for weights in (kernel, kernel.matrix())
+    )
     loads = [each.load(tiling, UNLIMITED) for each in (as_kernel, as_matrix)]
     assert np.array_equal(loads[0].reached, loads[1].reached)
     for name in UNLIMITED:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from esl_neuro.compiler.compile import compile_graph
+from esl_neuro.compiler.placement import place
 from esl_neuro.compiler.program import differences
 from esl_neuro.errors import BadInput, LimitExceeded
 from esl_neuro.hardware import load_target
@@ -18,10 +19,12 @@ from esl_neuro.interchange import to_nir, write_nir
 from esl_neuro.nirgraph.files import read_nir
 from esl_neuro.pipeline.compilation import check, compile
 from esl_neuro.pipeline.inputs import Samples
+from esl_neuro.pipeline.training import train
 from esl_neuro.resources import resource_folder
 from esl_neuro.snn import LIF
 from esl_neuro.training.evaluation import accuracy
 from pipeline.graphs import graph
+from pipeline.small_recipes import GRADED
 
 STEPS_FIRST = "steps,samples,..."
 
@@ -75,6 +78,39 @@ def test_a_run_that_learned_on_integers_compiles_to_these_integers(quantised_run
         assert np.array_equal(group.vth, learned.constants.vth.numpy())
     assert chip.scalings == {}  # training and compiler have one formula
     assert chip.run(chip.test_set()).accuracy == float_accuracy(quantised_run) == quantised_run.accuracy
+
+
+def test_a_run_that_learned_on_weights_of_few_bits_compiles_to_these_integers(tmp_path):
+    changes = (*GRADED[:-1], "training.quantize=loihi2", "training.weight_bits={fc1=2, fc2=4}")
+    run = train("mlp-digits", changes=changes, runs=tmp_path)
+    chip, network = compile(run), run.network
+    for stage, connection in zip(network.stages, chip.program.connections, strict=True):
+        assert np.array_equal(connection.matrix.toarray(), network.integers(stage).weights.numpy())
+    assert [each.weight_bits for each in chip.program.connections] == [2, 4]
+    assert chip.run(chip.test_set()).accuracy == float_accuracy(run) == run.accuracy
+    with pytest.raises(BadInput, match=r"weight_bits: the run .* was trained with its bits; omit it"):
+        compile(run, weight_bits=4)
+
+
+def test_a_run_is_compiled_with_fewer_bits_and_they_can_be_chosen(run):
+    whole, narrow = compile(run), compile(run, weight_bits={"lif1": 4}, accept_loss=True)
+    assert [each.weight_bits for each in narrow.program.connections] == [4, None]
+    most = (memory(whole) + memory(narrow)) // 2
+    chosen = compile(run, stored_bits=most, accept_loss=True)
+    assert memory(chosen) <= most
+    (decision,) = chosen.decisions
+    assert decision.subject == "weight bits"
+    assert decision.candidates[0].name.startswith("lif1 8, lif2 8 (")
+    assert decision.candidates[0].output_error < decision.candidates[-1].output_error + 0.01
+    assert compile(run, stored_bits=memory(whole)).program.connections[0].weight_bits is None
+    with pytest.raises(BadInput, match="omit one of the two"):
+        compile(run, stored_bits=most, weight_bits=4)
+    with pytest.raises(BadInput, match="did you mean 'lif1'"):
+        compile(run, weight_bits={"lif11": 4})
+
+
+def memory(chip):
+    return int(place(chip.program, chip.hardware).used["synaptic_memory"].sum())
 
 
 def test_a_network_of_single_spikes_is_read_by_its_first_spike(single_spike_run, tmp_path):

@@ -368,6 +368,8 @@ def documents(draw, neuron, learner):
         document["network"]["mode"] = "sl"
     if neuron in ("single_spike", "liaf") or document["training"].get("precision", "float32") != "float32":
         document["training"].pop("quantize", None)
+    if document["training"].get("quantize") is None:
+        document["training"].pop("weight_bits", None)
     for name, model in (("expected", ExpectedSection), ("published", PublishedSection)):
         if draw(st.booleans()):
             document[name] = draw(sections(model))

@@ -110,6 +110,7 @@ def learner_options(name):
                 "start_from": None,
                 "quantize": None,
                 "input_bits": 8,
+                "weight_bits": None,
             },
         ),
         (ExpectedSection, {"test_accuracy": REQUIRED, "source": REQUIRED}),
@@ -209,6 +210,17 @@ def test_analog_neurons_do_not_train_on_integers():
     document = changed("network.neuron", "liaf")
     document["training"]["quantize"] = "loihi2"
     assert "network.neuron = 'liaf' has analog outputs and so no integer form; allowed: lif" in refusal(document)
+
+
+def test_bits_of_weights_need_a_chip():
+    message = refusal(changed("training.weight_bits", 4))
+    assert "training.weight_bits: the network is trained in floating point; set training.quantize" in message
+    document = changed("training.weight_bits", {"fc1": 2, "fc2": 8})
+    document["training"]["quantize"] = "loihi2"
+    assert parse_recipe(document, "here").training.weight_bits == {"fc1": 2, "fc2": 8}
+    for wrong in (1, 32, "4", {"fc1": 0}):
+        document["training"]["weight_bits"] = wrong
+        assert "training.weight_bits" in refusal(document)
 
 
 def test_single_spikes_have_no_surrogate():

@@ -53,6 +53,7 @@ def network(
     size=1.0,
     chip=TARGET,
     streaming=False,
+    weight_bits=None,
 ):
     torch.manual_seed(seed)
     layers = build_layers(
@@ -67,7 +68,7 @@ def network(
             layer.running_var.uniform_(0.5, 2)
             nn.init.normal_(layer.weight, 1, 0.2)
             nn.init.normal_(layer.bias, 0, 0.2)
-    return QuantisedNetwork(layers, chip.arithmetic, inputs or InputFormat())
+    return QuantisedNetwork(layers, chip.arithmetic, inputs or InputFormat(), weight_bits=weight_bits)
 
 
 def spikes(*shape, seed=0, rate=0.4):
@@ -276,6 +277,18 @@ def test_a_network_learns_with_the_registers_that_its_chip_has(registers, seed):
     there, here = (each.integers(stage) for each in (network("9-7-4", (9,), make=neurons(0.3), seed=seed), quantised))
     same = torch.equal(there.weights, here.weights) and torch.equal(there.constants.vth, here.constants.vth)
     assert not (same and there.constants.keep_v == here.constants.keep_v)
+
+
+@pytest.mark.parametrize(("notation", "shape"), [("9-7-4", (9,)), ("4C3-BN-AP2-5C3-AP2-4", (1, 8, 8))])
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_layers_with_few_bits_are_those_of_the_definition(notation, shape, bits):
+    first = next(name for name, each in network(notation, shape).named_children() if hasattr(each, "weight"))
+    quantised = network(notation, shape, weight_bits={first: bits})
+    found = [set(quantised.integers(stage).weights.flatten().tolist()) for stage in quantised.stages]
+    assert all(weight % (2 << (8 - bits)) == 0 for weight in found[0])
+    assert len(found[0]) <= 2**bits - 1
+    assert any(weight % 4 for weight in found[1])
+    assert_is_the_reference(quantised, spikes(*shape))
 
 
 def test_potentials_of_another_width_are_refused():
