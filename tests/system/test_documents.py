@@ -49,6 +49,7 @@ SAYS = {
     r"^esl-neuro train": "validation  connections",
     r"^esl-neuro sweep .*--list": "folder",
     r"^esl-neuro sweep": "spread: sample standard deviation",
+    r"^esl-neuro export --stored-bits": "weight bits: lif1 ",
     r"^esl-neuro export": "(NIR graph and integer program for ",
     r"^esl-neuro check": "Fidelity: integers against float",
     r"^esl-neuro run --backend lava": "all equal",
