@@ -42,6 +42,14 @@ class LimitExceeded(EslNeuroError):
     exit_code = 4
 
 
+class ToldElsewhere(EslNeuroError):
+    """The run has failed in all its processes, and the first one tells why; this one ends with the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("the first process of this run tells why it ended")
+        self.exit_code = exit_code
+
+
 def counted(number: int, noun: str) -> str:
     """Write a number of things, with a plural where it is not one.
 

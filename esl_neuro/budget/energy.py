@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -102,6 +102,17 @@ class Tally:
             self.events[name] += int(_of_each(sent.detach()).sum())
             for delay, fan in arriving_fans(self.fans[name]):  # what arrives after the last step is lost
                 self.synaptic[name] += int(_of_each(sent.detach()[: max(self.steps - delay, 0)]) @ fan)
+
+    def counts(self) -> list[int]:
+        """Return all that was counted, as whole numbers that may be added to those of another tally."""
+        return [self.samples, int(self.graded), *self.events.values(), *self.synaptic.values()]
+
+    def take(self, counts: Sequence[int]) -> None:
+        """Replace what was counted by such numbers."""
+        self.samples, graded, *rest = counts
+        self.graded = graded > 0
+        self.events = dict(zip(self.events, rest, strict=False))
+        self.synaptic = dict(zip(self.synaptic, rest[len(self.events) :], strict=True))
 
     def activity(self) -> Activity:
         """Return the totals."""
@@ -307,16 +318,35 @@ class EnergyBudget:
         """Loss that one nJ more is worth."""
         return self.state.multiplier / self.room_nj
 
-    def cost(self, inputs: Tensor, activity: NetworkActivity) -> Tensor:
-        """Return the term of the loss of a batch: inputs of shape (steps, batch, ...), spikes with their gradients."""
+    def cost(
+        self,
+        inputs: Tensor,
+        activity: NetworkActivity,
+        share: float = 1.0,
+        total: Callable[[Tensor], Tensor] = lambda means: means,
+    ) -> Tensor:
+        """Return the term of the loss of a batch.
+
+        Parameters
+        ----------
+        inputs : Tensor, shape (steps, samples, ...)
+            Inputs of this process.
+        activity : NetworkActivity
+            Its spikes, with their gradients.
+        share : float
+            Share of the batch that this process has.
+        total : callable
+            Adds shares of means over all processes, forward and backward.
+        """
         fans, (steps, batch) = self.meter.fans(), inputs.shape[:2]
-        spent = floor = inputs.new_zeros(())
+        spent = inputs.new_zeros(())
         for name, sent in ((INPUT, inputs != 0), *activity.spikes.items()):
             for delay, fan in arriving_fans(fans[name]):
                 spent = spent + sent[: max(steps - delay, 0)].float().flatten(2).sum((0, 1)) @ fan
-        for spikes in activity.spikes.values():
-            floor = floor + torch.relu(1 - spikes.float().mean() / self.rate_floor).square()
-        over = (spent * (self.price_nj / batch) + self.updates_nj - self.aim_nj) / self.room_nj
+        means = [spent * (self.price_nj / batch), *(spikes.float().mean() for spikes in activity.spikes.values())]
+        spent_nj, *rates = total(share * torch.stack(means)).unbind()
+        floor = torch.stack([torch.relu(1 - rate / self.rate_floor).square() for rate in rates]).sum()
+        over = (spent_nj + self.updates_nj - self.aim_nj) / self.room_nj
         # A square near the budget, but no steeper than rho far above it, where it would silence a network that learns.
         return self.state.multiplier * over + RHO * ((1 + torch.relu(over).square()).sqrt() - 1) + floor
 

@@ -343,6 +343,11 @@ class TrainingSection(Section):
 
     epochs: Count = Field(description="passes over the training samples")
     batch: Count = Field(description="samples per step of the optimiser")
+    accumulation: Count = Field(
+        default=1,
+        description="parts of a batch that a process computes one after the other, to save memory; their gradients are "
+        "added, and batch norm has the statistics of a part",
+    )
     loss: str = Field(default="tet", description="loss over the outputs of every step")
     tet_lambda: Fraction = Field(default=0.0, description="share of TET's squared error, used by tet")
     optimiser: str = Field(default="adam", description="rule that changes the weights, by name")

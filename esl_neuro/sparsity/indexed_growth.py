@@ -82,7 +82,7 @@ def gradient(
         tile = torch.zeros(last - first, inputs, dtype=layer.weight.dtype)
         for each, signal in zip(records, signals, strict=True):
             tile += torch.from_numpy(each.errors[first:last, : each.columns]) @ signal
-        sizes = tile.abs_().numpy().ravel()
+        sizes = layer.total(tile).abs_().numpy().ravel()
         closed = taken[np.searchsorted(taken, first * inputs) : np.searchsorted(taken, last * inputs)]
         sizes[closed - first * inputs] = -1
         better = np.flatnonzero(sizes > bound)
@@ -113,7 +113,8 @@ def gradient_on_candidates(layer: IndexedLayer, taken: Positions, count: int, rn
         part = np.empty_like(total)
         kernels.weight_gradient(index.lines, index.starts, each.x, each.errors, part, each.columns)
         total += part
-    return candidates[_chosen(layer, np.abs(total), candidates, count)]
+    scores = layer.total(torch.from_numpy(total)).abs().numpy()
+    return candidates[_chosen(layer, scores, candidates, count)]
 
 
 def _candidates(layer: IndexedLayer, taken: Positions, count: int, rng: np.random.Generator) -> Positions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -29,12 +30,15 @@ class IndexedLayer:
         Sorted positions that have or had a connection; 8 bytes each, so None unless a growth rule needs them.
     room : int64 array, shape (outputs,), or None
         Connections that each output may gain in this update; None without a cap of the fan-in.
+    total : callable
+        Adds gradients over the processes that train the layer together; by default, there is one.
     """
 
     name: str
     module: SparseLinear
     explored_positions: Positions | None = None
     room: NDArray[np.int64] | None = None
+    total: Callable[[Tensor], Tensor] = field(default=lambda values: values, repr=False)
 
     @property
     def weight(self) -> nn.Parameter:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 NUMBER, INDEX = 4, 4
 """Bytes of a number, and of the input line of a connection."""
@@ -52,6 +52,10 @@ class Phases(BaseModel):
         """Return both together."""
         return Phases(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
+    def times(self, count: int) -> Phases:
+        """Return the work of so many times."""
+        return Phases(**{name: getattr(self, name).times(count) for name in type(self).model_fields})
+
     @property
     def total(self) -> Work:
         """Work of all parts."""
@@ -80,6 +84,15 @@ class TrainingWork(BaseModel):
     alone: Phases = Phases()
     dense: Phases = Phases()
     events: NonNegativeInt = 0
+
+    def times(self, count: int) -> TrainingWork:
+        """Return the work of so many times."""
+        return TrainingWork(
+            run=self.run.times(count),
+            alone=self.alone.times(count),
+            dense=self.dense.times(count),
+            events=self.events * count,
+        )
 
     def __add__(self, other: TrainingWork) -> TrainingWork:
         """Return both together."""
@@ -110,20 +123,23 @@ class TrainingCost(BaseModel):
 
 
 class Memory(BaseModel):
-    """Memory of the process, measured; a resumed run measures its last part.
+    """Memory of a process, measured; a resumed run measures its last part.
 
     Attributes
     ----------
     peak_bytes : int
-        Largest memory during training.
+        Largest memory during training, of the process that took most.
     start_bytes : int
         Memory before the data were loaded and the network was built.
+    processes : int
+        How many trained the run together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     peak_bytes: NonNegativeInt
     start_bytes: NonNegativeInt
+    processes: PositiveInt = 1
 
 
 @dataclass(frozen=True)
@@ -167,10 +183,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Amount:
-    """How much was trained: samples, and batches of the optimiser."""
+    """How much was trained: samples, passes through the network, and updates of the optimiser."""
 
     samples: int
-    batches: int
+    passes: int
+    updates: int
 
 
 @dataclass(frozen=True)
@@ -190,14 +207,14 @@ def product_work(layer: Product, weights: int, indexed: bool, amount: Amount) ->
     """Return forward and backward work of a layer with so many weights, with an index or without."""
     columns = layer.columns * amount.samples
     products = weights * layer.positions * columns
-    stored = weights * (NUMBER + (INDEX if indexed else 0)) * amount.batches
+    stored = weights * (NUMBER + (INDEX if indexed else 0)) * amount.passes
     bits = indexed and layer.binary
     signal = layer.inputs * columns // BITS_PER_BYTE if bits else NUMBER * layer.inputs * columns
     results = NUMBER * layer.outputs * columns
     forward = Work(operations=products, bytes=stored + signal + results)
     backward = forward if layer.trained else Work()
     if not layer.reads_data:
-        sorted_by_line = weights * (2 * NUMBER + INDEX) * amount.batches if indexed else 0
+        sorted_by_line = weights * (2 * NUMBER + INDEX) * amount.passes if indexed else 0
         errors = NUMBER * layer.inputs * columns
         backward += Work(operations=products, bytes=stored + sorted_by_line + results + errors)
     return Phases(forward=forward, backward=backward)
@@ -232,12 +249,12 @@ def training_work(layers: Iterable[Product], updates: int, others: int, rule: Ru
         What was trained.
     """
     common = neuron_work(updates * amount.samples)
-    common += Phases(optimiser=rule.work(others).times(amount.batches))
+    common += Phases(optimiser=rule.work(others).times(amount.updates))
     total = TrainingWork(run=common, alone=common, dense=common)
     for layer in layers:
         sparse = layer.connections < layer.possible
         masked = sparse and not layer.indexed
-        mask = Phases(optimiser=Work(bytes=layer.possible * amount.batches if masked else 0))
+        mask = Phases(optimiser=Work(bytes=layer.possible * amount.updates if masked else 0))
         stored = layer.connections if layer.indexed else layer.possible
         total += TrainingWork(
             run=_layer_work(layer, stored, layer.indexed, rule, amount) + mask,
@@ -249,7 +266,7 @@ def training_work(layers: Iterable[Product], updates: int, others: int, rule: Ru
 
 
 def _layer_work(layer: Product, weights: int, indexed: bool, rule: Rule, amount: Amount) -> Phases:
-    optimiser = rule.work(weights).times(amount.batches) if layer.trained else Work()
+    optimiser = rule.work(weights).times(amount.updates) if layer.trained else Work()
     return product_work(layer, weights, indexed, amount) + Phases(optimiser=optimiser)
 
 

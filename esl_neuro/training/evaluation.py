@@ -22,6 +22,7 @@ from esl_neuro.snn import build_network, observe, probe
 from esl_neuro.sparsity import SparseLinear
 from esl_neuro.training.checkpoint import Checkpoint, refuse_misfit
 from esl_neuro.training.integer_training import quantised
+from esl_neuro.training.ranks import ALONE, Ranks
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.training.sparse_storage import linear_of, names_of_any_length
 
@@ -69,16 +70,22 @@ def evaluate(
     disturbance: Disturbance | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     tally: Tally | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[int, float]:
-    """Return the total spikes of all layers and the accuracy; a signal that is held back ends it."""
+    """Return the total spikes of all layers and the accuracy; a signal that is held back ends it.
+
+    Several processes share the work. Each has the counts of all.
+    """
     inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
     labels, device = torch.from_numpy(split.labels), device_of(network)
     spikes, correct, batch = 0, 0, _evaluation_batch(network, data.steps)
     network.eval()
+    if tally is not None:
+        tally.steps = data.steps  # a process may have no samples
     with torch.no_grad():
-        for first in range(0, len(split), batch):
+        for first in range(ranks.rank * batch, len(split), ranks.count * batch):
             if interrupted():
-                raise KeyboardInterrupt
+                break
             part = slice(first, first + batch)
             signal = time_first(inputs[part], device)
             activity = observe(network, signal, spike_count if tally is None else whole_spikes)
@@ -86,7 +93,16 @@ def evaluate(
                 tally.add(signal, activity)
             spikes += total_spikes(activity.spikes if tally is None else spike_counts(activity.spikes))
             correct += int((activity.predictions().cpu() == labels[part]).sum())
+    if ranks.any(interrupted()):
+        raise KeyboardInterrupt
+    spikes, correct, *counts = ranks.total(torch.tensor([spikes, correct, *_counts(tally)])).tolist()
+    if tally is not None:
+        tally.take(counts)
     return spikes, correct / len(split)
+
+
+def _counts(tally: Tally | None) -> list[int]:
+    return [] if tally is None else tally.counts()
 
 
 def _evaluation_batch(network: nn.Module, steps: int) -> int:

@@ -28,6 +28,7 @@ from esl_neuro.training.cost import (
 )
 from esl_neuro.training.evaluation import device_of, time_first
 from esl_neuro.training.peak_memory import peak_bytes
+from esl_neuro.training.ranks import ALONE, Ranks
 from esl_neuro.training.work_of_network import NetworkWork, rule_of, work_of
 
 COUNTED_SAMPLES = 32  # of the validation part, whose signals are counted after every epoch
@@ -45,6 +46,8 @@ class RunCost:
         Memory of the process before the run, None where it is not known.
     done : TrainingWork or None
         What was counted so far; None where a part of the run was not.
+    ranks : Ranks
+        The processes that train the run; each updates all weights.
     """
 
     recipe: Recipe
@@ -54,6 +57,7 @@ class RunCost:
     learner: Learner
     start_bytes: int | None
     done: TrainingWork | None
+    ranks: Ranks = ALONE
 
     def count_epoch(self, samples: int, batches: int) -> None:
         """Add the forward and backward passes and the optimiser's steps of an epoch."""
@@ -61,7 +65,8 @@ class RunCost:
         if found is None or self.done is None:
             self.done = None
             return
-        amount = Amount(samples, batches)
+        processes = self.ranks.count
+        amount = Amount(samples, batches * processes * self.recipe.training.accumulation, batches * processes)
         self.done += training_work(found.layers.values(), found.updates, found.others, self._rule(), amount)
 
     def count_updates(self, updates: Sequence[RewiringUpdate]) -> None:
@@ -75,7 +80,9 @@ class RunCost:
                 continue
             layer = replace(found.layers[update.layer], connections=update.connections)
             births = shares_of(shares, update.births)
-            self.done += rewiring_work(layer, births, self._rule(), self.recipe.training.batch)
+            processes = self.ranks.count
+            work = rewiring_work(layer, births, self._rule(), self.recipe.training.batch // processes)
+            self.done += work.times(processes)
 
     def figures(self) -> TrainingCost | None:
         """Return the cost of the run, None where it was not counted."""
@@ -86,9 +93,10 @@ class RunCost:
         return TrainingCost(work=self.done, parameter_bytes=stored, dense_parameter_bytes=dense)
 
     def memory(self) -> Memory | None:
-        """Return the peak memory of the process since it was reset, None where the system does not tell."""
-        peak, start = peak_bytes(), self.start_bytes
-        return None if peak is None or start is None else Memory(peak_bytes=peak, start_bytes=start)
+        """Return the peak memory of a process since it was reset, None where the system does not tell."""
+        measured = torch.tensor([peak_bytes() or 0, self.start_bytes or 0])
+        peak, start = self.ranks.each(measured).max(0).values.tolist()
+        return Memory(peak_bytes=peak, start_bytes=start, processes=self.ranks.count) if peak and start else None
 
     @cached_property
     def _shapes(self) -> NetworkWork | None:

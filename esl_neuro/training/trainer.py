@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -27,7 +30,9 @@ from esl_neuro.reading.documents import problems, reason
 from esl_neuro.recipes import Recipe, save_recipe
 from esl_neuro.recipes.sections import TrainingSection
 from esl_neuro.snn import neuron_layers, observe, probe, weighted_layers
+from esl_neuro.snn.network import NetworkActivity
 from esl_neuro.sparsity import Learner, make_learner
+from esl_neuro.sparsity.indexed_layer import IndexedLayer
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import picture_connections
 from esl_neuro.storage import Lock, flush, remove_unfinished
@@ -57,6 +62,7 @@ from esl_neuro.training.integer_training import formats_of
 from esl_neuro.training.losses import Loss, make_loss
 from esl_neuro.training.optimisers import OPTIMISERS, RATE_SCHEDULES
 from esl_neuro.training.peak_memory import reset_peak, resident_bytes
+from esl_neuro.training.ranks import ALONE, Ranks, digest
 from esl_neuro.training.result import TrainingResult, write_result
 from esl_neuro.training.run_cost import RunCost
 from esl_neuro.training.run_folder import RunFolder
@@ -67,6 +73,8 @@ from esl_neuro.training.sparse_storage import (
     names_of_any_length,
 )
 from esl_neuro.training.warm_start import source_of, warm_start
+from esl_neuro.training.whole_batch import Part, parts_of, refuse_small_batches, whole_batch
+from esl_neuro.version import __version__
 
 
 @dataclass
@@ -94,6 +102,7 @@ class Progress(BaseModel):
     scaler: dict[str, Any]
     work: TrainingWork | None = None  # of runs that an earlier version began
     energy: EnergyState | None = None
+    processes: PositiveInt = 1
 
 
 def read_progress(document: dict[str, Any]) -> Progress:
@@ -138,75 +147,82 @@ class Trainer:
     sums: EpochSums = field(default_factory=EpochSums)
     lock: Lock | None = field(default=None, repr=False)
     energy: EnergyBudget | None = None
+    ranks: Ranks = ALONE
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def start(cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False) -> Trainer:
+    def start(
+        cls, recipe: Recipe, make_folder: Callable[[], RunFolder], *, download: bool = False, ranks: Ranks = ALONE
+    ) -> Trainer:
         """Start a run, from a finished one if the recipe says so.
 
-        The folder is created after the recipe has been checked.
+        The folder is created after the recipe has been checked. Where several processes train the run, each calls this
+        with its rank.
         """
-        trainer = cls._begin(recipe, make_folder, source_of(recipe), download=download)
+        if download and ranks.count > 1:  # by one process of each machine
+            ranks.together(lambda: None if ranks.local_rank else _data(recipe, ranks, download=True))
+        parts = ranks.together(partial(_parts, recipe, ranks, download=download and ranks.count == 1, begins=True))
+        trainer = cls(folder=_made(make_folder, recipe, parts["recipe"], ranks), **parts)
+        trainer._refuse_differing_ranks()
         trainer._picture_connections(0)
         return trainer
 
     @classmethod
-    def _begin(
-        cls, recipe: Recipe, make_folder: Callable[[], RunFolder], source: RunFolder | None, *, download: bool
-    ) -> Trainer:
-        training, device, before = recipe.training, _device(recipe.training), resident_bytes()
-        _check_names(recipe)  # before the data are loaded
-        dataset = prepare(recipe.data, training.seed, download=download)
-        _refuse_empty_parts(dataset)
-        network = network_of(recipe, dataset).to(device)
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = OPTIMISERS[training.optimiser](parameters, training)
-        iterations = training.epochs * _batches(len(dataset.train), training.batch)
-        learner = make_learner(
-            recipe.sparsity,
-            network,
-            optimizer,
-            iterations=iterations,
-            seed=training.seed,
-            fan_in=fan_in_of(recipe, network, dataset),
-        )
-        if source is not None:
-            warm_start(source, recipe, network, learner)
-        energy = energy_budget_of(recipe, network, learner, dataset)
-        stabiliser = make_stabiliser(recipe.network, network, learner.layers)
-        scaler = GradScaler(device.type, enabled=training.precision == "float16")
-        folder, named = make_folder(), recorded(recipe.data, dataset)
-        if named != recipe.data:
-            recipe = recipe.model_copy(update={"data": named})
-            save_recipe(recipe, folder.config)
-        cost = RunCost(recipe, dataset, network, optimizer, learner, before, TrainingWork())
-        parts = network, make_loss(training), optimizer, learner, stabiliser, scaler, cost
-        return cls(recipe, folder, dataset, *parts, energy=energy)
+    def resume(cls, folder: RunFolder, ranks: Ranks = ALONE) -> Trainer:
+        """Continue an interrupted run; on the CPU the result is bit for bit that of an uninterrupted run.
 
-    @classmethod
-    def resume(cls, folder: RunFolder) -> Trainer:
-        """Continue an interrupted run; on the CPU the result is bit for bit that of an uninterrupted run."""
-        recipe, lock = folder.recipe(), folder.lock()
+        Another number of processes may continue it: then sums have another order, and the last bits may differ.
+        """
+        recipe = ranks.together(folder.recipe)
+        lock = ranks.on_first(folder.lock)
         try:
-            trainer = cls._begin(recipe, lambda: folder, source=None, download=False)
-            if folder.result.exists():
-                raise BadInput(f"{folder.path}: the run is complete and cannot be resumed")
-            checkpoint = Checkpoint.load(folder.path, "last")
-            remove_unfinished(folder.path)
-            _repeat_progress(folder)
-            try:
-                trainer._restore(checkpoint)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise BadInput(
-                    f"{folder.path}: the last checkpoint does not fit the recipe ({reason(error)}); train again"
-                ) from error
-            folder.keep_metrics(trainer.epoch)
-            folder.keep_structure(trainer.epoch * trainer.batches + trainer.batch)
-            folder.keep_connections(trainer.epoch * trainer.batches + trainer.batch)
+            trainer = cls(folder=folder, **ranks.together(partial(_parts, recipe, ranks)))
+            ranks.together(trainer._load)
+            ranks.on_first(lambda: trainer._tidy(recipe))
+            trainer._refuse_differing_ranks()
         except BaseException:
-            lock.release()
+            if lock is not None:
+                lock.release()
             raise
         trainer.lock = lock  # released when the run has ended
         return trainer
+
+    def _load(self) -> None:
+        if self.folder.result.exists():
+            raise BadInput(f"{self.folder.path}: the run is complete and cannot be resumed")
+        checkpoint = Checkpoint.load(self.folder.path, "last")
+        try:
+            self._restore(checkpoint)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"{self.folder.path}: the last checkpoint does not fit the recipe ({reason(error)}); train again"
+            ) from error
+
+    def _tidy(self, recipe: Recipe) -> None:
+        """Remove what is behind the checkpoint of the run, or unfinished."""
+        remove_unfinished(self.folder.path)
+        _repeat_progress(self.folder)
+        if self.recipe != recipe:
+            save_recipe(self.recipe, self.folder.config)
+        self.folder.keep_metrics(self.epoch)
+        self.folder.keep_structure(self.epoch * self.batches + self.batch)
+        self.folder.keep_connections(self.epoch * self.batches + self.batch)
+
+    def _refuse_differing_ranks(self) -> None:
+        """Check that all processes train the same network with the same data."""
+        if self.ranks.count == 1:
+            return
+        labels = torch.from_numpy(self.dataset.train.labels)
+        state = self.network.state_dict(), self.learner.state_dict(), optimizer_tensors(self.optimizer)
+        self.ranks.refuse_differing(
+            {
+                "esl-neuro": __version__,
+                "torch": torch.__version__,
+                "the recipe": repr(self.recipe.model_dump(exclude={"expected", "published"})),
+                "the training samples": digest([{"labels": labels}]),
+                "weights, connections or moments": digest(state),
+            }
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         progress = read_progress(checkpoint.progress)
@@ -226,6 +242,11 @@ class Trainer:
         self.sums, self.epoch, self.batch = progress.sums, progress.epoch, progress.batch
         self.best_accuracy, self.best_epoch = progress.best_accuracy, progress.best_epoch
         self.seconds, self.cost.done = progress.seconds, progress.work
+        if progress.processes != self.ranks.count:
+            self.notes += (
+                f"{self.folder.path}: the number of processes is {self.ranks.count}, it was {progress.processes} so "
+                "far; sums have another order, so the last bits may differ",
+            )
 
     @property
     def batches(self) -> int:
@@ -262,15 +283,16 @@ class Trainer:
         BadInput
             If another process trains the run, or its files cannot be written.
         """
-        self.lock = self.lock or self.folder.lock()
+        self.lock = self.ranks.on_first(lambda: self.lock or self.folder.lock())
         keep_freed_memory()
         try:
             measures = reset_peak()
-            with _threads(self.recipe.training.threads):
+            with _threads(max(1, self.recipe.training.threads // self.ranks.local_count)):
                 self._train(on_batch, on_epoch)
             return self._finish(self.cost.memory() if measures else None)
         finally:
-            self.lock.release()
+            if self.lock is not None:
+                self.lock.release()
             self.lock = None
 
     def _train(self, on_batch: OnBatch, on_epoch: OnEpoch) -> None:
@@ -278,7 +300,7 @@ class Trainer:
 
         def save() -> None:
             self.seconds = time.perf_counter() - started
-            self._save("last")
+            self.ranks.on_first(lambda: self._save("last"))  # all wait until it is on the disk
 
         # The first signal waits for the end of the batch, a second one does not.
         with held_back(second_passes=True) as interrupted:
@@ -286,13 +308,14 @@ class Trainer:
                 for indices in self._remaining_batches():
                     loss = self._train_batch(indices)
                     self.batch += 1
+                    unwanted = False
                     try:
                         on_batch(self.epoch * self.batches + self.batch, self.iterations, loss)
-                        if interrupted():
-                            raise KeyboardInterrupt
                     except KeyboardInterrupt:
+                        unwanted = True
+                    if self.ranks.any(unwanted or interrupted()):
                         save()
-                        raise
+                        raise KeyboardInterrupt
                 try:
                     metrics = self._finish_epoch(interrupted)
                 except KeyboardInterrupt:  # in the evaluation, which changes nothing
@@ -300,7 +323,7 @@ class Trainer:
                     raise
                 save()
                 on_epoch(metrics)
-                if interrupted():
+                if self.ranks.any(interrupted()):
                     raise KeyboardInterrupt
 
     def _remaining_batches(self) -> Iterator[Tensor]:
@@ -310,60 +333,77 @@ class Trainer:
             yield torch.from_numpy(order[first : first + size])
 
     def _train_batch(self, indices: Tensor) -> float:
-        seed, device = self.recipe.training.seed, device_of(self.network)
-        labels = torch.from_numpy(self.dataset.train.labels)[indices].to(device)
-        inputs = self._inputs(indices, device)
+        device = device_of(self.network)
+        inputs, labels = self._inputs(indices), torch.from_numpy(self.dataset.train.labels)[indices].to(device)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
         self.network.zero_grad(set_to_none=True)  # faster than the optimiser's own, which also calls the profiler
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Dropout uses torch's own generator, whose state differs in a resumed run.
-            torch.manual_seed(int(stream(seed, "dropout", self.epoch, self.batch).integers(2**63)))
-            with _autocast(self.recipe.training):
-                # the energy of a sample needs the spikes, with their gradients
-                activity = observe(self.network, inputs, spike_count if self.energy is None else whole_spikes)
-        loss = self.loss(activity.outputs.float(), labels)
-        objective = loss + self.learner.penalty() + self.stabiliser.cost()
-        if self.energy is not None:
-            objective = objective + self.energy.cost(inputs, activity)
-        self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
+        loss_sum = correct = spikes = 0.0
+        for part in parts_of(len(indices), self.ranks, self.recipe.training.accumulation):
+            signal, targets = time_first(inputs[part.samples], device), labels[part.samples]
+            activity, loss = self._train_part(part, signal, targets)
+            loss_sum += part.share * loss
+            correct += int((activity.predictions() == targets).sum())
+            spikes += total_spikes(activity.spikes if self.energy is None else spike_counts(activity.spikes))
+        self.ranks.add_gradients(self.network.parameters())
         self.scaler.unscale_(self.optimizer)  # growth rules and limits need the true gradients
         self.stabiliser.limit_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        batch_loss = loss.item()
+        figures = self.ranks.total(torch.tensor([loss_sum, correct, spikes], dtype=torch.float64))
+        batch_loss = float(figures[0])
         if not math.isfinite(batch_loss):
-            raise CheckFailed(
-                f"{self.folder.path}: loss is {batch_loss} in batch {self.batch + 1} of epoch {self.epoch + 1}, "
-                f"training has diverged; lower training.learning_rate ({self.recipe.training.learning_rate:g})"
+            raise self.ranks.agreed(
+                CheckFailed(
+                    f"{self.folder.path}: loss is {batch_loss} in batch {self.batch + 1} of epoch {self.epoch + 1}, "
+                    "training has diverged; lower training.learning_rate "
+                    f"({self.recipe.training.learning_rate:g})"
+                )
             )
         updates = self.learner.step()
         self.cost.count_updates(updates)
         if updates and self.energy is not None:
             self.energy.meter.changed()
-        for update in updates:
-            self.folder.append_structure(update.to_dict())
+        if self.ranks.first:
+            for update in updates:
+                self.folder.append_structure(update.to_dict())
         self._picture_connections(self.epoch * self.batches + self.batch + 1)
         self.sums.loss += batch_loss * len(indices)
-        self.sums.correct += int((activity.predictions() == labels).sum())
-        self.sums.spikes += total_spikes(activity.spikes if self.energy is None else spike_counts(activity.spikes))
+        self.sums.correct += int(figures[1])
+        self.sums.spikes += int(figures[2])
         self.sums.samples += len(indices)
         self.sums.births += sum(update.births for update in updates)
         return batch_loss
 
+    def _train_part(self, part: Part, signal: Tensor, labels: Tensor) -> tuple[NetworkActivity, float]:
+        """Add the gradients of a part of a batch, and return its activity and mean loss."""
+        # Dropout uses torch's own generator, whose state differs in a resumed run.
+        seed = int(stream(self.recipe.training.seed, "dropout", self.epoch, self.batch).integers(2**63))
+        with (
+            whole_batch(part, self.ranks, seed, device_of(self.network)),
+            _autocast(self.recipe.training),
+        ):
+            # the energy of a sample needs the spikes, with their gradients
+            activity = observe(self.network, signal, spike_count if self.energy is None else whole_spikes)
+        loss = self.loss(activity.outputs.float(), labels)
+        objective = loss + self.learner.penalty() + self.stabiliser.cost()
+        if self.energy is not None:
+            objective = objective + self.energy.cost(signal, activity, part.share, self.ranks.joint_total)
+        self.scaler.scale(part.share * objective).backward()  # type: ignore[no-untyped-call]
+        return activity, loss.item()
+
     def _picture_connections(self, done: int) -> None:
         """Keep a picture of the connections at the start, the end and between, the same moments in a resumed run."""
-        if done in {round(share * self.iterations / PICTURES) for share in range(PICTURES + 1)}:
+        moments = {round(share * self.iterations / PICTURES) for share in range(PICTURES + 1)}
+        if self.ranks.first and done in moments:
             for layer in self.learner.layers:
                 self.folder.append_connections(picture_connections(layer, done).to_dict())
 
-    def _inputs(self, indices: Tensor, device: torch.device) -> Tensor:
+    def _inputs(self, indices: Tensor) -> NDArray[Any]:
+        """Encode the whole batch, also where this process takes a part, so that it gets the same random numbers."""
         data, seed = self.recipe.data, self.recipe.training.seed
-        encoded = training_inputs(
-            self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch
-        )
-        return time_first(encoded, device)
+        return training_inputs(self.dataset, indices.numpy(), data.encoding, data.steps, seed, self.epoch, self.batch)
 
     def _learning_rate(self) -> float:
         training = self.recipe.training
@@ -371,16 +411,23 @@ class Trainer:
         return training.learning_rate * RATE_SCHEDULES[training.rate_schedule](done, training.final_rate)
 
     def _finish_epoch(self, interrupted: Callable[[], bool]) -> EpochMetrics:
+        self._refuse_differing_ranks()
         sums, learning_rate = self.sums, self._learning_rate()
         tally = None if self.energy is None else self.energy.meter.tally()
         self.network.zero_grad(set_to_none=True)  # the evaluation can use their memory
         _, validation = evaluate(
-            self.network, self.dataset, self.dataset.validation, self.recipe.data, interrupted=interrupted, tally=tally
+            self.network,
+            self.dataset,
+            self.dataset.validation,
+            self.recipe.data,
+            interrupted=interrupted,
+            tally=tally,
+            ranks=self.ranks,
         )
         energy = None if self.energy is None or tally is None else self.energy.priced(tally)
         if self._is_better(validation, energy):
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
-            self._save("best")
+            self.ranks.on_first(lambda: self._save("best"))
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
         self.cost.count_epoch(sums.samples, self.batches)
         metrics = EpochMetrics(
@@ -406,7 +453,8 @@ class Trainer:
         if self.energy is not None and energy is not None:
             self.energy.finish_epoch(energy, metrics.loss, validation)
         entry = asdict(metrics)
-        self.folder.append_metrics({name: value for name, value in entry.items() if name != "energy" or value})
+        if self.ranks.first:
+            self.folder.append_metrics({name: value for name, value in entry.items() if name != "energy" or value})
         return metrics
 
     def _is_better(self, accuracy: float, energy: SampleEnergy | None) -> bool:
@@ -418,7 +466,7 @@ class Trainer:
         network = load_network(self.folder, self.dataset).to(device_of(self.network))
         tally = None if self.energy is None else Meter(network, self.dataset.shape).tally()
         activity_spikes, test_accuracy = evaluate(
-            network, self.dataset, self.dataset.test, self.recipe.data, tally=tally
+            network, self.dataset, self.dataset.test, self.recipe.data, tally=tally, ranks=self.ranks
         )
         result = TrainingResult(
             recipe=self.recipe.name,
@@ -436,7 +484,7 @@ class Trainer:
             memory=memory,
             energy=None if self.energy is None or tally is None else energy_figures(self.energy, tally),
         )
-        write_result(self.folder.result, result)
+        self.ranks.on_first(lambda: write_result(self.folder.result, result))
         return result
 
     def _connections(self) -> int:
@@ -458,6 +506,7 @@ class Trainer:
             "sums": asdict(self.sums),
             "scaler": self.scaler.state_dict(),
             "work": None if self.cost.done is None else self.cost.done.model_dump(),
+            "processes": self.ranks.count,
         }
         if self.energy is not None:
             progress["energy"] = self.energy.state.model_dump()
@@ -471,6 +520,74 @@ def _repeat_progress(folder: RunFolder) -> None:
     for name in ("last", "best"):
         if (folder.path / f"{name}.safetensors").exists():
             Checkpoint.load(folder.path, name).save_progress(folder.path, name)
+
+
+def _data(recipe: Recipe, ranks: Ranks, *, download: bool) -> Dataset:
+    """Load the data of a recipe, after what can be checked without them."""
+    training = recipe.training
+    _device(training, ranks)
+    _check_names(recipe)
+    dataset = prepare(recipe.data, training.seed, download=download)
+    _refuse_empty_parts(dataset)
+    if training.accumulation > 1 and recipe.budget is not None and recipe.budget.energy is not None:
+        raise BadInput(
+            f"training.accumulation: {training.accumulation} is not possible with budget.energy, whose term of the "
+            "loss is of a whole batch; use 1, and several processes or a smaller training.batch to save memory"
+        )
+    refuse_small_batches(len(dataset.train), training.batch, ranks, training.accumulation)
+    return dataset
+
+
+def _parts(recipe: Recipe, ranks: Ranks, *, download: bool = False, begins: bool = False) -> dict[str, Any]:
+    """Build all of a trainer but its folder; no process says a word to others."""
+    training, device, before = recipe.training, _device(recipe.training, ranks), resident_bytes()
+    source = source_of(recipe) if begins else None
+    dataset = _data(recipe, ranks, download=download)
+    network = network_of(recipe, dataset).to(device)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = OPTIMISERS[training.optimiser](parameters, training)
+    iterations = training.epochs * _batches(len(dataset.train), training.batch)
+    learner = make_learner(
+        recipe.sparsity,
+        network,
+        optimizer,
+        iterations=iterations,
+        seed=training.seed,
+        fan_in=fan_in_of(recipe, network, dataset),
+    )
+    for layer in learner.layers:
+        if isinstance(layer, IndexedLayer):
+            layer.total = ranks.total
+    if source is not None:
+        warm_start(source, recipe, network, learner)
+    recipe = recipe.model_copy(update={"data": recorded(recipe.data, dataset)})
+    return {
+        "recipe": recipe,
+        "dataset": dataset,
+        "network": network,
+        "loss": make_loss(training),
+        "optimizer": optimizer,
+        "learner": learner,
+        "energy": energy_budget_of(recipe, network, learner, dataset),
+        "stabiliser": make_stabiliser(recipe.network, network, learner.layers),
+        "scaler": GradScaler(device.type, enabled=training.precision == "float16"),
+        "cost": RunCost(recipe, dataset, network, optimizer, learner, before, TrainingWork(), ranks),
+        "ranks": ranks,
+    }
+
+
+def _made(make_folder: Callable[[], RunFolder], asked: Recipe, recipe: Recipe, ranks: Ranks) -> RunFolder:
+    """Let the first process make the folder of a run, with the recipe that records its data, and tell the others."""
+
+    def make() -> RunFolder:
+        folder = make_folder()
+        if recipe != asked:
+            save_recipe(recipe, folder.config)
+        return folder
+
+    made = ranks.on_first(make)
+    path = ranks.texts("" if made is None else str(made.path))[0]
+    return made or RunFolder(Path(path), allow_code=True)  # the recipe is loaded already
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -504,12 +621,12 @@ def _explored(layers: Sequence[Layer]) -> float | None:
     return ever / sum(layer.possible for layer in layers)
 
 
-def _device(training: TrainingSection) -> torch.device:
+def _device(training: TrainingSection, ranks: Ranks) -> torch.device:
     if training.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("training.device: 'cuda' needs a GPU and a CUDA build of torch; none was found, use 'cpu'")
     if training.device == "cpu" and training.precision == "float16":
         raise BadInput("training.precision: 'float16' needs training.device = 'cuda'; on the CPU use 'bfloat16'")
-    return torch.device(training.device)
+    return torch.device(training.device, ranks.local_rank) if training.device == "cuda" else torch.device("cpu")
 
 
 def _autocast(training: TrainingSection) -> torch.autocast:

@@ -44,6 +44,7 @@ DOCUMENT = {
     "training": {
         "epochs": 2,
         "batch": 64,
+        "accumulation": 1,
         "loss": "tet",
         "tet_lambda": 0.0,
         "optimiser": "adam",

@@ -140,6 +140,7 @@ def test_whole_number_is_a_float():
         ("training.epochs", 0),
         ("training.batch", 0),
         ("training.threads", 0),
+        ("training.accumulation", 0),
         ("training.seed", -1),
         ("training.learning_rate", 0.0),
         ("training.learning_rate", float("nan")),

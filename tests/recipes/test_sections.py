@@ -95,6 +95,7 @@ def learner_options(name):
             {
                 "epochs": REQUIRED,
                 "batch": REQUIRED,
+                "accumulation": 1,
                 "loss": "tet",
                 "tet_lambda": 0.0,
                 "optimiser": "adam",

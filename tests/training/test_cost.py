@@ -51,7 +51,7 @@ def test_operations_of_products_are_those_that_torch_counts(notation, shape, con
         output = network(inputs)
     with FlopCounterMode(display=False) as backward:
         output.sum().backward()
-    work = training_work(found.layers.values(), 0, 0, ADAM, Amount(6, 1))
+    work = training_work(found.layers.values(), 0, 0, ADAM, Amount(6, 1, 1))
     assert 2 * work.dense.forward.operations == forward.get_total_flops()
     assert 2 * work.dense.backward.operations == backward.get_total_flops()
     assert work.run.forward == work.dense.forward == work.alone.forward
@@ -74,7 +74,7 @@ def test_rates_and_updates_are_those_of_the_signals():
     assert not found.layers["fc2"].reads_data
     assert found.updates == 4 * 5
     assert found.others == 5 + 3  # biases; the thresholds are not trained
-    work = training_work([first], 0, 0, ADAM, Amount(10, 1))
+    work = training_work([first], 0, 0, ADAM, Amount(10, 1, 1))
     assert work.events == round(1 / 32 * 20 * 4 * 10)
 
 
@@ -83,7 +83,7 @@ def test_a_layer_in_sparse_storage_takes_what_its_connections_take():
     rewirer = Rewirer(network, optimizer, layers=["fc1"], density=0.5, end=0, growth={"random": 1.0})
     found = work_of(network, rewirer, (torch.rand(4, 2, 8) < 0.5).float())
     assert found.layers["fc1"].indexed
-    work = training_work(found.layers.values(), found.updates, found.others, ADAM, Amount(10, 2))
+    work = training_work(found.layers.values(), found.updates, found.others, ADAM, Amount(10, 2, 2))
     assert work.run == work.alone
     assert work.run.forward.operations == (20 + 15) * 4 * 10 + 5 * 4 * 5 * 10
     optimizer.zero_grad()
@@ -94,14 +94,14 @@ def test_a_layer_in_sparse_storage_takes_what_its_connections_take():
 
 @given(connections=st.integers(1, 100), samples=st.integers(1, 50), batches=st.integers(1, 5), indexed=st.booleans())
 def test_fewer_connections_never_cost_more_operations(connections, samples, batches, indexed):
-    work = training_work([layer(connections, indexed=indexed)], 0, 0, ADAM, Amount(samples, batches))
+    work = training_work([layer(connections, indexed=indexed)], 0, 0, ADAM, Amount(samples, batches, batches))
     assert work.alone.total.operations * 100 == work.dense.total.operations * connections
     expected = work.alone if indexed else work.dense
     assert work.run.total.operations == expected.total.operations
 
 
 def test_bytes_of_a_small_layer_are_those_added_by_hand():
-    amount = Amount(samples=8, batches=2)
+    amount = Amount(samples=8, passes=2, updates=2)
     dense = training_work([layer(100)], 0, 0, ADAM, amount).dense
     values = 10 * 4 * 8 * 4
     assert dense.forward.bytes == 100 * 4 * 2 + 2 * values
