@@ -19,7 +19,7 @@ from esl_neuro.pipeline.choices import RECIPE
 from esl_neuro.pipeline.inputs import Samples, evaluation_samples
 from esl_neuro.recipes.recipe import Recipe, load_recipe
 from esl_neuro.training.result import TrainingResult, read_result
-from esl_neuro.training.run_folder import RunFolder, create_run_folder
+from esl_neuro.training.run_folder import RunFolder, create_run_folder, folder_of_launch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -166,8 +166,9 @@ def train(
     --------
     >>> train("mlp-digits", seed=0, changes=["training.epochs=5"]).accuracy  # doctest: +SKIP
     """
-    trainer = start_training(recipe, seed=seed, changes=changes, runs=runs, download=download, allow_code=allow_code)
-    return finish(trainer, on_batch, on_epoch)
+    loaded = recipe_of(recipe, seed, changes, allow_code=allow_code)
+    trainer = finished_before(loaded, runs) or start_training(loaded, runs=runs, download=download)
+    return trainer if isinstance(trainer, TrainingRun) else finish(trainer, on_batch, on_epoch)
 
 
 def resume(
@@ -239,19 +240,34 @@ def start_training(
     download: bool = False,
     allow_code: bool = False,
 ) -> Trainer:
-    """Create a run and its folder, without training it; see :func:`train`."""
-    loaded = recipe_of(recipe, seed, changes, allow_code=allow_code)
-    from esl_neuro.training.trainer import Trainer  # torch takes seconds to load: after the recipe is valid
+    """Create a run and its folder, without training it; see :func:`train`.
 
-    return Trainer.start(loaded, partial(create_run_folder, Path(runs), loaded), download=download)
+    Processes that torchrun started train the run together. If it has restarted them, they continue their run.
+    """
+    loaded = recipe_of(recipe, seed, changes, allow_code=allow_code)
+    from esl_neuro.training.ranks import join_ranks  # torch takes seconds to load: after the recipe is valid
+    from esl_neuro.training.trainer import Trainer
+
+    ranks, begun = join_ranks(loaded.training.device), folder_of_launch(Path(runs), loaded)
+    if begun is not None and begun.last.exists():
+        return Trainer.resume(begun, ranks)
+    make = partial(create_run_folder, Path(runs)) if begun is None else begun.begin_again
+    return Trainer.start(loaded, partial(make, loaded), download=download, ranks=ranks)
+
+
+def finished_before(recipe: Recipe, runs: str | Path) -> TrainingRun | None:
+    """Return the finished run of a recipe, if torchrun has restarted the processes that trained it; else None."""
+    begun = folder_of_launch(Path(runs), recipe)
+    return TrainingRun(begun.path, allow_code=True) if begun is not None and begun.result.exists() else None
 
 
 def resume_training(folder: str | Path, *, allow_code: bool = False) -> Trainer:
     """Load the state of an interrupted run, without training it; see :func:`resume`."""
     files = load_run(folder, allow_code=allow_code).files  # a folder that is no run is reported before torch loads
+    from esl_neuro.training.ranks import join_ranks
     from esl_neuro.training.trainer import Trainer
 
-    return Trainer.resume(files)
+    return Trainer.resume(files, join_ranks(files.recipe().training.device))
 
 
 def finish(trainer: Trainer, on_batch: OnBatch | None = None, on_epoch: OnEpoch | None = None) -> TrainingRun:

@@ -21,6 +21,7 @@ from typing import Any
 
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version, read_quietly
+from esl_neuro.launch import launch
 from esl_neuro.recipes import Recipe, load_recipe, save_recipe
 from esl_neuro.storage import Lock, append, create_folder, remove_unfinished, write
 from esl_neuro.version import __version__
@@ -76,6 +77,18 @@ class RunFolder:
     def result(self) -> Path:
         """Final figures."""
         return self.path / "result.json"
+
+    @property
+    def last(self) -> Path:
+        """Tensors of the last checkpoint."""
+        return self.path / "last.safetensors"
+
+    def begin_again(self, recipe: Recipe) -> RunFolder:
+        """Empty the histories of a run that ended before it saved anything, and write its settings."""
+        for history in self.histories:
+            history.unlink(missing_ok=True)
+        write_settings(self.path, recipe)
+        return self
 
     def recipe(self) -> Recipe:
         """Read the recipe of the run.
@@ -180,6 +193,20 @@ def create_run_folder(root: Path, recipe: Recipe) -> RunFolder:
     return RunFolder(folder, allow_code=True)  # the recipe is loaded already
 
 
+def folder_of_launch(root: Path, recipe: Recipe) -> RunFolder | None:
+    """Return the folder that this launch of torchrun made for a recipe before it was restarted, None without one."""
+    here = launch()
+    if not (here.restarts and root.is_dir()):
+        return None
+    for path in sorted(root.iterdir(), key=lambda path: -_number(path.name, recipe.name)):
+        stated = read_quietly(path / "environment.json") if _number(path.name, recipe.name) else None
+        if isinstance(stated, dict) and stated.get("launch") == here.name:
+            folder = RunFolder(path, allow_code=True)  # the recipe is loaded already
+            if folder.recipe().training.seed == recipe.training.seed:
+                return folder
+    return None
+
+
 def write_settings(folder: Path, recipe: Recipe) -> None:
     """Write the config and the environment of a run."""
     save_recipe(recipe, RunFolder(folder).config)
@@ -196,6 +223,8 @@ def environment() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "packages": {package: _version(package) for package in PACKAGES},
         "command": ["esl-neuro", *sys.argv[1:]],
+        "processes_of_run": launch().processes,
+        "launch": launch().name,
     }
 
 

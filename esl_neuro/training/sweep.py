@@ -32,7 +32,7 @@ from esl_neuro.resources import find_resource, read_toml
 from esl_neuro.storage import refusing, write
 from esl_neuro.toml_tables import explain_finding, validated
 from esl_neuro.training.result import read_result
-from esl_neuro.training.run_folder import RunFolder, write_settings
+from esl_neuro.training.run_folder import RunFolder
 
 SCHEMA = 1  # of the summary
 SEED = "training.seed"
@@ -118,7 +118,7 @@ class Run:
     @property
     def started(self) -> bool:
         """Whether the run has saved anything."""
-        return self.folder.result.exists() or (self.folder.path / "last.safetensors").exists()
+        return self.folder.result.exists() or self.folder.last.exists()
 
     def state(self) -> str:
         """Return the state of the run: done, started, to do, or of another recipe."""
@@ -155,10 +155,7 @@ class Run:
         """Create the folder, or empty the folder of a run that ended before it saved anything."""
         with refusing(self.folder.path):
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            for history in self.folder.histories:
-                history.unlink(missing_ok=True)
-        write_settings(self.folder.path, self.recipe)
-        return self.folder
+            return self.folder.begin_again(self.recipe)
 
     def train(
         self,
