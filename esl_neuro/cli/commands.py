@@ -16,6 +16,7 @@ import click
 
 from esl_neuro.cli.working import hidden, working
 from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.launch import launch
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.reading.names import nearest_path, printable
 from esl_neuro.report.width import terminal_width
@@ -288,8 +289,24 @@ class ExampleGroup(_Examples, click.Group):
 def print_status(message: str) -> None:
     """Print a status message, which is not part of the result; a terminal that is gone does not end the command.
 
-    A terminal gets lines of its width, broken between words; a file gets each message as one line.
+    Of several processes that train a run, the first prints. A terminal gets lines of its width, broken between words; a
+    file gets each message as one line.
     """
+    if launch().first:
+        _print(message)
+
+
+def print_error(message: str) -> None:
+    """Print the error that ends a command; processes that fail for the same reason print it once on each machine.
+
+    They do so until they know each other; from then on, an error is one of this process.
+    """
+    known = sys.modules.get("torch.distributed")
+    if launch().local_rank == 0 or (known is not None and known.is_initialized()):
+        _print(message)
+
+
+def _print(message: str) -> None:
     with suppress(OSError), hidden():
         click.echo(_for(sys.stderr, printable(message, kept=LAYOUT)), err=True)
 
@@ -299,6 +316,8 @@ def emit(document: Any, text: str, as_json: bool, *, verbatim: bool = False) -> 
 
     A terminal gets lines of its width, broken between words, unless the text is for another program (``verbatim``).
     """
+    if not launch().first:
+        return
     try:
         with hidden():
             if as_json:

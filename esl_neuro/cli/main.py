@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from esl_neuro.cli.check import check
-from esl_neuro.cli.commands import ExampleGroup, discard_output, print_status
+from esl_neuro.cli.commands import ExampleGroup, discard_output, print_error, print_status
 from esl_neuro.cli.compile import compile
 from esl_neuro.cli.diff import diff
 from esl_neuro.cli.doctor import doctor
@@ -28,8 +28,9 @@ from esl_neuro.cli.sweep import sweep
 from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
 from esl_neuro.cli.verify import verify
-from esl_neuro.errors import BadInput, EslNeuroError
+from esl_neuro.errors import BadInput, EslNeuroError, ToldElsewhere
 from esl_neuro.interruption import exit_without_unloading, interruptible
+from esl_neuro.launch import launch
 from esl_neuro.storage import cause
 from esl_neuro.version import __version__
 
@@ -54,6 +55,12 @@ def cli() -> None:
     2 invalid usage or input, 3 an optional dependency is missing, 4 a hardware limit is exceeded, 130 interrupted,
     143 terminated.
     """
+    processes, command = launch().processes, click.get_current_context().invoked_subcommand
+    if processes > 1 and command != train.name:
+        raise click.UsageError(
+            f"torchrun started {processes} processes, and '{command}' does not divide its work between them; start it "
+            "without torchrun (only 'train' is trained by several processes)"
+        )
 
 
 for command in (
@@ -105,15 +112,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except ToldElsewhere as error:
+        return error.exit_code
     except EslNeuroError as error:
-        print_status(f"esl-neuro: {error}")
+        print_error(f"esl-neuro: {error}")
         return error.exit_code
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "esl-neuro"
-        print_status(f"{command}: {error.format_message()} (see '{command} --help')")
+        print_error(f"{command}: {error.format_message()} (see '{command} --help')")
         return error.exit_code
     except MemoryError as error:
-        print_status(f"esl-neuro: not enough memory ({' '.join(str(error).split()) or 'no detail is known'})")
+        print_error(f"esl-neuro: not enough memory ({' '.join(str(error).split()) or 'no detail is known'})")
         return BadInput.exit_code
     except BrokenPipeError:
         discard_output()
@@ -126,7 +135,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 0
     except OSError as error:  # a folder that cannot be written, a disk that is full
         place = "" if error.filename is None else f"{error.filename}: "
-        print_status(f"esl-neuro: {place}{cause(error)}")
+        print_error(f"esl-neuro: {place}{cause(error)}")
         return BadInput.exit_code
 
 

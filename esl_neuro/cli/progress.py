@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from esl_neuro.cli.commands import percent, print_status
 from esl_neuro.cli.working import hidden
+from esl_neuro.launch import launch
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.sweeping import TrainingDisplay
@@ -28,8 +29,8 @@ def describe(metrics: EpochMetrics) -> str:
 
 @contextmanager
 def training_view(title: str, epochs: int) -> Iterator[TrainingDisplay]:
-    """Show a training run during a ``with`` block."""
-    if not sys.stderr.isatty():
+    """Show a training run during a ``with`` block; of several processes, the first shows it."""
+    if not (sys.stderr.isatty() and launch().first):
         yield _PlainView(title, epochs)
         return
     from rich.console import Console, Group

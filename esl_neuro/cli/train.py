@@ -26,6 +26,7 @@ from esl_neuro.errors import MissingDependency
 from esl_neuro.pipeline.choices import RECIPE
 
 if TYPE_CHECKING:
+    from esl_neuro.pipeline.training import TrainingRun
     from esl_neuro.recipes import Recipe
     from esl_neuro.training.trainer import Trainer
 
@@ -139,10 +140,16 @@ def train_recipe(
     tensorboard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a recipe once for each seed (the seed of the recipe by default) and return the results."""
-    from esl_neuro.pipeline.training import start_training
+    from esl_neuro.pipeline.training import finished_before, start_training
 
-    recipes = _recipes(recipe, seeds, overrides, allow_code)
-    return [watch(start_training(loaded, runs=runs, download=download), tensorboard) for loaded in recipes]
+    documents = []
+    for loaded in _recipes(recipe, seeds, overrides, allow_code):
+        done = finished_before(loaded, runs)
+        if done is None:
+            documents.append(watch(start_training(loaded, runs=runs, download=download), tensorboard))
+        else:
+            documents.append(_document(done))
+    return documents
 
 
 def _recipes(recipe: str, seeds: tuple[int, ...], overrides: tuple[str, ...], allow_code: bool) -> list[Recipe]:
@@ -176,9 +183,9 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
 
     recipe, folder = trainer.recipe, trainer.folder.path
     title = f"{recipe.name} seed {recipe.training.seed}"
-    for note in trainer.dataset.notes:
+    for note in (*trainer.dataset.notes, *trainer.notes):
         print_status(note)
-    listeners = _tensorboards(folder) if tensorboard else []
+    listeners = _tensorboards(folder) if tensorboard and trainer.ranks.first else []
 
     def on_epoch(metrics: Any) -> None:
         for listener in listeners:
@@ -193,7 +200,11 @@ def watch(trainer: Trainer, tensorboard: bool = False) -> dict[str, Any]:
             print_status(f"state saved in {folder}; continue with: esl-neuro train --resume {folder}")
         raise
     print_status(f"{title}: finished, {folder}")
-    return {"folder": str(folder), **run.figures.model_dump()}
+    return _document(run)
+
+
+def _document(run: TrainingRun) -> dict[str, Any]:
+    return {"folder": str(run.folder), **run.figures.model_dump()}
 
 
 def _require_tensorboard() -> None:
@@ -270,7 +281,8 @@ def cost_lines(run: dict[str, Any], of: str = "") -> list[str]:
 
     memory, peak = run["memory"], "not measured"
     if memory is not None:
-        peak = f"{si(memory['peak_bytes'])}B, before training {si(memory['start_bytes'])}B"
+        of_each = f" of each of {memory['processes']} processes" if memory["processes"] > 1 else ""
+        peak = f"{si(memory['peak_bytes'])}B{of_each}, before training {si(memory['start_bytes'])}B"
     return [
         f"training{of}: {work('run')} ({shares}); peak memory {peak}",
         f"dense: {work('dense')}; these connections alone: {work('alone')}; "

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from esl_neuro.launch import launch
+
 QUIET_S = 0.3
 """Time without output after which the bar appears."""
 
@@ -84,7 +86,7 @@ _current: _Working | None = None
 def working(title: str) -> Iterator[None]:
     """Show a bar during a ``with`` block where standard error is a terminal, and nothing else is shown."""
     global _current
-    if _current is not None or sys.stderr is None or not sys.stderr.isatty():
+    if _current is not None or sys.stderr is None or not sys.stderr.isatty() or not launch().first:
         yield
         return
     _current = _Working(title)

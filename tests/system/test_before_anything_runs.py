@@ -166,3 +166,37 @@ def test_the_package_is_a_command():
     )
     assert done.returncode == 0
     assert done.stdout.startswith("esl-neuro ")
+
+
+def started_by_torchrun(monkeypatch, rank, local_rank):
+    told = {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}
+    for name, value in (told | {"TORCHELASTIC_RUN_ID": "mine", "TORCHELASTIC_RESTART_COUNT": 0}).items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("rank", "local_rank", "tells"), [(0, 0, True), (1, 1, False), (2, 0, True), (3, 1, False)])
+def test_processes_that_fail_for_the_same_reason_say_it_once_on_each_machine(
+    capsys, monkeypatch, rank, local_rank, tells
+):
+    started_by_torchrun(monkeypatch, rank, local_rank)
+    code, words = said(capsys, "train", "mlp-digitz")
+    assert code == 2
+    assert ("recipe 'mlp-digitz' is unknown; did you mean 'mlp-digits'?" in words) == tells
+    assert tells or not words
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_first_process_alone_prints_a_result(capsys, monkeypatch):
+    for rank, prints in ((0, True), (2, False)):
+        started_by_torchrun(monkeypatch, rank, 0)
+        assert main(["train", "--print-config"]) == 0
+        assert bool(capsys.readouterr().out) == prints
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_command_that_does_not_divide_its_work_is_refused_in_several_processes(capsys, monkeypatch):
+    started_by_torchrun(monkeypatch, 0, 0)
+    code, words = said(capsys, "export")
+    assert code == 2
+    assert "torchrun started 4 processes, and 'export' does not divide its work between them; start it without" in words
