@@ -193,6 +193,14 @@ def unfinished_folder(above: Path, mode: int = 0o777) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; after a crash it is whole, or the next write beside it removes the rest."""
+    unfinished = _unfinished_name(folder.parent)
+    with refusing(folder, "cannot be removed"):
+        os.rename(folder, unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Yield a folder for temporary files, which no crash leaves behind for ever."""

@@ -219,21 +219,34 @@ allow_code_option = click.option(
 )
 
 
-def workplace_options(function: Function) -> Function:
-    """Add ``--jobs`` and ``--scheduler`` to a command."""
-    jobs = click.option("--jobs", type=Whole(min=1), help="Runs at a time on this machine.  [default: 1]")
+def workplace_options(jobs_help: str, what: str) -> Callable[[Function], Function]:
+    """Add ``--jobs`` and ``--scheduler`` to a command.
+
+    Parameters
+    ----------
+    jobs_help : str
+        What ``--jobs`` counts.
+    what : str
+        What is done on a cluster, as an imperative.
+    """
+    jobs = click.option("--jobs", type=Whole(min=1), help=f"{jobs_help}  [default: 1]")
     scheduler = click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Train on the workers of a Dask scheduler: its address (tcp://host:8786), or its scheduler file.",
+        help=f"{what} on the workers of a Dask scheduler: its address (tcp://host:8786), or its scheduler file.",
     )
-    return jobs(scheduler(function))
+    return lambda function: jobs(scheduler(function))
+
+
+training_workplace = workplace_options("Runs at a time on this machine.", "Train")
 
 
 def chosen_jobs(jobs: int | None, scheduler: str | None) -> int:
-    """Return the runs at a time on this machine; the workers of a cluster decide themselves."""
+    """Return the tasks at a time on this machine; the workers of a cluster decide themselves."""
     if jobs is not None and scheduler is not None:
-        raise BadInput("--jobs is for this machine, and the workers of --scheduler each take one run; give one of them")
+        raise BadInput(
+            "--jobs is for this machine, and the workers of --scheduler each take one task; give one of them"
+        )
     return jobs or 1
 
 

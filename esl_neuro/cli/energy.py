@@ -24,7 +24,7 @@ from esl_neuro.cli.energy_import import import_log
 from esl_neuro.cli.energy_measure import measure
 from esl_neuro.cli.energy_programs import programs
 from esl_neuro.cli.energy_validate import validate
-from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
+from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option, workplace_option
 from esl_neuro.cli.workspace import chosen_export
 from esl_neuro.errors import BadInput
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
@@ -33,6 +33,7 @@ from esl_neuro.storage import refusing
 if TYPE_CHECKING:
     from esl_neuro.energy.report import EnergyReport
     from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.workers import Workplace
 
 ALL = "all"  # the rows to explain
 
@@ -123,6 +124,7 @@ for command in (compare, fit, import_log, measure, programs, validate):
     "--preset", help="A published comparison: esl2023 (needs no network), hu2018, kerasspiking, horowitz-ac-mac."
 )
 @activity_options("lava", "--spikes")
+@workplace_option
 @json_option
 def report(
     network: Path | None,
@@ -142,6 +144,7 @@ def report(
     placement: str | None,
     preset: str | None,
     activity: Activity,
+    where: Workplace,
     runs: Path,
     as_json: bool,
 ) -> None:
@@ -157,13 +160,13 @@ def report(
     layout = layout_of(width, title, plots, "--plots FOLDER")
     if preset is not None:
         _refuse_beside_preset(form, {"csv": csv_file, "plots": plots, "measured": measured or None})
-        document, text = recompute(preset, network, activity, runs)
+        document, text = recompute(preset, network, activity, where, runs)
         emit(document, text, as_json)
         return
     if explain is not None and explain != ALL:
         check_row(explain, targets, tick_s)
     folder = chosen(network, runs, activity)
-    result = report_network(folder, activity, targets, tick_s, measured, placement)
+    result = report_network(folder, activity, where, targets, tick_s, measured, placement)
     if csv_file is not None and not printed:
         from esl_neuro.report.energy_csv import write_energy_csv
 
@@ -226,6 +229,7 @@ def check_row(row: str, targets: tuple[str, ...], tick_s: float | None) -> None:
 def report_network(
     folder: Path,
     activity: Activity,
+    where: Workplace,
     targets: tuple[str, ...] = ENERGY_TARGETS,
     tick_s: float | None = None,
     measured: tuple[Path, ...] = (),
@@ -238,7 +242,7 @@ def report_network(
     names, cores = target_names(targets), placing(placement)
     measurements = [Measurement.load(path) for path in measured]
     return energy_report(
-        run_watched(folder, activity),
+        run_watched(folder, activity, where),
         names,
         tick_s=tick_s,
         placement=cores,
@@ -247,7 +251,9 @@ def report_network(
     )
 
 
-def recompute(preset: str, network: Path | None, activity: Activity, runs: Path) -> tuple[dict[str, Any], str]:
+def recompute(
+    preset: str, network: Path | None, activity: Activity, where: Workplace, runs: Path
+) -> tuple[dict[str, Any], str]:
     """Recompute a published comparison, and return it as a document and as text."""
     from esl_neuro.energy.literature import LITERATURE, literature
     from esl_neuro.energy.presets import PRESETS
@@ -260,6 +266,6 @@ def recompute(preset: str, network: Path | None, activity: Activity, runs: Path)
     if preset not in LITERATURE:
         raise BadInput(f"--preset '{preset}' is unknown; {did_you_mean(preset, [*PRESETS, *LITERATURE])}")
     folder = chosen(network, runs, activity)
-    run = run_watched(folder, activity)
+    run = run_watched(folder, activity, where)
     applied = literature(preset, run.counts)
     return {"export": str(folder), "ran_on": run.ran_on, **applied.to_dict()}, render_literature(applied)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from esl_neuro.cli.commands import ExampleCommand, ExistingPath, emit, json_option, print_status
-from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option
+from esl_neuro.cli.network_run import activity_options, placement_option, run_watched, tick_option, workplace_option
 from esl_neuro.pipeline.choices import ENERGY_TARGETS
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.workers import Workplace
 
 
 @click.command(
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @tick_option
 @placement_option
 @activity_options("lava", "--spikes")
+@workplace_option
 @json_option
 def compare(
     first: Path,
@@ -39,6 +41,7 @@ def compare(
     tick_s: float | None,
     placement: str | None,
     activity: Activity,
+    where: Workplace,
     runs: Path,  # noqa: ARG001 (an option of all commands on networks)
     as_json: bool,
 ) -> None:
@@ -54,6 +57,6 @@ def compare(
 
     targets, cores = target_names(targets or ENERGY_TARGETS), placing(placement)
     first, second = (export_of(path, print_status, allow_code=activity.allow_code) for path in (first, second))
-    one, other = (run_watched(path, activity) for path in (first, second))
+    one, other = (run_watched(path, activity, where) for path in (first, second))
     result = compare_energy(one, other, targets, names=(str(first), str(second)), tick_s=tick_s, placement=cores)
     emit(result.to_dict(), render_comparison(result), as_json)

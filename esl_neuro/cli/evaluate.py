@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esl_neuro.cli.commands import SEED, ExampleCommand, emit, json_option, percent, print_status
-from esl_neuro.cli.network_run import activity_options
+from esl_neuro.cli.network_run import activity_options, workplace_option
+from esl_neuro.cli.progress import sample_bar
 from esl_neuro.cli.workspace import chosen_run
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.workers import Workplace
 
 
 @click.command(
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
             "any NIR file: integers and equations, on your samples",
         ),
         ("esl-neuro evaluate --noise salt_and_pepper=0.1", "with a tenth of the pixels black or white"),
+        ("esl-neuro evaluate --jobs 2", "the samples shared by two processes"),
         ("esl-neuro evaluate --noise spike_drop=0.2 --noise jitter=1", "several kinds of noise, each alone"),
     ),
 )
@@ -39,12 +42,14 @@ if TYPE_CHECKING:
 )
 @click.option("--noise-seed", type=SEED, default=0, show_default=True, help="Seed of the noise.")
 @activity_options(None, chip=True)
+@workplace_option
 @json_option
 def evaluate(
     network: Path | None,
     noises: tuple[str, ...],
     noise_seed: int,
     activity: Activity,
+    where: Workplace,
     runs: Path,
     as_json: bool,
 ) -> None:
@@ -67,7 +72,8 @@ def evaluate(
 
         if noises:
             raise BadInput(f"--noise: {folder} is not a run; noise is added to the data set of a run")
-        tested = evaluate_network(folder, activity, print_status)
+        with sample_bar("integer", where) as progress:
+            tested = evaluate_network(folder, activity, print_status, where=where, progress=progress)
         emit(tested.to_dict(), render_network(tested.to_dict()), as_json)
         return
     if activity != Activity(data=activity.data, allow_code=activity.allow_code):
@@ -75,7 +81,9 @@ def evaluate(
     print_status(f"{folder}: testing")
     tested_run = load_run(folder, allow_code=activity.allow_code)
     refuse_unread(tested_run.recipe.data, activity.data)
-    document = {"run": str(folder), **asdict(evaluate_run(tested_run, noises, noise_seed))}
+    with sample_bar("integer", where) as progress:
+        figures = evaluate_run(tested_run, noises, noise_seed, where=where, on_status=print_status, progress=progress)
+    document = {"run": str(folder), **asdict(figures)}
     emit(document, render(document), as_json)
 
 

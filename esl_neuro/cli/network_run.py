@@ -18,6 +18,7 @@ from esl_neuro.cli.commands import (
     OneOf,
     Whole,
     allow_code_option,
+    chosen_jobs,
     data_option,
     dt_option,
     given_data,
@@ -25,13 +26,15 @@ from esl_neuro.cli.commands import (
     reset_option,
     runs_option,
     samples_option,
+    workplace_options,
 )
-from esl_neuro.cli.progress import lava_bar
+from esl_neuro.cli.progress import sample_bar
 from esl_neuro.pipeline.choices import BACKENDS, CHIP, LAYOUTS
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.activity import Activity
     from esl_neuro.pipeline.simulation import RunResult
+    from esl_neuro.pipeline.workers import Workplace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -98,6 +101,25 @@ def activity_options(simulator: str | None, *names: str, chip: bool = False) -> 
         return result  # type: ignore[no-any-return]
 
     return add
+
+
+def workplace_option(function: Function) -> Function:
+    """Add ``--jobs`` and ``--scheduler`` to a command on samples; it gets one :class:`Workplace`."""
+
+    @functools.wraps(function)
+    def command(jobs: int | None, scheduler: str | None, **others: Any) -> Any:
+        from esl_neuro.pipeline.workers import Workplace, address_of
+
+        where = Workplace(chosen_jobs(jobs, scheduler), scheduler)
+        if scheduler is not None:
+            address_of(scheduler)  # refuses what is none, before anything is read
+        return function(where=where, **others)
+
+    return workplace_options(
+        "Processes on this machine that share the samples; starting them takes seconds, and one process uses every "
+        "core for the integers.",
+        "Compute the samples",
+    )(command)  # type: ignore[return-value]
 
 
 def input_option(*names: str) -> Callable[[Function], Function]:
@@ -181,10 +203,10 @@ tick_option = click.option(
 )
 
 
-def run_watched(path: Path, activity: Activity) -> RunResult:
+def run_watched(path: Path, activity: Activity, where: Workplace) -> RunResult:
     """Run a network, with status messages and a progress bar."""
     from esl_neuro.pipeline.activity import run_network, simulator
 
     activity = replace(activity, backend=simulator(activity, print_status))
-    with lava_bar(activity.backend) as progress:
-        return run_network(path, activity, on_status=print_status, progress=progress)
+    with sample_bar(activity.backend, where) as progress:
+        return run_network(path, activity, where=where, on_status=print_status, progress=progress)

@@ -13,6 +13,7 @@ from esl_neuro.launch import launch
 
 if TYPE_CHECKING:
     from esl_neuro.pipeline.sweeping import TrainingDisplay
+    from esl_neuro.pipeline.workers import Workplace
     from esl_neuro.training.epoch_metrics import EpochMetrics
 
 PLAIN_LINES = 8
@@ -49,8 +50,25 @@ def lava_bar(backend: str | None = "lava") -> Iterator[Any]:
     if backend == "integer" or not sys.stderr.isatty():
         yield None
         return
+    with _counting_bar("Lava") as progress:
+        yield progress
+
+
+@contextmanager
+def sample_bar(backend: str | None, where: Workplace) -> Iterator[Any]:
+    """Yield a callable ``(done, total)`` that shows the progress of workers, or of Lava in this process."""
+    if where.elsewhere and sys.stderr.isatty():
+        with _counting_bar("samples") as progress:
+            yield progress
+    else:
+        with lava_bar(backend) as progress:
+            yield progress
+
+
+@contextmanager
+def _counting_bar(title: str) -> Iterator[Any]:
     with hidden(), _bar() as bar:
-        task = bar.add_task("Lava", total=None)
+        task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -36,6 +36,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
     from esl_neuro.pipeline.activity import Activity, run_recorded
     from esl_neuro.pipeline.exports import export_run
     from esl_neuro.pipeline.report_page import write_report
+    from esl_neuro.pipeline.workers import HERE
 
     backend = "lava" if lava_installed() else "integer"
     if backend == "integer":
@@ -53,7 +54,7 @@ def quickstart(runs: Path, as_json: bool) -> None:
         result = run_recorded(folder, Activity(backend), progress=progress)
     ran = {"export": str(folder), **result.to_dict()}
     print_status("4/4 energy report, and a page with all of it")
-    priced = energy.report_network(folder, Activity(backend))
+    priced = energy.report_network(folder, Activity(backend), HERE)
     page = write_report(trained["folder"]).file
     document = {
         "train": trained,

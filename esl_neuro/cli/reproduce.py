@@ -20,7 +20,7 @@ from esl_neuro.cli.commands import (
     json_option,
     print_status,
     runs_option,
-    workplace_options,
+    training_workplace,
 )
 from esl_neuro.pipeline.choices import SCALES, Scale
 
@@ -44,7 +44,7 @@ from esl_neuro.pipeline.choices import SCALES, Scale
     help="smoke: seconds, on the embedded digits. short: MNIST, Fashion-MNIST and CIFAR-10, on two cores. full: the "
     "paper's networks, data and epochs.",
 )
-@workplace_options
+@training_workplace
 @click.option("--plot", type=OutputPath(), help="Draw the figures into this .svg, .png or .pdf file.")
 @chart_options
 @click.option("--record", type=OutputPath(), help="Also write the result as JSON into this file.")

@@ -16,14 +16,15 @@ from esl_neuro.cli.commands import (
     percent,
     print_status,
 )
-from esl_neuro.cli.network_run import activity_options
-from esl_neuro.cli.progress import lava_bar
+from esl_neuro.cli.network_run import activity_options, workplace_option
+from esl_neuro.cli.progress import sample_bar
 from esl_neuro.cli.workspace import chosen_export
 from esl_neuro.storage import write_arrays
 
 if TYPE_CHECKING:
     from esl_neuro.backends.trace import Trace
     from esl_neuro.pipeline.activity import Activity
+    from esl_neuro.pipeline.workers import Workplace
 
 
 @click.command(
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         ("esl-neuro run", "the latest export in the integer simulator, on its test set"),
         ("esl-neuro run --backend lava", "in Lava, with every spike compared with the integer simulator"),
         ("esl-neuro run --backend lava-batched", "in Lava with batched processes, much faster"),
+        ("esl-neuro run --backend lava --jobs 2", "in Lava, the samples shared by two processes"),
         ("esl-neuro run net.nir --input data.npz --save out.npz", "any NIR file on your inputs; save what comes out"),
         ("esl-neuro run --samples 200 --spikes spikes.npz", "save the spikes"),
         ("esl-neuro run --samples 8 --trace golden.h5", "save spikes and potentials as NIRData, for 'esl-neuro diff'"),
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     help="Write spikes, currents and potentials to this NIRData file.",
 )
 @activity_options("integer", chip=True)
+@workplace_option
 @accept_loss_option
 @json_option
 def run(
@@ -60,6 +63,7 @@ def run(
     spikes: Path | None,
     trace_file: Path | None,
     activity: Activity,
+    where: Workplace,
     accept_loss: bool,
     runs: Path,
     as_json: bool,
@@ -81,8 +85,10 @@ def run(
     from esl_neuro.pipeline.fidelity import refuse_losses
 
     recorded = save is not None or trace_file is not None
-    with lava_bar(activity.backend) as progress:
-        result = run_recorded(path, activity, record_potentials=recorded, on_status=print_status, progress=progress)
+    with sample_bar(activity.backend, where) as progress:
+        result = run_recorded(
+            path, activity, record_potentials=recorded, where=where, on_status=print_status, progress=progress
+        )
     if save is not None:
         result.save(save)
     if spikes is not None:

@@ -19,7 +19,7 @@ from esl_neuro.cli.commands import (
     json_option,
     print_status,
     runs_option,
-    workplace_options,
+    training_workplace,
 )
 from esl_neuro.cli.network_run import tick_option
 from esl_neuro.errors import BadInput
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.argument("name", metavar="SWEEP")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field in every run.")
-@workplace_options
+@training_workplace
 @click.option(
     "--plot",
     type=OutputPath(),

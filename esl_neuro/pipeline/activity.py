@@ -20,7 +20,10 @@ from esl_neuro.pipeline.export_folder import DOCUMENT
 from esl_neuro.pipeline.exports import export_run
 from esl_neuro.pipeline.given_data import refuse_unread
 from esl_neuro.pipeline.inputs import Layout, Samples, payloads, random_samples
+from esl_neuro.pipeline.sharded_networks import trace_elsewhere
+from esl_neuro.pipeline.shards import Elsewhere
 from esl_neuro.pipeline.simulation import OnStatus, Progress, RunResult, count_program, run_program
+from esl_neuro.pipeline.workers import HERE, Workplace
 from esl_neuro.storage import write
 from esl_neuro.training.run_folder import RunFolder
 
@@ -89,13 +92,23 @@ def is_nir_file(path: Path) -> bool:
     return path.suffix in (".nir", NETX) or path.is_file()
 
 
+def folder_of(path: Path) -> Path:
+    """Return the folder of a run or an export, or that of a file."""
+    return path if path.is_dir() else path.parent
+
+
 def is_run(path: Path) -> bool:
     """Return whether a path is not a file and not an export, so that it can only be a run."""
     return not is_nir_file(path) and not (path / DOCUMENT).is_file()
 
 
 def run_network(
-    path: Path, activity: Activity, *, on_status: OnStatus = lambda _: None, progress: Progress | None = None
+    path: Path,
+    activity: Activity,
+    *,
+    where: Workplace = HERE,
+    on_status: OnStatus = lambda _: None,
+    progress: Progress | None = None,
 ) -> RunResult:
     """Run a network to count its operations.
 
@@ -107,20 +120,32 @@ def run_network(
         An export, a run or a NIR file.
     activity : Activity
         The simulator and the inputs.
+    where : Workplace
+        Where the samples run: in this process, or in shards in several; the result is the same.
     on_status : callable
         Called with a message before each long operation.
     progress : callable, optional
-        Called with the number of finished samples and of all samples, in Lava.
+        Called with the number of finished samples and of all samples, in Lava and in several processes.
 
     Raises
     ------
     BadInput
-        If the path is neither an export, a run nor a NIR file, or no input is given for a NIR file.
+        If the path is neither an export, a run nor a NIR file, or no input is given for a NIR file; and as in
+        :meth:`~esl_neuro.pipeline.shards.Elsewhere.compute`.
     """
     backend = simulator(activity, on_status)
     compiled, samples, arriving = prepare(path, activity, on_status)
     on_status(f"{path}: running {samples.name} ({backend})")
-    result = count_program(compiled.program, arriving, samples.name, samples.labels, backend, progress=progress)
+    elsewhere = Elsewhere(where, folder_of(path), on_status, progress)
+    result = count_program(
+        compiled.program,
+        arriving,
+        samples.name,
+        samples.labels,
+        backend,
+        progress=progress,
+        elsewhere=trace_elsewhere(elsewhere, compiled.program, arriving, backend, counting=True),
+    )
     return replace(result, findings=compiled.findings)
 
 
@@ -129,6 +154,7 @@ def run_recorded(
     activity: Activity,
     *,
     record_potentials: bool = False,
+    where: Workplace = HERE,
     on_status: OnStatus = lambda _: None,
     progress: Progress | None = None,
 ) -> RunResult:
@@ -139,7 +165,7 @@ def run_recorded(
 
     Parameters
     ----------
-    path, activity, on_status, progress
+    path, activity, where, on_status, progress
         As in :func:`run_network`.
     record_potentials : bool
         Also record currents and potentials of every neuron and step.
@@ -153,6 +179,7 @@ def run_recorded(
     """
     backend = simulator(activity, on_status)
     compiled, samples, arriving = prepare(path, activity, on_status)
+    elsewhere = Elsewhere(where, folder_of(path), on_status, progress)
     result = run_program(
         compiled.program,
         arriving,
@@ -161,6 +188,7 @@ def run_recorded(
         backend,
         record_potentials=record_potentials,
         progress=progress,
+        elsewhere=trace_elsewhere(elsewhere, compiled.program, arriving, backend, record_potentials=record_potentials),
     )
     if compiled.graph is not None:
         fidelity, findings = compiled.compare(samples)

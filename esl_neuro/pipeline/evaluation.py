@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from esl_neuro.errors import BadInput
-from esl_neuro.pipeline.activity import Activity, prepare
-from esl_neuro.pipeline.float_predictions import float_predictions
-from esl_neuro.pipeline.simulation import OnStatus, run_program
+from esl_neuro.pipeline.activity import Activity, folder_of, prepare
+from esl_neuro.pipeline.sharded_networks import classes
+from esl_neuro.pipeline.shards import Elsewhere
+from esl_neuro.pipeline.simulation import OnStatus, Progress
+from esl_neuro.pipeline.workers import HERE, Workplace
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,14 @@ class NetworkEvaluation:
         return {**asdict(self), "loss_points": self.loss_points}
 
 
-def evaluate_network(path: Path, activity: Activity, on_status: OnStatus = lambda _: None) -> NetworkEvaluation:
+def evaluate_network(
+    path: Path,
+    activity: Activity,
+    on_status: OnStatus = lambda _: None,
+    *,
+    where: Workplace = HERE,
+    progress: Progress | None = None,
+) -> NetworkEvaluation:
     """Test a network on labelled samples: an export on its test set, or any network on given inputs.
 
     Parameters
@@ -58,6 +67,8 @@ def evaluate_network(path: Path, activity: Activity, on_status: OnStatus = lambd
         The inputs, with labels.
     on_status : callable
         Called with a message before each long operation.
+    where, progress
+        As in :func:`~esl_neuro.pipeline.activity.run_network`; only several processes report progress.
 
     Raises
     ------
@@ -68,8 +79,8 @@ def evaluate_network(path: Path, activity: Activity, on_status: OnStatus = lambd
     if samples.labels is None:
         raise BadInput(f"{samples.name}: has no labels, which the accuracy needs; add an array 'labels' to the file")
     on_status(f"{path}: running {samples.name}, integers and floating point")
-    integer = run_program(compiled.program, arriving, samples.name, samples.labels).predictions
-    in_float = float_predictions(compiled, samples)
+    found = classes(Elsewhere(where, folder_of(path), on_status, progress), compiled, samples, arriving)
+    in_float, integer = found["float"], found["integer"]
     return NetworkEvaluation(
         str(path),
         samples.name,

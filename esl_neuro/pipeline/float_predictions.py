@@ -11,17 +11,20 @@ from esl_neuro.nirgraph.reading import discretise
 from esl_neuro.nirgraph.simulation import Simulation, simulate
 from esl_neuro.pipeline.compiled_network import CompiledNetwork
 from esl_neuro.pipeline.inputs import Samples, spread
-
-CHUNK = 256  # samples that the float simulation holds at a time
+from esl_neuro.pipeline.shards import shard_size
 
 
 def float_predictions(compiled: CompiledNetwork, samples: Samples) -> NDArray[np.int64]:
-    """Return the class of each sample by the equations of the graph, with the readout of the program."""
+    """Return the class of each sample by the equations of the graph, with the readout of the program.
+
+    As many samples are simulated at a time as a shard has: the last bits of the sums may depend on that.
+    """
+    chunk = shard_size(compiled.program.synapses, compiled.steps)
     discrete = discretise(compiled.graph, compiled.program.dt_s)
     values = spread(samples.values, compiled.steps, compiled.input_steps if samples.steps != compiled.steps else None)
     parts = []
-    for first in range(0, len(values), CHUNK):
-        simulation = simulate(discrete, values[first : first + CHUNK])
+    for first in range(0, len(values), chunk):
+        simulation = simulate(discrete, values[first : first + chunk])
         parts.append(_scores(simulation, compiled).argmax(axis=1))
     return np.concatenate(parts).astype(np.int64)
 

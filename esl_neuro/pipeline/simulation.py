@@ -251,10 +251,14 @@ def run_program(
     record_potentials: bool = False,
     compare: bool = True,
     progress: Progress | None = None,
+    elsewhere: Callable[[], Trace] | None = None,
 ) -> RunResult:
-    """Run a program and, in Lava, compare every spike with the integer simulator; see :func:`simulate`."""
+    """Run a program and, in Lava, compare every spike with the integer simulator; see :func:`simulate`.
+
+    With ``elsewhere``, which returns the trace, the program does not run in this process.
+    """
     started = time.perf_counter()
-    trace = simulate(program, inputs, backend, record_potentials, progress)
+    trace = simulate(program, inputs, backend, record_potentials, progress) if elsewhere is None else elsewhere()
     seconds = time.perf_counter() - started
     parity = _parity(trace, program, inputs) if compare and backend != "integer" else None
     return RunResult(program, trace, ran_on, labels, seconds, parity)
@@ -267,12 +271,15 @@ def count_program(
     labels: NDArray[np.int64] | None = None,
     backend: str = "integer",
     progress: Progress | None = None,
+    elsewhere: Callable[[], Trace] | None = None,
 ) -> RunResult:
     """Run a program to count its operations; the integer simulator counts during the run, which is faster."""
     if backend != "integer":
-        return run_program(program, inputs, ran_on, labels, backend, compare=False, progress=progress)
+        return run_program(
+            program, inputs, ran_on, labels, backend, compare=False, progress=progress, elsewhere=elsewhere
+        )
     started = time.perf_counter()
-    trace = integer.count_integer(program, inputs)
+    trace = integer.count_integer(program, inputs) if elsewhere is None else elsewhere()
     return RunResult(program, trace, ran_on, labels, time.perf_counter() - started)
 
 

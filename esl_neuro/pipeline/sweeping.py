@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from esl_neuro.errors import BadInput, EslNeuroError
 from esl_neuro.pipeline.simulation import OnStatus
 from esl_neuro.pipeline.workers import Tell, Told, Wanted, Workplace, workers
-from esl_neuro.recipes.consent import code_of
+from esl_neuro.recipes.consent import modules_of
 from esl_neuro.storage import cause, refusing, remove_unfinished, write
 from esl_neuro.training.epoch_metrics import EpochMetrics
 from esl_neuro.training.sweep import DONE, Run, SweepPlan, by_message, summarise
@@ -206,7 +206,7 @@ def _train_elsewhere(
     at_a_time = f"{min(where.jobs, len(runs))} at a time" if where.scheduler is None else f"on {where.scheduler}"
     on_status(f"{plan.folder}: {len(runs)} runs to do, {at_a_time}")
     epochs = sum(run.recipe.training.epochs for run in runs)
-    modules = sorted({code.partition(":")[0] for run in runs for _, code in code_of(run.recipe.to_document())})
+    modules = modules_of(run.recipe.to_document() for run in runs)
     with (
         workers(where, len(runs), plan.folder, modules) as ready,
         view(f"{len(runs)} runs, {at_a_time}", epochs) as shown,

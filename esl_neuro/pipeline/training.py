@@ -17,6 +17,7 @@ from esl_neuro.data.noise import NOISES
 from esl_neuro.errors import BadInput, counted
 from esl_neuro.pipeline.choices import RECIPE
 from esl_neuro.pipeline.inputs import Samples, evaluation_samples
+from esl_neuro.pipeline.workers import HERE, Workplace
 from esl_neuro.recipes.recipe import Recipe, load_recipe
 from esl_neuro.training.result import TrainingResult, read_result
 from esl_neuro.training.run_folder import RunFolder, create_run_folder, folder_of_launch
@@ -24,6 +25,7 @@ from esl_neuro.training.run_folder import RunFolder, create_run_folder, folder_o
 if TYPE_CHECKING:
     from torch import nn
 
+    from esl_neuro.pipeline.simulation import OnStatus, Progress
     from esl_neuro.training.epoch_metrics import EpochMetrics
     from esl_neuro.training.trainer import Trainer
 
@@ -323,7 +325,15 @@ class Evaluation:
     noise: tuple[NoisyAccuracy, ...]
 
 
-def evaluate(run: TrainingRun | str | Path, noises: Sequence[str] = (), noise_seed: int = 0) -> Evaluation:
+def evaluate(
+    run: TrainingRun | str | Path,
+    noises: Sequence[str] = (),
+    noise_seed: int = 0,
+    *,
+    where: Workplace = HERE,
+    on_status: OnStatus = lambda _: None,
+    progress: Progress | None = None,
+) -> Evaluation:
     """Test a run at its best epoch.
 
     Parameters
@@ -334,29 +344,60 @@ def evaluate(run: TrainingRun | str | Path, noises: Sequence[str] = (), noise_se
         Kinds of noise with their levels, each tested alone, such as ``"salt_and_pepper=0.1"``.
     noise_seed : int
         Seed of the noise.
+    where : Workplace
+        Where the samples are tested: in this process, or in shards in several.
+    on_status : callable
+        Called with a message before each long operation in several processes.
+    progress : callable, optional
+        Called with the number of tested samples and of all samples, in several processes.
 
     Raises
     ------
     BadInput
-        If the run or a noise is unknown, or a level is not a number.
+        If the run or a noise is unknown, or a level is not a number; and as in
+        :meth:`~esl_neuro.pipeline.shards.Elsewhere.compute`.
     """
     source = run if isinstance(run, TrainingRun) else load_run(run)
-    recipe = source.recipe
     disturbances = [Disturbance(*_noise(text), noise_seed) for text in noises]
     for disturbance in disturbances:
         NOISES[disturbance.noise]
-    dataset = source.dataset
+    samples = len(source.dataset.test)
+    if where.elsewhere:
+        clean, *noisy = _accuracies_elsewhere(source, [None, *disturbances], where, on_status, progress)
+    else:
+        clean, *noisy = _accuracies(source, [None, *disturbances])
+    tested = zip(disturbances, noisy, strict=True)
+    return Evaluation(
+        samples, clean, noise_seed, tuple(NoisyAccuracy(each.noise, each.level, found) for each, found in tested)
+    )
+
+
+def _accuracies(run: TrainingRun, disturbances: Sequence[Disturbance | None]) -> list[float]:
+    """Return the test accuracy with each kind of noise."""
     from esl_neuro.training.evaluation import accuracy
 
-    def tested(disturbance: Disturbance | None = None) -> float:
-        return accuracy(source.network, dataset, dataset.test, recipe.data, disturbance)
+    dataset = run.dataset
+    return [accuracy(run.network, dataset, dataset.test, run.recipe.data, each) for each in disturbances]
 
-    return Evaluation(
-        len(dataset.test),
-        tested(),
-        noise_seed,
-        tuple(NoisyAccuracy(each.noise, each.level, tested(each)) for each in disturbances),
-    )
+
+def _accuracies_elsewhere(
+    run: TrainingRun,
+    disturbances: Sequence[Disturbance | None],
+    where: Workplace,
+    on_status: OnStatus,
+    progress: Progress | None,
+) -> list[float]:
+    """Return the test accuracies, by workers if there are several shards."""
+    from esl_neuro.pipeline.sharded_runs import rightness
+    from esl_neuro.pipeline.shards import Elsewhere
+    from esl_neuro.training.evaluation import evaluation_batch
+
+    elsewhere, samples = Elsewhere(where, run.folder, on_status, progress), len(run.dataset.test)
+    batch = evaluation_batch(run.network, run.recipe.data.steps)
+    if not elsewhere.pays(len(disturbances) * -(-samples // batch)):
+        return _accuracies(run, disturbances)
+    right = rightness(elsewhere, run.files, run.recipe, run.dataset, batch, disturbances)
+    return [int(each.sum()) / samples for each in right]
 
 
 def _noise(text: str) -> tuple[str, float]:

@@ -78,6 +78,15 @@ class Workplace:
     jobs: int = 1
     scheduler: str | None = None
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it has more than this process."""
+        return self.jobs > 1 or self.scheduler is not None
+
+
+HERE = Workplace()
+"""This process alone."""
+
 
 @dataclass(frozen=True)
 class Told(Generic[Argument]):
@@ -240,6 +249,13 @@ def _do(work: Work[Argument], argument: Argument, topic: str, needs: Needs) -> A
         raise Reschedule from None
     finally:
         say(begun=False)
+
+
+def allow_children() -> None:
+    """Let this worker fork children that end with it, as those of Lava do; Dask forbids them, for the others' sake."""
+    multiprocessing.current_process().daemon = False
+    if multiprocessing.parent_process() is not None:  # which has started this process in another way than by a fork
+        multiprocessing.set_start_method(None, force=True)
 
 
 _imported: dict[str, str] = {}

@@ -42,6 +42,11 @@ def code_of(changes: Mapping[str, Any]) -> list[Code]:
     ]
 
 
+def modules_of(documents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the modules of the code that recipes name."""
+    return sorted({code.partition(":")[0] for document in documents for _, code in code_of(document)})
+
+
 def _values(changes: Mapping[str, Any], field: str) -> Iterator[Any]:
     """Yield what changes say of a field: as the field itself, or within its section."""
     yield changes.get(field)

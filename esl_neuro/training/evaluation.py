@@ -78,7 +78,7 @@ def evaluate(
     """
     inputs = evaluation_inputs(dataset, split, data.encoding, data.steps, disturbance)
     labels, device = torch.from_numpy(split.labels), device_of(network)
-    spikes, correct, batch = 0, 0, _evaluation_batch(network, data.steps)
+    spikes, correct, batch = 0, 0, evaluation_batch(network, data.steps)
     network.eval()
     if tally is not None:
         tally.steps = data.steps  # a process may have no samples
@@ -105,7 +105,16 @@ def _counts(tally: Tally | None) -> list[int]:
     return [] if tally is None else tally.counts()
 
 
-def _evaluation_batch(network: nn.Module, steps: int) -> int:
+def classes(network: nn.Module, inputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the class of each sample of one batch, of shape (samples, steps, ...)."""
+    network.eval()
+    with torch.no_grad():
+        activity = observe(network, time_first(inputs, device_of(network)), spike_count)
+    found: NDArray[np.int64] = activity.predictions().cpu().numpy()
+    return found
+
+
+def evaluation_batch(network: nn.Module, steps: int) -> int:
     """Return how many samples are evaluated together: fewer where sparse storage allows more neurons than memory."""
     outputs = sum(layer.out_features for layer in network.modules() if isinstance(layer, SparseLinear))
     return max(1, min(EVALUATION_BATCH, EVALUATED_SPIKES // (steps * max(1, outputs))))

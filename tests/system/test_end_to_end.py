@@ -18,12 +18,13 @@ def test_quickstart_ends_in_one_screen(workspace, monkeypatch):
     from esl_neuro.cli.energy import report_network
     from esl_neuro.cli.quickstart import render
     from esl_neuro.pipeline.activity import Activity, run_recorded
+    from esl_neuro.pipeline.workers import HERE
 
     document = workspace.json("esl-neuro quickstart --json")
     monkeypatch.chdir(workspace.folder)
     monkeypatch.setenv("COLUMNS", "80")
     folder, activity = Path(document["export"]["folder"]), Activity("integer", 20)
-    ran, priced = run_recorded(folder, activity), report_network(folder, activity)
+    ran, priced = run_recorded(folder, activity), report_network(folder, activity, HERE)
     lines = render(document, ran, priced, {"run": "runs/1"}).splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
