@@ -29,6 +29,7 @@ BRIEFLY = {
     "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
     "python benchmarks/sparse_step.py": "--sizes 64 96 96 10 --density 0.2 --repeat 1",
     "python benchmarks/million_neurons.py": "--help",  # many minutes; test_million_neurons tests its parts
+    "python benchmarks/two_workers.py": "--help",  # minutes of commands that are tested elsewhere
     "python benchmarks/nir_paper.py": "--steps 20",
     "python benchmarks/readers.py": "--reader norse --network LIF --network IF",
     "python benchmarks/counting.py": "--repeat 1",
