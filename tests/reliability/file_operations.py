@@ -4,7 +4,8 @@
 
 A command that an error stops must end with exit code 2 and one line, with all files as before or as after, and with
 nothing unfinished. A command that is killed must leave files that the same command, run again, completes to the same
-result. With ``--every 10``, each tenth operation is disturbed.
+result. Shards of samples that are saved stay after an error, because the same command continues with them. With
+``--every 10``, each tenth operation is disturbed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share
 
+from esl_neuro.pipeline.shards import FOLDER as KEPT
 from esl_neuro.storage import STAGED, finish_replacing
 from reliability.commands import (
     TINY,
@@ -80,6 +82,8 @@ CASES = (
     Case("page of a run without an export", (TRAIN,), "esl-neuro report --samples 4"),
     Case("predict without an export", (TRAIN,), "esl-neuro predict runs/mlp-digits-001 digit.csv"),
     Case("sweep", (), "esl-neuro sweep ./two.toml"),
+    Case("sweep by two workers", (), "esl-neuro sweep ./two.toml --jobs 2"),
+    Case("samples by two workers", (TRAIN, "esl-neuro export"), "esl-neuro run --jobs 2 --save a.npz", optional=True),
     Case("chart of a sweep", ("esl-neuro sweep ./two.toml",), "esl-neuro sweep ./two.toml --plot chart.svg"),
     Case(
         "energies of a sweep",
@@ -226,8 +230,8 @@ def _problem_of_error(
         return f"a traceback:\n{err}"
     for staged in folder.rglob(STAGED):  # the new files are complete; whoever opens the folder moves them in
         finish_replacing(staged.parent)
-    now = contents(folder)
-    found = leftovers(folder)
+    now = {name: text for name, text in contents(folder).items() if KEPT not in name}
+    found = [name for name in leftovers(folder) if KEPT not in name]
     if found:
         return f"left behind: {found}"
     if code == 0:  # the operation was only cleaning or waiting for the disk, or what it wrote is optional

@@ -76,6 +76,7 @@ CASES = (
     Case("compile over a folder", (TRAIN, "esl-neuro export", f"{COMPILE} --format netx"), COMPILE, swapped="o"),
     Case("sweep", (), "esl-neuro sweep ./two.toml"),
     Case("sweep by two workers", (), "esl-neuro sweep ./two.toml --jobs 2"),
+    Case("samples by two workers", (TRAIN, "esl-neuro export"), "esl-neuro run --jobs 2 --save a.npz"),
     Case(
         "page of a run without an export",
         (TRAIN,),
