@@ -23,6 +23,7 @@ from esl_neuro.storage import (
     finish_replacing,
     locked,
     read_together,
+    remove_folder,
     replacing,
     unfinished_folder,
     write,
@@ -283,3 +284,25 @@ def test_where_a_folder_cannot_be_locked_a_file_is(tmp_path, monkeypatch):
         pass
     with locked(tmp_path, "is in use"):
         pass
+
+
+def test_a_folder_is_removed_as_a_whole(tmp_path, monkeypatch):
+    """What a crash leaves of it has the name of an unfinished folder, which the next write removes."""
+    folder = tmp_path / "kept"
+    (folder / "below").mkdir(parents=True)
+    write(folder / "below" / "x.json", "{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.shutil, "rmtree", lambda *_, **__: None)
+        remove_folder(folder)
+    assert not folder.exists()
+    assert len(names(tmp_path)) == 1
+    write(tmp_path / "y.json", "{}")
+    assert names(tmp_path) == ["y.json"]
+
+
+def test_a_folder_that_cannot_be_removed_stays_whole(tmp_path, monkeypatch):
+    write(tmp_path / "x.json", "{}")
+    fail_with(errno.EACCES, monkeypatch, "rename")
+    with pytest.raises(BadInput, match="cannot be removed: permission denied"):
+        remove_folder(tmp_path)
+    assert names(tmp_path) == ["x.json"]
