@@ -195,6 +195,7 @@ def quantise_network(
         input_bits=payload.bits,
         input_scale=payload.scale,
         arithmetic=arithmetic,
+        core_plan=network.core_plan,
     )
     return program, tuple(error for _, _, error in parts)
 

@@ -71,11 +71,20 @@ def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0, weight_bits:
     >>> memory_bits(np.array([0, 0, 0, 1]), 8)  # one axon with 3 synapses: 3 * 14 + 10 bits, in one word
     64
     """
-    index_bits = max(SMALLEST_INDEX_BITS, (neurons - 1).bit_length())
-    synapses = np.arange(axons.size)
-    sparse = int(axons @ _axon_bits(synapses, weight_bits + delay_bits + index_bits))
-    dense = int(axons[1:].sum() * _axon_bits(np.array([neurons]), weight_bits + delay_bits)[0])
+    sparse = int(axons @ sparse_axon_bits(np.arange(axons.size), neurons, delay_bits, weight_bits))
+    dense = int(axons[1:].sum() * dense_axon_bits(neurons, delay_bits, weight_bits))
     return min(sparse, dense)
+
+
+def sparse_axon_bits(synapses: IntArray, neurons: int, delay_bits: int = 0, weight_bits: int = WEIGHT_BITS) -> IntArray:
+    """Return the bits of axons with these numbers of synapses on a core, in the sparse format."""
+    index_bits = max(SMALLEST_INDEX_BITS, (neurons - 1).bit_length())
+    return _axon_bits(synapses, weight_bits + delay_bits + index_bits)
+
+
+def dense_axon_bits(neurons: int, delay_bits: int = 0, weight_bits: int = WEIGHT_BITS) -> int:
+    """Return the bits of an axon on a core, in the dense format."""
+    return int(_axon_bits(np.array([neurons]), weight_bits + delay_bits)[0])
 
 
 def _axon_bits(synapses: IntArray, bits: int) -> IntArray:

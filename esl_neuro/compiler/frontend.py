@@ -9,6 +9,7 @@ import nir
 import numpy as np
 
 from esl_neuro.compiler.chip_checks import check_groups, check_neurons
+from esl_neuro.compiler.core_plan import read_core_plan
 from esl_neuro.compiler.folding import FoldedGraph, fold
 from esl_neuro.compiler.grouping import group
 from esl_neuro.compiler.network import FloatNetwork
@@ -60,7 +61,9 @@ def analyse(
     network, findings = run_passes(PASSES, graph, dt_s, reset)
     if network is None:
         return None, findings
-    return replace(network, single_spikes=bool(np.all(graph.metadata.get("single_spikes", False)))), findings
+    single_spikes = bool(np.all(graph.metadata.get("single_spikes", False)))
+    plan, unclear = read_core_plan(graph.metadata)
+    return replace(network, single_spikes=single_spikes, core_plan=plan), [*findings, *unclear]
 
 
 def _read_nodes(structure: Structure, dt_s: float) -> tuple[DiscreteGraph, list[Finding]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esl_neuro.compiler.core_plan import CorePlan
 from esl_neuro.compiler.program import Weights
 from esl_neuro.nirgraph.linear_maps import Floats
 
@@ -88,6 +89,8 @@ class FloatNetwork:
         In the order of the groups that they feed; one for each source, target and delay.
     single_spikes : bool
         Whether each input line and each neuron fires at most once per sample, according to the graph's metadata.
+    core_plan : CorePlan or None
+        The cores that it was trained for, according to the graph's metadata.
     """
 
     input_shape: tuple[int, ...]
@@ -95,6 +98,7 @@ class FloatNetwork:
     groups: tuple[FloatGroup, ...]
     connections: tuple[FloatConnection, ...]
     single_spikes: bool = False
+    core_plan: CorePlan | None = None
 
     @property
     def input_size(self) -> int:

@@ -2,7 +2,8 @@
 
 A core holds neurons of one group. For an image, these are a range of channels of one patch, so that the messages of a
 source reach few cores; for other groups, consecutive neurons. A group uses as many cores as the published limits of a
-core require; unpublished limits are reported as unknown and not enforced.
+core require; unpublished limits are reported as unknown and not enforced. A network that was trained for cores of this
+chip keeps them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
 from esl_neuro.compiler.core_load import NAMES, WORD_BITS, Limits, Load, Wires, exceeds, wires
+from esl_neuro.compiler.core_plan import CorePlan, Parts
 from esl_neuro.compiler.program import INPUT, Group, IntArray, Program
 from esl_neuro.compiler.tiling import Tiling, patches
 from esl_neuro.compiler.timing import timing
 from esl_neuro.hardware import HardwareTarget, Limit
-from esl_neuro.nirgraph.findings import Finding
+from esl_neuro.nirgraph.findings import WARNING, Finding
 from esl_neuro.nirgraph.kernel import Kernel
 
 PER_CORE = ("neurons", "synapses", "synaptic_memory", "input_axons", "output_axons")
@@ -35,10 +38,16 @@ class Placement:
     used : dict of str to int64 array, shape (cores,)
         ``"neurons"``, ``"synapses"``, ``"synaptic_memory"`` (bits), ``"input_axons"`` (sources of a connection that
         reach the core) and ``"output_axons"`` (cores reached, for each neuron and outgoing connection).
+    parts : dict of str to (int, int, int)
+        Parts of the rows, of the columns and of the channels of each group.
+    planned : bool
+        Whether the parts are those of the plan of the program.
     """
 
     core_of_neuron: dict[str, IntArray]
     used: dict[str, IntArray]
+    parts: dict[str, Parts]
+    planned: bool = False
 
     @property
     def cores(self) -> int:
@@ -75,13 +84,14 @@ def place(program: Program, target: HardwareTarget) -> Placement:
 
     Groups are placed from the output backward, because the output axons of a core depend on the cores of its targets.
     In a loop over several groups, one group is placed before its targets. All are then placed again with the axons of
-    the first pass.
+    the first pass. The plan of a program that was trained for this chip is kept where its cores are within the limits.
     """
     limits = {name: _known(target, f"{name}_per_core") for name in PER_CORE}
     holds = {id(each): hold for each, hold in zip(program.connections, timing(program).hold, strict=True)}
     layers = [_layer(program, group, holds) for group in program.groups]
-    cuts = _cut_all(layers, {}, limits)
-    back = _axons_back(layers, cuts)
+    planned = _planned(layers, program.core_plan, limits) if _applies(program.core_plan, target) else None
+    cuts = planned or _cut_all(layers, {}, limits)
+    back = {} if planned else _axons_back(layers, cuts)
     if back:
         cuts = _cut_all(layers, back, limits)
     cores, first = {}, 0
@@ -94,7 +104,8 @@ def place(program: Program, target: HardwareTarget) -> Placement:
         for name in ("neurons", *NAMES)
     }
     leaving = [cuts[layer.group.name].tiling.sums(_axons(layer, cuts.values())).ravel() for layer in layers]
-    return Placement(cores, used | {"output_axons": np.concatenate(leaving)})
+    parts = {layer.group.name: cuts[layer.group.name].tiling.parts for layer in layers}
+    return Placement(cores, used | {"output_axons": np.concatenate(leaving)}, parts, planned is not None)
 
 
 def utilisation(program: Program, placement: Placement, target: HardwareTarget) -> list[Utilisation]:
@@ -114,7 +125,8 @@ def utilisation(program: Program, placement: Placement, target: HardwareTarget) 
 
 def check_limits(program: Program, placement: Placement, target: HardwareTarget) -> list[Finding]:
     """Find everything that does not fit on one chip; unpublished limits are not checked."""
-    findings = [*_check_thresholds(program), *_check_cores(program, placement, target)]
+    findings = [*_check_thresholds(program), *_check_plan(program, placement, target)]
+    findings += _check_cores(program, placement, target)
     for row in utilisation(program, placement, target):
         if row.resource.endswith("_per_core") or row.limit is None or row.used <= row.limit:
             continue
@@ -148,6 +160,18 @@ def _check_thresholds(program: Program) -> Iterator[Finding]:
                 f"its neurons have {len(several):,} thresholds, and those of neurons that share their weights differ; "
                 f"'{program.target}' has one for a layer: give all positions of a channel the same threshold",
             )
+
+
+def _check_plan(program: Program, placement: Placement, target: HardwareTarget) -> Iterator[Finding]:
+    """Warn of a network that was trained for cores of this chip and does not fit on them any more."""
+    if _applies(program.core_plan, target) and not placement.planned:
+        yield Finding(
+            "core-plan",
+            f"{target.name} cores_per_chip",
+            "the cores that the network was trained for do not hold it, or are those of other layers, so the compiler "
+            "chose others; export the run again",
+            WARNING,
+        )
 
 
 def _check_cores(program: Program, placement: Placement, target: HardwareTarget) -> Iterator[Finding]:
@@ -251,16 +275,20 @@ class _Cut:
 
 
 def _layer(program: Program, group: Group, holds: Mapping[int, int]) -> _Layer:
-    incoming = program.incoming(group.name)
-    shapes = [each.weights.output_shape for each in incoming if isinstance(each.weights, Kernel)]
+    incoming, shape = program.incoming(group.name), image_of(program, group)
+    fan_in = _fan_in(program, group)
+    return _Layer(group, shape, fan_in, tuple(wires(each, shape, holds[id(each)].bit_length()) for each in incoming))
+
+
+def image_of(program: Program, group: Group) -> tuple[int, int, int]:
+    """Return (channels, rows, columns) of a group; without an image, the neurons are channels of one position."""
+    shapes = [each.weights.output_shape for each in program.incoming(group.name) if isinstance(each.weights, Kernel)]
     shapes += [
         each.weights.input_shape
         for each in program.connections
         if each.source == group.name and isinstance(each.weights, Kernel)
     ]
-    shape = shapes[0] if shapes else (group.neurons, 1, 1)
-    fan_in = _fan_in(program, group)
-    return _Layer(group, shape, fan_in, tuple(wires(each, shape, holds[id(each)].bit_length()) for each in incoming))
+    return shapes[0] if shapes else (group.neurons, 1, 1)
 
 
 def _fan_in(program: Program, group: Group) -> IntArray:
@@ -275,6 +303,32 @@ def _cut_all(layers: Sequence[_Layer], back: Mapping[str, IntArray], limits: Lim
         axons = _axons(layer, cuts.values()) + back.get(layer.group.name, 0)
         cuts[layer.group.name] = _cut(layer, axons, limits)
     return cuts
+
+
+def _applies(plan: CorePlan | None, target: HardwareTarget) -> TypeGuard[CorePlan]:
+    return plan is not None and plan.target == target.name
+
+
+def _planned(layers: Sequence[_Layer], plan: CorePlan, limits: Limits) -> dict[str, _Cut] | None:
+    """Divide the layers as planned; None if the plan is one of other layers, or a core exceeds a limit."""
+    cuts = {}
+    for layer in layers:
+        parts = plan.parts.get(layer.group.name)
+        if parts is None or any(count > size for count, size in zip(parts, _sizes(layer), strict=True)):
+            return None
+        tiling = Tiling.even(layer.shape, parts)
+        cut = _measure(layer, tiling, np.zeros(layer.group.neurons, dtype=np.int64), {**limits, "output_axons": None})
+        if cut is None:
+            return None
+        cuts[layer.group.name] = cut
+    leaving = [cuts[layer.group.name].tiling.sums(_axons(layer, cuts.values())) for layer in layers]
+    most = {"output_axons": np.array([amounts.max() for amounts in leaving])}
+    return None if exceeds(most, limits) else cuts
+
+
+def _sizes(layer: _Layer) -> Parts:
+    channels, rows, columns = layer.shape
+    return rows, columns, channels
 
 
 def _axons(layer: _Layer, cuts: Iterable[_Cut]) -> IntArray:

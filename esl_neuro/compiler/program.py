@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from esl_neuro.compiler.core_plan import CorePlan
 from esl_neuro.compiler.program_document import (
     GROUP_ARRAYS,
     INTEGERS,
@@ -189,6 +190,8 @@ class Program:
         Integer formats that it was compiled for. Default: those of the target, see :attr:`formats`.
     one_scale_per_group : bool
         Whether a file of version 0.1.0 was read, which rounded by other rules.
+    core_plan : CorePlan, optional
+        The cores that the network was trained for; without, :func:`~esl_neuro.compiler.placement.place` chooses.
     """
 
     target: str
@@ -202,6 +205,7 @@ class Program:
     input_scale: float = 1.0
     arithmetic: Arithmetic | None = None
     one_scale_per_group: bool = False
+    core_plan: CorePlan | None = None
 
     @property
     def formats(self) -> Arithmetic:
@@ -282,6 +286,8 @@ class Program:
             "groups": entries,
             "connections": connections,
         }
+        if self.core_plan is not None:
+            document["core_plan"] = self.core_plan.to_document()
         write(folder / STRUCTURE, json.dumps(document, indent=2) + "\n")
         write(folder / INTEGERS, save(arrays))
 
@@ -306,6 +312,7 @@ class Program:
             groups=groups,
             arithmetic=table.arithmetic,  # programs of version 0.1.0 have none
             one_scale_per_group=all(entry.scale is not None for entry in table.groups),
+            core_plan=None if table.core_plan is None else CorePlan.of_document(table.core_plan.model_dump()),
             **{name: getattr(table, name) for name in _PROGRAM_FIELDS},
         )
 
@@ -367,6 +374,8 @@ def differences(first: Program, second: Program) -> list[str]:
     found = [name for name in _PROGRAM_FIELDS if getattr(first, name) != getattr(second, name)]
     if first.formats != second.formats:
         found.append("arithmetic")
+    if first.core_plan != second.core_plan:
+        found.append("core_plan")
     for part in ("groups", "connections"):
         if len(getattr(first, part)) != len(getattr(second, part)):
             return [*found, part]

@@ -77,6 +77,13 @@ class GroupTable(Table):
     scale: Positive | None = None
 
 
+class CorePlanTable(Table):
+    """The cores that the program was trained for."""
+
+    target: PrintableText
+    parts: dict[PrintableText, Annotated[list[Size], Field(min_length=3, max_length=3)]]
+
+
 class ProgramTable(Table):
     """All of ``program.json``."""
 
@@ -89,6 +96,7 @@ class ProgramTable(Table):
     input_bits: Annotated[int, Field(ge=1, le=24)]
     input_scale: Positive
     arithmetic: Arithmetic | None = None
+    core_plan: CorePlanTable | None = None
     groups: Annotated[list[GroupTable], Field(min_length=1)]
     connections: Annotated[list[ConnectionTable], Field(min_length=1)]
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esl_neuro.compiler.core_plan import Parts
 from esl_neuro.compiler.program import IntArray
-
-Parts = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,6 +115,16 @@ class HardwareTarget(Table):
     def name(self) -> str:
         """Short name of the target."""
         return self.target.name
+
+    def with_limits(self, values: Mapping[str, float | None], source: str) -> HardwareTarget:
+        """Return the same chip with other limits; None removes one."""
+        limits = {name: limit for name, limit in self.limits.items() if name not in values}
+        for name, value in values.items():
+            if value is not None:
+                before = self.limits.get(name)
+                unit = before.unit if before is not None else name.partition("_per_")[0]
+                limits[name] = Limit(value=value, unit=unit, source=source, evidence="assumed")
+        return self.model_copy(update={"limits": limits})
 
     def constant(self, key: str) -> Constant:
         """Return a constant by its name.

@@ -14,6 +14,8 @@ import numpy as np
 
 from esl_neuro.compiler.check import Checked, check_graph
 from esl_neuro.compiler.compile import compile_network, input_payload
+from esl_neuro.compiler.core_plan import KEY as CORE_PLAN
+from esl_neuro.compiler.core_plan import CorePlan
 from esl_neuro.compiler.fidelity import weigh
 from esl_neuro.compiler.frontend import analyse
 from esl_neuro.compiler.losses import LOSSES
@@ -51,6 +53,7 @@ from esl_neuro.pipeline.inputs import (
 )
 from esl_neuro.pipeline.sample_files import read_sample_file
 from esl_neuro.pipeline.training import TrainingRun, load_run
+from esl_neuro.reading.documents import read_json_object
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.storage import scratch_folder
 from esl_neuro.training.run_folder import RunFolder
@@ -379,6 +382,8 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
     if isinstance(network, TemporalNetwork):
         steps, input_steps = steps_needed(dt_s), tuple(arrival_steps(dt_s))
     graph = to_nir(network, steps, dt_s, shape=dataset.shape, thresholds=options.thresholds, tie_safe=options.tie_safe)
+    if run.files.cores.exists():
+        graph = _with_metadata(graph, **{CORE_PLAN: _core_plan(run.files.cores).to_document()})
     encoding = ENCODINGS[recipe.data.encoding]
     bits = (options.input_bits or recipe.training.input_bits) if encoding.signal == "graded" else 1
     scales: Scales = _by_formula
@@ -404,6 +409,14 @@ def _run_source(run: TrainingRun, options: _Options) -> _Source:
         stored_bits=options.stored_bits,
         searched=None if options.stored_bits is None else run.training_set(COMPARED_SAMPLES),
     )
+
+
+def _core_plan(path: Path) -> CorePlan:
+    """Read for which cores a run was trained."""
+    try:
+        return CorePlan.of_document(read_json_object(path, "train again"))
+    except ValueError as error:
+        raise BadInput(f"{path}: damaged ({error}); train again") from error
 
 
 def _by_formula(narrowed: Mapping[str, Scaling], *_: object) -> Chosen:
