@@ -7,7 +7,9 @@ room has a larger sum of scores, and it is as large as the room allows.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,83 @@ from numpy.typing import NDArray
 from esl_neuro.errors import CheckFailed
 
 IntArray = NDArray[np.int64]
+Ranked: TypeAlias = "Callable[[IntArray], IntArray]"
+"""Returns the positions with given ranks among all free ones, counted from output to output."""
+
+
+class Room(Protocol):
+    """What an update of a layer may create."""
+
+    def open(self) -> NDArray[np.bool_]:
+        """Return which outputs may gain a connection."""
+        ...
+
+    def most(self, free: IntArray) -> int:
+        """Return how many positions can be chosen at most, with so many free ones of each output."""
+        ...
+
+    def accept(self, positions: IntArray, count: int) -> IntArray:
+        """Return which positions, from the best to the worst, are chosen: ``count`` of them, or all that fit."""
+        ...
+
+    def draw(self, free: IntArray, ranked: Ranked, count: int, rng: np.random.Generator) -> IntArray:
+        """Draw free positions one after the other, each among those that fit, and return them sorted."""
+        ...
+
+    def after(self, chosen: IntArray, rule: str) -> Room:
+        """Return the room that positions chosen by a rule leave."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowRoom:
+    """The connections that each output of a layer may gain.
+
+    Attributes
+    ----------
+    left : int64 array, shape (outputs,)
+        Their number.
+    inputs : int
+        Inputs of an output.
+    name : str
+        The layer.
+    """
+
+    left: IntArray
+    inputs: int
+    name: str = ""
+
+    def open(self) -> NDArray[np.bool_]:
+        """Return which outputs may gain a connection."""
+        return np.asarray(self.left > 0)
+
+    def most(self, free: IntArray) -> int:
+        """Return how many positions can be chosen, with so many free ones of each output."""
+        return int(np.minimum(free, self.left).sum())
+
+    def accept(self, positions: IntArray, count: int) -> IntArray:
+        """Return which positions, from the best to the worst, are chosen: ``count`` of them, or all that fit."""
+        return accept(positions // self.inputs, self.left, count)
+
+    def draw(self, free: IntArray, ranked: Ranked, count: int, rng: np.random.Generator) -> IntArray:
+        """Draw free positions one after the other, each among those of outputs with room, and return them sorted."""
+        return ranked(draw_ranks(free, self.left, count, rng))
+
+    def after(self, chosen: IntArray, rule: str) -> RowRoom:
+        """Return the room that positions chosen by a rule leave.
+
+        Raises
+        ------
+        CheckFailed
+            If a rule of your own ignored the room.
+        """
+        left = self.left - np.bincount(chosen // self.inputs, minlength=len(self.left))
+        if left.min() < 0:
+            raise CheckFailed(
+                f"growth rule '{rule}': an output of layer '{self.name}' got {-left.min()} more connections than its "
+                "fan-in allows; choose within layer.room"
+            )
+        return RowRoom(left, self.inputs, self.name)
 
 
 def accept(outputs: IntArray, room: IntArray, count: int) -> IntArray:
@@ -42,7 +121,7 @@ def accept(outputs: IntArray, room: IntArray, count: int) -> IntArray:
     return np.flatnonzero(fits)[:count]
 
 
-def best(scores: NDArray[Any], positions: IntArray, inputs: int, room: IntArray, count: int) -> IntArray:
+def best(scores: NDArray[Any], positions: IntArray, room: Room, count: int) -> IntArray:
     """Return the places of the best candidates within the room, in the order of their positions.
 
     Parameters
@@ -51,10 +130,8 @@ def best(scores: NDArray[Any], positions: IntArray, inputs: int, room: IntArray,
         Finite.
     positions : int64 array, shape (candidates,)
         Positions ``output * inputs + input``, ascending; they decide ties.
-    inputs : int
-        Inputs of an output.
-    room : int64 array, shape (all outputs,)
-        Connections that each output may gain.
+    room : Room
+        What may be chosen.
     count : int
         Number of choices; fewer are returned if no more fit.
     """
@@ -68,10 +145,16 @@ def best(scores: NDArray[Any], positions: IntArray, inputs: int, room: IntArray,
         if tries < len(scores):
             some = np.flatnonzero(scores >= np.partition(scores, len(scores) - tries)[len(scores) - tries])
         order = some[np.argsort(-scores[some], kind="stable")]
-        chosen = accept(positions[order] // inputs, room, count)
+        chosen = room.accept(positions[order], count)
         if len(chosen) == count or len(some) == len(scores):
             return np.sort(order[chosen])
         tries *= 4
+
+
+def nth_free(taken: IntArray, ranks: IntArray) -> IntArray:
+    """Return the positions with these ranks among those that are not in the sorted ``taken``."""
+    free_before = taken - np.arange(len(taken))
+    return np.asarray(ranks + np.searchsorted(free_before, ranks, side="right"))
 
 
 def draw_ranks(free: IntArray, room: IntArray, count: int, rng: np.random.Generator) -> IntArray:

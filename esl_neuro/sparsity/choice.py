@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from esl_neuro.errors import CheckFailed
-from esl_neuro.sparsity.capped_choice import IntArray, best, draw_ranks
+from esl_neuro.sparsity.capped_choice import IntArray, Room, best
 from esl_neuro.sparsity.masks import count_true, places_of_true
 
 SAMPLE_EVERY = 64
 
 
-def largest(scores: Tensor, places: Tensor, count: int, room: IntArray | None = None) -> Tensor:
+def largest(scores: Tensor, places: Tensor, count: int, room: Room | None = None) -> Tensor:
     """Return the positions with the largest scores.
 
     A sample of the scores gives a bound that slightly more than ``count`` scores reach, and only these are sorted. The
@@ -30,8 +30,8 @@ def largest(scores: Tensor, places: Tensor, count: int, room: IntArray | None = 
         Candidates, at least ``count``.
     count : int
         Number of positions.
-    room : int64 array, shape (outputs,), optional
-        Positions of each output, the first axis, that may be returned at most.
+    room : Room, optional
+        What may be returned; fewer positions are, where it does not allow ``count``.
 
     Returns
     -------
@@ -61,14 +61,14 @@ def largest(scores: Tensor, places: Tensor, count: int, room: IntArray | None = 
     return chosen
 
 
-def _largest_within(scores: Tensor, places: Tensor, count: int, room: IntArray) -> Tensor:
-    has_room = torch.from_numpy(room > 0).to(places.device)
+def _largest_within(scores: Tensor, places: Tensor, count: int, room: Room) -> Tensor:
+    has_room = torch.from_numpy(room.open()).to(places.device)
     flat = places_of_true(places.flatten(1) & has_room[:, None])
-    values, inputs = scores.detach().flatten()[flat].cpu().numpy(), scores[0].numel()
-    return flat[torch.from_numpy(best(values, flat.cpu().numpy(), inputs, room, count)).to(flat.device)]
+    values = scores.detach().flatten()[flat].cpu().numpy()
+    return flat[torch.from_numpy(best(values, flat.cpu().numpy(), room, count)).to(flat.device)]
 
 
-def draw(places: Tensor, count: int, rng: np.random.Generator, room: IntArray | None = None) -> Tensor:
+def draw(places: Tensor, count: int, rng: np.random.Generator, room: Room | None = None) -> Tensor:
     """Draw distinct positions, all sets with equal probability; with room, one after the other where room is left.
 
     Parameters
@@ -79,7 +79,7 @@ def draw(places: Tensor, count: int, rng: np.random.Generator, room: IntArray | 
         Number of positions.
     rng : numpy.random.Generator
         Random generator.
-    room : int64 array, shape (outputs,), optional
+    room : Room, optional
         As for :func:`largest`.
 
     Returns
@@ -89,15 +89,14 @@ def draw(places: Tensor, count: int, rng: np.random.Generator, room: IntArray | 
     """
     flat = places_of_true(places)
     if room is None:
-        chosen = rng.choice(flat.numel(), count, replace=False, shuffle=False)
-    else:
-        chosen = draw_ranks(_of_each_output(places), room, count, rng)
-    return flat[torch.from_numpy(chosen).to(flat.device)]
+        return flat[torch.from_numpy(rng.choice(flat.numel(), count, replace=False, shuffle=False)).to(flat.device)]
+    free = flat.cpu().numpy()
+    return torch.from_numpy(room.draw(_of_each_output(places), free.__getitem__, count, rng)).to(flat.device)
 
 
-def most(places: Tensor, room: IntArray | None = None) -> int:
-    """Return how many positions can be chosen."""
-    return count_true(places) if room is None else int(np.minimum(_of_each_output(places), room).sum())
+def most(places: Tensor, room: Room | None = None) -> int:
+    """Return how many positions can be chosen at most."""
+    return count_true(places) if room is None else room.most(_of_each_output(places))
 
 
 def _of_each_output(places: Tensor) -> IntArray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esl_neuro.errors import BadInput, CheckFailed, did_you_mean
+from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.sparsity.capped_choice import IntArray, accept
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
 from esl_neuro.sparsity.masks import Layer
@@ -63,15 +63,15 @@ def fitting_caps(
         if count > most:
             findings.append(
                 f"layer '{name}' has {count:,} connections at density {densities[name]:.4g}, and {outputs:,} neurons "
-                f"or channels of at most {cap} hold {most:,}; lower the density to {_floor(most / size)}, or raise the "
-                f"cap to {-(-count // outputs)}"
+                f"or channels of at most {cap} hold {most:,}; lower the density to {rounded_down(most / size)}, "
+                f"or raise the cap to {-(-count // outputs)}"
             )
     if findings:
         raise BadInput("budget.fan_in: " + "; ".join(findings))
     return caps
 
 
-def _floor(density: float) -> str:
+def rounded_down(density: float) -> str:
     """Write a density with four digits, none of them rounded up."""
     scale = 10 ** (3 - math.floor(math.log10(density)))
     return f"{math.floor(density * scale) / scale:.4g}"
@@ -169,22 +169,3 @@ def _idle(layer: Layer, cap: int, dead: Tensor) -> IntArray:
 
 def _died(layer: Layer, dead: Tensor) -> IntArray:
     return np.bincount(outputs_of(layer, dead), minlength=layer.shape()[0])
-
-
-def room_left(layer: Layer, born: IntArray, rule: str) -> IntArray | None:
-    """Return the room of a layer without that of the positions that a rule has chosen; None without a cap.
-
-    Raises
-    ------
-    CheckFailed
-        If a rule of your own ignored the room.
-    """
-    if layer.room is None:
-        return None
-    left = layer.room - np.bincount(born // layer.shape()[1], minlength=len(layer.room))
-    if left.min() < 0:
-        raise CheckFailed(
-            f"growth rule '{rule}': an output of layer '{layer.name}' got {-left.min()} more connections than its "
-            "fan-in allows; choose within layer.room"
-        )
-    return np.asarray(left)

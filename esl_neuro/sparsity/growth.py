@@ -1,7 +1,8 @@
 """Growth rules: which connections are created.
 
-``rule(layer, candidates, count, optimizer, rng)`` returns the flat indices of ``count`` distinct candidates, at most
-``layer.room[o]`` of output ``o`` where the fan-in has a cap.
+``rule(layer, candidates, count, optimizer, rng)`` returns the flat indices of ``count`` distinct candidates. Where the
+fan-in has a cap, or the layer is on the cores of a chip, they are those that ``layer.room.accept`` chooses; the cores
+may hold fewer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from torch.optim import Optimizer
 from esl_neuro.errors import BadInput
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.choice import draw, largest, most
-from esl_neuro.sparsity.fan_in import room_left
 from esl_neuro.sparsity.masks import SparseLayer
 from esl_neuro.sparsity.moments import normalised_momentum
 
@@ -86,10 +86,10 @@ def random_unfired(
     fresh = candidates & ~layer.ever_active
     first = min(count, most(fresh, layer.room))
     chosen = draw(fresh, first, rng, layer.room)
-    if first == count:
+    if chosen.numel() == count:
         return chosen
-    room = room_left(layer, chosen.cpu().numpy(), "random_unfired")
-    return torch.cat([chosen, draw(candidates & ~fresh, count - first, rng, room)])
+    room = None if layer.room is None else layer.room.after(chosen.cpu().numpy(), "random_unfired")
+    return torch.cat([chosen, draw(candidates & ~fresh, count - chosen.numel(), rng, room)])
 
 
 def grow(
@@ -112,14 +112,15 @@ def grow(
     Returns
     -------
     int64 Tensor, shape (count,)
-        Distinct flat indices of candidates.
+        Distinct flat indices of candidates; fewer where the cores of a chip hold no more.
     """
     left = candidates.clone()
     born: list[Tensor] = []
     for name, quota in shares_of(shares, count).items():
         chosen = GROWTH_RULES[name](layer, left, quota, optimizer, rng)
         left.view(-1)[chosen] = False
-        layer.room = room_left(layer, chosen.cpu().numpy(), name)
+        if layer.room is not None:
+            layer.room = layer.room.after(chosen.cpu().numpy(), name)
         born.append(chosen)
     return torch.cat(born)
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity import sparse_kernels as kernels
-from esl_neuro.sparsity.capped_choice import IntArray, best, draw_ranks
-from esl_neuro.sparsity.fan_in import room_left
+from esl_neuro.sparsity.capped_choice import IntArray, RowRoom, best, nth_free
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
 from esl_neuro.sparsity.sparse_linear import ConnectionIndex, SignalErrors, union
@@ -38,7 +38,7 @@ CANDIDATES_PER_BIRTH = 4
 def random(layer: IndexedLayer, taken: Positions, count: int, rng: np.random.Generator) -> Positions:
     """Create connections uniformly at random (SET); the same ones as in a masked layer."""
     if layer.room is not None:
-        return nth_free(taken, draw_ranks(_free(layer, taken), layer.room, count, rng))
+        return layer.room.draw(_free(layer, taken), partial(nth_free, taken), count, rng)
     return nth_free(taken, np.sort(rng.choice(layer.possible - len(taken), count, replace=False, shuffle=False)))
 
 
@@ -51,13 +51,13 @@ def random_unfired(layer: IndexedLayer, taken: Positions, count: int, rng: np.ra
     closed = union(explored, taken)
     first = min(count, _most(layer, closed))
     chosen = random(layer, closed, first, rng)
-    if first == count:
+    if len(chosen) == count:
         return chosen
     again = np.setdiff1d(explored, taken, assume_unique=True)
-    room = room_left(layer, chosen, "random_unfired")
-    if room is not None:
-        free = np.bincount(again // layer.shape()[1], minlength=len(room))
-        return np.concatenate([chosen, again[draw_ranks(free, room, count - first, rng)]])
+    if layer.room is not None:
+        room = layer.room.after(chosen, "random_unfired")
+        free = np.bincount(again // layer.shape()[1], minlength=layer.shape()[0])
+        return np.concatenate([chosen, room.draw(free, again.__getitem__, count - len(chosen), rng)])
     return np.concatenate([chosen, again[rng.choice(len(again), count - first, replace=False, shuffle=False)]])
 
 
@@ -74,6 +74,29 @@ def gradient(
     operations as the gradient of a dense layer.
     """
     records = _records(layer, "gradient")
+    if layer.room is None:
+        positions, scores = _steepest(layer, taken, records, count)
+        return positions[_largest(layer, scores, count)]
+    most = 4 * count + 1
+    while True:  # the best of some positions are the best of all, if there are enough
+        positions, scores = _steepest(layer, taken, records, most, layer.room.open())
+        chosen = best(scores, positions, layer.room, count)
+        if len(chosen) == count or len(positions) < most:
+            return positions[chosen]
+        most *= 4
+
+
+def _steepest(
+    layer: IndexedLayer,
+    taken: Positions,
+    records: Sequence[SignalErrors],
+    most: int,
+    open_: NDArray[np.bool_] | None = None,
+) -> tuple[Positions, NDArray[np.floating]]:
+    """Return at least the ``most`` free positions with the largest gradients, ascending, and the gradients.
+
+    With outputs that are open, it is exactly so many, the lowest of equal ones, or all.
+    """
     outputs, inputs = layer.shape()
     signals = [torch.from_numpy(each.signal()).to(layer.weight.dtype).t() for each in records]
     positions, scores, bound = np.empty(0, np.int64), np.empty(0), -1.0
@@ -85,16 +108,24 @@ def gradient(
         sizes = layer.total(tile).abs_().numpy().ravel()
         closed = taken[np.searchsorted(taken, first * inputs) : np.searchsorted(taken, last * inputs)]
         sizes[closed - first * inputs] = -1
+        if open_ is not None:
+            tile.numpy()[~open_[first:last]] = -1
         better = np.flatnonzero(sizes > bound)
-        if layer.room is not None:
-            better = better[best(sizes[better], better, inputs, layer.room[first:last], len(better))]
         positions = np.concatenate([positions, better + first * inputs])
         scores = np.concatenate([scores, sizes[better]])
-        if len(positions) > 2 * count:
-            top = _chosen(layer, scores, positions, count)
+        if len(positions) > 2 * most:
+            top = _largest(layer, scores, most) if open_ is None else _first_largest(scores, most)
             positions, scores = positions[top], scores[top]
-            bound = float(scores.min()) if count else np.inf
-    return positions[_chosen(layer, scores, positions, count)]
+            bound = float(scores.min()) if most else np.inf
+    if open_ is not None and len(positions) > most:
+        top = _first_largest(scores, most)
+        positions, scores = positions[top], scores[top]
+    return positions, scores
+
+
+def _first_largest(scores: NDArray[np.floating], most: int) -> NDArray[np.int64]:
+    """Return the places of the largest scores, ascending; the lowest of equal ones."""
+    return np.sort(np.argsort(-scores, kind="stable")[:most])
 
 
 @INDEXED_GROWTH_RULES.register
@@ -121,9 +152,12 @@ def _candidates(layer: IndexedLayer, taken: Positions, count: int, rng: np.rando
     """Draw 4 candidates for each birth; where an output has room, 4 for each connection that it may gain."""
     if layer.room is None:
         return np.sort(random(layer, taken, min(CANDIDATES_PER_BIRTH * count, layer.possible - len(taken)), rng))
-    free, room = _free(layer, taken), CANDIDATES_PER_BIRTH * layer.room
-    most = min(CANDIDATES_PER_BIRTH * count, int(np.minimum(free, room).sum()))
-    return nth_free(taken, draw_ranks(free, room, most, rng))
+    free = _free(layer, taken)
+    if isinstance(layer.room, RowRoom):
+        room = RowRoom(CANDIDATES_PER_BIRTH * layer.room.left, layer.room.inputs)
+        most = min(CANDIDATES_PER_BIRTH * count, room.most(free))
+        return room.draw(free, partial(nth_free, taken), most, rng)
+    return np.sort(layer.room.draw(free, partial(nth_free, taken), CANDIDATES_PER_BIRTH * count, rng))
 
 
 def _free(layer: IndexedLayer, taken: Positions) -> IntArray:
@@ -134,9 +168,7 @@ def _free(layer: IndexedLayer, taken: Positions) -> IntArray:
 
 def _most(layer: IndexedLayer, taken: Positions) -> int:
     """Return how many positions can be chosen."""
-    if layer.room is None:
-        return layer.possible - len(taken)
-    return int(np.minimum(_free(layer, taken), layer.room).sum())
+    return layer.possible - len(taken) if layer.room is None else layer.room.most(_free(layer, taken))
 
 
 def grow_connections(
@@ -148,15 +180,10 @@ def grow_connections(
     for name, quota in shares_of(shares, count).items():
         chosen = INDEXED_GROWTH_RULES[name](layer, taken, quota, rng)
         taken = union(taken, chosen)
-        layer.room = room_left(layer, chosen, name)
+        if layer.room is not None:
+            layer.room = layer.room.after(chosen, name)
         born.append(chosen)
     return np.concatenate(born)
-
-
-def nth_free(taken: Positions, ranks: NDArray[np.int64]) -> Positions:
-    """Return the positions with these ranks among those that are not taken."""
-    free_before = taken - np.arange(len(taken))
-    return ranks + np.searchsorted(free_before, ranks, side="right")
 
 
 def _records(layer: IndexedLayer, rule: str) -> list[SignalErrors]:
@@ -172,7 +199,7 @@ def _chosen(layer: IndexedLayer, scores: NDArray[np.floating], positions: Positi
     """Return the places of the best positions, within the room of the layer if it has one."""
     if layer.room is None:
         return _largest(layer, scores, count)
-    return best(scores, positions, layer.shape()[1], layer.room, count)
+    return best(scores, positions, layer.room, count)
 
 
 def _largest(layer: IndexedLayer, scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from esl_neuro.sparsity.capped_choice import Room
 from esl_neuro.sparsity.sparse_linear import SparseLinear, union
 from esl_neuro.sparsity.topology import Positions
 
@@ -28,8 +29,10 @@ class IndexedLayer:
         The layer.
     explored_positions : int64 array or None
         Sorted positions that have or had a connection; 8 bytes each, so None unless a growth rule needs them.
-    room : int64 array, shape (outputs,), or None
-        Connections that each output may gain in this update; None without a cap of the fan-in.
+    room : Room or None
+        What this update may create; None without a cap of the fan-in and without cores.
+    prices : float64 array, shape (connections,), or None
+        Price of each connection, in the order of its positions; None if all are equal.
     total : callable
         Adds gradients over the processes that train the layer together; by default, there is one.
     """
@@ -37,7 +40,8 @@ class IndexedLayer:
     name: str
     module: SparseLinear
     explored_positions: Positions | None = None
-    room: NDArray[np.int64] | None = None
+    room: Room | None = None
+    prices: NDArray[np.float64] | None = None
     total: Callable[[Tensor], Tensor] = field(default=lambda values: values, repr=False)
 
     @property

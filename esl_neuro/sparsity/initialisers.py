@@ -9,17 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from torch import nn
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.random_streams import stream
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity.fan_in import FanIn, fitting_caps
-from esl_neuro.sparsity.masks import SparseLayer, erdos_renyi_probability, sparse_layer
+from esl_neuro.sparsity.capped_choice import IntArray
+from esl_neuro.sparsity.cores import Cores, Plan, draw_on_cores, smallest_limits
+from esl_neuro.sparsity.fan_in import FanIn, fitting_caps, rounded_down
+from esl_neuro.sparsity.masks import (
+    SparseLayer,
+    erdos_renyi_probability,
+    refuse_empty,
+    sparse_layer,
+)
 from esl_neuro.sparsity.selection import LayerNames, named_weights
 
 Shape = tuple[int, ...]
 Distribution = Callable[[Sequence[Shape], float], list[float]]
+
+QUICK_SYNAPSES = 2**18
+"""Synapses of networks that are drawn in a fraction of a second."""
 
 DISTRIBUTIONS: Registry[Distribution] = Registry("distribution")
 
@@ -122,6 +133,51 @@ def sparse_layers(
         sparse_layer(name, weight, shares[name], stream(seed, f"mask {name}"), caps.get(name))
         for name, weight in weights.items()
     ]
+
+
+def positions_on_cores(
+    plan: Plan, shares: Mapping[str, float], shapes: Mapping[str, Shape], caps: Mapping[str, int], seed: int
+) -> tuple[Cores, dict[str, IntArray]]:
+    """Draw the connections of layers so that the cores of a chip hold them, exactly as many as the densities mean.
+
+    Returns
+    -------
+    cores : Cores
+        The cores, with the connections.
+    positions : dict of str to int64 array
+        Sorted positions of each layer.
+
+    Raises
+    ------
+    BadInput
+        With the connections, those that the cores hold and the density of these, for every layer that does not fit, and
+        the smallest limits with which all would, except for networks so large that finding them takes minutes.
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    counts = {name: round(shares[name] * size) for name, size in sizes.items()}
+    refuse_empty(shares, sizes)
+    rooms = {name: np.full(shape[0], caps.get(name, sizes[name] // shape[0])) for name, shape in shapes.items()}
+    cores = plan(counts)
+
+    def draw() -> dict[str, IntArray]:
+        cores.clear()
+        return draw_on_cores(cores, counts, rooms, {name: stream(seed, f"cores {name}") for name in shapes})
+
+    drawn = draw()
+    held = {name: len(positions) for name, positions in drawn.items()}
+    if held == counts:
+        return cores, drawn
+    findings = [
+        f"layer '{name}' has {counts[name]:,} connections at density {shares[name]:.4g}, and its cores hold "
+        + (f"{number:,}; lower the density to {rounded_down(number / sizes[name])}" if number else "none")
+        for name, number in held.items()
+        if number < counts[name]
+    ]
+    smallest = []
+    if cores.counters.total[0] <= QUICK_SYNAPSES:
+        smallest = smallest_limits(cores, lambda: {name: len(places) for name, places in draw().items()} == counts)
+    findings += [f"or raise {', or '.join(smallest)}"] if smallest else []
+    raise BadInput("budget: " + "; ".join(findings))
 
 
 def densities_by_name(

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.recipes.sections import SparsitySection
 from esl_neuro.registry import Registry
+from esl_neuro.sparsity.cores import Plan
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import RewiringUpdate
 
@@ -63,6 +64,7 @@ def make_learner(
     iterations: int,
     seed: int,
     fan_in: Mapping[str, int] | None = None,
+    cores: Plan | None = None,
 ) -> Learner:
     """Make the learner of a recipe.
 
@@ -80,6 +82,8 @@ def make_learner(
         Seed of the random parts of the structure.
     fan_in : mapping of str to int, optional
         Largest number of connections of an output of each layer, for the learners of :class:`Rewirer`.
+    cores : callable, optional
+        Plans the cores of a chip, for the same learners.
 
     Raises
     ------
@@ -87,5 +91,6 @@ def make_learner(
         If a layer or a rule does not exist, or values are inconsistent.
     """
     layers = "all" if section.layers == ["all"] else section.layers
-    options = section.options if fan_in is None else section.options | {"fan_in": fan_in}
+    budgets = {name: value for name, value in (("fan_in", fan_in), ("cores", cores)) if value is not None}
+    options = section.options | budgets
     return LEARNERS[section.learner](model, optimizer, layers=layers, iterations=iterations, seed=seed, **options)

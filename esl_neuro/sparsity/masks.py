@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from esl_neuro.compiled import compiled
 from esl_neuro.errors import BadInput
-from esl_neuro.sparsity.capped_choice import draw_ranks
+from esl_neuro.sparsity.capped_choice import Room, draw_ranks
 from esl_neuro.torch_threads import use_torch_threads
 
 
@@ -33,15 +33,18 @@ class SparseLayer:
         True where there is a connection.
     ever_active : bool Tensor, shape of the weight
         True where there is or has been a connection.
-    room : int64 array, shape (outputs,), or None
-        Connections that each output may gain in this update; None without a cap of the fan-in.
+    room : Room or None
+        What this update may create; None without a cap of the fan-in and without cores.
+    prices : float64 array, shape (connections,), or None
+        Price of each connection, in the order of its positions; None if all are equal.
     """
 
     name: str
     weight: nn.Parameter
     mask: Tensor
     ever_active: Tensor
-    room: NDArray[np.int64] | None = None
+    room: Room | None = None
+    prices: NDArray[np.float64] | None = None
 
     @property
     def connections(self) -> int:
@@ -124,7 +127,8 @@ class Layer(Protocol):
     """What masked layers and layers that store their connections only have in common."""
 
     name: str
-    room: NDArray[np.int64] | None
+    room: Room | None
+    prices: NDArray[np.float64] | None
 
     @property
     def weight(self) -> nn.Parameter:
@@ -205,14 +209,21 @@ def erdos_renyi_mask(
         If the density is out of range or leaves no connection.
     """
     size = math.prod(shape)
-    count = round(density * size) if 0 < density <= 1 else 0
-    if count < 1:
-        raise BadInput(
-            f"sparsity.density: {density} leaves no connection of {size}; allowed: above {0.5 / size:.2g} up to 1"
-        )
+    refuse_empty({"": density}, {"": size})
+    count = round(density * size)
     mask = torch.zeros(size, dtype=torch.bool)
     mask[torch.from_numpy(_positions(size, shape[0], count, rng, cap))] = True
     return mask.reshape(shape)
+
+
+def refuse_empty(densities: Mapping[str, float], sizes: Mapping[str, int]) -> None:
+    """Reject densities that are out of range or leave no connection."""
+    for name, density in densities.items():
+        if not 0 < density <= 1 or round(density * sizes[name]) < 1:
+            raise BadInput(
+                f"sparsity.density: {density} leaves no connection of {sizes[name]}; allowed: above "
+                f"{0.5 / sizes[name]:.2g} up to 1"
+            )
 
 
 def _positions(size: int, outputs: int, count: int, rng: np.random.Generator, cap: int | None) -> NDArray[np.int64]:
@@ -233,7 +244,18 @@ def sparse_layer(
 
     The weights are rescaled by ``1 / sqrt(density)``, because each output now sums that share of them.
     """
-    mask = erdos_renyi_mask(tuple(weight.shape), density, rng, cap).to(weight.device)
+    return _rescaled(name, weight, erdos_renyi_mask(tuple(weight.shape), density, rng, cap))
+
+
+def layer_of_positions(name: str, weight: nn.Parameter, positions: NDArray[np.int64]) -> SparseLayer:
+    """Give a weight a mask with these flat indices, and rescale the remaining values as :func:`sparse_layer` does."""
+    mask = torch.zeros(weight.numel(), dtype=torch.bool)
+    mask[torch.from_numpy(positions)] = True
+    return _rescaled(name, weight, mask.reshape(weight.shape))
+
+
+def _rescaled(name: str, weight: nn.Parameter, mask: Tensor) -> SparseLayer:
+    mask = mask.to(weight.device)
     layer = SparseLayer(name, weight, mask, mask.clone())
     with torch.no_grad():
         weight.div_(layer.density**0.5)

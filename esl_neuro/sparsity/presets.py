@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.recipes.sections import Count, Density, Fraction, Natural, NonNegative, Positive
+from esl_neuro.sparsity.cores import Plan
 from esl_neuro.sparsity.fan_in import FanIn
 from esl_neuro.sparsity.learner import LEARNERS
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD
@@ -26,6 +27,7 @@ def esl(
     iterations: int,
     seed: int = 0,
     fan_in: FanIn | None = None,
+    cores: Plan | None = None,
     density: Density | None = None,
     epsilon: Positive | None = None,
     densities: dict[str, Density] | None = None,
@@ -53,6 +55,7 @@ def esl(
         end=int(end * iterations),
         seed=seed,
         fan_in=fan_in,
+        cores=cores,
         density=density,
         epsilon=epsilon,
         densities=densities,
@@ -76,9 +79,10 @@ def dense(
     iterations: int,  # noqa: ARG001 (shared signature)
     seed: int = 0,
     fan_in: FanIn | None = None,
+    cores: Plan | None = None,
 ) -> Rewirer:
     """Keep all connections, as a baseline."""
-    return Rewirer(model, optimizer, layers=layers, end=0, seed=seed, fan_in=fan_in, density=1.0)
+    return Rewirer(model, optimizer, layers=layers, end=0, seed=seed, fan_in=fan_in, cores=cores, density=1.0)
 
 
 @LEARNERS.register
@@ -90,6 +94,7 @@ def static(
     iterations: int,  # noqa: ARG001 (shared signature)
     seed: int = 0,
     fan_in: FanIn | None = None,
+    cores: Plan | None = None,
     density: Density | None = None,
     epsilon: Positive | None = None,
     densities: dict[str, Density] | None = None,
@@ -117,6 +122,7 @@ def static(
         topology=None if per_neuron is None else Topology(per_neuron, window, long_range),
         seed=seed,
         fan_in=fan_in,
+        cores=cores,
         density=density,
         epsilon=epsilon,
         densities=densities,
@@ -134,6 +140,7 @@ def set(
     iterations: int,
     seed: int = 0,
     fan_in: FanIn | None = None,
+    cores: Plan | None = None,
     density: Density | None = None,
     epsilon: Positive | None = None,
     zeta: Fraction = 0.3,
@@ -155,6 +162,7 @@ def set(
         end=int(end * iterations),
         seed=seed,
         fan_in=fan_in,
+        cores=cores,
         density=density,
         epsilon=epsilon,
         alpha=zeta,
@@ -174,6 +182,7 @@ def rigl(
     iterations: int,
     seed: int = 0,
     fan_in: FanIn | None = None,
+    cores: Plan | None = None,
     density: Density = 0.1,
     distribution: str = "erk",
     alpha: Fraction = 0.3,
@@ -193,6 +202,7 @@ def rigl(
         end=int(end * iterations),
         seed=seed,
         fan_in=fan_in,
+        cores=cores,
         density=density,
         distribution=distribution,
         alpha=alpha,
@@ -210,6 +220,7 @@ def sparse_momentum(
     iterations: int,
     seed: int = 0,
     fan_in: FanIn | None = None,
+    cores: Plan | None = None,
     density: Density = 0.05,
     distribution: str = "uniform",
     alpha: Fraction = 0.5,
@@ -230,6 +241,7 @@ def sparse_momentum(
         end=int(end * iterations),
         seed=seed,
         fan_in=fan_in,
+        cores=cores,
         density=density,
         distribution=distribution,
         alpha=alpha,

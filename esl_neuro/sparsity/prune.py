@@ -1,7 +1,8 @@
 """Prune rules: which connections are removed.
 
 ``rule(layer, count, threshold)`` returns the flat indices of ``count`` connections, or of fewer: places in the weight
-of the layer, which is the vector of the connections' values if the layer stores its connections only.
+of the layer, which is the vector of the connections' values if the layer stores its connections only. Where connections
+have prices, as on the cores of a chip, those with the least ``|w| / price`` are the smallest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from esl_neuro.registry import Registry
 from esl_neuro.sparsity.choice import largest
-from esl_neuro.sparsity.masks import Layer, count_true
+from esl_neuro.sparsity.masks import Layer, count_true, places_of_true
 
 # Our choice; no paper of this family states a value.
 DEFAULT_THRESHOLD = 1e-3
@@ -33,7 +34,7 @@ PRUNE_RULES: Registry[PruneRule] = Registry("prune rule")
 @PRUNE_RULES.register
 def magnitude(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: ARG001
     """Remove the connections with the smallest absolute weight."""
-    return _smallest(layer.weight.detach(), layer.mask, count)
+    return _smallest(layer, layer.mask, count)
 
 
 @PRUNE_RULES.register
@@ -53,9 +54,9 @@ def per_sign(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> 
     share = (2 * rest * positives + positives + negatives) // (2 * (positives + negatives)) if rest else 0
     return torch.cat(
         [
-            _smallest(weight, layer.mask & ~positive & ~negative, zeros),
-            _smallest(weight, positive, share),
-            _smallest(weight, negative, rest - share),
+            _smallest(layer, layer.mask & ~positive & ~negative, zeros),
+            _smallest(layer, positive, share),
+            _smallest(layer, negative, rest - share),
         ]
     )
 
@@ -64,8 +65,12 @@ def per_sign(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> 
 def threshold(layer: Layer, count: int, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
     """Remove the connections whose absolute weight is below a value, the smallest first and at most ``count``."""
     small = layer.mask & (layer.weight.detach().abs() < threshold)
-    return _smallest(layer.weight.detach(), small, min(count, count_true(small)))
+    return _smallest(layer, small, min(count, count_true(small)))
 
 
-def _smallest(weight: Tensor, places: Tensor, count: int) -> Tensor:
-    return largest(-weight.abs(), places, count)
+def _smallest(layer: Layer, places: Tensor, count: int) -> Tensor:
+    sizes = layer.weight.detach().abs()
+    if layer.prices is not None:
+        prices = torch.from_numpy(layer.prices).to(sizes)
+        sizes.view(-1)[places_of_true(layer.mask)] /= prices
+    return largest(-sizes, places, count)

@@ -14,11 +14,14 @@ from torch.optim import Optimizer
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.registry import Registry
+from esl_neuro.sparsity.capped_choice import IntArray, RowRoom
+from esl_neuro.sparsity.cores import CoreRoom, Cores, Plan, spared
 from esl_neuro.sparsity.fan_in import (
     FanIn,
     caps_by_name,
     fitting_caps,
     most_births,
+    outputs_of,
     refuse_above,
     room_after,
     spare,
@@ -26,14 +29,14 @@ from esl_neuro.sparsity.fan_in import (
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES, WITHOUT_ERRORS, grow_connections
 from esl_neuro.sparsity.indexed_layer import IndexedLayer, replace_connections
-from esl_neuro.sparsity.initialisers import densities_by_name, sparse_layers
+from esl_neuro.sparsity.initialisers import densities_by_name, positions_on_cores, sparse_layers
 from esl_neuro.sparsity.masked_adam import keep_sparse
-from esl_neuro.sparsity.masks import Layer, SparseLayer, overall_density
+from esl_neuro.sparsity.masks import Layer, SparseLayer, layer_of_positions, overall_density, places_of_true
 from esl_neuro.sparsity.moments import forget_moments, require_momentum
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
-from esl_neuro.sparsity.selection import LayerNames, indexed_layers
+from esl_neuro.sparsity.selection import LayerNames, indexed_layers, named_weights
 from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
 from esl_neuro.sparsity.topology import Positions, Topology
 
@@ -98,6 +101,10 @@ class Rewirer:
         by name. It holds exactly from the initial connections on: of the candidates of a growth rule, the best within
         the cap are created, and the number of connections stays the same. If several layers feed the same neurons, as
         the recurrent weights of a layer do, divide the cap between them.
+    cores : callable, optional
+        Plans the cores of a chip, as :meth:`~esl_neuro.budget.cores.CoreBudget.plan`. Each core holds its connections
+        from the initial ones on: a candidate is created only where they fit with it, and the number of connections
+        stays the same, because no more die than can be born.
     redistribution : str, optional
         ``"momentum"`` lets layers exchange connections with an exactly constant total; else the number of each layer is
         constant.
@@ -135,6 +142,7 @@ class Rewirer:
         threshold: float = DEFAULT_THRESHOLD,
         growth: Mapping[str, float] | None = None,
         fan_in: FanIn | None = None,
+        cores: Plan | None = None,
         redistribution: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -153,16 +161,29 @@ class Rewirer:
         self.unmasked: list[SparseLayer] = []
         self.masked: list[SparseLayer] = []
         self.caps: dict[str, int] = {}
+        self.cores: Cores | None = None
+        if cores is not None and redistribution is not None:
+            raise BadInput(
+                f"sparsity.redistribution: '{redistribution}' moves connections between layers, whose cores are fixed; "
+                "omit it, or the budget of the cores"
+            )
         self.indexed = indexed_layers(model, layers)
         _check_growth(self.growth, INDEXED_GROWTH_RULES if self.indexed else GROWTH_RULES)
         budget: dict[str, Any] = {"density": density, "epsilon": epsilon}
         budget |= {"densities": densities, "distribution": distribution}
         _check_topology(topology, budget | {"budget.fan_in": fan_in}, sparse=bool(self.indexed))
         if self.indexed:
-            self._draw_indexed(budget, fan_in, topology, redistribution)
+            self._draw_indexed(budget, fan_in, cores, topology, redistribution)
             return
-        self.masked = sparse_layers(model, layers, seed=seed, fan_in=fan_in, **budget)
-        self.caps = {} if fan_in is None else caps_by_name(fan_in, [layer.name for layer in self.masked])
+        if cores is None:
+            self.masked = sparse_layers(model, layers, seed=seed, fan_in=fan_in, **budget)
+            self.caps = {} if fan_in is None else caps_by_name(fan_in, [layer.name for layer in self.masked])
+        else:
+            weights = named_weights(model, layers)
+            drawn = self._draw_on_cores(
+                cores, {name: tuple(each.shape) for name, each in weights.items()}, budget, fan_in
+            )
+            self.masked = [layer_of_positions(name, weight, drawn[name]) for name, weight in weights.items()]
         if update_every < end and (redistribution == "momentum" or "momentum" in self.growth):
             require_momentum(optimizer, self.masked)
         self.unmasked = keep_sparse(optimizer, self.masked)
@@ -173,7 +194,12 @@ class Rewirer:
         return self.indexed or self.masked
 
     def _draw_indexed(
-        self, budget: dict[str, Any], fan_in: FanIn | None, topology: Topology | None, redistribution: str | None
+        self,
+        budget: dict[str, Any],
+        fan_in: FanIn | None,
+        cores: Plan | None,
+        topology: Topology | None,
+        redistribution: str | None,
     ) -> None:
         if redistribution is not None:
             raise BadInput(
@@ -181,17 +207,33 @@ class Rewirer:
                 "sparse storage does not have; omit it, or use masked layers"
             )
         shapes = {layer.name: layer.shape() for layer in self.indexed}
+        drawn: dict[str, IntArray] = {}
+        if topology is None and cores is not None:
+            drawn = self._draw_on_cores(cores, shapes, budget, fan_in)
         shares = {} if topology is not None else densities_by_name(shapes, **budget)
         self.caps = fitting_caps(fan_in, shares, shapes)
         for layer in self.indexed:
             rng = stream(self.seed, f"mask {layer.name}")
             if topology is not None:
                 layer.module.draw_topology(topology, rng)
+            elif layer.name in drawn:
+                layer.module.connect_anew(drawn[layer.name], rng)
             else:
                 layer.module.draw(shares[layer.name], rng, self.caps.get(layer.name))
             if "random_unfired" in self.growth:
                 layer.explored_positions = layer.module.index.positions()
+        if topology is not None and cores is not None:
+            self.cores = cores({layer.name: layer.connections for layer in self.indexed})
+            self.refuse_above_budgets()
         self._record_errors()
+
+    def _draw_on_cores(
+        self, plan: Plan, shapes: Mapping[str, tuple[int, ...]], budget: dict[str, Any], fan_in: FanIn | None
+    ) -> dict[str, IntArray]:
+        shares = densities_by_name(shapes, **budget)
+        self.caps = fitting_caps(fan_in, shares, shapes)
+        self.cores, drawn = positions_on_cores(plan, shares, shapes, self.caps, self.seed)
+        return drawn
 
     def step(self) -> list[RewiringUpdate]:
         """Call once after every ``optimizer.step()``.
@@ -218,6 +260,8 @@ class Rewirer:
                 min(math.ceil(fraction * layer.connections), layer.possible - layer.connections)
                 for layer in self.layers
             ]
+            if self.cores is not None:
+                return [self._exchange(self.cores, *each) for each in zip(self.layers, quotas, strict=True)]
             dead = self._dying(quotas)
             if self.caps:
                 dead = [spare([layer], self.caps, [places])[0] for layer, places in zip(self.layers, dead, strict=True)]
@@ -229,9 +273,32 @@ class Rewirer:
                 dead = spare(self.masked, self.caps, dead)
                 room = most_births(self.masked, self.caps, dead, room)
             births = self.redistribution(self.masked, [places.numel() for places in dead], room, self.optimizer)
-        if self.indexed:
-            return [self._reconnect(*change) for change in zip(self.indexed, dead, births, strict=True)]
-        return [self._replace(*change) for change in zip(self.masked, dead, births, strict=True)]
+        return [self._replace(*change) for change in zip(self.layers, dead, births, strict=True)]
+
+    def _exchange(self, cores: Cores, layer: Layer, quota: int) -> RewiringUpdate:
+        """Replace connections of a layer where the cores hold the new ones; no more die than are born."""
+        positions = _positions_of(layer)
+        layer.prices = cores.prices(layer.name, positions)
+        dead = self.prune_rule(layer, quota, self.threshold)
+        while True:
+            leaving = _positions_of(layer, dead)
+            cores.remove(layer.name, leaving)
+            layer.room = CoreRoom(cores, layer.name, self._left(layer, dead), np.empty(0, np.int64))
+            born = self._grow(layer, len(dead))
+            if len(born) == len(dead):
+                break
+            cores.add(layer.name, leaving)
+            blocks, sizes = cores.blocks(layer.name), layer.weight.detach().flatten()[dead].abs().cpu().numpy()
+            grown = born.cpu().numpy() // layer.shape()[1]
+            stay = spared(blocks[outputs_of(layer, dead)], sizes, blocks, blocks[grown])
+            dead = dead[torch.from_numpy(~stay).to(dead.device)]
+        cores.add(layer.name, born.cpu().numpy())
+        return self._apply(layer, dead, born)
+
+    def _left(self, layer: Layer, dead: Tensor) -> IntArray:
+        """Return the connections that each output may gain once some have died."""
+        outputs, inputs = layer.shape()
+        return room_after(layer, self.caps[layer.name], dead) if self.caps else np.full(outputs, inputs)
 
     def penalty(self) -> float:
         """Return 0: there is no penalty."""
@@ -247,27 +314,30 @@ class Rewirer:
         for layer in self.indexed:
             layer.module.errors = [] if due and not self.growth.keys() <= WITHOUT_ERRORS else None
 
-    def _open(self, layer: Layer, dead: Tensor) -> None:
-        """Let each output of a layer with a cap gain as many connections as it lacks once some have died."""
+    def _replace(self, layer: Layer, dead: Tensor, births: int) -> RewiringUpdate:
         if self.caps:
-            layer.room = room_after(layer, self.caps[layer.name], dead)
+            layer.room = RowRoom(self._left(layer, dead), layer.shape()[1], layer.name)
+        return self._apply(layer, dead, self._grow(layer, births))
 
-    def _reconnect(self, layer: IndexedLayer, dead: Tensor, births: int) -> RewiringUpdate:
+    def _grow(self, layer: Layer, births: int) -> Tensor:
+        """Return the positions of new connections."""
         rng = stream(self.seed, f"growth {layer.name}", self.iteration)
-        self._open(layer, dead)
-        replace_connections(layer, dead, grow_connections(self.growth, layer, births, rng), self.optimizer)
-        return describe_update(layer, self.iteration, births, dead.numel())
+        if isinstance(layer, IndexedLayer):
+            return torch.from_numpy(grow_connections(self.growth, layer, births, rng))
+        assert isinstance(layer, SparseLayer)
+        return grow(self.growth, layer, ~layer.mask, births, self.optimizer, rng)
 
-    def _replace(self, layer: SparseLayer, dead: Tensor, births: int) -> RewiringUpdate:
-        rng = stream(self.seed, f"growth {layer.name}", self.iteration)
-        self._open(layer, dead)
-        places = grow(self.growth, layer, ~layer.mask, births, self.optimizer, rng)
-        layer.mask.view(-1)[dead] = False
-        layer.mask.view(-1)[places] = True
-        layer.ever_active.view(-1)[places] = True
-        layer.apply_mask()
-        forget_moments(self.optimizer, layer.weight, places)
-        return describe_update(layer, self.iteration, births, dead.numel())
+    def _apply(self, layer: Layer, dead: Tensor, born: Tensor) -> RewiringUpdate:
+        if isinstance(layer, IndexedLayer):
+            replace_connections(layer, dead, born.numpy(), self.optimizer)
+        else:
+            assert isinstance(layer, SparseLayer)
+            layer.mask.view(-1)[dead] = False
+            layer.mask.view(-1)[born] = True
+            layer.ever_active.view(-1)[born] = True
+            layer.apply_mask()
+            forget_moments(self.optimizer, layer.weight, born)
+        return describe_update(layer, self.iteration, born.numel(), dead.numel())
 
     @property
     def density(self) -> float:
@@ -299,17 +369,30 @@ class Rewirer:
         for layer in self.masked:
             layer.mask.copy_(state[f"{layer.name}/mask"])
             layer.ever_active.copy_(state[f"{layer.name}/ever_active"])
-        self.refuse_above_caps()
+        self.refuse_above_budgets()
 
-    def refuse_above_caps(self) -> None:
-        """Reject connections from elsewhere that exceed the cap of the fan-in.
+    def refuse_above_budgets(self) -> None:
+        """Reject connections from elsewhere that exceed the cap of the fan-in, or what the cores hold.
 
         Raises
         ------
         BadInput
-            With the largest fan-in of every layer above its cap.
+            With the largest fan-in of every layer above its cap, or what the cores hold.
         """
         refuse_above(self.layers, self.caps)
+        if self.cores is not None:
+            self.cores.clear()
+            for layer in self.layers:
+                self.cores.add(layer.name, _positions_of(layer))
+            self.cores.refuse_above()
+
+
+def _positions_of(layer: Layer, places: Tensor | None = None) -> IntArray:
+    """Return the positions of all connections of a layer, or of those at places in its weight."""
+    if isinstance(layer, IndexedLayer):
+        positions = layer.module.index.positions()
+        return positions if places is None else positions[places.numpy()]
+    return (places_of_true(layer.mask) if places is None else places).cpu().numpy()
 
 
 def _check_ranges(alpha: float, update_every: int) -> None:

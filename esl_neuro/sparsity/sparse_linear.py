@@ -184,15 +184,16 @@ class SparseLinear(nn.Module):
                 f"{0.5 / self.possible:.2g} up to 1"
             )
         if cap is None:
-            self._connect(distinct(self.possible, count, rng), rng)
+            self.connect_anew(distinct(self.possible, count, rng), rng)
         else:
-            self._connect(positions_within(self.possible, self.out_features, count, rng, cap), rng)
+            self.connect_anew(positions_within(self.possible, self.out_features, count, rng, cap), rng)
 
     def draw_topology(self, topology: Topology, rng: np.random.Generator) -> None:
         """Replace all connections by as many random ones for each neuron, with new weights."""
-        self._connect(topology.draw(self.in_features, self.out_features, rng), rng)
+        self.connect_anew(topology.draw(self.in_features, self.out_features, rng), rng)
 
-    def _connect(self, positions: Positions, rng: np.random.Generator) -> None:
+    def connect_anew(self, positions: Positions, rng: np.random.Generator) -> None:
+        """Replace all connections by those at these sorted positions, with new weights."""
         bound = 1 / math.sqrt(self.in_features * len(positions) / self.possible)
         self.connect(positions, _uniform(len(positions), bound, rng, self.values.dtype).numpy())
 

@@ -80,7 +80,7 @@ def warm_start(source: RunFolder, recipe: Recipe, network: nn.Module, learner: L
             layer.mask.copy_(left.get(f"{layer.name}/mask", layer.weight.detach() != 0))
             layer.ever_active.copy_(left.get(f"{layer.name}/ever_active", layer.mask))
             layer.apply_mask()
-        learner.refuse_above_caps()
+        learner.refuse_above_budgets()
         return
     if recipe.sparsity.learner != before:
         raise BadInput(

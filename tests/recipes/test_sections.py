@@ -27,7 +27,7 @@ from esl_neuro.sparsity import LEARNERS
 from recipes.documents import changed, refusal
 
 LEARNER_SECTIONS = KINDS["sparsity"][1]
-GIVEN_BY_THE_RUN = ("model", "optimizer", "layers", "iterations", "seed", "fan_in")
+GIVEN_BY_THE_RUN = ("model", "optimizer", "layers", "iterations", "seed", "fan_in", "cores")
 REQUIRED = inspect.Parameter.empty
 
 NETWORK = {

@@ -13,7 +13,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.sparsity import Rewirer, SparseLinear
-from esl_neuro.sparsity.capped_choice import best, draw_ranks
+from esl_neuro.sparsity.capped_choice import RowRoom, best, draw_ranks
 from esl_neuro.sparsity.growth import GROWTH_RULES
 from sparsity.test_sparse_storage import Twins
 
@@ -31,7 +31,7 @@ def test_the_best_candidates_within_the_room_are_those_of_every_set(scores, room
     positions = np.flatnonzero(there)
     fit = int(np.minimum(there.reshape(table.shape).sum(1), room).sum())
     count = data.draw(st.integers(0, fit))
-    chosen = positions[best(table.ravel()[positions], positions, 3, room, count)]
+    chosen = positions[best(table.ravel()[positions], positions, RowRoom(room, 3), count)]
 
     def allowed(places):
         return all(sum(place // 3 == row for place in places) <= most for row, most in enumerate(room))
@@ -45,7 +45,7 @@ def test_the_best_candidates_within_the_room_are_those_of_every_set(scores, room
 
 def test_few_candidates_decide_only_if_they_are_enough():
     scores = np.concatenate([np.full(900, 9.0), np.arange(100.0)])  # the best 900 are of one output
-    chosen = best(scores, np.arange(1000), 900, np.array([1, 5]), 6)
+    chosen = best(scores, np.arange(1000), RowRoom(np.array([1, 5]), 900), 6)
     assert chosen.tolist() == [0, 995, 996, 997, 998, 999]
 
 
