@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ('esl-neuro train --set \'sparsity={learner="rigl", layers=["fc1"]}\'', "another structure learner"),
         ("esl-neuro train runs/mlp-digits-001/config.toml", "repeat a run exactly"),
         ('esl-neuro train --budget energy="700 nJ"', "within an energy of a sample on Loihi 2"),
+        ("esl-neuro train --budget cores=2 --budget target=loihi", "within two cores of Loihi"),
         ("esl-neuro train --data images --print-config", "the recipe as it would be trained, without training"),
         ("esl-neuro train --resume runs/mlp-digits-001", "continue an interrupted run"),
         (
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     "budgets",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Train within a budget of a chip: fan_in=32, energy=400nJ, target=loihi2; fields of [budget].",
+    help="Train within a budget of a chip: fan_in=32, cores=4, energy=400nJ, target=loihi2; fields of [budget].",
 )
 @click.option("--resume", type=click.Path(file_okay=False, path_type=Path), help="Continue the run in this folder.")
 @click.option(
@@ -256,7 +257,8 @@ def render(summary: dict[str, Any]) -> str:
     first = summary["runs"][0]
     of = "" if len(rows) == 1 else f" of {first['folder']}"
     energies = [_energy(run) for run in summary["runs"] if run.get("energy")]
-    text = "\n".join([table(headers, rows), *energies, *cost_lines(first, of)])
+    cores = [_cores(run) for run in summary["runs"] if run.get("cores")]
+    text = "\n".join([table(headers, rows), *cores, *energies, *cost_lines(first, of)])
     if summary["test_accuracy_stdev"] is None:
         return text
     return text + (
@@ -301,6 +303,21 @@ def si(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {prefix}"
     return f"{number:.0f} "
+
+
+def _cores(run: dict[str, Any]) -> str:
+    """Write what a run with a budget of cores uses of the chip in one line."""
+    resources = run["cores"]["resources"]
+    cores = resources["cores_per_chip"]
+    fullest = [
+        f"{name.removesuffix('_per_core').replace('_', ' ')} {row['used']:,} of {row['limit']:,.0f}"
+        for name, row in resources.items()
+        if name.endswith("_per_core") and row["limit"] is not None
+    ]
+    return (
+        f"{run['folder']}: {cores['used']:,} of {cores['limit']:,.0f} cores of {run['cores']['target']}; "
+        f"fullest core: {', '.join(fullest)}"
+    )
 
 
 def _energy(run: dict[str, Any]) -> str:

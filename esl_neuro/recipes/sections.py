@@ -388,11 +388,25 @@ class BudgetSection(Section):
     fan_in: Count | None = Field(
         default=None, description="largest number of synapses of a neuron, over all layers that feed it"
     )
+    cores: Count | None = Field(default=None, description="cores of the target that it may use, with all their limits")
+    neurons_per_core: Count | None = Field(default=None, description="largest number of neurons of a core")
+    synapses_per_core: Count | None = Field(default=None, description="largest number of synapses of a core")
+    synaptic_memory_per_core: Count | None = Field(
+        default=None, description="bits of the synapses of a core, as the compiler counts them"
+    )
+    input_axons_per_core: Count | None = Field(
+        default=None, description="sources with a synapse on a core, for each connection of the chip"
+    )
+    output_axons_per_core: Count | None = Field(
+        default=None, description="cores that the neurons of a core reach, added up"
+    )
     energy: str | None = Field(
         default=None,
         description='largest energy of the operations of a sample, "400 nJ", or "0.5x" for half that of the reference',
     )
-    target: str = Field(default="loihi2", description="hardware target whose file prices the operations")
+    target: str = Field(
+        default="loihi2", description="hardware target whose file prices the operations and limits the cores"
+    )
     reference: str | None = Field(
         default=None, description="folder of a finished run of the same network, for an energy as a share"
     )

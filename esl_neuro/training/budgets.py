@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from esl_neuro.budget.cores import CoreBudget
 from esl_neuro.budget.energy import EnergyBudget, Meter, SampleEnergy, Tally, parse_energy
 from esl_neuro.budget.fan_in import fan_in_caps
 from esl_neuro.data import Dataset
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
-from esl_neuro.hardware import HardwareTarget, load_target
+from esl_neuro.hardware import HardwareTarget, arithmetic_of, load_target
 from esl_neuro.recipes import Recipe
 from esl_neuro.sparsity import Learner
+from esl_neuro.sparsity.cores import RESOURCES
 from esl_neuro.training.evaluation import EVALUATION_BATCH, evaluate, load_network
-from esl_neuro.training.result import EnergyFigures
+from esl_neuro.training.result import CoreFigures, EnergyFigures, ResourceFigures
 from esl_neuro.training.run_folder import RunFolder
 
 
@@ -27,6 +29,50 @@ def fan_in_of(recipe: Recipe, network: nn.Module, dataset: Dataset) -> dict[str,
         return None
     layers = "all" if recipe.sparsity.layers == ["all"] else recipe.sparsity.layers
     return fan_in_caps(network, dataset.shape, layers, recipe.budget.fan_in)
+
+
+LIMITS = {
+    "cores": "cores_per_chip",
+    **{name: name for name in (f"{resource}_per_core" for resource in ("neurons", *RESOURCES))},
+}
+"""Limits of a target by the fields of a budget that lower them."""
+
+
+def core_budget_of(recipe: Recipe, network: nn.Module, dataset: Dataset) -> CoreBudget | None:
+    """Return the budget of cores of a recipe, None without one.
+
+    Raises
+    ------
+    BadInput
+        If it exceeds what the target has; with all findings.
+    """
+    given = {} if recipe.budget is None else {name: getattr(recipe.budget, name) for name in LIMITS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if recipe.budget is None or not given:
+        return None
+    target = load_target(recipe.budget.target)
+    arithmetic_of(target)
+    findings = []
+    for name, value in given.items():
+        limit = target.limits.get(LIMITS[name])
+        if limit is not None and limit.value is not None and value > limit.value:
+            findings.append(f"{name} {value:,} is above the {limit.value:,} of '{target.name}'; lower it to that")
+    if findings:
+        raise BadInput("budget: " + "; ".join(findings))
+    target = target.with_limits({LIMITS[name]: value for name, value in given.items()}, "budget of the recipe")
+    layers = "all" if recipe.sparsity.layers == ["all"] else recipe.sparsity.layers
+    return CoreBudget(network, dataset.shape, layers, target)
+
+
+def core_figures(budget: CoreBudget, network: nn.Module) -> CoreFigures:
+    """Return what a trained network uses of the cores of its budget."""
+    return CoreFigures(
+        target=budget.target.name,
+        resources={
+            row.resource: ResourceFigures(used=row.used, mean=row.mean, limit=row.limit, unit=row.unit)
+            for row in budget.used_by(network)
+        },
+    )
 
 
 def energy_budget_of(recipe: Recipe, network: nn.Module, learner: Learner, dataset: Dataset) -> EnergyBudget | None:

@@ -32,6 +32,26 @@ class EnergyFigures(BaseModel):
     quiet_layers: list[str]  # below the floor of the rate
 
 
+class ResourceFigures(BaseModel):
+    """Use of one resource of a chip: of one of its cores, that of the fullest core."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    used: NonNegativeInt
+    mean: NonNegativeFloat
+    limit: NonNegativeFloat | None  # None: not published, and not in the budget
+    unit: str
+
+
+class CoreFigures(BaseModel):
+    """What a network uses of the chip of its budget, by the names of the limits in ``hw_targets/``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    target: str
+    resources: dict[str, ResourceFigures]
+
+
 class TrainingResult(BaseModel):
     """Final results of a run; the test part is used only here, with the best epoch on validation."""
 
@@ -51,6 +71,7 @@ class TrainingResult(BaseModel):
     cost: TrainingCost | None = None  # None: not counted, or by an earlier version
     memory: Memory | None = None  # None: not measured
     energy: EnergyFigures | None = None
+    cores: CoreFigures | None = None
 
 
 def write_result(path: Path, result: TrainingResult) -> None:

@@ -2,8 +2,8 @@
 
 ``config.toml`` (the recipe as resolved), ``environment.json``, ``metrics.jsonl`` (a line per epoch),
 ``structure.jsonl`` (a line per layer and update of its connections), ``connections.jsonl`` (pictures of the connections
-of each layer at a few moments), ``last.*`` and ``best.*`` (checkpoints), ``result.json`` (written when the run is
-complete).
+of each layer at a few moments), ``cores.json`` (how the layers are divided over the cores of a chip, of a run with a
+budget of them), ``last.*`` and ``best.*`` (checkpoints), ``result.json`` (written when the run is complete).
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ class RunFolder:
             history.unlink(missing_ok=True)
         write_settings(self.path, recipe)
         return self
+    def cores(self) -> Path:
+        """How the layers are divided over the cores of a chip, of a run with a budget of cores."""
+        return self.path / "cores.json"
 
     def recipe(self) -> Recipe:
         """Read the recipe of the run.

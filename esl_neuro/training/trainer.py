@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Po
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from esl_neuro.budget.cores import CoreBudget
 from esl_neuro.budget.energy import EnergyBudget, EnergyState, Meter, SampleEnergy
 from esl_neuro.data import Dataset, prepare
 from esl_neuro.data.augment import AUGMENTATIONS
@@ -35,8 +37,8 @@ from esl_neuro.sparsity import Learner, make_learner
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.telemetry import picture_connections
-from esl_neuro.storage import Lock, flush, remove_unfinished
-from esl_neuro.training.budgets import energy_budget_of, energy_figures, fan_in_of
+from esl_neuro.storage import Lock, flush, remove_unfinished, write
+from esl_neuro.training.budgets import core_budget_of, core_figures, energy_budget_of, energy_figures, fan_in_of
 from esl_neuro.training.checkpoint import (
     OPTIMIZER,
     Checkpoint,
@@ -149,6 +151,7 @@ class Trainer:
     energy: EnergyBudget | None = None
     ranks: Ranks = ALONE
     notes: tuple[str, ...] = ()
+    cores: CoreBudget | None = None
 
     @classmethod
     def start(
@@ -164,6 +167,7 @@ class Trainer:
         parts = ranks.together(partial(_parts, recipe, ranks, download=download and ranks.count == 1, begins=True))
         trainer = cls(folder=_made(make_folder, recipe, parts["recipe"], ranks), **parts)
         trainer._refuse_differing_ranks()
+        ranks.on_first(trainer._note_cores)
         trainer._picture_connections(0)
         return trainer
 
@@ -198,9 +202,14 @@ class Trainer:
                 f"{self.folder.path}: the last checkpoint does not fit the recipe ({reason(error)}); train again"
             ) from error
 
+    def _note_cores(self) -> None:
+        if self.cores is not None:
+            write(self.folder.cores, json.dumps(self.cores.core_plan.to_document(), indent=2) + "\n")
+
     def _tidy(self, recipe: Recipe) -> None:
         """Remove what is behind the checkpoint of the run, or unfinished."""
         remove_unfinished(self.folder.path)
+        self._note_cores()
         _repeat_progress(self.folder)
         if self.recipe != recipe:
             save_recipe(self.recipe, self.folder.config)
@@ -425,6 +434,8 @@ class Trainer:
             ranks=self.ranks,
         )
         energy = None if self.energy is None or tally is None else self.energy.priced(tally)
+        if self.cores is not None:
+            self.cores.check(self.learner.layers)
         if self._is_better(validation, energy):
             self.best_accuracy, self.best_epoch = validation, self.epoch + 1
             self.ranks.on_first(lambda: self._save("best"))
@@ -483,6 +494,7 @@ class Trainer:
             cost=self.cost.figures(),
             memory=memory,
             energy=None if self.energy is None or tally is None else energy_figures(self.energy, tally),
+            cores=None if self.cores is None else core_figures(self.cores, network),
         )
         self.ranks.on_first(lambda: write_result(self.folder.result, result))
         return result
@@ -547,6 +559,7 @@ def _parts(recipe: Recipe, ranks: Ranks, *, download: bool = False, begins: bool
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = OPTIMISERS[training.optimiser](parameters, training)
     iterations = training.epochs * _batches(len(dataset.train), training.batch)
+    cores = core_budget_of(recipe, network, dataset)
     learner = make_learner(
         recipe.sparsity,
         network,
@@ -554,12 +567,15 @@ def _parts(recipe: Recipe, ranks: Ranks, *, download: bool = False, begins: bool
         iterations=iterations,
         seed=training.seed,
         fan_in=fan_in_of(recipe, network, dataset),
+        cores=None if cores is None else cores.plan,
     )
     for layer in learner.layers:
         if isinstance(layer, IndexedLayer):
             layer.total = ranks.total
     if source is not None:
         warm_start(source, recipe, network, learner)
+    if cores is not None:
+        cores.check(learner.layers)
     recipe = recipe.model_copy(update={"data": recorded(recipe.data, dataset)})
     return {
         "recipe": recipe,
@@ -569,6 +585,7 @@ def _parts(recipe: Recipe, ranks: Ranks, *, download: bool = False, begins: bool
         "optimizer": optimizer,
         "learner": learner,
         "energy": energy_budget_of(recipe, network, learner, dataset),
+        "cores": cores,
         "stabiliser": make_stabiliser(recipe.network, network, learner.layers),
         "scaler": GradScaler(device.type, enabled=training.precision == "float16"),
         "cost": RunCost(recipe, dataset, network, optimizer, learner, before, TrainingWork(), ranks),

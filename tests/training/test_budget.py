@@ -9,9 +9,12 @@ import torch
 
 from esl_neuro.budget.energy import AIM, RHO, Meter
 from esl_neuro.budget.pricing import energy_per_sample
+from esl_neuro.compiler.placement import place
 from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
+from esl_neuro.pipeline.compilation import compile
+from esl_neuro.pipeline.training import load_run
 from esl_neuro.recipes import load_recipe
 from esl_neuro.snn import observe
 from esl_neuro.training.evaluation import load_network
@@ -158,3 +161,77 @@ def test_energy_budgets_that_cannot_be_kept_are_refused_before_training(tmp_path
         with pytest.raises(BadInput, match=problem):
             start(tmp_path / "refused", *change)
     assert not (tmp_path / "refused").exists()
+
+
+CORES = (
+    "budget.target=loihi",
+    "budget.cores=4",
+    "budget.input_axons_per_core=20",
+    "budget.synaptic_memory_per_core=6000",
+    'sparsity.layers=["all"]',
+    "sparsity.density=0.13",
+    "training.epochs=2",
+)
+
+
+@pytest.mark.parametrize("storage", ["masked", "sparse"])
+def test_a_run_keeps_its_cores_and_says_what_it_uses(tmp_path, storage):
+    trainer, result = train(tmp_path, *CORES, f"sparsity.storage={storage}", "sparsity.growth={random_unfired=1.0}")
+    births = [line for line in trainer.folder.structure.read_text().splitlines() if '"births": 0' not in line]
+    assert len(births) > 4
+    assert result.connections == round(0.13 * 64 * 24) + round(0.13 * 24 * 10)
+    stored = read_result(trainer.folder.result, "").cores
+    assert stored == result.cores
+    resources = stored.resources
+    assert (resources["cores_per_chip"].used, resources["cores_per_chip"].limit) == (4, 4)
+    assert resources["input_axons_per_core"].used <= resources["input_axons_per_core"].limit == 20
+    assert resources["synaptic_memory_per_core"].used <= 6000
+    assert resources["neurons_per_core"].limit == 1024  # of the chip
+
+
+def test_the_export_of_a_run_has_the_cores_of_its_training(tmp_path):
+    trainer, _ = train(tmp_path, *CORES)
+    program = compile(load_run(trainer.folder.path), "loihi").program
+    assert program.core_plan == trainer.cores.core_plan
+    placement = place(program, load_target("loihi"))
+    assert (placement.planned, placement.cores) == (True, 4)
+    assert placement.used["input_axons"].max() <= 20
+    elsewhere = compile(load_run(trainer.folder.path), "loihi2").program
+    assert not place(elsewhere, load_target("loihi2")).planned
+    trainer.folder.cores.write_text('{"target": "loihi"}')
+    with pytest.raises(BadInput, match=r"cores.json: damaged \(it needs .* train again"):
+        compile(load_run(trainer.folder.path), "loihi")
+
+
+def test_an_interrupted_run_keeps_its_cores(tmp_path):
+    def stop(iteration, *_):
+        if iteration == 10:
+            raise KeyboardInterrupt
+
+    whole, result = train(tmp_path / "whole", *CORES)
+    trainer = start(tmp_path / "stopped", *CORES)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop, nothing)
+    again = Trainer.resume(trainer.folder)
+    assert again.run(nothing, nothing).cores == result.cores
+    for one, other in zip(whole.learner.layers, again.learner.layers, strict=True):
+        assert torch.equal(one.mask, other.mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("budget.cores=129", "budget.neurons_per_core=2000"),
+         r"cores 129 is above the 128 of 'loihi'.*neurons_per_core 2,000 is above the 1,024"),
+        (("budget.cores=1",), "cores 1 is not possible: 34 neurons in 2 layers, of which a core holds one"),
+        (("budget.input_axons_per_core=2",), "its cores hold .* lower the density to .* or raise input_axons_per_core"),
+        (("budget.cores=0",), "budget.cores: 0 is not allowed"),
+        (("budget.axons=3",), "budget.axons: unknown field"),
+        (("network.neuron=liaf",), "analog"),
+        (('sparsity={learner="sparse_momentum", layers=["all"], density=0.1}',), "moves connections between layers"),
+    ],
+)  # fmt: skip
+def test_cores_that_cannot_hold_the_network_are_refused_before_training(tmp_path, change, problem):
+    with pytest.raises(BadInput, match=problem):
+        start(tmp_path, *CORES, *change)
+    assert not list(tmp_path.iterdir())
