@@ -32,18 +32,20 @@ def changes(cores: int, density: float, epochs: int | None) -> list[str]:
 
 def pruned_afterwards(run: TrainingRun, axons: int) -> dict[str, float]:
     """Test a trained network with the largest connections that its cores hold."""
+    assert run.recipe.budget is not None
     budget = run.recipe.budget.model_copy(update={"input_axons_per_core": axons})
     network = run.network
     cores = core_budget_of(run.recipe.model_copy(update={"budget": budget}), network, run.dataset)
-    modules = {name: network.get_submodule(full) for name, full in cores.layers.items()}
-    counts = {name: int((module.weight != 0).sum()) for name, module in modules.items()}
+    assert cores is not None
+    weights = {name: network.get_parameter(f"{full}.weight").detach() for name, full in cores.layers.items()}
+    counts = {name: int(weight.count_nonzero()) for name, weight in weights.items()}
     held = cores.plan(counts)
     kept = 0
-    for name, module in modules.items():
-        weight = module.weight.detach().view(-1)
+    for name, whole in weights.items():
+        weight = whole.view(-1)
         there = np.flatnonzero(weight.numpy())
         order = there[np.argsort(-np.abs(weight.numpy()[there]), kind="stable")]
-        chosen = order[held.add_fitting(name, order, len(order), np.full(len(module.weight), len(order)))]
+        chosen = order[held.add_fitting(name, order, len(order), np.full(len(whole), len(order)))]
         weight[np.setdiff1d(there, chosen)] = 0
         kept += len(chosen)
     test = accuracy(network, run.dataset, run.dataset.test, run.recipe.data)
@@ -55,6 +57,7 @@ def measure(recipe: str, seed: int, axons: int, settings: list[str]) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         within = train(recipe, seed=seed, changes=[*settings, f"budget.input_axons_per_core={axons}"], runs=folder)
         figures = within.figures
+        assert figures.cores is not None
         free = train(recipe, seed=seed, changes=settings, runs=folder)
         return {
             "recipe": recipe,
@@ -70,7 +73,7 @@ def measure(recipe: str, seed: int, axons: int, settings: list[str]) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="mlp-digits")
-    parser.add_argument("--axons", type=int, nargs="+", default=[16, 24, 32])
+    parser.add_argument("--axons", type=int, nargs="+", default=[16, 24])
     parser.add_argument("--cores", type=int, default=4)
     parser.add_argument("--density", type=float, default=0.06)
     parser.add_argument("--epochs", type=int)
