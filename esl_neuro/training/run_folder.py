@@ -89,6 +89,8 @@ class RunFolder:
             history.unlink(missing_ok=True)
         write_settings(self.path, recipe)
         return self
+
+    @property
     def cores(self) -> Path:
         """How the layers are divided over the cores of a chip, of a run with a budget of cores."""
         return self.path / "cores.json"
