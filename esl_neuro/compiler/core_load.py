@@ -6,7 +6,7 @@ format has been published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -51,11 +51,14 @@ def exceeds(used: Mapping[str, IntArray], limits: Limits) -> bool:
     return any(limit is not None and int(used[name].max()) > limit for name, limit in limits.items() if name in used)
 
 
-def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0, weight_bits: int = WEIGHT_BITS) -> int:
+def memory_bits(
+    axons: IntArray, neurons: int, delay_bits: int = 0, weight_bits: int = WEIGHT_BITS, *, repeated: bool = False
+) -> int:
     """Return the bits that the synapses of a core need, in the smaller of two formats.
 
-    Sparse: each synapse holds weight, delay and index of its neuron. Dense: each axon holds a weight for every neuron.
-    Runs of up to 64 synapses share a header of 10 bits and are padded to words of 64 bits.
+    Sparse: each synapse holds weight, delay and index of its neuron. Dense: each axon holds a weight for every neuron,
+    and so no second synapse of a pair. Runs of up to 64 synapses share a header of 10 bits and are padded to words of
+    64 bits.
 
     Parameters
     ----------
@@ -65,6 +68,8 @@ def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0, weight_bits:
         Neurons of the core.
     delay_bits, weight_bits : int
         Bits of the delay and of the weight of each synapse.
+    repeated : bool
+        Whether a pair of neurons has several synapses, of different delays.
 
     Examples
     --------
@@ -72,6 +77,8 @@ def memory_bits(axons: IntArray, neurons: int, delay_bits: int = 0, weight_bits:
     64
     """
     sparse = int(axons @ sparse_axon_bits(np.arange(axons.size), neurons, delay_bits, weight_bits))
+    if repeated:
+        return sparse
     dense = int(axons[1:].sum() * dense_axon_bits(neurons, delay_bits, weight_bits))
     return min(sparse, dense)
 
@@ -97,10 +104,12 @@ def _words(bits: IntArray) -> IntArray:
     return -(-bits // WORD_BITS) * WORD_BITS
 
 
-def _amounts(counts: IntArray, neurons: int, delay_bits: int, weight_bits: int) -> tuple[int, int, int]:
+def _amounts(
+    counts: IntArray, neurons: int, delay_bits: int, weight_bits: int, *, repeated: bool = False
+) -> tuple[int, int, int]:
     """Return synapses, memory and axons of a core from the synapse count of each source (0 means no axon)."""
     axons = np.bincount(counts)
-    memory = memory_bits(axons, neurons, delay_bits, weight_bits)
+    memory = memory_bits(axons, neurons, delay_bits, weight_bits, repeated=repeated)
     return int(axons @ np.arange(axons.size)), memory, int(axons[1:].sum())
 
 
@@ -109,14 +118,14 @@ NAMES = ("synapses", "synaptic_memory", "input_axons")  # in the order of `_amou
 
 @dataclass(frozen=True)
 class MatrixWires:
-    """The synapses of a matrix.
+    """The synapses of a matrix, or of several with different delays, whose sources share their axons.
 
     Attributes
     ----------
     source : str
         Name of the group.
     pattern : csr_matrix of int32, shape (targets, sources)
-        1 for each synapse.
+        Synapses of each pair of neurons.
     delay_bits, weight_bits : int
         Bits of the delay and of the weight of each synapse.
     """
@@ -133,6 +142,7 @@ class MatrixWires:
             (np.ones(tile.size, dtype=np.int32), (tile, np.arange(tile.size))), shape=(tiling.tiles, tile.size)
         )
         counted = members @ self.pattern  # (tiles, sources)
+        repeated = bool(self.pattern.data.max(initial=0) > 1)
         neurons = tiling.neurons.ravel()
         amounts = np.array(
             [
@@ -141,6 +151,7 @@ class MatrixWires:
                     int(neurons[at]),
                     self.delay_bits,
                     self.weight_bits,
+                    repeated=repeated,
                 )
                 for at in range(tiling.tiles)
             ]
@@ -277,12 +288,39 @@ def _seen(kernel: Kernel, axis: int, positions: tuple[int, int]) -> tuple[FloatA
 Wires: TypeAlias = "MatrixWires | KernelWires"
 
 
-def wires(connection: Connection, shape: tuple[int, int, int], delay_bits: int) -> Wires:
-    """Return the object that counts the synapses of a connection on the cores of a (channels, rows, columns) layer."""
-    weights, weight_bits = connection.weights, connection.weight_bits or WEIGHT_BITS
-    if isinstance(weights, Kernel) and weights.output_shape == shape:
-        return KernelWires(connection.source, weights, delay_bits, weight_bits)
-    matrix = connection.matrix
-    ones = np.ones(matrix.nnz, dtype=np.int32)
-    pattern = sp.csr_matrix((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
-    return MatrixWires(connection.source, pattern, delay_bits, weight_bits)
+def wires(
+    connections: Sequence[Connection], shape: tuple[int, int, int], holds: Mapping[int, int]
+) -> tuple[Wires, ...]:
+    """Return the objects that count the synapses of connections on the cores of a (channels, rows, columns) layer.
+
+    Parameters
+    ----------
+    connections : sequence of Connection
+        All that feed the layer.
+    shape : tuple of int
+        Shape of the layer.
+    holds : mapping of int to int
+        Delay of each connection beyond the step that all take, by its ``id``.
+    """
+    found: list[Wires] = []
+    matrices: dict[str, list[Connection]] = {}
+    for each in connections:
+        if isinstance(each.weights, Kernel) and each.weights.output_shape == shape:
+            weight_bits = each.weight_bits or WEIGHT_BITS
+            found.append(KernelWires(each.source, each.weights, holds[id(each)].bit_length(), weight_bits))
+        else:
+            matrices.setdefault(each.source, []).append(each)
+    for source, delays in matrices.items():
+        longest = max(holds[id(each)] for each in delays)
+        weight_bits = max(each.weight_bits or WEIGHT_BITS for each in delays)
+        found.append(MatrixWires(source, synapse_pattern(delays), longest.bit_length(), weight_bits))
+    return tuple(found)
+
+
+def synapse_pattern(delays: Sequence[Connection]) -> sp.csr_matrix:
+    """Return the synapses of each pair of neurons, over connections of several delays between the same groups."""
+    first, *others = (
+        sp.csr_matrix((np.ones(each.nnz, dtype=np.int32), each.indices, each.indptr), shape=each.shape)
+        for each in (connection.matrix for connection in delays)
+    )
+    return sum(others, start=first)

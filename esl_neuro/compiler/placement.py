@@ -15,9 +15,9 @@ from typing import TypeGuard
 
 import numpy as np
 
-from esl_neuro.compiler.core_load import NAMES, WORD_BITS, Limits, Load, Wires, exceeds, wires
+from esl_neuro.compiler.core_load import NAMES, WORD_BITS, Limits, Load, Wires, exceeds, synapse_pattern, wires
 from esl_neuro.compiler.core_plan import CorePlan, Parts
-from esl_neuro.compiler.program import INPUT, Group, IntArray, Program
+from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
 from esl_neuro.compiler.tiling import Tiling, patches
 from esl_neuro.compiler.timing import timing
 from esl_neuro.hardware import HardwareTarget, Limit
@@ -131,18 +131,25 @@ def check_limits(program: Program, placement: Placement, target: HardwareTarget)
         if row.resource.endswith("_per_core") or row.limit is None or row.used <= row.limit:
             continue
         over = row.used - row.limit
-        change = f"remove {over:,.0f}"
+        what, change = "", f"remove {over:,.0f}"
         if row.resource == "cores_per_chip":
             per_core = program.neurons / placement.cores
             change += f" (about {math.ceil(over * per_core):,} neurons), or use {math.ceil(row.used / row.limit)} chips"
         elif row.resource == "synapses_per_chip":
             change += f" (multiply the density by {row.limit / row.used:.3g})"
         elif row.resource == "delay_steps":
-            change = f"shorten the delay, or the longer parallel path, by {over:,.0f} step{'s' * (over != 1)}"
+            what = "connection '{}' -> '{}' ".format(*_longest_hold(program))
+            change = f"shorten its longest delay, or the longer parallel path, by {over:,.0f} step{'s' * (over != 1)}"
         source = target.limits[row.resource].source
-        message = f"needs {row.used:,}, the limit is {row.limit:,} ({source}); {change}"
+        message = f"{what}needs {row.used:,}, the limit is {row.limit:,} ({source}); {change}"
         findings.append(Finding("too-large", f"{target.name} {row.resource}", message))
     return findings
+
+
+def _longest_hold(program: Program) -> tuple[str, str]:
+    """Return source and target of the connection that holds its spikes longest."""
+    _, connection = max(zip(timing(program).hold, program.connections, strict=True), key=lambda pair: pair[0])
+    return connection.source, connection.target
 
 
 def _check_thresholds(program: Program) -> Iterator[Finding]:
@@ -186,7 +193,7 @@ def _check_cores(program: Program, placement: Placement, target: HardwareTarget)
             used = int(placement.used[name][fullest])
             if used <= limit:
                 continue
-            alone = _alone(int(_fan_in(program, group).max()), 0)[name]
+            alone = _alone(int(_fan_in(program, group).max()), int(_axons_in(program, group).max()), 0)[name]
             neurons, needed = (1, alone) if alone > limit else (int(placement.used["neurons"][fullest]), used)
             yield Finding(
                 "too-large",
@@ -238,6 +245,8 @@ class _Layer:
         (channels, rows, columns); without an image, the neurons are channels of one position.
     fan_in : int64 array, shape (neurons,)
         Synapses of each neuron.
+    axons_in : int64 array, shape (neurons,)
+        Sources of each neuron, which are fewer than its synapses if these have several delays.
     incoming : tuple of wires
         Incoming connections.
     """
@@ -245,6 +254,7 @@ class _Layer:
     group: Group
     shape: tuple[int, int, int]
     fan_in: IntArray
+    axons_in: IntArray
     incoming: tuple[Wires, ...]
 
 
@@ -277,7 +287,7 @@ class _Cut:
 def _layer(program: Program, group: Group, holds: Mapping[int, int]) -> _Layer:
     incoming, shape = program.incoming(group.name), image_of(program, group)
     fan_in = _fan_in(program, group)
-    return _Layer(group, shape, fan_in, tuple(wires(each, shape, holds[id(each)].bit_length()) for each in incoming))
+    return _Layer(group, shape, fan_in, _axons_in(program, group), wires(incoming, shape, holds))
 
 
 def image_of(program: Program, group: Group) -> tuple[int, int, int]:
@@ -294,6 +304,20 @@ def image_of(program: Program, group: Group) -> tuple[int, int, int]:
 def _fan_in(program: Program, group: Group) -> IntArray:
     """Count the synapses of each neuron, shape (neurons,)."""
     return sum((each.fan_in for each in program.incoming(group.name)), np.zeros(group.neurons, dtype=np.int64))
+
+
+def _axons_in(program: Program, group: Group) -> IntArray:
+    """Count the axons that reach each neuron, shape (neurons,); synapses of several delays share theirs."""
+    axons = np.zeros(group.neurons, dtype=np.int64)
+    matrices: dict[str, list[Connection]] = {}
+    for each in program.incoming(group.name):
+        if isinstance(each.weights, Kernel):
+            axons += each.fan_in
+        else:
+            matrices.setdefault(each.source, []).append(each)
+    for delays in matrices.values():
+        axons += np.diff(synapse_pattern(delays).indptr) if len(delays) > 1 else delays[0].fan_in
+    return axons
 
 
 def _cut_all(layers: Sequence[_Layer], back: Mapping[str, IntArray], limits: Limits) -> dict[str, _Cut]:
@@ -352,7 +376,7 @@ def _cut(layer: _Layer, axons: IntArray, limits: Limits) -> _Cut:
 
     Limits that even a core with a single neuron exceeds cannot be met by dividing; they are reported later.
     """
-    alone = _alone(int(layer.fan_in.max()), int(axons.max()))
+    alone = _alone(int(layer.fan_in.max()), int(layer.axons_in.max()), int(axons.max()))
     limits = {name: limit if limit is not None and alone[name] <= limit else None for name, limit in limits.items()}
     best = None
     for patch in patches(*layer.shape[1:]):
@@ -365,13 +389,13 @@ def _cut(layer: _Layer, axons: IntArray, limits: Limits) -> _Cut:
     return best
 
 
-def _alone(fan_in: int, axons: int) -> dict[str, int]:
+def _alone(fan_in: int, axons_in: int, axons: int) -> dict[str, int]:
     """Return the resources of a core with one neuron."""
     return {
         "neurons": 1,
         "synapses": fan_in,
         "synaptic_memory": fan_in * WORD_BITS,
-        "input_axons": fan_in,
+        "input_axons": axons_in,
         "output_axons": axons,
     }
 

@@ -284,6 +284,7 @@ def scale_and_exponents(
     With fewer ``weight_bits`` than the chip's, whose range ``arithmetic`` has, the largest weights are clipped; see
     :func:`~esl_neuro.hardware.rounding.largest_used`.
 
+    Connections from one source that differ in their delays have the same exponent.
     Neurons that share the weights of a kernel share their scale. Where the chip has one threshold for a group, each
     scale is such that all thresholds become the same integer.
 
@@ -403,12 +404,18 @@ def _rows(
 def _largest(
     group: FloatGroup, incoming: Sequence[FloatConnection], shared: int, weight_bits: int | None = None
 ) -> Floats:
-    """Return the largest weight of each connection and row that few bits do not clip, shape (connections, rows)."""
-    largest = [_per_row(_largest_weights(each.weights), shared).max(axis=1) for each in incoming]
-    if weight_bits is not None:
-        spreads = [_root_mean_squares(each.weights, shared) for each in incoming]
-        largest = [largest_used(*each, weight_bits) for each in zip(largest, spreads, strict=True)]
-    return np.array(largest, dtype=np.float64).reshape(len(incoming), group.neurons // shared)
+    """Return the largest weight of each source and row that few bits do not clip, shape (connections, rows).
+
+    The synapses of a source are one list on the chip, whatever their delays, so its connections share their exponent.
+    """
+    largest: dict[str, Floats] = {}
+    for each in incoming:
+        own = _per_row(_largest_weights(each.weights), shared).max(axis=1)
+        if weight_bits is not None:
+            own = largest_used(own, _root_mean_squares(each.weights, shared), weight_bits)
+        largest[each.source] = np.maximum(own, largest.get(each.source, 0.0))
+    rows = [largest[each.source] for each in incoming]
+    return np.array(rows, dtype=np.float64).reshape(len(incoming), group.neurons // shared)
 
 
 def _root_mean_squares(weights: Weights, shared: int) -> Floats:

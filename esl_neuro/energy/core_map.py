@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,13 +107,18 @@ def compiled_placement(program: Program) -> CoreMap:
     return CoreMap(place(program, load_target(program.target)).core_of_neuron)
 
 
-def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, placement: CoreMap) -> IntArray:
+def message_fans(
+    several: Sequence[sp.csr_matrix | Kernel], source: str, target: str, placement: CoreMap
+) -> list[IntArray]:
     """Return the messages, hops east-west and hops north-south of one event of each source.
+
+    A spike is one message to each core, however many delays its synapses there have: the core delays it at the
+    synapses. So a message counts with the shortest of these delays.
 
     Parameters
     ----------
-    weights : scipy.sparse.csr_matrix, shape (targets, sources), or Kernel
-        Stored connections.
+    several : sequence of scipy.sparse.csr_matrix, shape (targets, sources), or Kernel
+        Stored connections from one group to another, by ascending delay.
     source, target : str
         Names of the groups.
     placement : CoreMap
@@ -121,22 +126,27 @@ def message_fans(weights: sp.csr_matrix | Kernel, source: str, target: str, plac
 
     Returns
     -------
-    int64 array, shape (sources, 3)
+    list of int64 array, shape (sources, 3)
+        For each delay, of the messages to cores that no shorter delay reaches.
     """
-    targets, sources = weights.shape
+    targets, sources = several[0].shape
     used, place = np.unique(placement.cores(target, targets), return_inverse=True)
-    sends = np.zeros((len(used), sources), dtype=bool)
-    for first_target, first_source, part in parts(weights):
-        entries = part.tocoo()
-        sends[place[first_target + entries.row], first_source + entries.col] = True
-    fans = np.zeros((sources, 3), dtype=np.int64)
-    fans[:, 0] = sends.sum(axis=0)
-    if source in placement.core_of:
-        starts = _place(placement.cores(source, sources), placement)
+    starts = _place(placement.cores(source, sources), placement) if source in placement.core_of else None
+    before, found = np.zeros((len(used), sources), dtype=bool), []
+    for weights in several:
+        sends = np.zeros((len(used), sources), dtype=bool)
+        for first_target, first_source, part in parts(weights):
+            entries = part.tocoo()
+            sends[place[first_target + entries.row], first_source + entries.col] = True
+        sends &= ~before
+        before |= sends
+        fans = np.zeros((sources, 3), dtype=np.int64)
+        fans[:, 0] = sends.sum(axis=0)
         for core, reached in zip(used, sends, strict=True):
-            for axis, (start, end) in enumerate(zip(starts, _place(core, placement), strict=True)):
+            for axis, (start, end) in enumerate(zip(starts or (), _place(core, placement), strict=starts is not None)):
                 fans[reached, 1 + axis] += np.abs(start[reached] - end)
-    return fans
+        found.append(fans)
+    return found
 
 
 def parts(weights: sp.csr_matrix | Kernel) -> Iterator[tuple[int, int, sp.csr_matrix]]:

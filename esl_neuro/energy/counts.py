@@ -54,9 +54,11 @@ NO_FILTER = 4095  # decay of a synaptic current that lasts one step only and is 
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """Exact counts of one connection and the neurons behind it, summed over samples and steps.
+    """Exact counts of the connections from one group to another, and of its neurons, over all samples and steps.
 
-    If several connections feed one group, each has its own operations, and the first one has the counts of the neurons.
+    If several groups feed one group, each has its own operations, and the first one has the counts of the neurons.
+    Connections with several delays between two groups count together: their operations are added, and a spike and its
+    messages count once.
 
     Attributes
     ----------
@@ -86,7 +88,7 @@ class LayerCounts:
     state_reads, state_writes : int
         State variables (membrane potential, and synaptic current where it outlives a step) x steps x samples.
     messages : int or None
-        Spikes x destination cores; None without a placement.
+        Spikes x destination cores, however many delays their synapses have there; None without a placement.
     hops_ew, hops_ns : int or None
         Mesh hops of all messages; None without a placement of the source.
     runs : mapping of str to int64 array, shape (samples, steps)
@@ -327,34 +329,36 @@ def _count_group(
     placement: CoreMap | None,
     ran: RunCounts | None,
 ) -> Iterator[LayerCounts]:
-    """Count each connection of a group; the first one has the counts of the neurons."""
+    """Count what arrives from each source of a group; the first one has the counts of the neurons."""
     incoming = program.incoming(group.name)
     counted = [None] * len(incoming) if ran is None else [c for c in ran.connections if c.target == group.name]
     arrivals = [delayed(spikes[connection.source], connection.delay) for connection in incoming]
     emitted = spikes[group.name].sum(axis=2, dtype=np.int64) if ran is None else ran.spikes_out[group.name]
     reached = _touched(incoming, arrivals, counted) if incoming else np.zeros_like(emitted)
     updates = _Updates.of(group, reached, emitted)
-    for index, (connection, arriving, known) in enumerate(zip(incoming, arrivals, counted, strict=True)):
-        fans = connection_fans(connection)
+    for index, source in enumerate(dict.fromkeys(each.source for each in incoming)):
+        places = [at for at, each in enumerate(incoming) if each.source == source]
+        places.sort(key=lambda at: incoming[at].delay)
+        delays = [incoming[at] for at in places]
+        fans = [connection_fans(each) for each in delays]
         sizes = _Sizes(
-            inputs=arriving.shape[2],
+            inputs=arrivals[places[0]].shape[2],
             neurons=group.neurons,
-            stored=connection.stored,
-            weights=distinct_weights(connection),
-            declared=connection.declared,
-            dense=int(fans[:, 2].sum()),
+            stored=sum(each.stored for each in delays),
+            weights=sum(distinct_weights(each) for each in delays),
+            declared=sum(each.declared for each in delays),
+            dense=sum(int(each[:, 2].sum()) for each in fans),
         )
         if placement is not None:
-            routes = message_fans(connection.weights, connection.source, group.name, placement)
-            fans = np.concatenate([fans, routes], axis=1)
-        events = _Events(*_sums(arriving, fans, known))
-        if placement is None or connection.source not in placement.core_of:
+            routes = message_fans([each.weights for each in delays], source, group.name, placement)
+            fans = [np.concatenate(each, axis=1) for each in zip(fans, routes, strict=True)]
+        sums = [_sums(arrivals[at], fan, counted[at]) for at, fan in zip(places, fans, strict=True)]
+        # A spike counts once, when it arrives over the shortest delay; every synapse counts.
+        events = _Events(sums[0][0], *np.sum([each[1:] for each in sums], axis=0))
+        if placement is None or source not in placement.core_of:
             events = events.without_hops()
-        name = f"{group.name} from {connection.source}" if index else group.name
-        signal = kinds[connection.source]
-        yield _layer_counts(
-            name, connection.source, signal, sizes, events, updates.counted_before() if index else updates
-        )
+        name = f"{group.name} from {source}" if index else group.name
+        yield _layer_counts(name, source, kinds[source], sizes, events, updates.counted_before() if index else updates)
 
 
 def _touched(

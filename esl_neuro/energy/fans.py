@@ -106,12 +106,9 @@ def delayed(signal: NDArray[Any], delay: int) -> NDArray[Any]:
     return arriving
 
 
-def largest_fan_in(connection: Connection) -> int:
-    """Return the largest number of stored weights of a neuron."""
-    weights = connection.weights
-    if isinstance(weights, Kernel):
-        return int(np.count_nonzero(weights.weights, axis=(1, 2, 3)).max(initial=0))
-    return int(np.diff(weights.indptr).max(initial=0))
+def largest_fan_in(incoming: Sequence[Connection]) -> int:
+    """Return the largest number of stored weights of a neuron, over all connections of a group."""
+    return int(np.max(sum(each.fan_in for each in incoming), initial=0))
 
 
 def distinct_weights(connection: Connection) -> int:

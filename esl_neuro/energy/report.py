@@ -449,10 +449,10 @@ def _fan_in_warnings(program: Program, chips: Sequence[HardwareTarget]) -> Itera
         limit = chip.limits.get("fan_in")
         if limit is None or limit.value is None:
             continue
-        for connection in program.connections:
-            fan_in = largest_fan_in(connection)
+        for group in program.groups:
+            fan_in = largest_fan_in(program.incoming(group.name))
             if fan_in > limit.value:
                 yield (
-                    f"{chip.name}: layer '{connection.target}' has a fan-in of {fan_in}, the chip takes {limit.value} "
+                    f"{chip.name}: layer '{group.name}' has a fan-in of {fan_in}, the chip takes {limit.value} "
                     f"{limit.unit}; it cannot run there as it is, the price is hypothetical"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,10 +54,8 @@ def test_a_kernel_and_its_matrix_take_the_same(data):
     sizes = (rows, columns, channels)
     tiling = Tiling.even((channels, rows, columns), tuple(draw(st.integers(1, size)) for size in sizes))
     bits = draw(st.sampled_from([None, 2, 6]))
-    as_kernel, as_matrix = (
-        wires(Connection("a", "b", weights, 0, 0, weight_bits=bits), (channels, rows, columns), 2)
-        for weights in (kernel, kernel.matrix())
-    )
+    connections = [Connection("a", "b", each, 0, 0, weight_bits=bits) for each in (kernel, kernel.matrix())]
+    as_kernel, as_matrix = wires(connections, (channels, rows, columns), {id(each): 3 for each in connections})
     loads = [each.load(tiling, UNLIMITED) for each in (as_kernel, as_matrix)]
     assert np.array_equal(loads[0].reached, loads[1].reached)
     for name in UNLIMITED:
@@ -66,3 +65,18 @@ def test_a_kernel_and_its_matrix_take_the_same(data):
             assert each.load(tiling, {name: most}) is not None
             assert most == 0 or each.load(tiling, {name: most - 1}) is None
     assert np.array_equal(kernel.fan_in(), np.diff(kernel.matrix().indptr))
+
+
+def test_synapses_of_several_delays_share_an_axon_and_need_the_sparse_format():
+    first, second = sp.csr_matrix([[2, 0], [4, 0], [2, 2]]), sp.csr_matrix([[6, 0], [0, 0], [0, 2]])
+    delays = [Connection("a", "b", first, 0, 0), Connection("a", "b", second, 0, 0, 5)]
+    (both,) = wires(delays, (3, 1, 1), {id(delays[0]): 0, id(delays[1]): 5})
+    load = both.load(Tiling.even((3, 1, 1), (1, 1, 1)), UNLIMITED)
+    # source 0: four synapses of 8 + 3 + 6 bits and a header, source 1: two; as a matrix of pairs they would fit in less
+    assert {name: values.ravel().tolist() for name, values in load.used.items()} == {
+        "synapses": [6],
+        "synaptic_memory": [128 + 64],
+        "input_axons": [2],
+    }
+    assert load.reached.tolist() == [1, 1]
+    assert memory_bits(np.array([0, 0, 1, 0, 1]), 3, 3) == 128

@@ -62,6 +62,8 @@ def random_program(rng):
             ("a", "b", second, 0, 0),
             ("a", "b", weights(rng, b, a, 0.02), 0, 0, 3),
             ("b", "c", weights(rng, 7, b), 0, 0),
+            ("b", "c", weights(rng, 7, b, 0.3), 0, 0, 2),
+            ("b", "c", weights(rng, 7, b, 0.1), 0, 0, 7),
             ("a", "c", weights(rng, 7, a), 0, 0),
             ("c", "c", weights(rng, 7, 7), 0, 0, 1),
         ],
@@ -86,43 +88,58 @@ def brute_force(program, placement):
     for each in program.groups:
         for core in placement.core_of_neuron[each.name]:
             used["neurons"][core] += 1
-    for connection, hold in zip(program.connections, timing(program).hold, strict=True):
-        matrix, target_cores = connection.matrix.toarray(), placement.core_of_neuron[connection.target]
+    held = zip(program.connections, timing(program).hold, strict=True)
+    for delays in alike(list(held)):
+        (first, _), longest = delays[0], max(hold for _, hold in delays)
+        matrices = [connection.matrix.toarray() != 0 for connection, _ in delays]
+        target_cores = placement.core_of_neuron[first.target]
         sparse, dense = np.zeros((2, cores), dtype=np.int64)
-        for source in range(matrix.shape[1]):
+        for source in range(matrices[0].shape[1]):
             for core in np.unique(target_cores):
-                count = int(np.count_nonzero(matrix[target_cores == core, source]))
+                count = sum(int(matrix[target_cores == core, source].sum()) for matrix in matrices)
                 if count == 0:
                     continue
                 neurons = int((target_cores == core).sum())
                 used["synapses"][core] += count
                 used["input_axons"][core] += 1
-                delay = math.ceil(math.log2(hold + 1))
+                delay = math.ceil(math.log2(longest + 1))
                 index = max(6, math.ceil(math.log2(neurons)) if neurons > 1 else 0)
                 sparse[core] += axon_bits(count, 8 + delay + index)
                 dense[core] += axon_bits(neurons, 8 + delay)
-                if connection.source != "input":
-                    used["output_axons"][placement.core_of_neuron[connection.source][source]] += 1
-        used["synaptic_memory"] += np.minimum(sparse, dense)
+                if first.source != "input":
+                    used["output_axons"][placement.core_of_neuron[first.source][source]] += 1
+        several = np.max(sum(matrix.astype(int) for matrix in matrices)) > 1
+        used["synaptic_memory"] += sparse if several else np.minimum(sparse, dense)
     return used
+
+
+def alike(held):
+    """Matrices between the same groups have one axon for each source, a kernel has its own."""
+    pairs = {}
+    for each, hold in held:
+        own = id(each) if isinstance(each.weights, Kernel) else None
+        pairs.setdefault((each.source, each.target, own), []).append((each, hold))
+    return list(pairs.values())
 
 
 def alone(program, placement, name):
     """What a neuron needs that has a core to itself, at most."""
-    fan_in = fan_out = 0
-    for connection in program.connections:
-        matrix = connection.matrix.toarray() != 0
-        if connection.target == name:
-            fan_in = fan_in + matrix.sum(axis=1)
-        if connection.source == name:
-            cores = placement.core_of_neuron[connection.target]
+    fan_in = axons_in = fan_out = 0
+    for delays in alike([(each, 0) for each in program.connections]):
+        first = delays[0][0]
+        matrices = [each.matrix.toarray() != 0 for each, _ in delays]
+        if first.target == name:
+            fan_in = fan_in + sum(matrix.sum(axis=1) for matrix in matrices)
+            axons_in = axons_in + np.logical_or.reduce(matrices).sum(axis=1)
+        if first.source == name:
+            cores, matrix = placement.core_of_neuron[first.target], np.logical_or.reduce(matrices)
             fan_out = fan_out + np.stack([matrix[cores == core].any(axis=0) for core in np.unique(cores)]).sum(axis=0)
-    fan_in, fan_out = int(np.max(fan_in)), int(np.max(fan_out))
+    fan_in, axons_in, fan_out = int(np.max(fan_in)), int(np.max(axons_in)), int(np.max(fan_out))
     return {
         "neurons": 1,
         "synapses": fan_in,
         "synaptic_memory": 64 * fan_in,
-        "input_axons": fan_in,
+        "input_axons": axons_in,
         "output_axons": fan_out,
     }
 
@@ -286,7 +303,10 @@ def test_everything_too_large_comes_at_once():
     )
     assert "needs 25, the limit is 20 (a data sheet); remove 5" in messages["loihi2 neurons_per_chip"]
     assert "multiply the density by" in messages["loihi2 synapses_per_chip"]
-    assert "needs 9, the limit is 8" in messages["loihi2 delay_steps"]
+    assert (
+        "connection 'a' -> 'b' needs 9, the limit is 8 (a data sheet); shorten its longest delay, or the longer "
+        "parallel path, by 1 step"
+    ) in messages["loihi2 delay_steps"]
 
 
 def test_unknown_limits_are_shown_as_unknown():

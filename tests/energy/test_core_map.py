@@ -25,6 +25,11 @@ def brute_force(matrix, origin, cores):
     return fans
 
 
+def only(fans):
+    (fan,) = fans
+    return fan.tolist()
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [((1, 1), (1, 1), (1, 1)), ((2, 1), (0, 2), (1, 2))])
 def test_a_kernel_sends_what_its_synapses_one_by_one_send(groups, stride, padding, dilation):
@@ -35,15 +40,15 @@ def test_a_kernel_sends_what_its_synapses_one_by_one_send(groups, stride, paddin
     origin, cores = rng.integers(0, 128, sources), rng.integers(0, 128, targets)
     expected = brute_force(kernel.matrix().toarray(), origin, cores)
     assert np.sum(expected) > 0
-    assert message_fans(kernel, "a", "b", CoreMap({"a": origin, "b": cores})).tolist() == expected
+    assert only(message_fans([kernel], "a", "b", CoreMap({"a": origin, "b": cores}))) == expected
     # Lines on no core: their messages are counted, their ways are not known.
-    unplaced = message_fans(kernel, "a", "b", CoreMap({"b": cores}))
-    assert unplaced.tolist() == [[messages, 0, 0] for messages, _, _ in expected]
+    unplaced = only(message_fans([kernel], "a", "b", CoreMap({"b": cores})))
+    assert unplaced == [[messages, 0, 0] for messages, _, _ in expected]
 
 
 def test_stored_zeros_of_a_matrix_are_sent_to_as_well():
     stored = sp.csr_matrix((np.array([0, 2]), ([0, 1], [0, 0])), shape=(2, 1))
-    assert message_fans(stored, "a", "b", CoreMap({"b": np.array([3, 70])})).tolist() == [[2, 0, 0]]
+    assert only(message_fans([stored], "a", "b", CoreMap({"b": np.array([3, 70])}))) == [[2, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_stored_zeros_of_a_matrix_are_sent_to_as_well():
 )
 def test_cores_that_the_chip_does_not_have_are_refused(cores, words):
     with pytest.raises(BadInput, match=words):
-        message_fans(sp.csr_matrix(np.ones((2, 1))), "a", "b", CoreMap({"b": np.array(cores)}))
+        message_fans([sp.csr_matrix(np.ones((2, 1)))], "a", "b", CoreMap({"b": np.array(cores)}))
 
 
 def test_a_file_that_is_no_placement_is_refused(tmp_path):
@@ -73,10 +78,10 @@ def test_a_mesh_of_another_geometry_has_other_ways():
     mesh = CoreMap({"a": np.array([0, 5]), "b": np.array([5, 4])}, cores_per_tile=2, tiles_per_column=1, columns=3)
     assert mesh.size == 6
     assert mesh.mesh == "a mesh of 3 columns of 1 tiles of 2 cores, numbered column by column, as of Loihi"
-    fans = message_fans(sp.csr_matrix(np.array([[2, 2], [2, 0]])), "a", "b", mesh)
-    assert fans.tolist() == [[2, 4, 0], [1, 0, 0]]
+    fans = only(message_fans([sp.csr_matrix(np.array([[2, 2], [2, 0]]))], "a", "b", mesh))
+    assert fans == [[2, 4, 0], [1, 0, 0]]
     with pytest.raises(BadInput) as caught:
-        message_fans(sp.csr_matrix(np.ones((2, 1))), "a", "c", mesh)
+        message_fans([sp.csr_matrix(np.ones((2, 1)))], "a", "c", mesh)
     assert str(caught.value) == "placement: group 'c' has no cores; give an array of 2 core numbers"
     with pytest.raises(BadInput) as caught:
         CoreMap({"a": np.array([1, 6, 7])}, 2, 1, 3).cores("a", 3)
