@@ -15,7 +15,8 @@ samples and a gate before each connection with delay prevent both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,15 @@ def run_lava(
     )
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A connection, the delay of its process in steps, and whether that is a ``Conv``."""
+
+    connection: Connection
+    hold: int
+    as_conv: bool
+
+
 class _Network:
     """Builds the Lava processes of a program."""
 
@@ -118,11 +128,26 @@ class _Network:
         source = SpikeSource(frames=self.frames.reshape(len(self.frames), -1), name=INPUT)
         neurons = {group.name: self._neurons(group) for group in self.program.groups}
         outputs = {INPUT: source.s_out, **{name: process.s_out for name, process in neurons.items()}}
-        for index in range(len(self.program.connections)):
-            target = neurons[self.program.connections[index].target]
-            self._connect(index, outputs, target)
+        for delays in self._synapse_lists():
+            self._connect(delays, outputs, neurons[delays[0].connection.target])
         self._record(neurons)
         return source
+
+    def _synapse_lists(self) -> list[list[_Held]]:
+        """Return the connections, those together that share their synapse processes: they differ in their delays only.
+
+        Lava forms the matrix of every possible delay in every step, so one process for all delays saves most of it.
+        """
+        lists: dict[tuple[Any, ...], list[_Held]] = {}
+        for index, (connection, hold) in enumerate(zip(self.program.connections, self.schedule.hold, strict=True)):
+            payload = 2**self.program.input_bits - 1 if connection.source == INPUT else 1
+            kernel = connection.weights
+            as_conv = isinstance(kernel, Kernel) and self._runs_as_conv(kernel, connection.weight_exp, payload)
+            # A negative exponent rounds the sum of each delay, so its synapses must stay together.
+            alone = index if as_conv or hold > LONGEST_HOLD or connection.weight_exp < 0 else None
+            key = connection.source, connection.target, connection.weight_exp, alone
+            lists.setdefault(key, []).append(_Held(connection, hold, as_conv))
+        return list(lists.values())
 
     def _neurons(self, group: Group) -> Any:
         from lava.proc.lif.process import LIFReset
@@ -141,31 +166,32 @@ class _Network:
             **per_copy,
         )
 
-    def _connect(self, index: int, outputs: dict[str, Any], target: Any) -> None:
-        connection, hold = self.program.connections[index], self.schedule.hold[index]
+    def _connect(self, delays: Sequence[_Held], outputs: dict[str, Any], target: Any) -> None:
+        connection, hold = delays[0].connection, delays[0].hold
         where = f"{connection.source} to {connection.target}"
-        kernel = connection.weights
-        payload = 2**self.program.input_bits - 1 if connection.source == INPUT else 1
         sender = outputs[connection.source]
-        if isinstance(kernel, Kernel) and self._runs_as_conv(kernel, connection.weight_exp, payload):
+        if delays[0].as_conv:
+            assert isinstance(connection.weights, Kernel)
             # Conv has no delay, so the gate delays the spikes.
-            self._conv(connection, kernel, self._gate(connection, hold, sender, where), target, where)
+            gated = self._gate(delays, hold, sender, where)
+            self._conv(connection, connection.weights, gated, target, where)
             return
         before = hold if hold > LONGEST_HOLD else 0
-        sender = self._gate(connection, before, sender, where)
-        synapses = self._sparse(connection, hold - before, where)
-        sender.connect(synapses.s_in)
-        synapses.a_out.connect(target.a_in)
+        sender = self._gate(delays, before, sender, where)
+        for synapses in self._sparse(delays, before, where):
+            sender.connect(synapses.s_in)
+            synapses.a_out.connect(target.a_in)
 
-    def _gate(self, connection: Connection, hold_steps: int, sender: Any, where: str) -> Any:
+    def _gate(self, delays: Sequence[_Held], hold_steps: int, sender: Any, where: str) -> Any:
         """Add a gate after a sender if spikes could pass from one sample to another, or must be delayed."""
         from esl_neuro.backends.lava_processes.spike_gate import SpikeGate
 
-        if hold_steps == 0 and (connection.delay == 0 or connection.source == INPUT):
+        source = delays[0].connection.source
+        if hold_steps == 0 and (source == INPUT or not any(each.connection.delay for each in delays)):
             return sender
         gate = SpikeGate(
             size=int(np.prod(sender.shape)),
-            latency_steps=self.schedule.latency[connection.source],
+            latency_steps=self.schedule.latency[source],
             steps=self.stream.steps,
             period=self.stream.period,
             hold_steps=hold_steps,
@@ -174,25 +200,27 @@ class _Network:
         sender.connect(gate.s_in)
         return gate.s_out
 
-    def _sparse(self, connection: Connection, hold: int, where: str) -> Any:
+    def _sparse(self, delays: Sequence[_Held], before: int, where: str) -> Iterator[Any]:
+        """Yield the processes of a list of synapses; a process has one synapse of a pair of neurons, with its delay."""
         from lava.proc.sparse.process import DelaySparse, Sparse
 
+        connection = delays[0].connection
         copies = sp.identity(self.stream.copies, dtype=np.int32)
-        weights = sp.kron(copies, connection.matrix.astype(np.int32), format="csr")
-        weights.eliminate_zeros()
         # Message bits are not 0: with 0, Lava slices the matrix in every step and takes two to three times as long.
         options = {
-            "weights": weights,
             "weight_exp": connection.weight_exp,
             "num_message_bits": self.program.input_bits if connection.source == INPUT else 1,
             "name": f"weights from {where}",
         }
-        if hold == 0:
-            return Sparse(**options)
-        # A scalar would become a full matrix, which does not fit in memory for large groups.
-        delays = weights.astype(np.int64)
-        delays.data[:] = hold
-        return DelaySparse(delays=delays, max_delay=hold, **options)
+        for weights, holds in _one_of_each_pair(delays, before):
+            longest = int(holds.data.max(initial=0))
+            weights = sp.kron(copies, weights, format="csr")
+            if longest == 0:
+                yield Sparse(weights=weights, **options)
+            else:
+                # A scalar would become a full matrix, which does not fit in memory for large groups.
+                late = sp.kron(sp.identity(self.stream.copies, dtype=np.int64), holds, format="csr")
+                yield DelaySparse(weights=weights, delays=late, max_delay=longest, **options)
 
     def _runs_as_conv(self, kernel: Kernel, weight_exp: int, payload: int) -> bool:
         """Return whether a kernel is too large to be expanded, and Conv computes it correctly."""
@@ -243,3 +271,24 @@ class _Network:
 def _copies_that_pay(program: Program) -> int:
     widest = max(program.input_size, *(group.neurons for group in program.groups))
     return max(1, min(COPIES_NEURONS // widest, COPIES_SYNAPSES // max(1, program.synapses)))
+
+
+def _one_of_each_pair(delays: Sequence[_Held], before: int) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+    """Divide synapses into matrices of weights and delays with at most one synapse of each pair of neurons."""
+    parts = [each.connection.matrix.tocoo() for each in delays]
+    shape = parts[0].shape
+    rows, columns, weights = (
+        np.concatenate([getattr(each, name) for each in parts]) for name in ("row", "col", "data")
+    )
+    holds = np.repeat([each.hold - before for each in delays], [each.nnz for each in parts])
+    order = np.lexsort((holds, columns, rows))
+    order = order[weights[order] != 0]
+    first = np.flatnonzero(np.diff(rows[order], prepend=-1) | np.diff(columns[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+    for each in range(max(1, 1 + int(rank.max(initial=0)))):
+        own = order[rank == each]
+        places = rows[own], columns[own]
+        yield (
+            sp.csr_matrix((weights[own].astype(np.int32), places), shape=shape),
+            sp.csr_matrix((holds[own].astype(np.int64), places), shape=shape),
+        )
