@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from esl_neuro.errors import BadInput
-from esl_neuro.snn.layers import Conv3d, Delay, GlobalAvgPool2d, Members, Vote
+from esl_neuro.snn.layers import Conv3d, Delay, DelaySlots, GlobalAvgPool2d, Members, Vote
 from esl_neuro.snn.network import neuron_layers, probe
 from esl_neuro.snn.neurons import RecurrentLIF
 from esl_neuro.sparsity.selection import MASKABLE
@@ -248,6 +248,8 @@ def _one_spike(steps: int, shape: tuple[int, ...], device: torch.device) -> Tens
 def _latency(module: nn.Module) -> int:
     if isinstance(module, Delay):
         return module.steps
+    if isinstance(module, DelaySlots):
+        return module.delays[-1]
     return module.kernel_size[0] - 1 if isinstance(module, Conv3d) else 0
 
 

@@ -23,7 +23,7 @@ from esl_neuro.nirgraph.reset_notes import KEY
 from esl_neuro.nirgraph.sparse_nodes import SparseAffine
 from esl_neuro.resets import ZERO
 from esl_neuro.snn.integer_network import QuantisedNetwork
-from esl_neuro.snn.layers import Flatten
+from esl_neuro.snn.layers import DelaySlots, Flatten
 from esl_neuro.snn.neurons import LIAF
 from esl_neuro.snn.temporal import TemporalNetwork
 from esl_neuro.sparsity.sparse_linear import SparseLinear
@@ -162,10 +162,13 @@ def _refuse_analog(network: nn.Module) -> None:
 
 def _first_inputs(network: nn.Module) -> tuple[int, ...]:
     """Return the shape of the input of a network that begins with a linear layer."""
+    slots = 1
     for layer in network.modules():
         if isinstance(layer, nn.Linear | SparseLinear):
-            return (layer.in_features,)
-        if next(layer.children(), None) is None and not isinstance(layer, (*PASSED_ON, Flatten, nn.Flatten)):
+            return (layer.in_features // slots,)
+        if isinstance(layer, DelaySlots):
+            slots = layer.slots
+        elif next(layer.children(), None) is None and not isinstance(layer, (*PASSED_ON, Flatten, nn.Flatten)):
             break
     raise BadInput(
         "the network does not begin with a linear layer; give the shape of an input sample: shape=(2, 48, 48)"

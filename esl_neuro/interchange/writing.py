@@ -53,6 +53,8 @@ class Writer:
         The nodes so far.
     signals : dict of str to WeightedSum
         Output of each call.
+    slots : dict of str to (dict of int to (str, slice))
+        For each call of delay slots, by delay in steps, the delayed signal and its columns of the following weights.
     original_thresholds : dict of str to array
         Folded thresholds.
     """
@@ -61,6 +63,7 @@ class Writer:
     thresholds: Thresholds
     plan: Plan = field(default_factory=Plan)
     signals: dict[str, WeightedSum] = field(default_factory=dict)
+    slots: dict[str, dict[int, tuple[str, slice]]] = field(default_factory=dict)
     original_thresholds: dict[str, Floats] = field(default_factory=dict)
 
     def write(self, traced: TracedNetwork) -> None:
@@ -117,21 +120,50 @@ class Writer:
 def _linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
         return writer.refuse(call, "its input has height and width; add a Flatten before it")
-    node = nir.Affine(weight=_array(layer.weight), bias=_bias(layer, layer.out_features))
-    return writer.node(call, node, call.shape)
+    weight = _array(layer.weight)
+
+    def node(columns: slice, bias: NDArray[np.float32]) -> nir.NIRNode:
+        return nir.Affine(weight=weight[:, columns], bias=bias)
+
+    return _by_slot(writer, call, node, _bias(layer, layer.out_features))
 
 
 def _sparse_linear(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if len(writer.input_shape(call)) != 1:
         return writer.refuse(call, "its input has height and width; add a Flatten before it")
-    columns, starts, bias = layer.index.lines, layer.index.starts, _bias(layer, layer.out_features)
-    node: nir.NIRNode
-    if layer.possible <= MOST_IN_MATRIX:
-        node = nir.Affine(weight=_array(layer.to_dense()), bias=bias, metadata=note_of(columns, starts))
-    else:
-        sizes = np.array([layer.out_features, layer.in_features])
-        node = SparseAffine(_array(layer.values), np.array(columns), np.array(starts), sizes, bias)
-    return writer.node(call, node, call.shape)
+    lines, starts, values = layer.index.lines, layer.index.starts, _array(layer.values)
+
+    def node(columns: slice, bias: NDArray[np.float32]) -> nir.NIRNode:
+        first, end, _ = columns.indices(layer.in_features)
+        inside = (lines >= first) & (lines < end)
+        own = np.append(0, np.cumsum(inside))[starts]
+        sizes = np.array([layer.out_features, end - first])
+        stored = SparseAffine(values[inside], lines[inside] - np.int32(first), own, sizes, bias)
+        if layer.possible > MOST_IN_MATRIX:
+            return stored
+        return nir.Affine(
+            weight=stored.matrix().toarray().astype(values.dtype), bias=bias, metadata=note_of(stored.columns, own)
+        )
+
+    return _by_slot(writer, call, node, _bias(layer, layer.out_features))
+
+
+def _by_slot(
+    writer: Writer,
+    call: Call,
+    node: Callable[[slice, NDArray[np.float32]], nir.NIRNode],
+    bias: NDArray[np.float32],
+) -> WeightedSum:
+    """Write a linear layer, or the sum of its parts for each delay slot; the bias is in the first part."""
+    slots = writer.slots.get(call.inputs[0])
+    if slots is None:
+        return writer.node(call, node(slice(None), bias), call.shape)
+    terms: list[tuple[str, float]] = []
+    for delay, (signal, columns) in slots.items():
+        own = replace(call, inputs=(signal,))
+        part = node(columns, np.zeros_like(bias) if terms else bias)
+        terms += writer.node(own, part, call.shape, suffix=f"_delay{delay}").terms
+    return WeightedSum(tuple(terms))
 
 
 def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
@@ -271,6 +303,11 @@ def _pass_on(writer: Writer, call: Call, _layer: nn.Module) -> WeightedSum:
 
 
 def _delay(writer: Writer, call: Call, layer: Any) -> WeightedSum:
+    return _delayed(writer, call, call.shape, layer.steps)
+
+
+def _delayed(writer: Writer, call: Call, shape: tuple[int, ...], steps: int, suffix: str = "") -> WeightedSum:
+    """Add a node that delays the input of a call."""
     biased = {name for source, _ in writer.signals[call.inputs[0]].terms for name in _biases(writer.plan, source)}
     if biased:
         return writer.refuse(
@@ -278,8 +315,38 @@ def _delay(writer: Writer, call: Call, layer: Any) -> WeightedSum:
             f"delays the bias of {', '.join(map(repr, sorted(biased)))}, which in NIR is present from the first step; "
             "put the delay before that layer",
         )
-    node = nir.Delay(delay=np.full(call.shape, layer.steps * writer.dt_s))
-    return writer.summed(call, node, call.shape)
+    node = nir.Delay(delay=np.full(shape, steps * writer.dt_s))
+    return writer.summed(call, node, shape, suffix)
+
+
+def _delay_slots(writer: Writer, call: Call, layer: Any) -> WeightedSum:
+    """Delay the signal once for each slot that has a connection; NIR has delays of signals, not of synapses."""
+    users = [each for each in writer.traced.calls if call.name in each.inputs]
+    if not all(isinstance(each.layer, nn.Linear | SparseLinear) for each in users) or call.name == writer.traced.output:
+        return writer.refuse(call, "must be followed by linear layers")
+    shape = writer.input_shape(call)
+    if len(shape) != 1:
+        return writer.refuse(call, "its input has height and width; add a Flatten before it")
+    (size,) = shape
+    used = np.zeros(layer.slots, dtype=bool)
+    for each in users:
+        used |= _used_lines(each.layer).reshape(layer.slots, size).any(1)
+    used[0] |= not used.any()
+    writer.slots[call.name] = slots = {}
+    for slot in np.flatnonzero(used).tolist():
+        delay = layer.delays[slot]
+        name = f"{call.name}_delay{delay}" if delay else call.inputs[0]
+        if delay:
+            writer.signals[name] = _delayed(writer, call, shape, delay, f"_delay{delay}")
+        slots[delay] = name, slice(slot * size, (slot + 1) * size)
+    return writer.signals[call.inputs[0]]
+
+
+def _used_lines(layer: Any) -> NDArray[np.bool_]:
+    """Return which input lines have a connection, shape (inputs,)."""
+    if isinstance(layer, SparseLinear):
+        return np.bincount(layer.index.lines, minlength=layer.in_features) > 0
+    return np.asarray(_array(layer.weight).any(axis=0))
 
 
 def _biases(plan: Plan, name: str) -> set[str]:
@@ -410,6 +477,7 @@ WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     nn.Flatten: _flatten,
     layers.Vote: _vote,
     layers.Delay: _delay,
+    layers.DelaySlots: _delay_slots,
     layers.Concatenate: _concatenate,
     layers.SynapticFilter: _synaptic_filter,
     LIF: _lif,

@@ -120,6 +120,31 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _delays_can_arrive(self) -> Recipe:
+        """Reject delay slots whose spikes would all arrive after the sample, or that something else cannot hold."""
+        network = self.network
+        if isinstance(network, SingleSpikeSection) or network.delay_slots == 1:
+            return self
+        longest = (network.delay_slots - 1) * network.delay_stride
+        if longest >= self.data.steps:
+            most = 1 + (self.data.steps - 1) // network.delay_stride
+            raise ValueError(
+                f"network.delay_slots: the longest of {network.delay_slots} slots delays by {longest} steps, and a "
+                f"sample has {self.data.steps}, so none of its spikes would arrive; use at most {most}"
+            )
+        if self.training.quantize is not None:
+            raise ValueError(
+                f"network.delay_slots: {network.delay_slots} slots have no integer form in training; omit "
+                "training.quantize, and export the trained network"
+            )
+        if getattr(self.sparsity, "window", None) is not None:
+            raise ValueError(
+                f"network.delay_slots: with {network.delay_slots} slots the lines of a layer are no neighbours, so "
+                "sparsity.window does not apply; omit it"
+            )
+        return self
+
     def to_document(self) -> dict[str, Any]:
         """Return the recipe as a plain document that :func:`parse_recipe` reads back unchanged."""
         return self.model_dump(exclude_none=True)

@@ -92,6 +92,12 @@ class SpikingSection(Section):
         description="spikes arrive in the step in which they are sent, and the compiler delays shorter paths "
         "(aligned); or every connection takes one step, as on the chip, and paths differ (streaming)",
     )
+    delay_slots: Count = Field(
+        default=1,
+        description="delays that each connection of a linear layer can have: 0 steps, delay_stride steps, twice that, "
+        "...; several delays of one pair of neurons are separate connections",
+    )
+    delay_stride: Count = Field(default=1, description="steps between two delay slots")
     bias: bool = Field(default=False, description="whether convolutions and linear layers have a bias")
     readout: Literal["spikes", "accumulate"] = Field(
         default="spikes", description="output neurons fire, or their inputs are summed without decay (eq. 10)"

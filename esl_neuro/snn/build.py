@@ -142,6 +142,7 @@ def neurons_of(section: OverTimeSection) -> NeuronFactory:
 def _over_time(section: OverTimeSection, shape: tuple[int, ...], linear: LinearFactory | None) -> nn.Module:
     neurons = neurons_of(section)
     streaming = section.timing == "streaming"
+    _refuse_slots_elsewhere(section)
     if ":" in section.notation:
         if streaming:
             raise BadInput(
@@ -159,8 +160,21 @@ def _over_time(section: OverTimeSection, shape: tuple[int, ...], linear: LinearF
         bias=section.bias,
         spiking_output=section.readout == "spikes",
         streaming=streaming,
+        delay_slots=section.delay_slots,
+        delay_stride=section.delay_stride,
         linear=linear,
     )
+
+
+def _refuse_slots_elsewhere(section: OverTimeSection) -> None:
+    """Reject delay slots of a network that is not made of the layers of a notation."""
+    own = ":" in section.notation
+    if section.delay_slots > 1 and (own or section.notation.rpartition("-")[0] in ARCHITECTURES):
+        what = "a network of your own" if own else "a fixed architecture"
+        fix = "put esl_neuro.snn.layers.DelaySlots before its linear layers" if own else "use linear layers only"
+        raise BadInput(
+            f"network.delay_slots: {section.delay_slots} does not change '{section.notation}', {what}; set 1, and {fix}"
+        )
 
 
 def _architecture(

@@ -141,6 +141,47 @@ class Delay(nn.Module):
         return torch.cat([nothing, signal[: -self.steps]])
 
 
+class DelaySlots(nn.Module):
+    """Offer each signal line with several delays: ``y[t, k N + j] = x[t - k stride, j]``, zero before its first step.
+
+    A linear layer behind it has a weight for each (target, source, delay slot), so its connections are pruned and grown
+    over sources and delays alike. Several slots of one pair of neurons are separate connections.
+
+    Parameters
+    ----------
+    slots : int
+        Number K of delay slots, 1 or more; slot k delays by ``k * stride`` steps.
+    stride : int
+        Steps between two slots, 1 or more.
+
+    Raises
+    ------
+    BadInput
+        If one of them is less.
+    """
+
+    def __init__(self, slots: int, stride: int = 1) -> None:
+        super().__init__()
+        if slots < 1 or stride < 1:
+            raise BadInput(f"DelaySlots: {slots} slots of {stride} steps are not allowed; both must be 1 or more")
+        self.slots, self.stride = slots, stride
+
+    @property
+    def delays(self) -> range:
+        """Delay of each slot, in steps."""
+        return range(0, self.slots * self.stride, self.stride)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the delayed copies, (steps, batch, N) to (steps, batch, K N)."""
+        steps, longest = len(signal), self.delays[-1]
+        late = torch.cat([signal.new_zeros(longest, *signal.shape[1:]), signal])
+        return torch.cat([late[longest - delay : longest - delay + steps] for delay in self.delays], dim=2)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"slots={self.slots}, stride={self.stride}"
+
+
 class Concatenate(nn.Module):
     """Concatenate the channels of several signals, shape (steps, batch, channels, ...)."""
 

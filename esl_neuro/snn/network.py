@@ -18,6 +18,7 @@ from esl_neuro.snn.layers import (
     Conv2d,
     Conv3d,
     Delay,
+    DelaySlots,
     DenseLayer,
     Flatten,
     Linear,
@@ -118,6 +119,8 @@ def build_layers(
     bias: bool = True,
     spiking_output: bool = False,
     streaming: bool = False,
+    delay_slots: int = 1,
+    delay_stride: int = 1,
     linear: LinearFactory | None = None,
 ) -> nn.Sequential:
     """Build a network from the papers' notation.
@@ -138,6 +141,9 @@ def build_layers(
     streaming : bool
         Whether the spikes of every layer take one step to arrive, see
         :func:`~esl_neuro.snn.neurons.streaming_neurons`.
+    delay_slots, delay_stride : int
+        Delay slots of each linear layer and the steps between two of them, see
+        :class:`~esl_neuro.snn.layers.DelaySlots`. The layer then has ``delay_slots`` times as many inputs.
     linear : callable, optional
         Factory of linear layers that are not dense: ``(name, inputs, outputs, bias)``; None means a dense one.
 
@@ -146,7 +152,7 @@ def build_layers(
     nn.Sequential
         Maps (steps, batch, *shape) to (steps, batch, classes); weighted layers are named ``conv1``, ..., ``fc1``, ...,
         their neurons ``lif1``, ..., and delays
-        ``delay1``, ...; those of members that vote ``members.member1.fc1``, ...
+        ``delay1``, ..., and delay slots ``slots1``, ...; those of members that vote ``members.member1.fc1``, ...
 
     Raises
     ------
@@ -154,7 +160,8 @@ def build_layers(
         If the notation is inconsistent or does not fit the input.
     """
     parsed = list(tokens.parse_layers(notation))
-    builder = _Builder(notation, shape, neurons, bias, streaming, linear)
+    slots = DelaySlots(delay_slots, delay_stride)
+    builder = _Builder(notation, shape, neurons, bias, streaming, slots, linear)
     if isinstance(parsed[0], tokens.Dense):
         inputs = math.prod(shape)
         if parsed[0].neurons != inputs:
@@ -181,13 +188,14 @@ class _Builder:
         neurons: NeuronFactory,
         bias: bool,
         streaming: bool,
+        slots: DelaySlots,
         linear: LinearFactory | None,
         prefix: str = "",
     ) -> None:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
-        self.streaming, self.linear, self.prefix = streaming, linear, prefix
+        self.streaming, self.slots, self.linear, self.prefix = streaming, slots, linear, prefix
         self.network = nn.Sequential()
-        self.counts = {"conv": 0, "dense": 0, "fc": 0, "lif": 0, "delay": 0, "bn": 0, "pool": 0, "drop": 0}
+        self.counts = {"conv": 0, "dense": 0, "fc": 0, "slots": 0, "lif": 0, "delay": 0, "bn": 0, "pool": 0, "drop": 0}
 
     def add_layers(self, layers: Sequence[tokens.Token], spiking_output: bool) -> None:
         """Add layers and their neurons; a layer that others follow fires, the last one only if the output does."""
@@ -212,6 +220,11 @@ class _Builder:
                     self._append("delay", Delay(1))
 
     def add(self, token: tokens.Token) -> None:
+        if self.slots.slots > 1 and isinstance(token, tokens.Conv | tokens.ConvOverTime | tokens.DenseConv):
+            raise BadInput(
+                f"network.delay_slots: '{self.notation}' has convolutions, and only linear layers have delay slots, "
+                f"here {self.slots.slots}; set delay_slots = 1, or use linear layers only, such as 784-800-10"
+            )
         if isinstance(token, tokens.Dense):
             self._dense(token)
         elif isinstance(token, tokens.Conv | tokens.ConvOverTime):
@@ -234,7 +247,7 @@ class _Builder:
 
     def _members(self, token: tokens.Members, spiking_output: bool) -> None:
         """Add sub-networks, each built on the signal so far."""
-        common = self.notation, self.shape, self.neurons, self.bias, self.streaming, self.linear
+        common = self.notation, self.shape, self.neurons, self.bias, self.streaming, self.slots, self.linear
         builders = [_Builder(*common, f"members.member{number}.") for number in range(1, len(token.layers) + 1)]
         for builder, layers in zip(builders, token.layers, strict=True):
             builder.add_layers(layers, spiking_output)
@@ -260,7 +273,10 @@ class _Builder:
 
     def _dense(self, token: tokens.Dense) -> None:
         self.flatten()
-        sizes, name = (self.shape[0], token.neurons), f"{self.prefix}fc{self.counts['fc'] + 1}"
+        slots = self.slots.slots
+        if slots > 1:
+            self._append("slots", DelaySlots(slots, self.slots.stride))
+        sizes, name = (slots * self.shape[0], token.neurons), f"{self.prefix}fc{self.counts['fc'] + 1}"
         layer = None if self.linear is None else self.linear(name, *sizes, self.bias)
         if layer is None:
             self._refuse_large(token, math.prod(sizes))

@@ -84,6 +84,8 @@ def named(name, kind="lif"):
         return nn.Sequential(*start, *blocks, GlobalAvgPool2d(), Linear(6, 5), make((5,)), Linear(5, 3)), IMAGE
     if name == "streaming chain":
         return build_layers("6-7-5-4", (6,), make, spiking_output=True, streaming=True), (6,)
+    if name == "delay slots":
+        return build_layers("6-7-5-4", (6,), make, spiking_output=True, delay_slots=3, delay_stride=2), (6,)
     if name in ("dense blocks", "dense blocks, streaming"):
         notation = "4C3-BN-3D3x2-AP2-5C1-2D3-AP2-6-4"
         return build_layers(notation, IMAGE, make, streaming="streaming" in name), IMAGE
@@ -114,6 +116,7 @@ NAMES = (
     "pools that meet neurons and the end",
     "residual",
     "streaming chain",
+    "delay slots",
     "dense blocks",
     "dense blocks, streaming",
     "residual, streaming",

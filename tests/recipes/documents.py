@@ -24,6 +24,8 @@ DOCUMENT = {
         "thresholds": "channel",
         "reset": "zero",
         "timing": "aligned",
+        "delay_slots": 1,
+        "delay_stride": 1,
         "bias": False,
         "readout": "spikes",
     },

@@ -301,6 +301,35 @@ def test_the_input_of_single_spikes_is_open_to_all_neurons():
     parse_recipe(single_spike_recipe(loss="tet", network=DOCUMENT["network"]), "here")
 
 
+@pytest.mark.parametrize(("slots", "stride", "most"), [(5, 1, 4), (3, 2, 2), (2, 4, 1)])
+def test_delays_of_a_whole_sample_are_refused(slots, stride, most):
+    document = changed("network.delay_slots", slots)
+    document["network"]["delay_stride"] = stride
+    longest = (slots - 1) * stride
+    assert refusal(document).endswith(
+        f"network.delay_slots: the longest of {slots} slots delays by {longest} steps, and a sample has 4, so none of "
+        f"its spikes would arrive; use at most {most}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("training.quantize", "loihi2", "have no integer form in training; omit training.quantize"),
+        (
+            "sparsity",
+            {"learner": "static", "layers": ["fc1"], "per_neuron": 3, "window": 5},
+            "sparsity.window does not",
+        ),
+    ],
+)
+def test_what_cannot_hold_delay_slots_is_refused(field, value, words):
+    document = changed("network.delay_slots", 3)
+    section, _, key = field.rpartition(".")
+    (document[section] if section else document)[key] = value
+    assert words in refusal(document)
+
+
 # Written and read again: recipes of any values that their sections allow.
 
 texts = st.text(st.just(" ") | st.characters(exclude_categories=("C", "Z")), max_size=12)  # others are refused
@@ -369,6 +398,10 @@ def documents(draw, neuron, learner):
         document["network"]["mode"] = "sl"
     if neuron in ("single_spike", "liaf") or document["training"].get("precision", "float32") != "float32":
         document["training"].pop("quantize", None)
+    if document["network"].get("delay_slots", 1) > 1:
+        document["network"] |= {"delay_slots": min(3, 1 + document["data"]["steps"] // 2), "delay_stride": 1}
+        document["training"].pop("quantize", None)
+        document["sparsity"].pop("window", None)
     if document["training"].get("quantize") is None:
         document["training"].pop("weight_bits", None)
     for name, model in (("expected", ExpectedSection), ("published", PublishedSection)):

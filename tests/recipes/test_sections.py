@@ -34,6 +34,8 @@ NETWORK = {
     "notation": REQUIRED,
     "threshold": REQUIRED,
     "timing": "aligned",
+    "delay_slots": 1,
+    "delay_stride": 1,
     "surrogate": REQUIRED,
     "surrogate_width": REQUIRED,
     "mode": REQUIRED,
