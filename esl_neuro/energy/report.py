@@ -11,6 +11,7 @@ import numpy as np
 
 from esl_neuro.backends.trace import Trace
 from esl_neuro.compiler.program import Program
+from esl_neuro.compiler.timing import timing
 from esl_neuro.energy.breakeven import WITH_CONNECTIONS, BreakEven, break_even, scaling
 from esl_neuro.energy.core_map import CoreMap
 from esl_neuro.energy.core_use import core_uses
@@ -439,6 +440,12 @@ def _warnings(
         factor = f"{dense / executed:.2f} times as many" if executed else f"{dense:,} instead of 0"
         yield f"executed SOPs are those of sparse synapses; a dense process does not skip zeros and executes {factor}"
     yield from _fan_in_warnings(program, chips)
+    longest = max(timing(program).hold, default=0)
+    if longest:
+        yield (
+            f"synapses hold spikes for up to {longest} step{'s' * (longest != 1)}: no price of a delay is published, "
+            "so a delayed operation costs what any operation costs"
+        )
     if placement is not None:
         yield f"messages and hops are those of {placement.mesh}"
 

@@ -323,6 +323,16 @@ def small_run(weights, spikes, emitted, steps=None):
     return program, Trace("integer", spikes, {"fc": emitted})
 
 
+def test_synapses_of_several_delays_are_one_fan_in_and_their_price_is_said_to_be_unknown():
+    program, trace = small_run(np.full((2, 200), 2), np.ones((1, 8, 200), np.uint8), np.ones((1, 8, 2), np.uint8))
+    late = dataclasses.replace(program.connections[0], delay=5)
+    report = energy_report(dataclasses.replace(program, connections=(program.connections[0], late)), trace)
+    text = "\n".join(report.warnings)
+    assert "truenorth: layer 'fc' has a fan-in of 400, the chip takes 256 axons" in text
+    assert "synapses hold spikes for up to 5 steps: no price of a delay is published, so a delayed operation" in text
+    assert "hold spikes" not in "\n".join(energy_report(program, trace).warnings)
+
+
 def test_report_puts_everything_together():
     spikes = np.ones((2, 3, 300), np.uint8)
     run = small_run(np.full((2, 300), 2), spikes, np.zeros((2, 3, 2), np.uint8), steps=4)
