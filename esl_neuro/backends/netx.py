@@ -157,12 +157,19 @@ def _structure_findings(program: Program) -> Iterator[Finding]:
     for group in program.groups:
         forward = [each for each in program.incoming(group.name) if each.source != group.name]
         loops = [each for each in program.incoming(group.name) if each.source == group.name]
-        if [each.source for each in forward] != [before]:
-            sources = ", ".join(f"'{each.source}'" for each in forward) or "only itself"
+        if {each.source for each in forward} != {before}:
+            sources = ", ".join(f"'{source}'" for source in dict.fromkeys(each.source for each in forward))
+            sources = sources or "only itself"
             yield Finding(
                 "several-sources",
                 group.name,
                 f"is fed by {sources}; in the file it can be fed by '{before}' only; {other}",
+            )
+        elif len(forward) > 1:
+            yield Finding(
+                "several-delays",
+                group.name,
+                f"spikes from '{before}' have {len(forward)} delays, the file supports one; {other}",
             )
         for each in forward:
             if each.delay > LONGEST_DELAY or (each.delay and loops):

@@ -234,6 +234,10 @@ def test_what_a_file_cannot_say():
         replace(program, readout="potential"), "layer 1: the readout is 'potential', the file supports 'spikes' only"
     )
     assert_refused(replace(program, connections=(first, second, skip)), "layer 1: is fed by 'layer 0', 'input'")
+    slots = (first, second, replace(second, delay=2))
+    assert_refused(
+        replace(program, connections=slots), "layer 1: spikes from 'layer 0' have 2 delays, the file supports one"
+    )
     late, recurrent = replace(second, delay=63), (replace(second, delay=1), replace(loop, delay=1))
     assert_refused(
         replace(program, connections=(first, late)),
