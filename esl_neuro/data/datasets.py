@@ -152,7 +152,7 @@ class Request:
     frames: FrameSettings = field(default_factory=FrameSettings)
 
 
-BUILT_IN = ("digits", "digits_images")  # data sets that need no folder
+BUILT_IN = ("digits", "digits_images", "spike_lags")  # data sets that need no folder
 DATASETS: Registry[Callable[[Request], Dataset]] = Registry("data set")
 
 

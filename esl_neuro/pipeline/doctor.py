@@ -174,7 +174,8 @@ def _refusal(folder: Path) -> str:
 def _data() -> list[Examined]:
     folder = default_folder().absolute()
     absent = missing_datasets(LAYOUTS)
-    found = [Examined("data", name, OK, "comes with scikit-learn") for name in BUILT_IN]
+    origin = {"spike_lags": "generated"}
+    found = [Examined("data", name, OK, origin.get(name, "comes with scikit-learn")) for name in BUILT_IN]
     for name in sorted(LAYOUTS):
         if name in absent:
             fix = f"esl-neuro train RECIPE --set data.name={name} --download, or --data FOLDER"
