@@ -112,6 +112,7 @@ class CoreBudget:
                 _connect(module, _drawn(module, number[name], name), np.ones(number[name]))
 
         program = synapses_only(self._read(at_random), self.target)
+        refuse_several_delays(program)
         self.core_plan = plan_cores(program, self.target)
         placement = planned(program, self.core_plan, self.target)
         fixed = self._read(lambda name, module: _fill(module, 0 if name in number else 1))
@@ -439,6 +440,26 @@ def refuse_what_never_fits(
         )
     if findings:
         raise BadInput("budget: " + "; ".join(findings))
+
+
+def refuse_several_delays(program: Program) -> None:
+    """Reject delays whose synapses share axons, which the counters would count once for each delay.
+
+    Raises
+    ------
+    BadInput
+        With all pairs of layers that have several delays.
+    """
+    delays: dict[tuple[str, str], set[int]] = {}
+    for each in program.connections:
+        if not isinstance(each.weights, Kernel):
+            delays.setdefault((each.source, each.target), set()).add(each.delay)
+    several = [f"'{source}' -> '{target}'" for (source, target), found in delays.items() if len(found) > 1]
+    if several:
+        raise BadInput(
+            f"budget: {', '.join(several)}: synapses with several delays share their axons, which a budget of cores does "
+            "not count; omit network.delay_slots, or the fields of the cores from [budget]"
+        )
 
 
 def _too_few_cores(program: Program, placement: Placement, target: HardwareTarget) -> list[str]:

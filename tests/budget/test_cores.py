@@ -252,3 +252,13 @@ def test_planning_leaves_the_network_as_it_was():
     CoreBudget(network, shape, "all", LOIHI).plan(dict.fromkeys(CoreBudget(network, shape, "all", LOIHI).layers, 5))
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_several_delays_between_two_layers_are_refused():
+    from esl_neuro.snn.layers import DelaySlots
+
+    network = torch.nn.Sequential(DelaySlots(3), torch.nn.Linear(12, 5), LIF(5))
+    optimizer = torch.optim.Adam(network.parameters())
+    budget = CoreBudget(network, (4,), "all", load_target("loihi2"))
+    with pytest.raises(BadInput, match="'input' -> .*several delays share their axons.*omit network.delay_slots"):
+        Rewirer(network, optimizer, density=0.5, layers="all", end=10, cores=budget.plan)
