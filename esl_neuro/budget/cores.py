@@ -457,8 +457,8 @@ def refuse_several_delays(program: Program) -> None:
     several = [f"'{source}' -> '{target}'" for (source, target), found in delays.items() if len(found) > 1]
     if several:
         raise BadInput(
-            f"budget: {', '.join(several)}: synapses with several delays share their axons, which a budget of cores does "
-            "not count; omit network.delay_slots, or the fields of the cores from [budget]"
+            f"budget: {', '.join(several)}: synapses with several delays share their axons, which a budget of cores "
+            "does not count; omit network.delay_slots, or the fields of the cores from [budget]"
         )
 
 

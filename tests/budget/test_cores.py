@@ -260,5 +260,5 @@ def test_several_delays_between_two_layers_are_refused():
     network = torch.nn.Sequential(DelaySlots(3), torch.nn.Linear(12, 5), LIF(5))
     optimizer = torch.optim.Adam(network.parameters())
     budget = CoreBudget(network, (4,), "all", load_target("loihi2"))
-    with pytest.raises(BadInput, match="'input' -> .*several delays share their axons.*omit network.delay_slots"):
+    with pytest.raises(BadInput, match=r"'input' -> .*several delays share their axons.*omit network.delay_slots"):
         Rewirer(network, optimizer, density=0.5, layers="all", end=10, cores=budget.plan)
