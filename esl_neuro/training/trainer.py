@@ -292,19 +292,30 @@ class Trainer:
         BadInput
             If another process trains the run, or its files cannot be written.
         """
+        with self._alone():
+            measures = reset_peak()
+            self._train(on_batch, on_epoch, self.recipe.training.epochs)
+            return self._finish(self.cost.memory() if measures else None)
+
+    def run_to(self, epoch: int, on_batch: OnBatch, on_epoch: OnEpoch) -> None:
+        """Train to the end of an epoch, with the state saved; :meth:`resume` continues. See :meth:`run`."""
+        with self._alone():
+            self._train(on_batch, on_epoch, min(epoch, self.recipe.training.epochs))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process train the run, with the threads of the recipe."""
         self.lock = self.ranks.on_first(lambda: self.lock or self.folder.lock())
         keep_freed_memory()
         try:
-            measures = reset_peak()
             with _threads(max(1, self.recipe.training.threads // self.ranks.local_count)):
-                self._train(on_batch, on_epoch)
-            return self._finish(self.cost.memory() if measures else None)
+                yield
         finally:
             if self.lock is not None:
                 self.lock.release()
             self.lock = None
 
-    def _train(self, on_batch: OnBatch, on_epoch: OnEpoch) -> None:
+    def _train(self, on_batch: OnBatch, on_epoch: OnEpoch, last: int) -> None:
         started = time.perf_counter() - self.seconds
 
         def save() -> None:
@@ -313,7 +324,7 @@ class Trainer:
 
         # The first signal waits for the end of the batch, a second one does not.
         with held_back(second_passes=True) as interrupted:
-            while self.epoch < self.recipe.training.epochs:
+            while self.epoch < last:
                 for indices in self._remaining_batches():
                     loss = self._train_batch(indices)
                     self.batch += 1
@@ -487,7 +498,7 @@ class Trainer:
             validation_accuracy=self.best_accuracy,
             best_epoch=self.best_epoch,
             epochs=self.recipe.training.epochs,
-            connections=self._connections(),
+            connections=self.connections,
             density=self.learner.density,
             spikes_per_neuron=activity_spikes / (len(self.dataset.test) * self.neurons),
             seconds=round(self.seconds, 2),
@@ -499,7 +510,9 @@ class Trainer:
         self.ranks.on_first(lambda: write_result(self.folder.result, result))
         return result
 
-    def _connections(self) -> int:
+    @property
+    def connections(self) -> int:
+        """Number of connections of the whole network now; a layer without a mask has all of its own."""
         masked = {id(layer.weight): layer.connections for layer in self.learner.layers}
         weights = [layer.weight for layer in weighted_layers(self.network).values()]
         dense = sum(masked.get(id(weight), weight.numel()) for weight in weights)

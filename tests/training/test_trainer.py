@@ -615,6 +615,15 @@ def test_run_leaves_the_number_of_threads_alone(tmp_path):
     assert torch.get_num_threads() == threads
 
 
+def test_run_that_stops_at_an_epoch_goes_on_as_if_it_had_not(whole, tmp_path):
+    trainer = start(tmp_path)
+    trainer.run_to(1, nothing, nothing)
+    assert (trainer.epoch, trainer.folder.result.exists()) == (1, False)
+    Trainer.resume(trainer.folder).run_to(1, nothing, nothing)  # it is there already
+    Trainer.resume(trainer.folder).run(nothing, nothing)
+    assert_same_run(whole[0].folder, trainer.folder)
+
+
 def test_finished_run_has_nothing_to_resume(whole):
     with pytest.raises(BadInput, match="the run is complete and cannot be resumed"):
         Trainer.resume(whole[0].folder)
