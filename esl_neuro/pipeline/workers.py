@@ -62,6 +62,10 @@ Work = Callable[[Argument, Tell, Wanted], Any]
 """A task. It saves what it has and raises ``KeyboardInterrupt`` when this worker is no longer wanted for it."""
 
 
+class WorkersKilled(CheckFailed):
+    """A task that no worker survived."""
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where tasks run.
@@ -147,26 +151,48 @@ class Workers:
         When the iterator is closed before its end, the tasks are told that nobody wants them, and have a second to
         save.
         """
+        waiting = iter(arguments)
+        yield from self.serve(work, lambda: next(waiting, None), lambda: len(arguments))
+
+    def serve(
+        self, work: Work[Argument], more: Callable[[], Argument | None], at_a_time: Callable[[], int] | None = None
+    ) -> Generator[Told[Argument] | Ended[Argument], None, None]:
+        """Run tasks whose arguments depend on how earlier ones ended; see :meth:`run`.
+
+        Parameters
+        ----------
+        work : callable
+            The task.
+        more : callable
+            Returns the next argument, and None as long as there is none. It is called once the end of a task was
+            yielded and dealt with, so that it knows of it, while there are free workers.
+        at_a_time : callable, optional
+            Tasks at a time. Default: one for each worker that there is now.
+        """
         heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         running: set[str] = set()
-        topic = f"esl-neuro-{uuid4().hex}"
-        given = {f"{topic}-{number}": argument for number, argument in enumerate(arguments)}
+        topic, most = f"esl-neuro-{uuid4().hex}", at_a_time or self._present
+        given: dict[str, Argument] = {}
+        futures: dict[str, Any] = {}
 
         def hear(event: tuple[float, Message]) -> None:
             heard.put((event[1]["task"], event[1]))
 
+        def submit() -> None:
+            while len(futures) < most() and (argument := more()) is not None:
+                key = f"{topic}-{len(given)}"
+                given[key] = argument
+                futures[key] = self.client.submit(_do, work, argument, topic, self.needs, key=key, pure=False)
+                futures[key].add_done_callback(lambda ended, key=key: heard.put((key, ended)))
+
         self.client.subscribe_topic(topic, hear)
-        futures = {
-            key: self.client.submit(_do, work, argument, topic, self.needs, key=key, pure=False)
-            for key, argument in given.items()
-        }
-        for key, future in futures.items():
-            future.add_done_callback(lambda ended, key=key: heard.put((key, ended)))
         try:
+            submit()
             while futures:
                 key, news = _next(heard, self.interrupted)
                 if not isinstance(news, dict):
                     yield self._ended(given[key], futures.pop(key))
+                    submit()
                 elif "begun" in news:
                     (running.add if news["begun"] else running.discard)(key)
                 else:
@@ -175,6 +201,10 @@ class Workers:
             if futures:
                 self.client.cancel(list(futures.values()))
                 _wait_for(running, heard)
+
+    def _present(self) -> int:
+        """Return the workers that there are now, and 1 for a cluster that waits for its first one."""
+        return max(1, len(self.client.nthreads()))
 
     def _ended(self, argument: Argument, future: Any) -> Ended[Argument]:
         from distributed import CancelledError, KilledWorker
@@ -187,7 +217,7 @@ class Workers:
             return Ended(
                 argument,
                 None,
-                CheckFailed(
+                WorkersKilled(
                     f"{MOST_DEATHS + 1} workers that ran it were killed; a machine may be out of memory: use fewer "
                     "--jobs, or fewer workers on a machine"
                 ),

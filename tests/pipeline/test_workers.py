@@ -80,6 +80,32 @@ def test_tasks_tell_in_order_and_end_with_what_they_return(place, tmp_path):
         assert mine == [Told(number, {"half": number / 2, "where": str(tmp_path)}), Ended(number, number**2)]
 
 
+def test_the_next_task_may_depend_on_how_the_earlier_ones_ended(place, tmp_path):
+    """Here, the square of a number is the next one; it is not asked for before that is known."""
+    waiting, ended = [2], []
+
+    def more():
+        return waiting.pop() if waiting else None
+
+    with workers(place, 1, tmp_path) as ready:
+        for event in ready.serve(follow, more):
+            if isinstance(event, Ended):
+                ended.append(event.result)
+                waiting += [event.result] if event.result < 100 else []
+    assert ended == [4, 16, 256]
+
+
+def test_as_many_tasks_are_asked_for_as_there_are_workers(place, tmp_path):
+    asked = []
+    with workers(place, 5, tmp_path) as ready:
+        events = ready.serve(follow, lambda: (asked.append(1) or len(asked)) if len(asked) < 3 else None)
+        ended = 0
+        for event in events:
+            assert len(asked) <= ended + 1
+            ended += isinstance(event, Ended)
+    assert ended == 3
+
+
 def test_each_task_fails_alone_with_one_line(place, tmp_path):
     with workers(place, 2, tmp_path) as ready:
         errors = {event.argument: str(event.error) for event in ready.run(fail, [0, 1])}
