@@ -16,7 +16,13 @@ else:
     import tomli as tomllib
 
 
-WORDS = {"models": "recipe", "hw_targets": "target", "sweeps": "sweep", "reproductions": "experiment"}
+WORDS = {
+    "models": "recipe",
+    "hw_targets": "target",
+    "sweeps": "sweep",
+    "searches": "search",
+    "reproductions": "experiment",
+}
 """What a file of each kind is called."""
 LISTED = {"models": "esl-neuro models list", "hw_targets": "esl-neuro targets list"}
 """The commands that list all files of a kind."""

@@ -7,7 +7,7 @@ import pytest
 from esl_neuro.errors import BadInput
 from esl_neuro.resources import find_resource, parse_toml, read_toml, resource_folder, resource_names
 
-KINDS = ["models", "sweeps", "reproductions", "hw_targets"]
+KINDS = ["models", "sweeps", "searches", "reproductions", "hw_targets"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -88,6 +88,6 @@ def is_trusted(path: Path) -> bool:
     if here in (Path.home().resolve(), Path(here.anchor)):
         return real.parent == here
     runs = os.environ.get(RUNS_VARIABLE)
-    folders = [here, *(resource_folder(kind).resolve() for kind in ("models", "sweeps"))]
+    folders = [here, *(resource_folder(kind).resolve() for kind in ("models", "sweeps", "searches"))]
     folders += [Path(runs).resolve()] if runs else []
     return any(real.is_relative_to(folder) for folder in folders)

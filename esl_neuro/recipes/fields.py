@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import tomli_w
@@ -65,8 +66,7 @@ def recipe_fields(name: str | None = None) -> list[RecipeField]:
     BadInput
         If there is no such field or section; the message has the nearest spelling.
     """
-    every = list(_every())
-    found = [field for field in every if name in (None, field.name, field.name.partition(".")[0])]
+    found = [field for field in _every() if name in (None, field.name, field.name.partition(".")[0])]
     if not found:
         raise BadInput(f"field '{name}' is unknown; {nearest_field(str(name))}")
     return found
@@ -90,8 +90,13 @@ def nearest_field(name: str) -> str:
     return f"{hint}'esl-neuro models fields' lists all fields"
 
 
-def _every() -> Iterator[RecipeField]:
-    """Yield the fields in the order of a recipe; a field of several kinds once for each of its meanings."""
+@cache
+def _every() -> tuple[RecipeField, ...]:
+    """Return the fields in the order of a recipe; a field of several kinds once for each of its meanings."""
+    return tuple(_fields())
+
+
+def _fields() -> Iterator[RecipeField]:
     whole = Recipe.model_json_schema()
     for name in ("name", "title"):
         yield RecipeField(name, *_described(Recipe, name, whole))

@@ -12,12 +12,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ from esl_neuro.storage import refusing, write
 from esl_neuro.toml_tables import explain_finding, validated
 from esl_neuro.training.result import read_result
 from esl_neuro.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from esl_neuro.training.trainer import Trainer
 
 SCHEMA = 1  # of the summary
 SEED = "training.seed"
@@ -164,13 +167,21 @@ class Run:
         on_notes: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         """Start or continue the run, unless it is complete; see :meth:`Trainer.run`. Notes are those on own data."""
+        if not self.folder.result.exists():
+            trainer = self._trainer()
+            on_notes(trainer.dataset.notes)
+            trainer.run(on_batch, on_epoch)
+
+    def train_to(self, epoch: int, on_batch: Callable[..., None], on_epoch: Callable[..., None]) -> int:
+        """Start or continue the run to the end of an epoch, unless it is there; return its connections."""
+        trainer = self._trainer()
+        trainer.run_to(epoch, on_batch, on_epoch)
+        return trainer.connections
+
+    def _trainer(self) -> Trainer:
         from esl_neuro.training.trainer import Trainer  # torch takes seconds to load, so only if a run starts
 
-        if self.folder.result.exists():
-            return
-        trainer = Trainer.resume(self.folder) if self.started else Trainer.start(self.recipe, self.make_folder)
-        on_notes(trainer.dataset.notes)
-        trainer.run(on_batch, on_epoch)
+        return Trainer.resume(self.folder) if self.started else Trainer.start(self.recipe, self.make_folder)
 
     def outcome(self) -> dict[str, Any]:
         """Return the results of the finished run, including the noises of the sweep."""
@@ -220,10 +231,10 @@ class SweepPlan:
         BadInput
             If there are any; the message names folders and fields.
         """
-        findings = [f"{run.folder.path}: {_some(changed, '; ')}" for run in self.runs if (changed := run.differences())]
+        findings = [f"{run.folder.path}: {some(changed, '; ')}" for run in self.runs if (changed := run.differences())]
         if findings:
             fix = "use another folder with --runs, or delete the old runs"
-            raise BadInput(f"{_some(findings, '; ', 'folder')}; {fix}")
+            raise BadInput(f"{some(findings, '; ', 'folder')}; {fix}")
 
 
 # Reading.
@@ -258,7 +269,7 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = (), *, allow_cod
         for changes in _all_changes(sweep):
             refuse_code(path, code_of(changes))
     cases = expand(sweep)
-    _refuse(name, _overridden_changes(cases, overrides))
+    refuse(name, _overridden_changes(cases, overrides))
     folder = runs / path.stem
     planned = [
         # The recipe in the folder is compared with this one before anything of it is built.
@@ -275,23 +286,24 @@ def load_plan(name: str, runs: Path, overrides: Sequence[str] = (), *, allow_cod
 
 def parse_sweep(document: dict[str, Any], origin: str) -> Sweep:
     """Check a document and return the sweep; see :func:`load_plan`."""
-    _refuse(origin, list(_misplaced(document)))
+    refuse(origin, list(misplaced(document, ("fixed", "axes"), ("seeds", "noise", "plot_x"))))
     sweep = validated(Sweep, document, origin, _explain)
-    _refuse(origin, list(_findings(sweep)))
+    refuse(origin, list(_findings(sweep)))
     return sweep
 
 
-def _refuse(origin: str, findings: Sequence[str]) -> None:
+def refuse(origin: str, findings: Sequence[str]) -> None:
+    """Raise :class:`BadInput` with all findings on a file, if there are any."""
     if findings:
         raise BadInput(f"{origin}: {'; '.join(findings)}")
 
 
-def _misplaced(document: dict[str, Any]) -> Iterator[str]:
-    """Find keys that TOML assigns to a table because they follow its heading."""
-    for table in ("fixed", "axes"):
+def misplaced(document: dict[str, Any], tables: Iterable[str], keys: Collection[str]) -> Iterator[str]:
+    """Find top-level keys that TOML assigns to a table because they follow its heading."""
+    for table in tables:
         content = document.get(table)
         if isinstance(content, dict):
-            for key in {"seeds", "noise", "plot_x"} & set(content):
+            for key in sorted({*keys} & {*content}):
                 yield f"{table}.{key}: '{key}' is a top-level key; write it above the first [heading]"
 
 
@@ -310,26 +322,31 @@ def _unquoted(finding: Any) -> bool:
 def _findings(sweep: Sweep) -> Iterator[str]:
     """Find errors other than the types of the fields."""
     for place, fields in _fields(sweep):
-        for field in fields:
-            if not FIELD.fullmatch(field):
-                yield f"{place}: {field!r} is not a field; write section.field, such as training.epochs"
-            elif field == SEED:
-                yield f"{place}: {SEED} is set from seeds; change that list"
+        yield from no_fields(place, fields)
     choices = max(len(sweep.cases), 1) * math.prod(len(values) for values in sweep.axes.values()) * len(sweep.seeds)
     if choices > MOST_RUNS:
         yield f"cases, axes and seeds make {choices:,} runs; at most {MOST_RUNS:,} are planned, so divide the sweep"
     for index, case in enumerate(sweep.cases):
         for field in set(case.changes) & set(sweep.axes):
             yield f"cases.{index}.set: '{field}' is also an axis; remove one of them"
-    yield from _repeated("seeds", map(str, sweep.seeds))
-    yield from _repeated("noise", sweep.noise)
-    yield from _repeated("cases: label", (case.label for case in sweep.cases))
+    yield from repeated("seeds", map(str, sweep.seeds))
+    yield from repeated("noise", sweep.noise)
+    yield from repeated("cases: label", (case.label for case in sweep.cases))
     for field, values in sweep.axes.items():
-        yield from _repeated(f"axes.{field}", map(to_toml, values))
+        yield from repeated(f"axes.{field}", map(to_toml, values))
     if sweep.plot_x is not None and sweep.plot_x not in sweep.axes:
         yield f"plot_x: '{sweep.plot_x}' is not an axis; {did_you_mean(sweep.plot_x, sweep.axes)}"
     for noise in sweep.noise:
         yield from _noise_findings(noise)
+
+
+def no_fields(place: str, fields: Iterable[str]) -> Iterator[str]:
+    """Find names that are not those of fields, and the seed, which has a list of its own."""
+    for field in fields:
+        if not FIELD.fullmatch(field):
+            yield f"{place}: {field!r} is not a field; write section.field, such as training.epochs"
+        elif field == SEED:
+            yield f"{place}: {SEED} is set from seeds; change that list"
 
 
 def _fields(sweep: Sweep) -> Iterator[tuple[str, Iterable[str]]]:
@@ -346,7 +363,8 @@ def _all_changes(sweep: Sweep) -> Iterator[Mapping[str, Any]]:
     yield from ({field: value} for field, values in sweep.axes.items() for value in values)
 
 
-def _repeated(place: str, values: Iterable[str]) -> Iterator[str]:
+def repeated(place: str, values: Iterable[str]) -> Iterator[str]:
+    """Find what a list has more than once."""
     for value, times in Counter(values).items():
         if times > 1:
             yield f"{place}: {value} is listed {times} times; list it once"
@@ -385,14 +403,19 @@ def _case(sweep: Sweep, case: CaseTable | None, values: dict[str, Any]) -> Sweep
     parts |= {heading: describe(values[field]) for field, heading in headings(sweep).items()}
     varied = {**(case.changes if case is not None else {}), **values}
     # The field or whole section of a case has priority over the fixed fields.
-    fixed = {field: value for field, value in sweep.fixed.items() if not any(_covers(name, field) for name in varied)}
+    fixed = {field: value for field, value in sweep.fixed.items() if not any(covers(name, field) for name in varied)}
     return SweepCase(recipe, parts or {"recipe": Path(recipe).stem}, fixed, varied)
 
 
 def headings(sweep: Sweep) -> dict[str, str]:
-    """Return the last part of the field of each axis as words, or the whole field if two would be equal."""
-    short = {field: field.rpartition(".")[2].replace("_", " ") for field in sweep.axes}
-    taken = Counter([*short.values(), "case", "recipe", "seed", "seeds"])
+    """Return the heading of each axis, by its field."""
+    return short_names(sweep.axes, ("case", "recipe", "seed", "seeds"))
+
+
+def short_names(fields: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each field as words, or the whole field if two of these and of other words are equal."""
+    short = {field: field.rpartition(".")[2].replace("_", " ") for field in fields}
+    taken = Counter([*short.values(), *others])
     return {field: name if taken[name] == 1 else field for field, name in short.items()}
 
 
@@ -470,16 +493,17 @@ def _overridden_changes(cases: Sequence[SweepCase], overrides: Sequence[str]) ->
     found: dict[str, None] = {}
     for case in cases:
         for earlier, later in combinations(case.varied, 2):
-            if _covers(later, earlier):
+            if covers(later, earlier):
                 found[f"'{later}' replaces the whole section, including '{earlier}'; remove one of them"] = None
         for override in overrides:
             field = override.partition("=")[0].strip()
-            if any(_covers(field, varied) for varied in (SEED, *case.varied)):
+            if any(covers(field, varied) for varied in (SEED, *case.varied)):
                 found[f"--set {override}: this field is varied by the sweep; change the sweep file"] = None
     return list(found)
 
 
-def _covers(field: str, other: str) -> bool:
+def covers(field: str, other: str) -> bool:
+    """Return whether a field is another one, or the section that holds it."""
     return other == field or other.startswith(field + ".")
 
 
@@ -497,11 +521,11 @@ def _load_recipes(
             failed.append((f"{case.label} seed {seed}", str(error)))
 
     loaded = [[recipe for seed in sweep.seeds for recipe in load(case, seed)] for case in cases]
-    _refuse(origin, by_message(failed))
+    refuse(origin, by_message(failed))
     return loaded
 
 
-def by_message(failed: Iterable[tuple[str, str]]) -> list[str]:
+def by_message(failed: Iterable[tuple[str, str]], what: str = "run") -> list[str]:
     """Group failed runs (label, message) with the same message into one finding.
 
     Examples
@@ -512,7 +536,7 @@ def by_message(failed: Iterable[tuple[str, str]]) -> list[str]:
     labels: dict[str, list[str]] = {}
     for name, message in failed:
         labels.setdefault(message, []).append(name)
-    return [f"{_some(names, ', ', 'run', 1)}: {message}" for message, names in labels.items()]
+    return [f"{some(names, ', ', what, 1)}: {message}" for message, names in labels.items()]
 
 
 # Comparing.
@@ -527,16 +551,21 @@ def differences(stored: Recipe, asked: Recipe) -> list[str]:
     >>> differences(stored, load_recipe("mlp-digits", ("training.epochs=5",)))
     ['training.epochs is 40 there, 5 is requested']
     """
-    there, here = (dict(_flat(recipe.to_document())) for recipe in (stored, asked))
+    there, here = (dict(flat(recipe.to_document())) for recipe in (stored, asked))
     if is_path(asked.data.name):  # a run records the absolute path, and the SHA-256
         here["data.name"] = str(Path(asked.data.name).absolute())
     if asked.data.sha256 is None:
         there.pop("data.sha256", None)
-    return [
-        f"{field} is {_shown(there, field)} there, {_shown(here, field)} is requested"
+    return [finding for field, finding in changes(there, here).items() if field.split(".")[0] not in NOT_COMPARED]
+
+
+def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
+    """Return in words what differs between what a folder holds and what is requested, by field."""
+    return {
+        field: f"{field} is {_shown(there, field)} there, {_shown(here, field)} is requested"
         for field in {**here, **there}
-        if field.split(".")[0] not in NOT_COMPARED and _shown(there, field) != _shown(here, field)
-    ]
+        if _shown(there, field) != _shown(here, field)
+    }
 
 
 def _changed_data(stored: Recipe, asked: Recipe) -> list[str]:
@@ -549,10 +578,11 @@ def _changed_data(stored: Recipe, asked: Recipe) -> list[str]:
     return [] if now == stored.data.sha256 else [f"data.name: {asked.data.name} has changed since it was trained"]
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested tables with their whole names."""
     for key, value in document.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -561,7 +591,7 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
     return to_toml(fields[name]) if name in fields else "absent"
 
 
-def _some(findings: Sequence[str], separator: str, what: str = "field", shown: int = SHOWN) -> str:
+def some(findings: Sequence[str], separator: str, what: str = "field", shown: int = SHOWN) -> str:
     """Return the first findings and the number of further ones."""
     more = len(findings) - shown
     rest = f" (and {more} more {what}{'s' * (more > 1)})" if more > 0 else ""
