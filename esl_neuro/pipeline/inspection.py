@@ -39,6 +39,7 @@ DOCUMENTS = (
     ({"run_schema", "packages"}, "environment of a run of esl-neuro"),
     ({"data", "network", "sparsity", "training"}, "recipe of esl-neuro"),
     ({"target"}, "target (chip or processor) of esl-neuro"),
+    ({"recipe", "space"}, "search of esl-neuro"),
     ({"recipe", "seeds"}, "sweep of esl-neuro"),
     ({"paper"}, "reproduction of esl-neuro"),
 )
@@ -77,8 +78,8 @@ def inspect_path(path: Path) -> Inspected:
     Parameters
     ----------
     path : Path
-        A run, an export, a sweep or own data; a NIR, HDF5, ``.net``, ``.npz``, ``.npy``, safetensors, JSON, TOML or
-        image file.
+        A run, an export, a sweep, a search or own data; a NIR, HDF5, ``.net``, ``.npz``, ``.npy``, safetensors, JSON,
+        TOML or image file.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def inspect_path(path: Path) -> Inspected:
     if read is None:
         raise BadInput(
             f"{path}: is of an unknown format (it begins with {beginning[:8]!r}); known are NIR, HDF5, .net, .npz, "
-            ".npy, safetensors, JSON, TOML and images, and folders of runs, exports, sweeps and images"
+            ".npy, safetensors, JSON, TOML and images, and folders of runs, exports, sweeps, searches and images"
         )
     format, version, contents = read(path)
     return Inspected(str(path), format, version, path.stat().st_size, _shown(contents))
@@ -119,13 +120,15 @@ def _folder(path: Path) -> Inspected:
         format, contents = "export of esl-neuro", _export(path)
     elif RunFolder(path).config.is_file():
         format, contents = "run of esl-neuro", _run(path)
+    elif (path / "study.journal").is_file():
+        format, contents = "search of esl-neuro", _files(path)
     elif (path / "summary.json").is_file():
         format, contents = "sweep of esl-neuro", _files(path)
     elif holds_classes(path):
         format, contents = "data, one folder per class (see 'esl-neuro train --data')", _files(path)
     else:
         found = ", ".join(sorted(printable(each.name) for each in path.iterdir())[:5]) or "nothing"
-        raise BadInput(f"{path}: is no run, export, sweep or folder of data (it contains {found})")
+        raise BadInput(f"{path}: is no run, export, sweep, search or folder of data (it contains {found})")
     by = written_by(path)
     return Inspected(str(path), format, f"esl-neuro {by}" if by else "", size, _shown(contents))
 

@@ -76,7 +76,7 @@ def exported(run: Run, on_status: OnStatus = lambda _: None) -> Path:
     folder = run.folder.path
     exports = sorted(document.parent for document in folder.glob("*/export.json"))
     if not exports:
-        on_status(f"{run.label}: compiling for Loihi 2, to count its operations")
+        on_status(f"{run.label}: compiling for Loihi 2")
         export_run(folder, accept_loss=True, any_size=True, allow_code=True)
         return folder / CHIP
     return next((each for each in exports if each.name == CHIP), exports[0])

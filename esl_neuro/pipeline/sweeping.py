@@ -82,7 +82,7 @@ def run_sweep(
     EslNeuroError
         If runs failed; raised after all other runs are trained.
     """
-    with _locked(plan.folder):
+    with writing_alone(plan.folder, "sweep"):
         _train_all(plan, Workplace(jobs, scheduler), on_status, view)
         summary = summarise(plan)
         write(plan.summary, json.dumps(summary, indent=2) + "\n")
@@ -90,8 +90,14 @@ def run_sweep(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let only one sweep at a time write into a folder; the system releases the lock when the process ends."""
+def writing_alone(folder: Path, what: str) -> Iterator[None]:
+    """Let only one sweep or search at a time write into a folder; the system releases the lock when the process ends.
+
+    Raises
+    ------
+    BadInput
+        If another process does.
+    """
     lock = FileLock(folder / "lock", timeout=0)
     with refusing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +105,7 @@ def _locked(folder: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:  # also an error of the system
             raise BadInput(
-                f"{folder}: another sweep is running in this folder; wait for it, or give another --runs"
+                f"{folder}: another {what} is running in this folder; wait for it, or give another --runs"
             ) from error
     try:
         remove_unfinished(folder)
@@ -216,7 +222,7 @@ def _train_elsewhere(
             on_status(f"dashboard: {ready.dashboard}")
         if not ready.count:
             on_status(f"{ready.place} has no workers yet; the runs begin with the first one")
-        together = _Together(shown, epochs)
+        together = Together(shown, epochs)
         for event in events:
             if not isinstance(event, Told):
                 error = event.error or event.result
@@ -228,7 +234,7 @@ def _train_elsewhere(
 
 
 @dataclass
-class _Together:
+class Together:
     """Shows the epochs of all runs as those of one."""
 
     shown: TrainingDisplay
@@ -236,6 +242,7 @@ class _Together:
     done: int = 0
 
     def on_epoch(self, metrics: dict[str, Any]) -> None:
+        """Show an epoch, as the next one."""
         self.done += 1
         self.shown.on_batch(self.done, self.epochs, metrics["loss"])
         self.shown.on_epoch(replace(EpochMetrics(**metrics), epoch=self.done))

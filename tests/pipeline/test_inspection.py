@@ -84,7 +84,7 @@ def test_what_is_damaged_or_unknown_is_refused(tmp_path, name, content, message)
 
 def test_a_folder_of_anything_is_refused_with_what_is_in_it(tmp_path):
     (tmp_path / "notes.md").touch()
-    with pytest.raises(BadInput, match=r"is no run, export, sweep or folder of data \(it contains notes\.md\)"):
+    with pytest.raises(BadInput, match=r"is no run, export, sweep, search or folder of data \(it contains notes\.md\)"):
         inspect_path(tmp_path)
     with pytest.raises(BadInput, match="no such file or folder"):
         inspect_path(tmp_path / "missing")

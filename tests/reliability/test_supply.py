@@ -107,7 +107,7 @@ RELEASE = runpy.run_path(str(ROOT / "scripts" / "release-check"), run_name="rele
 
 def sources(folder):
     """A copy of what a wheel is built from, with other times and modes."""
-    for name in ("esl_neuro", "hw_targets", "models", "reproductions", "sweeps"):
+    for name in ("esl_neuro", "hw_targets", "models", "reproductions", "searches", "sweeps"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
