@@ -24,6 +24,7 @@ IMPORTED = (
     "esl_neuro.pipeline.training",
     "esl_neuro.pipeline.compilation",
     "esl_neuro.pipeline.sweeping",
+    "esl_neuro.pipeline.searching",
     "esl_neuro.pipeline.pricing",
     "esl_neuro.training.trainer",
     "esl_neuro.report.energy_csv",
@@ -53,6 +54,13 @@ seeds = [0, 1]
 
 
 ONE_RUN = SWEEP.replace("Two runs", "One run").replace("seeds = [0, 1]", "seeds = [0]\nnoise = ['salt_and_pepper=0.1']")
+SEARCH = (
+    SWEEP.replace("Two runs", "Three trials").replace("seeds = [0, 1]", "trials = 3\nrandom = 1")
+    + """
+[space]
+"sparsity.density" = { low = 0.2, high = 0.5 }
+"""
+)
 REPRODUCTION = (
     """
 title = "A table"
@@ -82,6 +90,7 @@ GIVEN = {
     "two.toml": SWEEP,
     "one.toml": ONE_RUN,
     "table.toml": REPRODUCTION,
+    "three.toml": SEARCH,
     "power.csv": "time,power\n0,1.0\n1,1.5\n2,1.0\n",
     "digit.csv": ",".join(str(number / 64) for number in range(64)) + "\n",
 }

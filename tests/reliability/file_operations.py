@@ -90,6 +90,7 @@ CASES = (
         ("esl-neuro sweep ./one.toml",),
         "esl-neuro sweep ./one.toml --pareto pareto.svg --target loihi2",
     ),
+    Case("search", (), "esl-neuro search ./three.toml --csv trials.csv"),
     Case(
         "reproduce trained runs",
         ("esl-neuro sweep ./one.toml",),
@@ -118,6 +119,7 @@ SILENT = (
     "esl-neuro targets list",
     "esl-neuro targets validate",
     "esl-neuro sweep ./two.toml --list",
+    "esl-neuro search ./three.toml --list",
     "esl-neuro reproduce ./table.toml --scale smoke --list",
     "esl-neuro predict runs/mlp-digits-001/loihi2 digit.csv",
 )

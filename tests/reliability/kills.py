@@ -75,6 +75,7 @@ CASES = (
     Case("export over an export", (TRAIN, "esl-neuro export"), EXPORT, swapped="runs/mlp-digits-001/loihi2"),
     Case("compile over a folder", (TRAIN, "esl-neuro export", f"{COMPILE} --format netx"), COMPILE, swapped="o"),
     Case("sweep", (), "esl-neuro sweep ./two.toml"),
+    Case("search", (), "esl-neuro search ./three.toml"),
     Case("sweep by two workers", (), "esl-neuro sweep ./two.toml --jobs 2"),
     Case("samples by two workers", (TRAIN, "esl-neuro export"), "esl-neuro run --jobs 2 --save a.npz"),
     Case(

@@ -89,6 +89,8 @@ ORDER = (
     "resume_sparse",
     "sparse_nir",
     "scheduler_file",
+    "search",
+    "study",
 )
 
 
@@ -767,3 +769,40 @@ def scheduler_file(folder: Path) -> object:
     from esl_neuro.pipeline.workers import address_of
 
     return address_of(str(folder / "scheduler.json"))
+
+
+@reader(copies("searches/digits-budget"), "digits-budget.toml", free=r".*/title$")
+def search(folder: Path) -> object:
+    """Read a search, and plan a trial at the first point of its space."""
+    from esl_neuro.training.search import load_search
+
+    plan = load_search(str(folder / "digits-budget.toml"), folder / "runs")
+    values = {field: each.ends(plan.is_whole(field))[0] for field, each in plan.search.space.items()}
+    return [run.label for run in plan.trial(0, values).runs], plan.identity()
+
+
+def planned(folder: Path) -> Any:
+    from esl_neuro.training.search import load_search
+
+    return load_search("digits-budget", folder)
+
+
+def make_study(folder: Path) -> None:
+    from esl_neuro.pipeline.study import Study
+    from esl_neuro.training.trials import Measure
+
+    (folder / "digits-budget").mkdir()
+    study = Study(planned(folder), alone=True)
+    for end in (lambda number: study.finish(number, Measure(0.9, 1e6, 900.0)), lambda number: study.stop(number, "no")):
+        number = study.propose()
+        study.note_reached(number, 3, Measure(0.5, 1e6, 900.0))
+        end(number)
+    study.propose()
+
+
+@reader(make_study, "digits-budget/study.journal", free=".*")
+def study(folder: Path) -> object:
+    """Read what became of the trials of a search."""
+    from esl_neuro.pipeline.study import Study
+
+    return Study(planned(folder), alone=False).records()
