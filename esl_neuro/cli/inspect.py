@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def inspect(path: Path, as_json: bool) -> None:
     """Show format, version, contents and sizes of PATH. Nothing of it is run.
 
-    PATH is a run, an export, a sweep or a folder of data, or a NIR, HDF5, .net, .npz, .npy, safetensors, JSON, TOML or
-    image file.
+    PATH is a run, an export, a sweep, a search or a folder of data, or a NIR, HDF5, .net, .npz, .npy, safetensors,
+    JSON, TOML or image file.
     """
     from esl_neuro.pipeline.inspection import inspect_path
 

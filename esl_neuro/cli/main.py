@@ -24,6 +24,7 @@ from esl_neuro.cli.report import report
 from esl_neuro.cli.reproduce import reproduce
 from esl_neuro.cli.run import run
 from esl_neuro.cli.runs import runs
+from esl_neuro.cli.search import search
 from esl_neuro.cli.sweep import sweep
 from esl_neuro.cli.targets import targets
 from esl_neuro.cli.train import train
@@ -66,6 +67,7 @@ def cli() -> None:
 for command in (
     train,
     sweep,
+    search,
     reproduce,
     evaluate,
     export,

@@ -111,7 +111,8 @@ _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
 }
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Write a text for LaTeX."""
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
@@ -145,12 +146,12 @@ def answer_latex(answer: Answer, report: EnergyReport) -> str:
         step = _latex_time(row.shortest_step_s) if row.shortest_step_s or not row.chip else NOT_PUBLISHED
         parts = (*(_power_of_ten(getattr(row, part)) for part in PARTS), _between(row.whole))
         rate = _rate(row.samples_per_s).replace("-", "--")
-        lines.append(" & ".join((_escaped(row.target), *parts, _latex_time(row.latency_s), rate, step)) + r" \\")
+        lines.append(" & ".join((escaped(row.target), *parts, _latex_time(row.latency_s), rate, step)) + r" \\")
         if note(row):
-            said = _micro(_escaped(note(row)))
+            said = _micro(escaped(note(row)))
             lines.append(rf"\multicolumn{{8}}{{l}}{{\quad {said}}} \\")
     heads = ("Target", "Dynamic (J)", "Static (J)", "Total (J)", r"5--95\,\% (J)", "Latency", "Samples/s", "Min. step")
-    about = _escaped(" ".join(caption(report.samples, report.steps, report.summary).split()))
+    about = escaped(" ".join(caption(report.samples, report.steps, report.summary).split()))
     return "\n".join(
         (
             "% needs \\usepackage{booktabs}",

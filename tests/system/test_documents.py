@@ -26,6 +26,7 @@ FULL_DATA = re.compile(r"esl-neuro (sweep|train mlp-fashion)")
 TRAINS = re.compile(r"esl-neuro train(?!.*(--print-config|training.epochs))")
 # Benchmarks run with few repetitions.
 BRIEFLY = {
+    "esl-neuro search digits-budget": "--trials 3 --set training.epochs=1 --runs brief",
     "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
     "python benchmarks/sparse_step.py": "--sizes 64 96 96 10 --density 0.2 --repeat 1",
     "python benchmarks/million_neurons.py": "--help",  # many minutes; test_million_neurons tests its parts
@@ -53,6 +54,8 @@ SAYS = {
     r"^esl-neuro sweep .*--list": "folder",
     r"^esl-neuro sweep": "spread: sample standard deviation",
     r"^esl-neuro export --stored-bits": "weight bits: lif1 ",
+    r"^esl-neuro search .*--list": "to come",
+    r"^esl-neuro search": "rank 1 is the Pareto set",
     r"^esl-neuro export": "(NIR graph and integer program for ",
     r"^esl-neuro check": "Fidelity: integers against float",
     r"^esl-neuro run --backend lava": "all equal",

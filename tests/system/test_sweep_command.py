@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from filelock import FileLock
 
 from esl_neuro.cli.main import main
 from esl_neuro.interruption import TOO_SLOW
-from system.command_workspace import Workspace, arguments, environment
+from system.command_workspace import Workspace
+from system.processes import PATIENCE_S, children, group, opened, start, wait_for
 
 TINY = """
 title = "Tiny"
@@ -276,28 +276,6 @@ def test_a_killed_worker_loses_nothing(tmp_path, straight):
 
 # Interruption.
 
-PATIENCE_S = 240  # a machine with other work to do takes a minute to start two processes
-
-
-def start(command: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a command as the leader of its own process group, as a shell would."""
-    return subprocess.Popen(
-        arguments(command),
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-
 
 def saved(folder: Path) -> int:
     return len(list(folder.glob("runs/tiny/*/last.safetensors")))
@@ -307,23 +285,6 @@ def same_as(straight: Path, folder: Path) -> None:
     assert weights(folder) == weights(straight)
     for path in straight.glob("*/metrics.jsonl"):
         assert (folder / "runs" / "tiny" / path.parent.name / path.name).read_text() == path.read_text()
-
-
-def opened(pid: int) -> list[str]:
-    """Files and folders that a process has open; the one that trains a run has its folder open."""
-    return [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
-
-
-def children(pid: int) -> list[int]:
-    """Processes that any thread of a process has started."""
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-
-
-def group(leader: int) -> list[int]:
-    """Processes of a process group that are not zombies."""
-    found = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in found.splitlines()[1:]]
-    return [int(pid) for pid, number, state in rows if int(number) == leader and not state.startswith("Z")]
 
 
 @pytest.mark.disturbed
