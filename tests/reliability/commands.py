@@ -207,6 +207,8 @@ def leftovers(folder: Path) -> list[str]:
 def _content(path: Path) -> str:
     if path.suffix == ".json":
         return json.dumps(_timeless(json.loads(path.read_text())), sort_keys=True)
+    if path.suffix == ".journal":  # Optuna's times and names of processes; its trials stand in summary.json
+        return ""
     if path.suffix == ".safetensors" and path.stem in ("last", "best"):
         from safetensors import safe_open
 
