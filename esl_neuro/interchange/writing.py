@@ -20,7 +20,7 @@ from esl_neuro.nirgraph.sparse_nodes import MOST_IN_MATRIX, SparseAffine, note_o
 from esl_neuro.resets import ZERO
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
-from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.sparse_linear import FewOutputs, SparseLinear
 
 OUTPUT, READOUT = "output", "readout"
 NEURONS = (nir.LIF, nir.CubaLIF, nir.IF)
@@ -466,6 +466,7 @@ WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     nn.Linear: _linear,
     layers.Linear: _linear,
     SparseLinear: _sparse_linear,
+    FewOutputs: _linear,
     layers.Conv1d: _conv1d,
     layers.Conv2d: _conv,
     layers.Conv3d: _conv3d,

@@ -31,7 +31,7 @@ from esl_neuro.nirgraph.sparse_nodes import MOST_IN_MATRIX, SparseAffine
 from esl_neuro.snn.layers import Delay
 from esl_neuro.snn.network import observe
 from esl_neuro.snn.neurons import LIF, CubaLIF
-from esl_neuro.sparsity import SparseLinear
+from esl_neuro.sparsity import FewOutputs, SparseLinear
 
 STEPS = 6
 FIELDS = ("values", "col_indices", "crow_indices", "bias")
@@ -63,6 +63,18 @@ def masked(made):
             layer = linear
         dense.add_module(name, layer)
     return dense.eval()
+
+
+def test_a_dense_readout_that_reads_bits_is_written_like_any_dense_layer():
+    made = network(0)
+    readout, dense = FewOutputs(7, 3), nn.Linear(7, 3)
+    dense.load_state_dict(readout.state_dict())
+    with_bits, without = (to_nir(nn.Sequential(made, last), STEPS, shape=(12,)) for last in (readout, dense))
+    assert with_bits.nodes.keys() == without.nodes.keys()
+    for name, node in without.nodes.items():
+        for field, value in vars(node).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(getattr(with_bits.nodes[name], field), value, err_msg=f"{name}.{field}")
 
 
 @pytest.fixture
@@ -177,7 +189,7 @@ from esl_neuro.interchange.from_nir import from_nir
 from esl_neuro.interchange.to_nir import to_nir
 from esl_neuro.nirgraph.files import read_nir, write_nir
 from esl_neuro.snn.neurons import LIF
-from esl_neuro.sparsity import SparseLinear
+from esl_neuro.sparsity import FewOutputs, SparseLinear
 
 torch.set_num_threads(1)
 
