@@ -19,7 +19,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -28,6 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from measurement import print_record
 
 LAYERS, STEPS, CLASSES = 4, 4, 10
 BATCH, TIMED_BATCHES = 32, (16, 32)  # fewer samples at a time take less memory and more time
@@ -254,8 +255,7 @@ def main() -> None:
             found = deployed(folder, SPARSE, given.priced)
             found["steps"] = networks[SPARSE]["steps"] | found["steps"]
             networks[SPARSE] |= found
-    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-    print(json.dumps({"networks": networks, "machine": machine}, indent=2))
+    print_record({"networks": networks})
 
 
 if __name__ == "__main__":

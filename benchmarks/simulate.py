@@ -1,112 +1,56 @@
-"""Samples per second of the simulators, and how the time of the integer simulator scales.
+"""How many samples per second do the simulators run, and how does the time of the integer simulator scale?
 
-    python benchmarks/simulate.py                               # 784-800-10, T = 20, input rate 0.1
-    python benchmarks/simulate.py --samples 64 --largest 10000  # briefly
+    python benchmarks/simulate.py                                          # 784-800-10, T = 20, input rate 0.1
+    python benchmarks/simulate.py --samples 64 --largest 10000 --repeat 3  # briefly
 
 The same random network runs in each simulator, and the output spikes are compared. ``float products`` is no simulator
-but a limit for those that multiply matrices: the float32 products of all steps at once, nothing else. Every figure is
-the best of several runs, without the start that any number of samples shares, except where it says "with start"; the
-scaling is in processor time of one thread.
-Prints JSON; ``simulate.json`` beside this file is what it printed last.
+but a limit for those that multiply matrices: the float32 products of all steps at once, nothing else. The integer
+simulator, with and without counting, and the products are timed in turn; medians are printed, without the start that
+any number of samples shares, except where it says "with start". The scaling is in processor time of one thread.
+``of additions`` is the share of synaptic operations in the additions of 16-bit integers that this machine reached in
+the same run (``limits.py``). Prints JSON; ``simulate.json`` beside this file is what it printed last.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
-import os
-import platform
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.backends.lava_session import lava_installed, lava_session
 from esl_neuro.backends.trace import first_difference
 from esl_neuro.compiled import most_threads
-from esl_neuro.compiler.program import INPUT, Connection, Group, Program
+from esl_neuro.compiler.program import Program
 from esl_neuro.energy.counts import count
-from esl_neuro.errors import EslNeuroError
+from limits import GIGA, Limits, limits
+from measurement import MS, Action, Headline, Times, figure, in_turns, markdown_table, percent, print_record, run
+from random_chains import DENSITIES, RATE, SIZES, STEPS, chain, fixed_fan_out, of_matrices, spikes_for
 
-SIZES = (784, 800, 10)
-STEPS = 20
-RATE = 0.1
-DENSITIES = (0.16, 0.02)
 REPEATS = 15
-FAN_OUT = 32
+REST_S = 0.2  # in which the threads of one simulator stop waiting for more work
 
 
-def chain(sizes: tuple[int, ...], density: float, steps: int, rng: np.random.Generator) -> Program:
-    """Plain LIF layers with random even weights, decay 0.5 and per-neuron thresholds."""
-    matrices = []
-    for fan_in, fan_out in itertools.pairwise(sizes):
-        weights = 2 * rng.integers(1, 128, (fan_out, fan_in)) * rng.choice([-1, 1], (fan_out, fan_in))
-        matrices.append(sp.csr_matrix((weights * (rng.random((fan_out, fan_in)) < density)).astype(np.int32)))
-    return of_matrices(matrices, steps, rng)
+def started_and_running(run: Callable[[NDArray[np.uint8]], Any], inputs: NDArray[np.uint8]) -> dict[str, Action]:
+    """Return a run of all samples, and of one of them."""
+    return {"all": partial(run, inputs), "one": partial(run, inputs[:1])}
 
 
-def of_matrices(matrices: list[sp.csr_matrix], steps: int, rng: np.random.Generator) -> Program:
-    connections, groups, source = [], [], INPUT
-    for index, matrix in enumerate(matrices, start=1):
-        name, neurons = f"lif{index}", matrix.shape[0]
-        zeros = np.zeros(neurons, np.int64)
-        connections.append(Connection(source, name, matrix, 0, matrix.nnz))
-        groups.append(
-            Group(name, zeros + 4095, zeros + 2048, rng.integers(200, 1000, neurons), zeros, zeros, np.ones(neurons))
-        )
-        source = name
-    return Program("loihi2", matrices[0].shape[1], steps, 1e-4, tuple(connections), tuple(groups))
+def per_sample(every: Times, one: Times, samples: int) -> dict[str, float]:
+    """Return the microseconds of a sample without what comes before the first."""
+    return {
+        "wall_us": MS * (every.wall_ms - one.wall_ms) / (samples - 1),
+        "processor_us": MS * (every.processor_ms - one.processor_ms) / (samples - 1),
+    }
 
 
-def fixed_fan_out(neurons: int, rng: np.random.Generator) -> sp.csr_matrix:
-    """As many inputs as neurons, each with 32 synapses to anywhere."""
-    stride = neurons // FAN_OUT
-    targets = np.arange(FAN_OUT) * stride + rng.integers(0, stride, (neurons, FAN_OUT))
-    weights = (
-        2 * rng.integers(1, 128, targets.size, dtype=np.int32) * rng.choice(np.array([-1, 1], np.int32), targets.size)
-    )
-    starts = np.arange(0, targets.size + 1, FAN_OUT)
-    return sp.csr_matrix(sp.csc_matrix((weights, targets.ravel(), starts), shape=(neurons, neurons)))
-
-
-def spikes_for(program: Program, samples: int, rate: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    return (rng.random((samples, program.steps, program.input_size), dtype=np.float32) < rate).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Time:
-    """Best of several runs, in seconds: of the clock on the wall, and of the processors."""
-
-    wall: float
-    processors: float
-
-
-def seconds(run: Callable[[], Any]) -> Time:
-    walls, processors = [], []
-    for _ in range(REPEATS):
-        wall, processor = time.perf_counter(), time.process_time()
-        run()
-        walls.append(time.perf_counter() - wall)
-        processors.append(time.process_time() - processor)
-    return Time(min(walls), min(processors))
-
-
-def seconds_per_sample(run: Callable[[NDArray[np.uint8]], Any], inputs: NDArray[np.uint8]) -> Time:
-    """Time of all samples minus the time of one of them, so that what comes before the first does not count."""
-    every, one, rest = seconds(lambda: run(inputs)), seconds(lambda: run(inputs[:1])), len(inputs) - 1
-    return Time((every.wall - one.wall) / rest, (every.processors - one.processors) / rest)
-
-
-def float_products(program: Program, inputs: NDArray[np.uint8], hidden: NDArray[np.uint8]) -> Time:
-    """Time per sample of the products that any simulator with dense float matrices has to do."""
+def float_products(program: Program, inputs: NDArray[np.uint8], hidden: NDArray[np.uint8]) -> Action:
+    """Return the products that any simulator with dense float matrices has to do."""
     pairs = [
         (
             spikes.reshape(-1, spikes.shape[2]).astype(np.float32),
@@ -114,8 +58,7 @@ def float_products(program: Program, inputs: NDArray[np.uint8], hidden: NDArray[
         )
         for spikes, connection in zip((inputs, hidden), program.connections, strict=True)
     ]
-    every = seconds(lambda: [spikes @ weights for spikes, weights in pairs])
-    return Time(every.wall / len(inputs), every.processors / len(inputs))
+    return lambda: [spikes @ weights for spikes, weights in pairs]
 
 
 def stock_lava(program: Program, inputs: NDArray[np.uint8]) -> tuple[float, NDArray[np.int64]]:
@@ -151,31 +94,42 @@ def stock_lava(program: Program, inputs: NDArray[np.uint8]) -> tuple[float, NDAr
     return taken / samples, record.T.reshape(samples, steps, -1)
 
 
-def simulators(samples: int, rng: np.random.Generator) -> dict[str, Any]:
+def simulators(samples: int, repeat: int, rng: np.random.Generator, limit: Limits) -> dict[str, Any]:
     """Compare all simulators on one network at two densities."""
     result: dict[str, Any] = {}
     for density in DENSITIES:
         program = chain(SIZES, density, STEPS, rng)
         inputs = spikes_for(program, samples, RATE, rng)
         trace = count_integer(program, inputs)
-        integer = seconds_per_sample(partial(run_integer, program), inputs)
-        counting = seconds_per_sample(partial(count_integer, program), inputs)
-        products = float_products(program, inputs, trace.spikes["lif1"])
+        actions = {
+            f"{name}, {amount}": action
+            for name, simulate in (("integer", run_integer), ("integer and counting", count_integer))
+            for amount, action in started_and_running(partial(simulate, program), inputs).items()
+        }
+        actions["float products"] = float_products(program, inputs, trace.spikes["lif1"])
+        taken = in_turns(actions, repeat, rest_s=REST_S)
+        found = {
+            name: per_sample(taken[f"{name}, all"], taken[f"{name}, one"], samples)
+            for name in ("integer", "integer and counting")
+        }
+        products = taken["float products"]
+        found["float products"] = {
+            "wall_us": MS * products.wall_ms / samples,
+            "processor_us": MS * products.processor_ms / samples,
+        }
+        integer, dense = found["integer"], found["float products"]
+        operations = count(program, trace).per_sample("sop_effective")
         row: dict[str, Any] = {
-            "synaptic operations per sample": count(program, trace).per_sample("sop_effective"),
-            "integer, samples/s": 1 / integer.wall,
-            "integer with start, samples/s": samples / seconds(partial(run_integer, program, inputs)).wall,
-            "integer and counting, samples/s": 1 / counting.wall,
-            "float products, samples/s": 1 / products.wall,
-            "integer / float products": products.wall / integer.wall,
-            # These hardly depend on what else the machine does.
-            "integer, processor microseconds per sample": 1e6 * integer.processors,
-            "integer and counting, processor microseconds per sample": 1e6 * counting.processors,
-            "float products, processor microseconds per sample": 1e6 * products.processors,
-            "integer / float products, by processor time": products.processors / integer.processors,
+            "synaptic operations per sample": operations,
+            "microseconds per sample": found,
+            "samples/s": {name: 1e6 / each["wall_us"] for name, each in found.items()},
+            "integer with start, samples/s": samples / (taken["integer, all"].wall_ms / MS),
+            "integer / float products": dense["wall_us"] / integer["wall_us"],
+            "integer / float products, by processor time": dense["processor_us"] / integer["processor_us"],
+            "of additions": operations / GIGA / (integer["wall_us"] / 1e6) / limit.additions_g_per_s,
         }
         if density == DENSITIES[0]:
-            row |= in_lava(program, inputs, trace.output_spikes, integer.wall)
+            row |= in_lava(program, inputs, trace.output_spikes, integer["wall_us"] / 1e6)
         result[f"density {density}"] = row
     return result
 
@@ -210,9 +164,10 @@ def in_lava(program: Program, inputs: NDArray[np.uint8], expected: NDArray[np.ui
     return row
 
 
-def measured(program: Program, inputs: NDArray[np.uint8], **labels: float) -> dict[str, float]:
+def measured(program: Program, inputs: NDArray[np.uint8], repeat: int, **labels: float) -> dict[str, float]:
     """Processor time of one thread and what it did, per sample."""
-    taken = seconds_per_sample(partial(run_integer, program, threads=1), inputs).processors
+    runs = in_turns(started_and_running(partial(run_integer, program, threads=1), inputs), repeat)
+    taken = per_sample(runs["all"], runs["one"], len(inputs))["processor_us"] / 1e6
     operations = count(program, count_integer(program, inputs)).per_sample("sop_effective")
     updates = program.neurons * program.steps
     return {
@@ -224,57 +179,101 @@ def measured(program: Program, inputs: NDArray[np.uint8], **labels: float) -> di
     }
 
 
-def scaling(largest: int, rng: np.random.Generator) -> dict[str, list[dict[str, float]]]:
+def scaling(largest: int, repeat: int, rng: np.random.Generator) -> dict[str, list[dict[str, float]]]:
     """Show what the time of one thread grows with: density, spikes, and neurons with a fixed fan-out."""
     by_density, by_size = [], []
     for density in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         program = chain(SIZES, density, STEPS, rng)
-        by_density.append(measured(program, spikes_for(program, 100, RATE, rng), density=density))
+        by_density.append(measured(program, spikes_for(program, 100, RATE, rng), repeat, density=density))
     for neurons in (1000, 10_000, 100_000, 1_000_000):
         if neurons <= largest:
             program = of_matrices([fixed_fan_out(neurons, rng)], 10, rng)
             inputs = spikes_for(program, max(8, 200_000 // neurons), RATE, rng)
-            by_size.append(measured(program, inputs, neurons=neurons))
+            by_size.append(measured(program, inputs, repeat, neurons=neurons))
     program = of_matrices([fixed_fan_out(10_000, rng)], 10, rng)
     rates = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-    by_rate = [measured(program, spikes_for(program, 20, rate, rng), rate=rate) for rate in rates]
+    by_rate = [measured(program, spikes_for(program, 20, rate, rng), repeat, rate=rate) for rate in rates]
     return {"784-800-10 by density": by_density, "10,000 neurons by input rate": by_rate, "by neurons": by_size}
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [rounded(entry) for entry in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+def tables(record: Mapping[str, Any]) -> str:
+    """Return the tables of the documents."""
+    found = record["simulators"]
+    names = ("integer", "integer and counting", "float products")
+    rows = [(name, *(figure(each["samples/s"][name]) for each in found.values())) for name in names]
+    rows += [
+        (name, *(figure(each[key]) if key in each else "" for each in found.values()))
+        for name, key in (
+            ("Lava in batched processes", "Lava batched, samples/s"),
+            ("Lava, `Dense`, one sample at a time", "Lava Dense, one sample at a time, samples/s"),
+            ("integer / float products", "integer / float products"),
+            ("the same by processor time", "integer / float products, by processor time"),
+            ("integer / Lava `Dense`", "integer / Lava Dense"),
+        )
+    ]
+    rows.append(
+        ("operations, of the additions of the machine", *(percent(each["of additions"]) for each in found.values()))
+    )
+    scaled = [
+        (name, figure(row[size]), figure(row["synaptic operations"]), figure(row["milliseconds"]),
+         figure(row["ns per operation or update"]))
+        for name, size, every in _scaled(record)
+        for row in every
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            markdown_table(("samples/s", *found), rows),
+            markdown_table(
+                ("one thread", "", "operations", "processor ms of a sample", "ns of an operation or neuron update"),
+                scaled,
+            ),
+        ]
+    )
+
+
+def _scaled(record: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str, float]]]]:
+    found = record["one thread, per sample"]
+    sizes = {"784-800-10 by density": "density", "10,000 neurons by input rate": "rate", "by neurons": "neurons"}
+    return [(name, size, found[name]) for name, size in sizes.items()]
+
+
+def headlines(record: Mapping[str, Any]) -> list[Headline]:
+    """Return the rows of the summary."""
+    return [
+        (
+            f"784-800-10, {density}",
+            f"{found['samples/s']['integer']:,.0f} samples/s",
+            f"{found['integer / float products']:.1f} x float products, "
+            f"{percent(found['of additions'])} of the additions",
+        )
+        for density, found in record["simulators"].items()
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the simulators, and what it depends on.")
     parser.add_argument("--samples", type=int, default=2048)
     parser.add_argument("--largest", type=int, default=1_000_000, help="neurons of the largest network")
+    parser.add_argument("--repeat", type=int, default=REPEATS)
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    result = {
-        "network": {"sizes": SIZES, "steps": STEPS, "input rate": RATE, "samples": options.samples},
-        "simulators": simulators(options.samples, rng),
-        "one thread, per sample": scaling(options.largest, rng),
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": most_threads(),
-            "load": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
-    }
-    print(json.dumps(rounded(result), indent=2))
+    limit = limits(most_threads())
+    print_record(
+        {
+            "network": {
+                "sizes": SIZES,
+                "steps": STEPS,
+                "input rate": RATE,
+                "densities": DENSITIES,
+                "samples": options.samples,
+            },
+            "simulators": simulators(options.samples, options.repeat, rng, limit),
+            "one thread, per sample": scaling(options.largest, options.repeat, rng),
+            "limits": limit.record(),
+        }
+    )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EslNeuroError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -7,22 +7,17 @@ The networks are not trained: their weights are as drawn, masked, and batch norm
 fire about as often as in a trained network, and no data is needed. Images of 8 bits are the input of every step. The
 float network is the network in PyTorch, without gradients; its convolutions alone, on the same inputs, are a limit for
 everything that computes densely in float32. All run on one thread, in turns, and the processor time per sample is the
-median, without the start that any number of samples shares. Samples/s of two cores are twice those of one. Prints
-JSON; ``simulate_images.json`` beside this file is what it printed last.
+median, without the start that any number of samples shares. Samples/s of two cores are twice those of one. The share
+of the limit is the synaptic operations in the additions of 16-bit integers that this machine reached in the same run.
+Prints JSON; ``simulate_images.json`` beside this file is what it printed last.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -34,13 +29,13 @@ from esl_neuro.backends.event_tables import Tables, lay_out
 from esl_neuro.backends.integer import count_integer, run_integer
 from esl_neuro.compiler.compile import compile_any_size
 from esl_neuro.compiler.program import Program
-from esl_neuro.errors import EslNeuroError
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn.architectures import ResNet19, vggsnn
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import Rewirer
-from simulate import rounded
+from limits import Limits, limits
+from measurement import MS, Headline, in_turns, markdown_table, percent, print_record, run
 
 DENSITY = 0.1
 STEPS = 2
@@ -126,24 +121,13 @@ def convolutions(network: nn.Module, images: Tensor) -> Callable[[], None]:
     return repeat
 
 
-def in_turns(actions: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Return the median processor time of each, in seconds."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(repeat + 1):
-        for name, action in actions.items():
-            started = time.process_time()
-            action()
-            times[name].append(time.process_time() - started)
-    return {name: median(taken[1:]) for name, taken in times.items()}
-
-
-def measure(case: Case, repeat: int) -> dict[str, Any]:
+def measure(case: Case, repeat: int, limit: Limits) -> dict[str, Any]:
     """Time everything on one network."""
     torch.set_num_threads(1)
     few, inputs, images = case.inputs[:1], case.inputs, case.images
     batch = images[: min(len(images), 8)]  # larger ones are not faster per image
-    integer, counting = (partial(run, case.program, threads=1) for run in (run_integer, count_integer))
-    taken = in_turns(
+    integer, counting = (partial(each, case.program, threads=1) for each in (run_integer, count_integer))
+    times = in_turns(
         {
             "integer": partial(integer, inputs),
             "integer, one": partial(integer, few),
@@ -154,6 +138,7 @@ def measure(case: Case, repeat: int) -> dict[str, Any]:
         },
         repeat,
     )
+    taken = {name: each.processor_ms / MS for name, each in times.items()}
     rest = len(inputs) - 1
     per_sample = {
         "integer": (taken["integer"] - taken["integer, one"]) / rest,
@@ -174,6 +159,7 @@ def measure(case: Case, repeat: int) -> dict[str, Any]:
         "processor milliseconds per sample": {name: 1e3 * seconds for name, seconds in per_sample.items()},
         "samples/s of two cores": {name: CORES / seconds for name, seconds in per_sample.items()},
         "billion synaptic operations/s of one core": operations / 1e9 / per_sample["integer"],
+        "of additions": operations / 1e9 / per_sample["integer"] / limit.additions_g_per_s,
         "integer / float network": per_sample["float network"] / per_sample["integer"],
         "integer / float convolutions alone": per_sample["float convolutions alone"] / per_sample["integer"],
     }
@@ -187,6 +173,51 @@ def megabytes(tables: Tables) -> dict[str, float]:
     return {"synapses": synapses / 1e6, "rest": (sum(table.nbytes for table in tables) - synapses) / 1e6}
 
 
+FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "integer / float network": lambda found: f"{found['integer / float network']:g}",
+    "integer / float convolutions": lambda found: f"{found['integer / float convolutions alone']:g}",
+    "neurons that spike in a step": lambda found: percent(found["neurons that spike in a step"]),
+    "million operations of a sample": lambda found: f"{found['synaptic operations per sample, millions']:g}",
+    "billion operations/s of one core": lambda found: f"{found['billion synaptic operations/s of one core']:g}",
+    "of the additions of the machine": lambda found: percent(found["of additions"]),
+    "million synapses": lambda found: f"{found['synapses, millions']:g}",
+    "MB of synapses, of the rest": lambda found: ", ".join(f"{size:g}" for size in found["tables, megabytes"].values()),
+}
+
+
+def tables(record: Mapping[str, Any]) -> str:
+    """Return the tables of the documents."""
+    networks = record["networks"]
+    rows = [
+        (
+            name,
+            *(f"{each['samples/s of two cores'][name]:g}" for each in networks.values()),
+            *(f"{each['processor milliseconds per sample'][name]:g}" for each in networks.values()),
+        )
+        for name in next(iter(networks.values()))["samples/s of two cores"]
+    ]
+    headings = (
+        "",
+        *(f"{name}, samples/s of two cores" for name in networks),
+        *(f"{n}, processor ms" for n in networks),
+    )
+    facts = [(name, *(write(each) for each in networks.values())) for name, write in FACTS.items()]
+    return "\n\n".join([markdown_table(headings, rows), markdown_table(("", *networks), facts)])
+
+
+def headlines(record: Mapping[str, Any]) -> list[Headline]:
+    """Return the rows of the summary."""
+    return [
+        (
+            name,
+            f"{each['samples/s of two cores']['integer']:.0f} samples/s of two cores",
+            f"{each['integer / float network']:.2f} x the float network, "
+            f"{percent(each['of additions'])} of the additions",
+        )
+        for name, each in record["networks"].items()
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the integer simulator on convolutional networks.")
     parser.add_argument("--network", action="append", help="a name, or the papers' notation for 2 x 16 x 16")
@@ -194,23 +225,14 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=17)
     parser.add_argument("--repeat", type=int, default=7)
     options = parser.parse_args()
-    result: dict[str, Any] = {"density": options.density, "steps": STEPS, "samples": options.samples}
-    for name in options.network or NETWORKS:
-        result[name] = measure(build(name, options.samples, options.density), options.repeat)
-    result["machine"] = {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
+    limit = limits(threads=1)
+    networks = {
+        name: measure(build(name, options.samples, options.density), options.repeat, limit)
+        for name in options.network or NETWORKS
     }
-    print(json.dumps(rounded(result), indent=2))
+    settings = {"density": options.density, "steps": STEPS, "samples": options.samples}
+    print_record({**settings, "networks": networks, "limits": limit.record()})
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EslNeuroError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -4,72 +4,51 @@
     python benchmarks/train_step.py --repeat 2     # a quick look
 
 Prints JSON; ``train_step.json`` beside this file is what it printed last. A step is forward, cross-entropy of every
-step averaged, backward, Adam and, of ours, the connection mask. Everything is timed in turn, again and again, so that a
-busy moment of the machine hits all alike. Input either changes at every step (``spikes``) or is the same at every step
-(``direct``), in which case the first layer's products are needed once.
+step averaged, backward, Adam and, of ours, the connection mask. Everything is timed in turn. Input either changes at
+every step (``spikes``) or is the same at every step (``direct``), in which case the first layer's products are needed
+once. The share of the limit is the multiply-adds of the products in the shortest time of a step, of those that a large
+product reached in the same run (``limits.py``).
 
-Other simulators are timed where they are installed, each in its own fast way. Some pin versions that exclude each
-other, so they are installed without what they ask for, and what they import is named::
-
-    python3.11 -m venv peers
-    peers/bin/pip install . torch==2.13.0 torchvision==0.28.0 nirtorch loguru pbr tqdm matplotlib packaging requests \
-        tensorboard SciencePlots
-    peers/bin/pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3
+Other simulators are timed where they are installed, each in its own fast way: in this environment, or, in pinned
+versions, below the folder ``ESL_NEURO_READERS``, where ``esl-neuro verify --install-readers`` puts them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
+import sys
 import time
-from collections.abc import Callable, Iterator
-from importlib import import_module, metadata
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from esl_neuro.interchange.readers import default_folder
 from esl_neuro.recipes import load_recipe
-from esl_neuro.snn.network import build_layers
-from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import Rewirer
-from esl_neuro.training.losses import LOSSES
 from esl_neuro.training.optimisers import OPTIMISERS
+from limits import Limits, limits
+from measurement import MS, Action, Headline, Times, in_turns, markdown_table, percent, print_record, run
+from training_step import TAU, lif_network, make_step
 
-Action = Callable[[], object]
-Times = dict[str, list[float]]
-
-TAU = 0.5
 UPDATE_EVERY = 100  # iterations between updates of the structure
 RATE = 0.2  # share of input lines that spike at a step
-
-
-class Step:
-    """One training step of a network, (steps, batch, inputs) to (steps, batch, classes)."""
-
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> None:
-        self.network, self.optimizer, self.inputs, self.labels = network, optimizer, inputs, labels
-
-    def __call__(self) -> None:
-        """Make the step."""
-        loss = LOSSES["tet"](self.network(self.inputs), self.labels)
-        self.network.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
 
 
 class OursWithMask:
     """Our step with the mask, or with all of the rewiring; notes how long the updates of the structure take."""
 
     def __init__(self, sizes: list[int], inputs: Tensor, labels: Tensor, end: int) -> None:
-        self.step = our_step(sizes, inputs, labels)
+        network, optimizer = ours(sizes)
+        self.step = partial(make_step, network, optimizer, inputs, labels)
         self.rewirer = Rewirer(
-            self.step.network,
-            self.step.optimizer,
+            network,
+            optimizer,
             density=0.15,
             layers=["fc1"],
             end=end,
@@ -86,10 +65,16 @@ class OursWithMask:
             self.updates.append(time.perf_counter() - started)
 
 
-def our_step(sizes: list[int], inputs: Tensor, labels: Tensor) -> Step:
-    neurons = lif_per_channel(tau=TAU, learn_threshold=True)
-    network = build_layers("-".join(map(str, sizes)), (sizes[0],), neurons, bias=False)
-    return Step(network, OPTIMISERS["adam"](network.parameters(), load_recipe("mlp-fashion").training), inputs, labels)
+def ours(sizes: list[int]) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Return our network and its optimiser."""
+    network = lif_network(sizes)
+    return network, OPTIMISERS["adam"](network.parameters(), load_recipe("mlp-fashion").training)
+
+
+def multiply_adds(sizes: list[int], first_rows: int, rows: int) -> int:
+    """Return those of the products of one step; ``first_rows`` are the rows of the first layer's input."""
+    features, hidden, classes = sizes
+    return 2 * first_rows * features * hidden + 3 * rows * hidden * classes
 
 
 def matrix_products(sizes: list[int], inputs: Tensor, rows: int) -> Action:
@@ -222,32 +207,22 @@ PEERS: dict[str, Callable[[list[int]], nn.Module]] = {
 }
 
 
-def peer_steps(sizes: list[int], inputs: Tensor, labels: Tensor) -> Iterator[tuple[str, Step]]:
+def add_installed_readers() -> None:
+    """Let the peers be imported that ``verify --install-readers`` has installed; they come after what is here."""
+    sys.path += [str(default_folder() / name) for name in ("nirtorch", *PEERS)]
+
+
+def peer_steps(sizes: list[int], inputs: Tensor, labels: Tensor) -> Iterator[tuple[str, Action]]:
     for name, make in PEERS.items():
         try:
             network = make(sizes)
         except ImportError:
             continue
-        yield name, Step(network, torch.optim.Adam(network.parameters(), foreach=True), inputs, labels)
+        optimizer = torch.optim.Adam(network.parameters(), foreach=True)
+        yield name, partial(make_step, network, optimizer, inputs, labels)
 
 
-def timed(actions: dict[str, Action], repeat: int, warm_up: int = 3) -> Times:
-    """Return the seconds of every action, timed in turn."""
-    times: Times = {name: [] for name in actions}
-    for turn in range(warm_up + repeat):
-        for name, action in actions.items():
-            started = time.perf_counter()
-            action()
-            if turn >= warm_up:
-                times[name].append(time.perf_counter() - started)
-    return times
-
-
-def milliseconds(times: list[float]) -> dict[str, float]:
-    return {"min": round(min(times) * 1e3, 3), "median": round(median(times) * 1e3, 3)}
-
-
-def compare(sizes: list[int], inputs: Tensor, labels: Tensor, repeat: int) -> dict[str, Any]:
+def compare(sizes: list[int], inputs: Tensor, labels: Tensor, repeat: int, limit: Limits) -> dict[str, Any]:
     """Return the times of everything for one kind of input."""
     steps, batch, _ = inputs.shape
     constant = inputs.stride(0) == 0
@@ -257,17 +232,25 @@ def compare(sizes: list[int], inputs: Tensor, labels: Tensor, repeat: int) -> di
         **adam_steps(sizes),
         **dict(peer_steps(sizes, inputs, labels)),
     }
-    shown: dict[str, Any] = {name: milliseconds(times) for name, times in timed(actions, repeat).items()}
-    ratio = {
-        kind: round(
-            shown["ours"][kind]
-            / (shown["matrix products"][kind] + min(shown[name][kind] for name in shown if name.startswith("adam"))),
-            2,
-        )
-        for kind in ("min", "median")
+    times = in_turns(actions, repeat, warm_up=3)
+    products = multiply_adds(sizes, batch if constant else steps * batch, steps * batch)
+    return {
+        "milliseconds": {name: taken.milliseconds for name, taken in times.items()}
+        | {name: "not installed" for name in PEERS if name not in times},
+        "ours / (matrix products + fastest adam)": {
+            kind: ratio(times, kind) for kind in ("shortest_ms", "wall_ms", "processor_ms")
+        },
+        "share of the limit": {
+            name: limit.shares(times[name].shortest_ms / MS, products)["of_multiply_adds"]
+            for name in ("ours", "matrix products")
+        },
     }
-    missing = {name: "not installed" for name in PEERS if name not in shown}
-    return {"milliseconds": shown | missing, "ours / (matrix products + fastest adam)": ratio}
+
+
+def ratio(times: Mapping[str, Times], kind: str) -> float:
+    """Return our time over that of the bare products and the fastest Adam."""
+    of = {name: taken.milliseconds[kind] for name, taken in times.items()}
+    return of["ours"] / (of["matrix products"] + min(of[name] for name in of if name.startswith("adam")))
 
 
 def rewiring(sizes: list[int], inputs: Tensor, labels: Tensor, iterations: int) -> dict[str, Any]:
@@ -276,28 +259,65 @@ def rewiring(sizes: list[int], inputs: Tensor, labels: Tensor, iterations: int) 
     The optimiser masks in the pass in which it updates the weights, so that there is no time of the mask alone. What
     it costs is the median difference between pairs of neighbouring steps, with and without.
     """
-    ours = OursWithMask(sizes, inputs, labels, end=10 * iterations)
-    times = timed({"without": our_step(sizes, inputs, labels), "with": ours}, iterations, warm_up=0)
-    pairs = list(zip(times["with"], times["without"], strict=True))
-    mask = median(masked - plain for number, (masked, plain) in enumerate(pairs, start=1) if number % UPDATE_EVERY)
-    update, step = median(ours.updates), median(times["without"])
-    parts = {"step without": times["without"], "step with": times["with"], "update": ours.updates}
+    rewired = OursWithMask(sizes, inputs, labels, end=10 * iterations)
+    plain = partial(make_step, *ours(sizes), inputs, labels)
+    times = in_turns({"without": plain, "with": rewired}, iterations, warm_up=0)
+    pairs = list(zip(times["with"].wall, times["without"].wall, strict=True))
+    mask = median(masked - alone for number, (masked, alone) in enumerate(pairs, start=1) if number % UPDATE_EVERY)
+    update, step = median(rewired.updates), median(times["without"].wall)
     shares = {"mask": mask / step, "updates": update / UPDATE_EVERY / step}
     return {
-        "milliseconds": {name: milliseconds(values) for name, values in parts.items()},
-        "share": {name: round(share, 4) for name, share in {**shares, "both": sum(shares.values())}.items()},
+        "wall_ms": {name: taken.wall_ms for name, taken in times.items()} | {"update": MS * update},
+        "share": {**shares, "both": sum(shares.values())},
     }
 
 
-def versions() -> dict[str, str]:
-    return {name: _version(name) for name in ("torch", *PEERS)}
+def tables(record: Mapping[str, Any]) -> str:
+    """Return the tables of the documents."""
+    kinds, versions = record["step"], record["machine"]
+    names = {"ours": "esl-neuro, with mask", "matrix products": "its bare matrix products"}
+    rows = [
+        (names.get(name, f"{name} {versions.get(name, '')}".strip()), *(_cell(kinds[kind], name) for kind in kinds))
+        for name in kinds["spikes"]["milliseconds"]
+    ]
+    rows += [
+        (
+            "esl-neuro / (products + fastest Adam)",
+            *(
+                "{shortest_ms:.2f} ({wall_ms:.2f})".format(**kinds[kind]["ours / (matrix products + fastest adam)"])
+                for kind in kinds
+            ),
+        ),
+        ("multiply-adds of esl-neuro, of the limit", *(percent(kinds[k]["share of the limit"]["ours"]) for k in kinds)),
+    ]
+    shares = [
+        (name, *(percent(record["rewiring"][kind]["share"][name]) for kind in kinds))
+        for name in ("mask", "updates", "both")
+    ]
+    return "\n\n".join(
+        [
+            markdown_table(("a step, ms: shortest (median)", "spikes", "constant input"), rows),
+            markdown_table(("rewiring, share of a step", "spikes", "constant input"), shares),
+        ]
+    )
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+def _cell(kind: Mapping[str, Any], name: str) -> str:
+    found = kind["milliseconds"][name]
+    return found if isinstance(found, str) else f"{found['shortest_ms']:.1f} ({found['wall_ms']:.1f})"
+
+
+def headlines(record: Mapping[str, Any]) -> list[Headline]:
+    """Return the rows of the summary."""
+    return [
+        (
+            f"step, {kind}",
+            f"{found['milliseconds']['ours']['shortest_ms']:.1f} ms",
+            f"{found['ours / (matrix products + fastest adam)']['shortest_ms']:.2f} x its products and Adam, "
+            f"{percent(found['share of the limit']['ours'])} of the multiply-adds",
+        )
+        for kind, found in record["step"].items()
+    ]
 
 
 def main() -> None:
@@ -310,20 +330,22 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=400, help="iterations with rewiring, 100 or more")
     options = parser.parse_args()
 
+    add_installed_readers()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    limit = limits(options.threads)
     sizes, shape = options.sizes, (options.steps, options.batch, options.sizes[0])
     labels = torch.randint(sizes[-1], (options.batch,))
     inputs = {"spikes": (torch.rand(shape) < RATE).float(), "direct": torch.rand(shape[1:]).expand(shape)}
-    result = {
-        "network": vars(options),
-        "step": {kind: compare(sizes, signal, labels, options.repeat) for kind, signal in inputs.items()},
-        "rewiring": {kind: rewiring(sizes, signal, labels, options.iterations) for kind, signal in inputs.items()},
-        "versions": versions(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-    }
-    print(json.dumps(result, indent=2))
+    print_record(
+        {
+            "network": vars(options),
+            "step": {kind: compare(sizes, signal, labels, options.repeat, limit) for kind, signal in inputs.items()},
+            "rewiring": {kind: rewiring(sizes, signal, labels, options.iterations) for kind, signal in inputs.items()},
+            "limits": limit.record(),
+        }
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -44,7 +44,7 @@ def test_both_networks_have_the_same_memory(benchmark, tmp_path, neurons, data):
 def test_times_and_memory_are_those_of_the_program(benchmark, tmp_path):
     code = "import time\nheld = bytearray(200_000_000)\nwhile time.process_time() < 0.3: pass\nprint('done')"
     # In a process of its own, as the benchmark is: the peak of a child begins with the memory of its parent.
-    measure = f"import runpy; measured = runpy.run_path({str(SCRIPT)!r})['measured']"
+    measure = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); from million_neurons import measured"
     program = f"{measure}\nimport pathlib\nprint(measured(['-c', {code!r}], pathlib.Path({str(tmp_path)!r})))"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     found = literal_eval(printed)

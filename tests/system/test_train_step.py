@@ -19,8 +19,8 @@ def test_the_benchmark_prints_its_figures():
     for kind in ("spikes", "direct"):
         times = result["step"][kind]["milliseconds"]
         assert {"ours", "matrix products", "adam, foreach", "snntorch", "spikingjelly", "norse", "sinabs"} <= set(times)
-        assert 0 < times["ours"]["min"] <= times["ours"]["median"]
-        assert result["step"][kind]["ours / (matrix products + fastest adam)"]["min"] > 0
+        assert 0 < times["ours"]["shortest_ms"] <= times["ours"]["wall_ms"]
+        assert result["step"][kind]["ours / (matrix products + fastest adam)"]["shortest_ms"] > 0
         share = result["rewiring"][kind]["share"]
         assert share["updates"] > 0
-        assert share["both"] == pytest.approx(share["mask"] + share["updates"], abs=2e-4)
+        assert share["both"] == pytest.approx(share["mask"] + share["updates"], rel=0.01)
