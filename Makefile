@@ -1,7 +1,7 @@
 # The commands of this project. Each one sets up what it needs first, which takes no time when nothing has changed.
 # Arguments go through ARGS: make test ARGS="-k energy -x". PYTHON=3.12 or a path chooses the interpreter.
 
-.PHONY: help setup quickstart test check fuzz mutants results readers lava-dl docs release-check lock clean
+.PHONY: help setup quickstart test check fuzz mutants bench results readers lava-dl docs release-check lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ fuzz: setup ## damage files and see what every reader does: make fuzz ARGS="--mi
 
 mutants: setup ## change single operators and see whether tests notice: make mutants ARGS="energy/breakeven"
 	@.venv/bin/python scripts/mutants $(ARGS)
+
+bench: setup ## time and memory, beside peers and the limits of this machine: make bench ARGS="--quick growth"
+	@.venv/bin/python scripts/bench $(ARGS)
 
 results: setup ## run the commands of the published figures and write docs/results/*.json: make results ARGS="digits"
 	@.venv/bin/python scripts/results $(ARGS)

@@ -29,6 +29,9 @@ BRIEFLY = {
     "esl-neuro search digits-budget": "--trials 3 --set training.epochs=1 --runs brief",
     "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
     "python benchmarks/sparse_step.py": "--sizes 64 96 96 10 --density 0.2 --repeat 1",
+    "python benchmarks/sparse_break_even.py": "--sizes 64 96 96 10 --density 0.2 0.8 --repeat 1",
+    "python benchmarks/growth.py": "--help",  # minutes; test_benchmarks tests its parts
+    "python benchmarks/scaling.py": "--help",  # likewise
     "python benchmarks/million_neurons.py": "--help",  # many minutes; test_million_neurons tests its parts
     "python benchmarks/two_workers.py": "--help",  # minutes of commands that are tested elsewhere
     "python benchmarks/nir_paper.py": "--steps 20",
@@ -36,7 +39,7 @@ BRIEFLY = {
     "python benchmarks/counting.py": "--repeat 1",
     "python benchmarks/netx_files.py --files lava-dl": "--help",  # needs a clone
     "python tests/backends/parity.py --kind subtraction": "--networks 4",
-    "python benchmarks/simulate.py": "--samples 32 --largest 1000",
+    "python benchmarks/simulate.py": "--samples 32 --largest 1000 --repeat 2",
     "python benchmarks/simulate_images.py": "--network 8C3-BN-AP2-10 --samples 3 --repeat 1",
     "python benchmarks/fidelity.py": "--epochs 1",
     "python benchmarks/core_budget.py": "--epochs 1 --axons 24 --seeds 0",

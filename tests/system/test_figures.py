@@ -152,8 +152,8 @@ def test_every_record_belongs_to_a_section_and_was_written_by_its_commands():
 
 
 def test_tables_of_the_documents_are_those_of_the_records():
-    loader = SourceFileLoader("results_script", str(REPOSITORY / "scripts" / "results"))
-    script = module_from_spec(spec_from_loader("results_script", loader))  # type: ignore[arg-type]
+    loader = SourceFileLoader("records", str(REPOSITORY / "scripts" / "records.py"))
+    script = module_from_spec(spec_from_loader("records", loader))  # type: ignore[arg-type]
     loader.exec_module(script)
     for document in sorted((REPOSITORY / "docs").glob("*.md")):
         text = document.read_text(encoding="utf-8")
