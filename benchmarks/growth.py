@@ -123,7 +123,7 @@ def measure_training(point: Point) -> dict[str, Any]:
     taken = in_turns({"step": lambda: make_step(*kept[1:])}, REPEAT)["step"]
     work = work_of(network, learner, spikes)
     assert work is not None
-    amount = Amount(point.samples, 1)
+    amount = Amount(point.samples, passes=1, updates=1)
     total = training_work(work.layers.values(), work.updates, work.others, Rule("adam", 2), amount).run.total
     return {
         "connections": sum(layer.connections for layer in work.layers.values() if layer.indexed),

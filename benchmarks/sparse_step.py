@@ -75,7 +75,7 @@ class Step:
         """Return the operations and bytes of a step, as training counts them."""
         found = work_of(self.network, self.rewirer, inputs)
         assert found is not None
-        amount = Amount(inputs.shape[1], 1)
+        amount = Amount(inputs.shape[1], passes=1, updates=1)
         return training_work(found.layers.values(), found.updates, found.others, Rule("adam", 2), amount).run.total
 
 
