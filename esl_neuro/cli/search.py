@@ -20,7 +20,7 @@ from esl_neuro.cli.commands import (
     json_option,
     print_status,
     runs_option,
-    workplace_options,
+    training_workplace,
 )
 from esl_neuro.cli.energy import one_form
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="SEARCH")
 @click.option("--trials", type=Whole(min=1), help="Number of trials.  [default: that of the file]")
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field in every trial.")
-@workplace_options
+@training_workplace
 @click.option("--plot", type=OutputPath(), help="Draw the Pareto chart into this .svg, .png or .pdf file.")
 @chart_options
 @click.option("--latex", is_flag=True, help="Print the table in LaTeX.")

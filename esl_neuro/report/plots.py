@@ -172,7 +172,7 @@ def draw_lines(
     layout, published = layout or Layout(), published or {}
     with rc_context(PRINTED):
         columns = legend_columns(lines, layout)
-        figure, axes = new_figure(layout, 66 + 4.2 * math.ceil(len(lines) / columns))
+        figure, axes = new_figure(layout, 72 + 4.2 * math.ceil(len(lines) / columns))
         places = _Places([point.place for points in lines.values() for point in points])
         looks = line_looks(lines, published)
         for index, (label, points) in enumerate(lines.items()):
@@ -244,6 +244,16 @@ def spread_in_words(points: Iterable[Point]) -> str:
     return f"mean ± standard deviation, n = {number} seeds"
 
 
+def logarithmic_x(axes: Axes) -> None:
+    """Make the x axis logarithmic, with ticks at 1, 2 and 5 of each decade, written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _text(value)))
+    axes.minorticks_off()
+
+
 class _Places:
     """The position of each value on the x axis."""
 
@@ -261,7 +271,7 @@ class _Places:
     def label(self, axes: Axes) -> None:
         """Put a tick at each value, or at round numbers where the values are many."""
         if self.logarithmic:
-            axes.set_xscale("log")
+            logarithmic_x(axes)
         axes.minorticks_off()
         if not self.numeric or len(self.values) <= MOST_TICKS:
             axes.set_xticks([self[value] for value in self.values], [_text(value) for value in self.values])
