@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -343,9 +345,11 @@ def test_jobs_of_a_batch_system_compute_what_one_process_computes(exported, tmp_
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shards, "WORK", 1)
-    options = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path)}
+    python = shlex.quote(sys.executable)  # its path may have a space
+    options = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path), "python": python}
     with LocalCluster(**options, scheduler_options={"dashboard_address": "127.0.0.1:0"}) as made:
         made.scale(jobs=1)
+        made.wait_for_workers(1, timeout=120)  # a job that does not start would be waited for without end
         shared = run_network(
             exported.folder, Activity("integer", 20), where=Workplace(scheduler=made.scheduler_address)
         )

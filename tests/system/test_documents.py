@@ -56,7 +56,7 @@ SAYS = {
     r"^esl-neuro train": "validation  connections",
     r"^esl-neuro sweep .*--list": "folder",
     r"^esl-neuro sweep": "spread: sample standard deviation",
-    r"^esl-neuro export --stored-bits": "weight bits: lif1 ",
+    r"^esl-neuro export .*--stored-bits": "weight bits: lif1 ",
     r"^esl-neuro search .*--list": "to come",
     r"^esl-neuro search": "rank 1 is the Pareto set",
     r"^esl-neuro export": "(NIR graph and integer program for ",
