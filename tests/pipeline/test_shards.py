@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -340,7 +341,10 @@ def test_jobs_and_scheduler_are_not_both_given(capsys):
 
 def test_jobs_of_a_batch_system_compute_what_one_process_computes(exported, tmp_path, monkeypatch):
     """A job of dask-jobqueue is a worker process, here one that its local class starts as a batch system would."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     pytest.importorskip("dask_jobqueue")
+    for number, handler in handlers.items():  # importing it lets Ctrl-C end this process
+        signal.signal(number, handler)
     from dask_jobqueue.local import LocalCluster
 
     monkeypatch.chdir(tmp_path)
