@@ -85,8 +85,12 @@ def test_masked_and_sparse_have_the_same_connections_weights_and_moments_at_ever
     for _ in range(10):
         new = [layer.mask & (layer.weight == 0) for layer in twins.rewirers[0].layers]
         masked, sparse = twins.step()
+        layers = twins.rewirers[0].layers
         # A new connection to a neuron that no other one reads stays zero, as others do: which of them dies is a tie.
-        if any((layer.weight.grad[born] == 0).any() for layer, born in zip(twins.rewirers[0].layers, new, strict=True)):
+        if any((layer.weight.grad[born] == 0).any() for layer, born in zip(layers, new, strict=True)):
+            break
+        # Likewise, which of its connections are born: all have a gradient of zero.
+        if "gradient" in growth and any((layer.weight.grad == 0).any() for layer in layers):
             break
         for one, other in zip(masked, sparse, strict=True):
             assert (one.births, one.deaths, one.fan_in, one.fan_out) == (
