@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -196,6 +196,14 @@ stored_bits_option = click.option(
     metavar="BITS",
     help="Choose the bits of each layer's weights, so that all synapses together take at most as much memory.",
 )
+
+
+def refuse_both_bits(how: Mapping[str, Any]) -> None:
+    """Reject bits that are both given and to be chosen, before anything is loaded."""
+    if how["weight_bits"] is not None and how["stored_bits"] is not None:
+        raise BadInput("--weight-bits gives the bits that --stored-bits would choose; give one of them")
+
+
 max_loss_option = click.option(
     "--max-loss",
     type=Number(min=0),

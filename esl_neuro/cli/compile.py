@@ -20,6 +20,7 @@ from esl_neuro.cli.commands import (
     formats_option,
     json_option,
     max_loss_option,
+    refuse_both_bits,
     reset_option,
     stored_bits_option,
     weight_bits_option,
@@ -79,6 +80,7 @@ def compile(file: Path, target: str, out: Path | None, max_loss: float, as_json:
     these inputs; exit code 1 if they lose too much.
     """
     existing(file, "no such file")
+    refuse_both_bits(how)
     from esl_neuro.pipeline.exports import compile_file
 
     compiled = compile_file(file, target, out, **how)

@@ -24,6 +24,7 @@ from esl_neuro.cli.commands import (
     max_loss_option,
     percent,
     print_status,
+    refuse_both_bits,
     runs_option,
     stored_bits_option,
     weight_bits_option,
@@ -109,6 +110,7 @@ def export(
     and the test accuracy before and after. Exit code 1 if the integers lose too much.
     """
     refuse_without_arithmetic(target)
+    refuse_both_bits(how)
     folder = chosen_run(run, runs)
     print_status(f"{folder}: exporting for {target}")
     from esl_neuro.pipeline.exports import export_run

@@ -23,6 +23,7 @@ from esl_neuro.compiler.program_document import (
     Arrays,
     ConnectionTable,
     GroupTable,
+    damaged,
     read_integers,
     read_structure,
     unsound,
@@ -307,7 +308,7 @@ class Program:
         connections = tuple(
             _read_connection(index, entry, arrays, sizes) for index, entry in enumerate(table.connections)
         )
-        return cls(
+        program = cls(
             connections=connections,
             groups=groups,
             arithmetic=table.arithmetic,  # programs of version 0.1.0 have none
@@ -315,6 +316,9 @@ class Program:
             core_plan=None if table.core_plan is None else CorePlan.of_document(table.core_plan.model_dump()),
             **{name: getattr(table, name) for name in _PROGRAM_FIELDS},
         )
+        if findings := [*_wrong_bits(program)]:
+            raise damaged(folder, findings)
+        return program
 
 
 _PROGRAM_FIELDS = ("target", "input_size", "steps", "dt_s", "readout", "input_bits", "input_scale")
@@ -348,6 +352,26 @@ def _read_connection(index: int, entry: ConnectionTable, arrays: Arrays, sizes: 
             raise BadInput(f"connection '{entry.source}' -> '{entry.target}': {wrong}; export again")
     fields = {name: getattr(entry, name) for name in (*_CONNECTION_FIELDS, "weight_bits")}
     return Connection(weights=weights, **fields)
+
+
+def _wrong_bits(program: Program) -> Iterator[str]:
+    """Find weights that do not have the bits that are stored for them, by which their memory is counted."""
+    bits: dict[str, set[int | None]] = {}
+    for each in program.connections:
+        bits.setdefault(each.target, set()).add(each.weight_bits)
+        if each.weight_bits is None:
+            continue
+        where, widest = f"connection '{each.source}' -> '{each.target}'", program.formats.weight_bits
+        if each.weight_bits > widest:
+            yield f"{where} has weights of {each.weight_bits} bits; the chip has {widest}"
+            continue
+        formats = program.formats.with_weight_bits(each.weight_bits)
+        values = each.weights.weights if isinstance(each.weights, Kernel) else each.weights.data
+        if (values % formats.weight_step).any() or np.abs(values).max(initial=0) > formats.weight_max:
+            yield f"{where} has weights that {each.weight_bits} bits do not hold"
+    for group, found in bits.items():
+        if len(found) > 1:
+            yield f"the connections to '{group}' have weights of different bits"
 
 
 def refuse_unsound(program: Program) -> None:

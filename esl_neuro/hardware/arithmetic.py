@@ -82,8 +82,8 @@ class Arithmetic(Table):
     def with_weight_bits(self, bits: int | None) -> Arithmetic:
         """Return the formats with weights of fewer bits: coarser steps, and as many on both sides of zero.
 
-        Weights of ``b`` bits on a chip of ``B`` bits are ``k step 2**(B - b)`` with ``|k| < 2**(b - 1)``, so the chip
-        holds them exactly, and its arithmetic is the same.
+        Weights of ``b`` bits are ``k step 2**n`` with ``|k| < 2**(b - 1)`` and the largest ``n`` with which they are
+        within the chip's range, so the chip holds them exactly, and its arithmetic is the same.
 
         Parameters
         ----------
@@ -92,8 +92,9 @@ class Arithmetic(Table):
         """
         if bits is None or bits == self.weight_bits:
             return self
-        step = self.weight_step << (self.weight_bits - bits)
-        largest = step * (2 ** (bits - 1) - 1)
+        levels = 2 ** (bits - 1) - 1
+        step = self.weight_step << ((self.weight_max // (self.weight_step * levels)).bit_length() - 1)
+        largest = step * levels
         return self.model_copy(
             update={"weight_step": step, "weight_max": largest, "weight_min": -largest if self.weight_min < 0 else 0}
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from esl_neuro.errors import BadInput, did_you_mean
+from esl_neuro.errors import BadInput, counted, did_you_mean
 from esl_neuro.hardware.arithmetic import SMALLEST_WEIGHT_BITS, Arithmetic
 
 Bits: TypeAlias = "Mapping[str, int]"
@@ -37,7 +37,9 @@ def bits_of_layers(given: int | Bits, layers: Sequence[str], arithmetic: Arithme
     ]
     widest = arithmetic.weight_bits
     wrong = sorted({each for each in bits.values() if not SMALLEST_WEIGHT_BITS <= each <= widest})
-    findings += [f"{field}: weights of {each} bits; allowed: {SMALLEST_WEIGHT_BITS} to {widest}" for each in wrong]
+    findings += [
+        f"{field}: weights of {counted(each, 'bit')}; allowed: {SMALLEST_WEIGHT_BITS} to {widest}" for each in wrong
+    ]
     if findings:
         raise BadInput("\n".join(findings))
     return {name: each for name, each in bits.items() if each != widest}

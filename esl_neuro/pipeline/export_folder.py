@@ -24,6 +24,7 @@ from esl_neuro.compiler.program_document import damaged
 from esl_neuro.compiler.quantise import QuantisationError, Scaling
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.formats import other_version
+from esl_neuro.hardware.arithmetic import SMALLEST_WEIGHT_BITS
 from esl_neuro.nirgraph.findings import Finding
 from esl_neuro.pipeline.choices import FORMATS
 from esl_neuro.pipeline.decisions import Decision
@@ -179,6 +180,9 @@ def _contradictions(contents: ExportTable, program: Program) -> Iterator[str]:
             yield f"scalings: '{printable(name)}' has {factors.size} factors; the program has the layers {sizes}"
         elif not (np.isfinite(factors) & (factors > 0)).all() or abs(scaling.shift) > LARGEST_SHIFT:
             yield f"scalings: '{name}' is not positive and finite"
+        widest = program.formats.weight_bits
+        if scaling.weight_bits is not None and not SMALLEST_WEIGHT_BITS <= scaling.weight_bits <= widest:
+            yield f"scalings: '{printable(name)}' has weights of {scaling.weight_bits} bits; the chip has {widest}"
     steps = contents.input_steps
     if steps is not None and (list(steps) != sorted(set(steps)) or (steps and steps[-1] >= program.steps)):
         yield f"input_steps do not ascend within the {program.steps} steps of the program"

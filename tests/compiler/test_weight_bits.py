@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import product
 
@@ -114,6 +115,33 @@ def test_bits_are_saved_with_the_program(tmp_path):
     first, second = again.connections
     changed = replace(again, connections=(first, replace(second, weight_bits=4)))
     assert differences(program, changed) == ["lif1 -> lif2.weight_bits"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weight_bits": 20}, "'lif1' -> 'lif2' has weights of 20 bits; the chip has 8"),
+        ({"weight_bits": 2}, "'lif1' -> 'lif2' has weights that 2 bits do not hold"),
+        ({"weight_bits": 1}, "weight_bits"),
+    ],
+)
+def test_bits_that_the_weights_do_not_have_are_refused(tmp_path, change, words):
+    program_of(network(5), {"lif2": 4}).save(tmp_path)
+    document = json.loads((tmp_path / "program.json").read_text())
+    document["connections"][1] |= change
+    (tmp_path / "program.json").write_text(json.dumps(document))
+    with pytest.raises(BadInput, match="damaged") as refused:
+        Program.load(tmp_path)
+    assert words in str(refused.value)
+
+
+def test_connections_to_a_layer_have_as_many_bits(tmp_path):
+    program = program_of(network(5), {"lif2": 4})
+    second = program.connections[1]
+    replace(program, connections=(*program.connections, replace(second, source="lif2", weight_bits=None,
+            weights=sp.csr_matrix((5, 5), dtype=np.int32), delay=1))).save(tmp_path)  # fmt: skip
+    with pytest.raises(BadInput, match="the connections to 'lif2' have weights of different bits"):
+        Program.load(tmp_path)
 
 
 def test_a_scale_may_still_be_chosen():

@@ -33,6 +33,17 @@ def test_weights_of_few_bits_are_multiples_of_a_coarser_step(bits, values):
     assert formats.model_copy(update=ARITHMETIC.model_dump()) == ARITHMETIC  # nothing else changes
 
 
+@pytest.mark.parametrize("largest", [2, 10, 64, 126, 200, 254, 1000])
+@pytest.mark.parametrize("step", [1, 2])
+def test_weights_of_few_bits_are_within_the_range_of_any_chip(largest, step):
+    chip = ARITHMETIC.model_copy(update={"weight_max": largest, "weight_min": -largest, "weight_step": step})
+    for bits in range(2, chip.weight_bits):
+        formats = chip.with_weight_bits(bits)
+        assert formats.weight_max == formats.weight_step * (2 ** (bits - 1) - 1)
+        assert largest / 2 < formats.weight_max <= largest
+        assert formats.weight_step % step == 0
+
+
 def test_the_bits_of_the_chip_change_nothing():
     assert ARITHMETIC.weight_bits == 8
     assert ARITHMETIC.with_weight_bits(None) is ARITHMETIC
@@ -70,6 +81,6 @@ def test_unknown_layers_and_bits_that_the_chip_lacks_are_refused_all_at_once():
         bits_of_layers({"lif3": 1, "lif1": 9}, ["lif1", "lif2"], ARITHMETIC, "weight_bits")
     assert str(refused.value).splitlines() == [
         "weight_bits: layer 'lif3' does not exist; did you mean 'lif2'? allowed: lif1, lif2",
-        "weight_bits: weights of 1 bits; allowed: 2 to 8",
+        "weight_bits: weights of 1 bit; allowed: 2 to 8",
         "weight_bits: weights of 9 bits; allowed: 2 to 8",
     ]
