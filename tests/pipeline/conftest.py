@@ -38,3 +38,14 @@ def single_spike_run(tmp_path_factory) -> TrainingRun:
 def exported(run, tmp_path_factory):
     """The small network, compiled, tested and saved."""
     return export_run(run, folder=tmp_path_factory.mktemp("export") / "loihi2")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler with one worker of one thread, both in this process, which talk over the network."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
+    ) as made:
+        yield made

@@ -34,17 +34,6 @@ FORMS = {"squares": (np.int64, ())}
 NUMBERS = np.arange(20)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A scheduler with one worker, both in this process."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
-    ) as made:
-        yield made
-
-
 @pytest.fixture
 def place(cluster, tmp_path, monkeypatch) -> Workplace:
     monkeypatch.chdir(tmp_path)

@@ -30,17 +30,6 @@ seeds = [3]
 """
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A scheduler with one worker of one thread, both in this process, which talk over the network."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
-    ) as made:
-        yield made
-
-
 @pytest.fixture
 def place(cluster, tmp_path, monkeypatch) -> Workplace:
     monkeypatch.chdir(tmp_path)
