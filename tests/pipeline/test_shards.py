@@ -338,8 +338,10 @@ def test_jobs_of_a_batch_system_compute_what_one_process_computes(exported, tmp_
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shards, "WORK", 1)
-    python = shlex.quote(sys.executable)  # its path may have a space
-    options = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path), "python": python}
+    python = tmp_path / "python"  # the local class divides its script at spaces, and sys.executable may have one
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    options = {"cores": 1, "processes": 1, "memory": "2GB", "local_directory": str(tmp_path), "python": str(python)}
     with LocalCluster(**options, scheduler_options={"dashboard_address": "127.0.0.1:0"}) as made:
         made.scale(jobs=1)
         made.wait_for_workers(1, timeout=120)  # a job that does not start would be waited for without end
