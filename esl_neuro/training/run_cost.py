@@ -96,7 +96,10 @@ class RunCost:
         """Return the peak memory of a process since it was reset, None where the system does not tell."""
         measured = torch.tensor([peak_bytes() or 0, self.start_bytes or 0])
         peak, start = self.ranks.each(measured).max(0).values.tolist()
-        return Memory(peak_bytes=peak, start_bytes=start, processes=self.ranks.count) if peak and start else None
+        if not (peak and start):
+            return None
+        # The peak is forgotten when training begins: memory that was freed between the start and then is in the start only.
+        return Memory(peak_bytes=max(peak, start), start_bytes=start, processes=self.ranks.count)
 
     @cached_property
     def _shapes(self) -> NetworkWork | None:

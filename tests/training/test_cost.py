@@ -192,5 +192,11 @@ def test_the_work_of_every_learner_is_counted(tmp_path, learner):
     assert (work.run.rewiring.operations > 0) == (learner == "set")
 
 
+def test_memory_that_was_freed_before_training_began_is_in_the_peak(tmp_path):
+    trainer = start(tmp_path, *with_learner("dense", epochs=1))
+    trainer.cost.start_bytes = 2**50
+    assert trainer.cost.memory().peak_bytes == 2**50
+
+
 def test_candidates_of_a_birth_are_those_that_are_scored():
     assert cost.CANDIDATES_PER_BIRTH == indexed_growth.CANDIDATES_PER_BIRTH
