@@ -78,7 +78,9 @@ def main() -> None:
         for seed in arguments.seeds:
             rows.append(measure(recipe, seed, arguments.fan_in, arguments.density, arguments.epochs))
             figures = {name: each for name, each in rows[-1].items() if isinstance(each, dict)}
-            text = (f"{name} {each['integer_accuracy']:.4f} ({each['connections']:,})" for name, each in figures.items())
+            text = (
+                f"{name} {each['integer_accuracy']:.4f} ({each['connections']:,})" for name, each in figures.items()
+            )
             print(f"{recipe}, seed {seed}: {'; '.join(text)}", flush=True)
             if arguments.json:
                 write(arguments.json, json.dumps(rows, indent=1) + "\n")

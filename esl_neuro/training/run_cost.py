@@ -98,7 +98,7 @@ class RunCost:
         peak, start = self.ranks.each(measured).max(0).values.tolist()
         if not (peak and start):
             return None
-        # The peak is forgotten when training begins: memory that was freed between the start and then is in the start only.
+        # The peak is forgotten when training begins, so memory that was freed before then is in the start only.
         return Memory(peak_bytes=max(peak, start), start_bytes=start, processes=self.ranks.count)
 
     @cached_property

@@ -276,26 +276,48 @@ def start_worker(scheduler: str, log: Path, **variables: str) -> subprocess.Pope
     )
 
 
-def test_a_sweep_on_a_cluster_is_that_of_one_process(tmp_path, monkeypatch, capsys):
+SEARCH = """
+title = "a short search"
+recipe = "mlp-digits"
+trials = 2
+random = 2
+
+[fixed]
+"training.epochs" = 1
+"network.notation" = "64-8-10"
+"data.steps" = 2
+
+[space]
+"sparsity.density" = { low = 0.1, high = 0.3 }
+"""
+
+
+def test_a_sweep_and_a_search_on_a_cluster_are_those_of_one_process(tmp_path, monkeypatch, capsys):
     from distributed import LocalCluster
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESL_NEURO_RUNS", "here")
     (tmp_path / "one.toml").write_text(SWEEP)
+    (tmp_path / "few.toml").write_text(SEARCH)
     with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as made:
         worker = start_worker(made.scheduler_address, tmp_path / "log")
         try:
             code = main(["sweep", "./one.toml", "--scheduler", made.scheduler_address])
+            out, err = capsys.readouterr()
+            assert code == 0, err + (tmp_path / "log").read_text()
+            assert main(["search", "./few.toml", "--json", "--scheduler", made.scheduler_address]) == 0
+            searched = capsys.readouterr()
         finally:
             worker.terminate()
             worker.wait()
-    out, err = capsys.readouterr()
-    assert code == 0, err + (tmp_path / "log").read_text()
     assert main(["sweep", "./one.toml", "--runs", "alone"]) == 0
     here, alone = (Path(runs, "one", "mlp-digits-seed3", "metrics.jsonl").read_text() for runs in ("here", "alone"))
     assert here == alone
     assert "1/1 mlp-digits seed 3: " in err
     assert out.splitlines()[:3] == capsys.readouterr().out.splitlines()[:3]
+    assert main(["search", "./few.toml", "--json", "--runs", "alone"]) == 0
+    assert searched.out.replace("here/", "alone/") == capsys.readouterr().out
+    assert "2/2 trial 1: " in searched.err
 
 
 def test_a_worker_with_another_version_is_refused(tmp_path):
