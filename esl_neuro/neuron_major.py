@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from esl_neuro.signal_memory import empty
+
 LANES = 16
 """Kernels process this many columns at a time, so rows have room for a multiple of it."""
 
@@ -25,7 +27,7 @@ def empty_signal(leading: tuple[int, ...], neurons: int, dtype: torch.dtype) -> 
     the caches.
     """
     columns = math.prod(leading)
-    rows = torch.empty(neurons, (-(-columns // LANES) | 1) * LANES, dtype=dtype)
+    rows = empty(neurons, (-(-columns // LANES) | 1) * LANES, dtype)
     return rows[:, :columns].t().view(*leading, neurons)
 
 
@@ -52,3 +54,26 @@ def rows_of(signal: Tensor) -> NDArray[Any]:
         length = columns.stride(1)
     rows: NDArray[Any] = columns.as_strided((neurons, length), (length, 1)).numpy()
     return rows
+
+
+def repeated(signal: Tensor, steps: int) -> Tensor:
+    """Return a signal of shape (1, batch, neurons) at each of so many steps, which share its memory."""
+    result: Tensor = _Repeated.apply(signal, steps)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Repeated(torch.autograd.Function):
+    """``expand`` whose backward pass adds the steps row by row, several times as fast as torch's sum."""
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, steps: int) -> Tensor:
+        del ctx
+        return signal.expand(steps, *signal.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        del ctx
+        (errors,) = grads
+        total = empty_signal((1, errors.shape[1]), errors.shape[2], errors.dtype)
+        torch.sum(errors.permute(2, 0, 1), 1, out=total[0].t())
+        return total, None

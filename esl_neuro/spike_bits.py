@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esl_neuro.bits import packed
+from esl_neuro.bits import count_bits, packed
 from esl_neuro.compiled import compiled, part_of_compiled
 from esl_neuro.neuron_major import LANES, is_neuron_major, rows_of
 
@@ -32,11 +32,17 @@ def keep_bits(signal: Tensor, bits: Tensor) -> None:
     signal.spike_bits = _identity(signal), bits.numpy()  # type: ignore[attr-defined]
 
 
+def kept_bits(signal: Tensor) -> Bits | None:
+    """Return the bits that :func:`keep_bits` put beside a signal, None if it changed since or has none."""
+    kept: tuple[tuple[int, int], Bits] | None = getattr(signal, "spike_bits", None)
+    return kept[1] if kept is not None and kept[0] == _identity(signal) else None
+
+
 def bits_of(signal: Tensor) -> Bits | None:
     """Return the bits of a signal of shape (..., neurons), None if it has other values than 0 and 1."""
-    kept: tuple[tuple[int, int], Bits] | None = getattr(signal, "spike_bits", None)
-    if kept is not None and kept[0] == _identity(signal):
-        return kept[1]
+    kept = kept_bits(signal)
+    if kept is not None:
+        return kept
     neurons, columns = signal.shape[-1], signal.shape[:-1].numel()
     bits: Bits = empty_bits(neurons, columns).numpy()
     if is_neuron_major(signal):
@@ -54,6 +60,16 @@ def _identity(signal: Tensor) -> tuple[int, int]:
 def numbers_of(bits: Bits, columns: int) -> NDArray[np.uint8]:
     """Return the spikes as zeros and ones, shape (neurons, columns)."""
     return np.unpackbits(bits.view(np.uint8), axis=1, count=columns, bitorder="little")
+
+
+@compiled
+def count_ones(bits: Bits) -> int:
+    """Return the number of spikes."""
+    total = np.int64(0)
+    for line in numba.prange(len(bits)):
+        for place in range(bits.shape[1]):
+            total += np.int64(count_bits(bits[line, place]))
+    return int(total)
 
 
 @part_of_compiled

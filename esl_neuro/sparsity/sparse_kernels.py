@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_neuro.compiled import compiled, compiled_for_threads, compiled_sums, part_of_compiled
-from esl_neuro.sparsity.vector_loops import LANES, MIDDLE, ROWS, WIDE, dots, sum_middle, sum_narrow, sum_wide
+from esl_neuro.sparsity.vector_loops import LANES, MIDDLE, ROWS, WIDE, dots, sum_far, sum_middle, sum_narrow, sum_wide
 
 NEURONS = 64
 """Neurons of one task."""
@@ -91,20 +91,25 @@ def multiply(
     columns : int
         Columns of the signal.
     """
-    neurons = len(y)
-    rows = NEURONS_OF_NUMBERS
-    tasks, blocks = (neurons + rows - 1) // rows, (columns + MIDDLE - 1) // MIDDLE
+    neurons, rows, copied = len(y), NEURONS_OF_NUMBERS, len(x) <= COPIED_LINES
+    width = MIDDLE if copied else WIDE
+    tasks, blocks = (neurons + rows - 1) // rows, (columns + width - 1) // width
     for task in numba.prange(tasks * blocks):
-        begin, row = task // tasks * MIDDLE, task % tasks * rows
-        end = min(begin + MIDDLE, columns)
+        begin, row = task // tasks * width, task % tasks * rows
+        end = min(begin + width, columns)
         block, first = x, begin
-        if len(x) <= COPIED_LINES:
+        if copied:
             block, first = aligned_copy(x, begin, end), 0
         for i in range(row, min(row + rows, neurons)):
-            if begin + LANES < end:
-                sum_middle(y, i, begin, bias[i], block, first, lines, values, starts[i], starts[i + 1])
-            else:
-                sum_narrow(y, i, begin, bias[i], block, first, lines, values, starts[i], starts[i + 1])
+            if begin + WIDE == end:
+                sum_far(y, i, begin, bias[i], block, first, lines, values, starts[i], starts[i + 1])
+                continue
+            for column in range(begin, end, MIDDLE):
+                there = first + column - begin
+                if column + LANES < end:
+                    sum_middle(y, i, column, bias[i], block, there, lines, values, starts[i], starts[i + 1])
+                else:
+                    sum_narrow(y, i, column, bias[i], block, there, lines, values, starts[i], starts[i + 1])
 
 
 @part_of_compiled

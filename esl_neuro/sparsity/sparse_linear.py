@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from esl_neuro.errors import BadInput
-from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
+from esl_neuro.neuron_major import empty_signal, is_neuron_major, repeated, rows_of
 from esl_neuro.random_streams import stream
 from esl_neuro.sparsity import sparse_kernels as kernels
 from esl_neuro.sparsity.masks import positions_within
@@ -228,7 +228,7 @@ class SparseLinear(nn.Module):
             raise BadInput("SparseLinear: only the CPU is supported; use a masked layer on other devices")
         if signal.dim() > 2 and len(signal) > 1 and signal.stride(0) == 0:
             once = self.forward(signal[:1])
-            return once.expand(len(signal), *once.shape[1:])
+            return repeated(once, len(signal)) if signal.dim() == 3 else once.expand(len(signal), *once.shape[1:])
         result: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
             signal.to(self.values.dtype), self.values, self.bias, self.index, self
         )

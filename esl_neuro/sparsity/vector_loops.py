@@ -20,6 +20,8 @@ from numba.core import cgutils
 LANES = 16
 WIDE, MIDDLE = 128, 32
 """Columns whose sums are in registers together."""
+AHEAD = 16
+"""How many connections ahead the rows of distant lines are fetched into the cache."""
 ROWS = 8
 """Rows whose products with another row are in registers together."""
 
@@ -34,7 +36,7 @@ def intrinsic(function: Callable[..., Any]) -> Any:
     return extending.intrinsic(function)
 
 
-def _sum(vectors: int, terms: int) -> Any:
+def _sum(vectors: int, terms: int, ahead: int = 0) -> Any:
     """Make the function that writes ``y[row, column + k] = start + sum_p values[p] x[lines[p], x_column + k]``.
 
     ``k`` goes from 0 to before 16 times ``vectors``, and ``p`` from ``first`` to before ``last``. So many ``terms`` are
@@ -57,12 +59,13 @@ def _sum(vectors: int, terms: int) -> Any:
         del row, column, start, x_column, first, last
         place = types.int64
         arguments = (y, place, place, y.dtype, x, place, lines, values, place, place)
-        return types.void(*arguments), _sum_of_lines(vectors, terms)
+        return types.void(*arguments), _sum_of_lines(vectors, terms, ahead)
 
     return intrinsic(write)
 
 
 sum_wide, sum_middle, sum_narrow = _sum(WIDE // LANES, 1), _sum(MIDDLE // LANES, 4), _sum(1, 4)
+sum_far = _sum(WIDE // LANES, 2, ahead=AHEAD)
 
 
 @intrinsic
@@ -78,7 +81,7 @@ def dots(
     return types.void(products, *integers, x, lines, g, types.int64, *integers), _dots
 
 
-def _sum_of_lines(vectors: int, terms: int) -> Any:
+def _sum_of_lines(vectors: int, terms: int, ahead: int) -> Any:
     """Return what writes the sums of ``vectors`` times 16 columns."""
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -89,7 +92,18 @@ def _sum_of_lines(vectors: int, terms: int) -> Any:
         starts = [_filled(builder, start, vector), *[ir.Constant(vector, [0.0] * LANES)] * (terms - 1)]
         sums = [[_tools.alloca_once_value(builder, begin) for _ in offsets] for begin in starts]
 
+        final = builder.sub(lines.length, ir.Constant(_I64, 1))
+
+        def fetch(place: Any) -> None:
+            wanted = builder.add(place, ir.Constant(_I64, ahead))
+            exists = builder.icmp_signed("<", wanted, final)
+            line = builder.sext(lines.load(builder, builder.select(exists, wanted, final)), _I64)
+            for offset in offsets:
+                x.prefetch(builder, line, builder.add(x_column, offset))
+
         def add(place: Any, totals: list[Any]) -> None:
+            if ahead:
+                fetch(place)
             line = builder.sext(lines.load(builder, place), _I64)
             weight = _filled(builder, weights.load(builder, place), vector)
             for total, offset in zip(totals, offsets, strict=True):
@@ -162,7 +176,8 @@ class _Array:
 
     def __init__(self, context: Any, builder: Any, signature: Any, values: Any, index: int) -> None:
         array = context.make_array(signature.args[index])(context, builder, values[index])
-        self.data, self.row_length = array.data, _tools.unpack_tuple(builder, array.shape)[-1]
+        shape = _tools.unpack_tuple(builder, array.shape)
+        self.data, self.length, self.row_length = array.data, shape[0], shape[-1]
         self.element = self.data.type.pointee
         self.align = 8 if isinstance(self.element, ir.DoubleType) else 4
 
@@ -179,6 +194,15 @@ class _Array:
         """Return some numbers of a row."""
         pointer = builder.bitcast(self.vector_pointer(builder, row, column), vector.as_pointer())
         return builder.load(pointer, align=self.align)
+
+    def prefetch(self, builder: Any, row: Any, column: Any) -> None:
+        """Ask for the line of the cache of some numbers of a row, which will be read soon."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = _tools.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, near, data = ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)
+        pointer = builder.bitcast(self.vector_pointer(builder, row, column), byte)
+        builder.call(function, [pointer, read, near, data])
 
     def added(self, builder: Any, total: Any, row: Any, column: Any, factor: Any) -> Any:
         """Return a vector plus some elements of a row times a factor."""

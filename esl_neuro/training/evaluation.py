@@ -20,6 +20,7 @@ from esl_neuro.recipes import Recipe
 from esl_neuro.recipes.sections import DataSection
 from esl_neuro.snn import build_network, observe, probe
 from esl_neuro.sparsity import SparseLinear
+from esl_neuro.spike_bits import count_ones, kept_bits
 from esl_neuro.training.checkpoint import Checkpoint, refuse_misfit
 from esl_neuro.training.integer_training import quantised
 from esl_neuro.training.ranks import ALONE, Ranks
@@ -122,6 +123,9 @@ def evaluation_batch(network: nn.Module, steps: int) -> int:
 
 def spike_count(fired: Tensor) -> Tensor:
     """Count the spikes of a layer; float sums are fast, and exact below 2**24, so they are used per sample and step."""
+    bits = kept_bits(fired)
+    if bits is not None:
+        return torch.tensor(count_ones(bits), dtype=torch.float64)
     spikes = fired.detach()
     if is_neuron_major(spikes):  # add whole rows, since torch goes across them
         rows = rows_of(spikes)[:, : spikes.shape[:2].numel()]

@@ -15,6 +15,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput
 from esl_neuro.neuron_major import empty_signal
+from esl_neuro.snn.functional import arctan, lif
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import FewOutputs, SparseLinear
@@ -101,6 +102,34 @@ def test_a_constant_signal_is_processed_once():
     output = layer(signal)
     assert output.stride(0) == 0
     torch.testing.assert_close(output, layer(signal.contiguous()))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_errors_of_a_constant_signal_are_added_over_the_steps(steps):
+    """The neurons behind such a layer return errors with one row per neuron."""
+    layer, generator = drawn_layer(30, 50, 0.2, 0), torch.Generator().manual_seed(0)
+    signal, weights = (
+        torch.rand(1, 7, 30, generator=generator, dtype=torch.float64),
+        torch.randn(50, dtype=torch.float64),
+    )
+    repeated, written = signal.expand(steps, 7, 30), signal.repeat(steps, 1, 1)
+    found = []
+    for inputs in (repeated, written):
+        layer.zero_grad()
+        spikes = lif(layer(inputs), 0.5, torch.full((50,), 0.3, dtype=torch.float64), arctan, 1.0)
+        (spikes * weights).sum().backward()
+        found.append((spikes.detach(), layer.values.grad, layer.bias.grad))
+    for one, other in zip(*found, strict=True):
+        assert one.any()
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("columns", [5, 16, 127, 128, 129, 300])
+def test_many_lines_of_numbers_are_added_like_few(columns):
+    """From 8,193 lines on, rows are read where they are, and those of connections further on are fetched ahead."""
+    layer, generator = drawn_layer(9000, 40, 0.01, 0), torch.Generator().manual_seed(columns)
+    signal = torch.randn(columns, 9000, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(layer(signal), signal @ layer.to_dense().T + layer.bias)
 
 
 def test_a_network_of_sparse_layers_and_neurons_learns_like_the_dense_one():

@@ -16,6 +16,8 @@ from esl_neuro.data.inputs import Disturbance, evaluation_inputs
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
 from esl_neuro.snn import neuron_layers, observe
+from esl_neuro.snn.functional import arctan, lif
+from esl_neuro.spike_bits import kept_bits
 from esl_neuro.training import trainer as training_loop
 from esl_neuro.training.checkpoint import Checkpoint
 from esl_neuro.training.evaluation import (
@@ -238,6 +240,15 @@ def test_spikes_with_one_row_per_neuron_are_counted_alike():
     rows.copy_(spikes)
     assert is_neuron_major(rows)
     assert spike_count(rows) == spike_count(spikes) == spikes.sum(dtype=torch.float64)
+
+
+def test_spikes_are_counted_by_the_bits_that_neurons_keep():
+    currents = empty_signal((4, 9), 500, torch.float32).copy_(torch.randn(4, 9, 500))
+    spikes = lif(currents, 0.5, torch.full((500,), 0.3), arctan, 1.0)
+    assert kept_bits(spikes) is not None
+    assert spike_count(spikes) == spikes.sum(dtype=torch.float64) > 0
+    spikes[:, 3] = 0
+    assert spike_count(spikes) == spikes.sum(dtype=torch.float64)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, bool, np.float64, np.float32])
