@@ -349,6 +349,7 @@ class _Product(torch.autograd.Function):
         product(weights, index.lines, index.starts, x, start, rows_of(result), columns)
         ctx.save_for_backward(values, signal if spikes is None else None)
         ctx.spikes, ctx.index, ctx.layer, ctx.shape = spikes, index, layer, signal.shape
+        ctx.errors = layer.errors  # a pass that counts is not recorded, also if its backward pass comes later
         return result
 
     @staticmethod
@@ -362,8 +363,8 @@ class _Product(torch.autograd.Function):
         columns, errors = gradient.shape[:-1].numel(), rows_of(gradient)
         of_values = of_signal = of_bias = None
         x = ctx.spikes if signal is None else rows_of(signal)
-        if layer.errors is not None:
-            layer.errors.append(SignalErrors(x, errors, columns))
+        if ctx.errors is not None:
+            ctx.errors.append(SignalErrors(x, errors, columns))
         if ctx.needs_input_grad[1]:
             of_values = torch.empty_like(values)
             kernels.weight_gradient(index.lines, index.starts, x, errors, of_values.numpy(), columns)

@@ -18,6 +18,7 @@ from esl_neuro.hardware import load_target
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import observe
 from esl_neuro.snn.network import NetworkActivity
+from esl_neuro.sparsity import SparseLinear
 
 STEPS = 6
 LOIHI2 = load_target("loihi2")
@@ -194,3 +195,13 @@ def test_every_network_of_the_tests_has_a_meter():
     for name in NETWORKS:
         network, shape, _ = sparse(name)
         assert sum(Meter(network, shape).neurons.values()) > 0
+
+
+def test_growth_rules_do_not_see_the_passes_that_count_synapses():
+    network, shape, _ = sparse("in sparse storage")
+    layers = [module for module in network.modules() if isinstance(module, SparseLinear)]
+    for layer in layers:
+        layer.errors = []  # as in a batch before an update
+    Meter(network, shape).fans()
+    assert layers
+    assert [layer.errors for layer in layers] == [[] for _ in layers]
