@@ -269,6 +269,8 @@ def render(summary: dict[str, Any]) -> str:
 
 def cost_lines(run: dict[str, Any], of: str = "") -> list[str]:
     """Write what the training of a run took, beside a dense network; nothing where it was not counted."""
+    from esl_neuro.report.tables import si
+
     cost = run.get("cost")
     if cost is None:
         return []
@@ -295,14 +297,6 @@ def cost_lines(run: dict[str, Any], of: str = "") -> list[str]:
 def total(phases: dict[str, dict[str, int]], what: str) -> int:
     """Return the operations or bytes of all phases."""
     return sum(part[what] for part in phases.values())
-
-
-def si(number: float) -> str:
-    """Write a large number with the prefix of its unit."""
-    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {prefix}"
-    return f"{number:.0f} "
 
 
 def _cores(run: dict[str, Any]) -> str:

@@ -35,17 +35,23 @@ from esl_neuro.report.page.data import (
     ReportData,
     Rewiring,
     Span,
+    TrainingCost,
+    TrainingPhase,
     Update,
+    Work,
 )
 from esl_neuro.report.page.energy import activity as layer_activity
 from esl_neuro.report.page.energy import energy
 from esl_neuro.report.page.rendering import render_page
 from esl_neuro.report.page.structure import agreement, cores, layer_structures, rasters
 from esl_neuro.storage import write
+from esl_neuro.training.cost import Phases
+from esl_neuro.training.result import read_result
 from esl_neuro.training.run_folder import RunFolder
 from esl_neuro.version import __version__
 
 NAME = "report.html"
+TRAIN_AGAIN = "train again"
 NOT_TRAINED_HERE = "a report of a run, or of its export, has it: esl-neuro report runs/NAME"
 
 
@@ -178,6 +184,7 @@ def report_data(
         checks=tuple(_checks(network, given, lava, result)),
         commands=tuple(_commands(path, given, run, activity, tick_s)),
         history=_history(run, missing),
+        training_cost=_training_cost(run, missing),
         rewiring=_rewiring(run, missing),
         films=_films(run, missing),
         agreement=agreement(compiled.fidelity),
@@ -231,6 +238,31 @@ def _history(run: RunFolder | None, missing: dict[str, str]) -> tuple[Epoch, ...
             each.connections,
         )
         for each in epochs
+    )
+
+
+def _training_cost(run: RunFolder | None, missing: dict[str, str]) -> TrainingCost | None:
+    result = None if run is None else read_result(run.result, TRAIN_AGAIN)
+    if result is None or result.cost is None:
+        missing["training-cost"] = (
+            NOT_TRAINED_HERE if run is None else f"the cost of this run was not counted; {TRAIN_AGAIN}"
+        )
+        return None
+    work, memory = result.cost.work, result.memory
+
+    def of(phases: Phases, name: str) -> Work:
+        part = getattr(phases, name)
+        return Work(part.operations, part.bytes)
+
+    return TrainingCost(
+        tuple(
+            TrainingPhase(name, of(work.run, name), of(work.alone, name), of(work.dense, name))
+            for name in Phases.model_fields
+        ),
+        result.cost.parameter_bytes,
+        result.cost.dense_parameter_bytes,
+        None if memory is None else memory.peak_bytes,
+        None if memory is None else memory.start_bytes,
     )
 
 

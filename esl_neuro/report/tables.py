@@ -27,6 +27,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     return "\n\n".join(_block(lines, widths, left, block) for block in blocks)
 
 
+def si(number: float) -> str:
+    """Write a large number with the prefix of its unit."""
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.0f} "
+
+
 def annotated(text: str, notes: Sequence[str]) -> str:
     """Put a note below each row of a table, where it has one."""
     lines = text.splitlines()

@@ -60,6 +60,27 @@ def test_the_figures_are_those_of_the_files(made, data):
     assert [each.moved for each in data.agreement.layers] == moved
 
 
+def test_the_cost_of_training_is_that_of_the_run(made, data):
+    result = json.loads((made / "result.json").read_text())
+    work, cost = result["cost"]["work"], data.training_cost
+    assert [each.name for each in cost.phases] == list(work["run"]) == ["forward", "backward", "optimiser", "rewiring"]
+    for each in cost.phases:
+        for kind in ("run", "alone", "dense"):
+            part = getattr(each, kind)
+            assert {"operations": part.operations, "bytes": part.bytes} == work[kind][each.name]
+    assert cost.parameter_bytes == result["cost"]["parameter_bytes"]
+    assert cost.peak_bytes == result["memory"]["peak_bytes"]
+
+
+def test_a_run_of_an_earlier_version_has_no_cost(copied):
+    result = json.loads((copied / "result.json").read_text())
+    del result["cost"], result["memory"]
+    (copied / "result.json").write_text(json.dumps(result))
+    data = report_data(copied, Activity())
+    assert data.training_cost is None
+    assert "not counted" in data.missing["training-cost"]
+
+
 def test_the_film_begins_before_the_first_iteration_and_ends_after_the_last(made, data):
     (film,) = data.films
     pictures = read_log(made / "connections.jsonl", PictureLine)
@@ -150,7 +171,14 @@ def test_a_nir_file_has_a_report_that_says_what_only_runs_have(made, tmp_path):
     written = write_report(file, tmp_path / "out.html", Activity(samples=3, rate=0.2), tick_s=2e-3)
     data = written.data
     assert data.kind == "NIR file"
-    assert set(data.missing) >= {"training", "rewiring", "film", "Accuracy, float", "Accuracy, integers"}
+    assert set(data.missing) >= {
+        "training",
+        "training-cost",
+        "rewiring",
+        "film",
+        "Accuracy, float",
+        "Accuracy, integers",
+    }
     assert [each.passed for each in data.checks] == [None] * 4
     page = written.file.read_text()
     assert all(reason in page or "'" in reason for reason in data.missing.values())

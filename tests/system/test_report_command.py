@@ -12,8 +12,8 @@ from system.chromium import Browser, find_chromium
 from system.command_workspace import Workspace
 
 SECTIONS = (
-    *("summary", "training", "rewiring", "structure", "activity", "fidelity", "cores", "energy", "break-even"),
-    *("verification", "commands", "sources"),
+    *("summary", "training", "training-cost", "rewiring", "structure", "activity", "fidelity", "cores", "energy"),
+    *("break-even", "verification", "commands", "sources"),
 )
 LARGEST = 5_000_000  # bytes
 

@@ -109,6 +109,45 @@ class Film:
 
 
 @dataclass(frozen=True)
+class Work:
+    """Operations of training, and bytes that they read and write."""
+
+    operations: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TrainingPhase:
+    """Work of one part of training: in this run, with its connections alone, and of the dense network."""
+
+    name: str
+    run: Work
+    alone: Work
+    dense: Work
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What the training of a run took.
+
+    Attributes
+    ----------
+    phases : tuple of TrainingPhase
+        Forward, backward, optimiser, rewiring.
+    parameter_bytes, dense_parameter_bytes : int
+        Weights, gradients, states of the optimiser, masks and indices at the end; those of a dense network.
+    peak_bytes, start_bytes : int or None
+        Largest memory of a process, and its memory before training; None where it was not measured.
+    """
+
+    phases: tuple[TrainingPhase, ...]
+    parameter_bytes: int
+    dense_parameter_bytes: int
+    peak_bytes: int | None = None
+    start_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Histogram:
     """Counts of values between edges; one edge more than counts."""
 
@@ -452,6 +491,7 @@ class ReportData:
     checks: tuple[Check, ...]
     commands: tuple[Command, ...]
     history: tuple[Epoch, ...] = ()
+    training_cost: TrainingCost | None = None
     rewiring: tuple[Rewiring, ...] = ()
     films: tuple[Film, ...] = ()
     agreement: Agreement | None = None

@@ -8,6 +8,7 @@ from functools import partial
 from esl_neuro.report.page import charts
 from esl_neuro.report.page.data import Epoch, Film, Histogram, LayerStructure, ReportData
 from esl_neuro.report.page.parts import Chart, Frame, Section, Table, chart, layer_names, named, not_all, percent, words
+from esl_neuro.report.tables import si
 
 SHOWN_CORES = 1024  # rows of the table and squares of the map
 
@@ -59,6 +60,54 @@ def training(data: ReportData) -> Section:
             ),
         ),
     )
+
+
+def training_cost(data: ReportData) -> Section:
+    """Show what training took, beside what its connections alone and a dense network would take."""
+    key, title, cost = "training-cost", "What training cost", data.training_cost
+    if cost is None:
+        return Section(key, title, missing=(data.missing[key],))
+    rows = [
+        (
+            each.name,
+            *(_amount(work.operations, "") for work in (each.run, each.alone, each.dense)),
+            *(_amount(work.bytes, "B") for work in (each.run, each.alone, each.dense)),
+        )
+        for each in cost.phases
+    ]
+    sums = [
+        _amount(sum(getattr(getattr(each, kind), what) for each in cost.phases), unit)
+        for what, unit in (("operations", ""), ("bytes", "B"))
+        for kind in ("run", "alone", "dense")
+    ]
+    table = Table(
+        "Operations and bytes moved in each part of training",
+        ("part", "operations", "of these connections alone", "of a dense network", "bytes moved",
+         "for these connections alone", "for a dense network"),
+        (*rows, ("together", *sums)),
+    )  # fmt: skip
+    memory = (
+        "The memory of the process was not measured."
+        if cost.peak_bytes is None or cost.start_bytes is None
+        else f"The process took {_amount(cost.peak_bytes, 'B')} at its peak, {_amount(cost.start_bytes, 'B')} before "
+        "training."
+    )
+    return Section(
+        key,
+        title,
+        text=(
+            "Counted from connections, shapes and samples. A masked layer computes with all positions, so a run with "
+            "masks costs what a dense one does; sparse storage would compute with its connections alone.",
+            f"{memory} Weights, gradients, optimiser states, masks and indices take "
+            f"{_amount(cost.parameter_bytes, 'B')} at the end; those of a dense network "
+            f"{_amount(cost.dense_parameter_bytes, 'B')}.",
+        ),
+        tables=(table,),
+    )
+
+
+def _amount(number: int, unit: str) -> str:
+    return f"{si(number)}{unit}".rstrip()
 
 
 def _ever_active(epoch: Epoch) -> str:

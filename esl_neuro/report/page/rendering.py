@@ -45,6 +45,7 @@ def sections(data: ReportData) -> tuple[Section, ...]:
     """Return every section, also those without data."""
     return (
         network_sections.training(data),
+        network_sections.training_cost(data),
         network_sections.rewiring(data),
         network_sections.structure(data),
         network_sections.activity(data),

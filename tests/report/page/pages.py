@@ -24,7 +24,10 @@ from esl_neuro.report.page.data import (
     ReportData,
     Rewiring,
     Span,
+    TrainingCost,
+    TrainingPhase,
     Update,
+    Work,
 )
 from esl_neuro.report.page.energy import activity, energy
 from esl_neuro.report.page.structure import cores, layer_structures, rasters
@@ -68,6 +71,13 @@ def page_data(sizes: tuple[int, ...] = (60, 40, 10), seed: int = 1, tick_s: floa
         ),
         commands=(Command("Train", "esl-neuro train a"),),
         history=tuple(Epoch(n, 1 / n, 0.5, 0.4 + n / 100, 0.2, 0.2 + n / 50, 1.5, 40) for n in (1, 2, 3)),
+        training_cost=TrainingCost(
+            (TrainingPhase("forward", Work(4_000_000, 10**9), Work(5_000, 10**6), Work(4_000_000, 10**9)),),
+            3_000_000,
+            4_000_000,
+            5 * 10**8,
+            2 * 10**8,
+        ),
         rewiring=(Rewiring("fc1", tuple(Update(n, 9 - n, 9 - n, 40, 0.2, 0.3, Span(1, 2.5, 9, 1)) for n in (1, 2))),),
         films=(Film("fc1", "A row is 1 output.", (Picture(0, ((0.0, 1.0),)), Picture(9, ((0.5, 0.1),)))),),
         agreement=Agreement("3 samples", tuple(LayerAgreement(n, 99, 98, 2, 0.02, None, 40, 1, 0.01) for n in layers)),

@@ -175,9 +175,11 @@ def test_a_layer_has_one_colour_in_all_charts(data):
 
 @pytest.mark.usefixtures("undrawn")
 def test_sections_without_data_say_in_a_line_what_would_give_them(data):
-    missing = {name: f"do {name}" for name in ("training", "rewiring", "film", "fidelity", "cores")}
+    missing = {name: f"do {name}" for name in ("training", "training-cost", "rewiring", "film", "fidelity", "cores")}
     without = replace(data.cores, resources=(), cores=())
-    bare = replace(data, history=(), rewiring=(), films=(), agreement=None, cores=without, missing=missing)
+    bare = replace(
+        data, history=(), training_cost=None, rewiring=(), films=(), agreement=None, cores=without, missing=missing
+    )
     text = Page(render_page(bare)).text
     for name in missing:
         assert f"Not here: do {name}" in text
