@@ -60,7 +60,7 @@ def marginal_static(counts: Counts, target: HardwareTarget, tick_s: float | None
     operations = _sop(counts, target.constant("e_sop_marginal"))
     held = sum(term.energy_pj.nominal for term in static)
     total = held + operations.energy_pj.nominal
-    share = f"{held / total:.2%} of it is" if total else "it is"
+    share = f"{100 * held / total:.2f} % of it is" if total else "it is"
     return Estimate(
         target.name,
         target.target.kind,

@@ -75,7 +75,7 @@ class Figure:
         unit = 0.01 * 10.0 ** int(self.printed_j.split("E")[1])
         units = round(abs(float(self.text) - float(self.printed_j)) / unit)
         distance = "off by one unit in the last digit" if units == 1 else f"off by {units} units in the last digit"
-        return f"{distance} ({self.relative_error:+.2%})"
+        return f"{distance} ({100 * self.relative_error:+.2f} %)"
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,8 @@ def _connections(net: _Network) -> tuple[str, ...]:
         f"with {hidden} + {outputs} biases {net.weights + net.biases:,}",
         f"sparse: Erdos-Renyi first layer {EPSILON} x ({inputs} + {hidden}) = {first:,}, "
         f"plus dense readout {hidden * outputs:,} = {net.sparse:,}, rounded {net.sparse_rounded:,} (printed as 103K)",
-        f"density: first layer {first / (inputs * hidden):.1%}, whole network {net.sparse / net.weights:.1%}",
+        f"density: first layer {100 * first / (inputs * hidden):.1f} %, whole network "
+        f"{100 * net.sparse / net.weights:.1f} %",
     )
 
 
@@ -291,7 +292,7 @@ def _simple(net: _Network, gpu: HardwareTarget, chip: HardwareTarget) -> Reading
     sop_pj = sop.interval("pJ").nominal
     return Reading(
         "simple",
-        f"weights only, datasheet peak; agrees within {SIMPLE_TOLERANCE:.1%}",
+        f"weights only, datasheet peak; agrees within {100 * SIMPLE_TOLERANCE:.1f} %",
         (
             _figure("dense", "GPU", net.weights, gpu_pj, gpu_text),
             _figure("dense", "neuromorphic", net.weights, sop_pj, sop.text),

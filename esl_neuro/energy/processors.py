@@ -76,7 +76,8 @@ def utilisation(counts: Counts, target: HardwareTarget, _tick_s: float | None) -
         target.target.kind,
         "utilisation",
         "utilisation",
-        f"the dense network of the same shape, at {band.low:.1%} to {band.high:.0%} of the peak rate and full power",
+        f"the dense network of the same shape, at {100 * band.low:.1f} % to {100 * band.high:.0f} % of the peak rate "
+        "and full power",
         (_two_flops(counts, price, text),),
         notes=("the utilisation is an assumption: measure it (esl-neuro energy measure)", DENSE),
     )

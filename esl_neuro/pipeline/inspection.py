@@ -255,7 +255,7 @@ def _array(array: NDArray[Any]) -> str:
         lost = array.size - finite.size
         said += f", {finite.min():g} to {finite.max():g}" if finite.size else ""
         said += f", {lost:,} not finite" if lost else ""
-        said += f", {np.count_nonzero(array) / array.size:.1%} not zero"
+        said += f", {100 * np.count_nonzero(array) / array.size:.1f} % not zero"
     return said
 
 

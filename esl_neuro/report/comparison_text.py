@@ -62,7 +62,7 @@ def _networks(result: ComparisonReport) -> Iterator[str]:
     for letter, side in zip("AB", result.sides, strict=True):
         facts = [f"{side.stored:,} stored connections", f"{side.ran_on} x {side.counts.steps:,} steps"]
         if side.accuracy is not None:
-            facts.append(f"accuracy {side.accuracy:.2%}")
+            facts.append(f"accuracy {100 * side.accuracy:.2f} %")
         yield f"{letter}: {side.name} ({'; '.join(facts)})"
 
 
@@ -119,7 +119,7 @@ VALIDATION = ("what", "model", "measured", "predicted", "error", "5 - 95 %", "+-
 def _validation_row(point: ValidationPoint) -> tuple[str, ...]:
     start = (point.what, point.model, f"{point.measured:.4g} {point.unit}")
     end = (
-        "" if point.repeatability is None else f"{point.repeatability:.1%}",
+        "" if point.repeatability is None else f"{100 * point.repeatability:.1f} %",
         "?" if point.suspect else "in" if point.fitted else "",
     )
     if point.predicted is None or point.residual is None or point.low is None or point.high is None:
@@ -127,7 +127,7 @@ def _validation_row(point: ValidationPoint) -> tuple[str, ...]:
     return (
         *start,
         f"{'>= ' * point.lower_bound}{point.predicted:.4g}",
-        f"{point.residual:+.1%}",
+        f"{100 * point.residual:+.1f} %",
         f"{point.low:.3g}-{point.high:.3g}",
         *end,
     )

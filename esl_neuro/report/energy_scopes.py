@@ -138,13 +138,13 @@ def render_savings(report: EnergyReport) -> Iterator[str]:
             each.estimate.target,
             each.estimate.level or "",
             READINGS.get(each.estimate.reading, each.estimate.reading),
-            f"{each.energy:.0%}",
+            f"{100 * each.energy:.0f} %",
         )
         for each in report.savings
     ]
     share = report.savings[0].operations
     yield (
-        f"Energy saved by {share:.0%} fewer synaptic operations\n"
+        f"Energy saved by {100 * share:.0f} % fewer synaptic operations\n"
         + table(("target", "scope", "prices", "saves"), rows, 3)
         + "\n"
         + wrap(SAVINGS)

@@ -118,7 +118,7 @@ def _in_words(found: Distribution) -> str:
     )
     if found.leading is None:
         return sentence + " Nothing varies: no constant has a published range, and there is one sample."
-    return f"{sentence} It varies most with {found.leading} ({found.leading_share:.0%} of the variance)."
+    return f"{sentence} It varies most with {found.leading} ({100 * found.leading_share:.0f} % of the variance)."
 
 
 def render_citation(report: EnergyReport) -> str:
@@ -132,7 +132,7 @@ def render_citation(report: EnergyReport) -> str:
 
 def _run(report: EnergyReport) -> str:
     spread = report.counts.spread()
-    right = "" if report.accuracy is None else f"; accuracy {report.accuracy:.2%}"
+    right = "" if report.accuracy is None else f"; accuracy {100 * report.accuracy:.2f} %"
     named = f" of {report.network}" if report.network else ""
     lines = (
         f"Energy report{named}: {report.ran_on} x {report.steps:,} steps on the {report.backend} backend, "

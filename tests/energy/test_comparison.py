@@ -64,7 +64,7 @@ def test_as_text_and_as_json(result):
     }
     text = render_comparison(result)
     assert "A: dense (30 stored connections; 2 samples x 10 steps)\nB: sparse" in text
-    assert "; accuracy 50.00%)" in text
+    assert "; accuracy 50.00 %)" in text
     assert "A on the board v100-pcie over B on a whole chip" in text
     assert max(map(len, text.splitlines())) <= 100
 

@@ -38,7 +38,7 @@ def test_the_simple_reading_misses_one_by_one_unit(result):
     assert texts == PAPER | {("dense", "neuromorphic"): "7.94E-06"}
     remarks = [f.remark for f in found.figures]
     assert remarks.count("equal") == 3
-    assert "off by one unit in the last digit (-0.13%)" in remarks
+    assert "off by one unit in the last digit (-0.13 %)" in remarks
     assert all(abs(f.relative_error) <= SIMPLE_TOLERANCE for f in found.figures)
     assert (found.equal, found.reproduces_all) == (3, False)
 
@@ -63,7 +63,7 @@ def test_the_figures_come_from_the_constants(monkeypatch):
 
 def test_connections(result):
     text = " ".join(result.connections)
-    assert all(number in text for number in ("635,200", "636,010", "95,040", "103,040", "103,000", "16.2%"))
+    assert all(number in text for number in ("635,200", "636,010", "95,040", "103,040", "103,000", "16.2 %"))
 
 
 def test_other_published_prices(result):
@@ -105,8 +105,8 @@ def test_it_says_what_it_is(result):
     [
         (7.95e-6, "equal"),
         (7.9549e-6, "equal"),
-        (7.96e-6, "off by one unit in the last digit (+0.13%)"),
-        (8.05e-6, "off by 10 units in the last digit (+1.26%)"),
+        (7.96e-6, "off by one unit in the last digit (+0.13 %)"),
+        (8.05e-6, "off by 10 units in the last digit (+1.26 %)"),
     ],
 )
 def test_remark(energy_j, remark):

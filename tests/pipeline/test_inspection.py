@@ -57,7 +57,7 @@ def test_files_of_users_are_recognised(tmp_path):
         inspect_path(tmp_path / "images/left/000.png").contents[0][1].startswith("(channels, height, width) (1, 6, 6)")
     )
     ((_, said),) = inspect_path(tmp_path / "a.npy").contents
-    assert said == "float64 of shape (1, 3), 0 to 1, 1 not finite, 66.7% not zero"
+    assert said == "float64 of shape (1, 3), 0 to 1, 1 not finite, 66.7 % not zero"
 
 
 def test_a_long_listing_says_how_much_is_left_out(tmp_path):

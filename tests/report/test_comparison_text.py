@@ -15,5 +15,7 @@ def test_every_prediction_stands_beside_its_measurement_with_its_residual_and_re
         if point.predicted is None:
             assert f"{point.what} {point.measured:.4g} {point.unit}" in flat
         else:
-            assert f"{point.measured:.4g} {point.unit} {bound}{point.predicted:.4g} {point.residual:+.1%}" in flat
+            assert (
+                f"{point.measured:.4g} {point.unit} {bound}{point.predicted:.4g} {100 * point.residual:+.1f} %" in flat
+            )
         assert " ".join(point.remark.split()) in flat

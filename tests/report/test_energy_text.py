@@ -89,7 +89,7 @@ def test_what_it_ran_on_is_said(report):
     assert "Energy report: 3 samples x 4 steps" in render_energy_report(report)
     drawn = dataclasses.replace(report, ran_on="3 samples of random spikes (no real data)", accuracy=0.25)
     assert "no real data" in render_energy_report(drawn)
-    assert "accuracy 25.00%" in render_energy_report(drawn)
+    assert "accuracy 25.00 %" in render_energy_report(drawn)
 
 
 def test_report_has_one_row_per_estimate(report):

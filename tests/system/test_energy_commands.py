@@ -248,7 +248,7 @@ def test_validation_prints_every_residual(run):
     text = run("esl-neuro energy validate").stdout
     predicted = [point["residual"] for point in document["points"] if point["residual"] is not None]
     assert len(predicted) >= 10
-    assert all(f"{residual:+.1%}" in text for residual in predicted)
+    assert all(f"{100 * residual:+.1f} %" in text for residual in predicted)
 
 
 def test_targets_are_listed_shown_and_checked(run):
