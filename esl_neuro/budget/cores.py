@@ -139,7 +139,7 @@ class CoreBudget:
         nothing = self._read(lambda _name, other: _fill(other, 0))  # synapses without weights, as of shortcuts
         ones = one_output(0, np.ones(inputs))
         numbered, last = one_output(0, np.arange(1.0, inputs + 1)), one_output(outputs - 1, np.ones(inputs))
-        parts, cores, sources, places = [], [], set(), 0
+        parts, of_neurons, sources, places = [], [], set(), 0
         each_read = (nothing, ones, numbered, last)
         for zero, one, two, three in zip(*(network.connections for network in each_read), strict=True):
             found, number, end = (_beyond(each, zero) for each in (one, two, three))
@@ -151,7 +151,7 @@ class CoreBudget:
             if rest or step < 0 or not (np.abs(number.data / found.data - 1 - columns) < CLOSE).all():
                 raise _unclear(name)
             neurons = first + np.arange(outputs)[:, None] * step + np.arange(size)
-            cores.append(table.cores_of(one.target)[neurons])
+            of_neurons.append(table.parts_of(one.target)[neurons])
             parts.append((columns.astype(np.int64), found.row - first + places, table.lines_of(one, found.col)))
             sources.add(one.source)
             places += size
@@ -162,8 +162,8 @@ class CoreBudget:
         starts = np.searchsorted(column[order], np.arange(inputs + 1))
         groups = getattr(module, "groups", 1)
         shift = np.arange(outputs) // (outputs // groups) * table.lines_per_group(sources, groups)
-        core = np.ascontiguousarray(np.concatenate(cores, axis=1))
-        return Synapses(starts, place[order].astype(np.int64), line[order], shift, core)
+        part = np.ascontiguousarray(np.concatenate(of_neurons, axis=1))
+        return Synapses(starts, place[order].astype(np.int64), line[order], shift, part)
 
     def check(self, layers: Sequence[Layer]) -> Placement:
         """Let the compiler count what the cores hold now.
@@ -289,6 +289,12 @@ class _Table:
         self.most_synapses = UNLIMITED if chip is None else math.floor(chip)
         self.counted = RESOURCES if (self.limits[MEMORY:] < UNLIMITED).any() else RESOURCES[:1]
         self._cores = placement.core_of_neuron
+        self._parts: dict[str, IntArray] = {}
+        self._cores_of_parts: list[int] = []
+        for group in program.groups:
+            there, part = np.unique(self._cores[group.name], return_inverse=True)
+            self._parts[group.name] = len(self._cores_of_parts) + part.ravel()
+            self._cores_of_parts += there.tolist()
         self._links: dict[str, dict[Link, int]] = {group.name: {} for group in program.groups}  # first line of each
         self._sources = {INPUT: program.input_size, **{group.name: group.neurons for group in program.groups}}
         self._number = {group.name: 0 for group in program.groups}  # of lines
@@ -326,12 +332,12 @@ class _Table:
         self._size = sum(counts)
         first_count = np.cumsum([0, *counts[:-1]])
         flat = (np.concatenate(link), np.concatenate(source_core))
-        numbers = (first_count, first_line, first_link, *flat, bits, kind, dense_bits)
+        numbers = (first_count, first_line, first_link, self._cores_of_parts, *flat, bits, kind, dense_bits)
         return CoreLines(*(np.asarray(each, np.int64) for each in numbers))
 
-    def cores_of(self, group: str) -> IntArray:
-        """Return the core of each neuron of a group."""
-        return self._cores[group]
+    def parts_of(self, group: str) -> IntArray:
+        """Return the part of each neuron of a group: what a core holds of it."""
+        return self._parts[group]
 
     def lines_of(self, connection: FloatConnection, sources: NDArray[np.int32]) -> IntArray:
         """Return the lines of sources of a connection, counted in the group that it feeds."""
@@ -346,31 +352,31 @@ class _Table:
 
     def counters(self, network: FloatNetwork) -> Counters:
         """Count the synapses of a network."""
-        lines, cores = self.lines, len(self.lines.first_count)
+        lines, parts = self.lines, len(self.lines.core)
         counts = np.zeros(self._size, np.int32)
         now = Counters(
             counts,
-            np.zeros((len(RESOURCES), cores), np.int64),
+            np.zeros((len(RESOURCES), 1 + max(self._cores_of_parts)), np.int64),
             np.zeros(len(lines.kind), np.int64),
             np.zeros(len(lines.kind), np.int64),
             np.zeros(1, np.int64),
         )
         for each in network.connections:
             matrix = _matrix(each.weights)
-            cells = lines.first_count[self._cores[each.target][matrix.row]] + self.lines_of(each, matrix.col)
+            cells = lines.first_count[self._parts[each.target][matrix.row]] + self.lines_of(each, matrix.col)
             counts += np.bincount(cells, minlength=self._size).astype(np.int32)
-        owner = np.repeat(np.arange(cores), np.diff([*lines.first_count, self._size]))
+        owner = np.repeat(np.arange(parts), np.diff([*lines.first_count, self._size]))
         line = lines.first_line[owner] + np.arange(self._size) - lines.first_count[owner]
         link = lines.first_link[owner] + lines.link[line]
         there = np.flatnonzero(counts)
         np.add.at(now.axons, link[there], 1)
         reached = np.minimum(counts[there], lines.bits.shape[1] - 1)
         np.add.at(now.sparse_bits, link[there], lines.bits[lines.kind[link[there]], reached])
-        np.add.at(now.used[SYNAPSES], owner, counts)
-        np.add.at(now.used[INPUT_AXONS], owner[there], 1)
+        np.add.at(now.used[SYNAPSES], lines.core[owner], counts)
+        np.add.at(now.used[INPUT_AXONS], lines.core[owner[there]], 1)
         source = lines.source_core[line[there]]
         np.add.at(now.used[OUTPUT_AXONS], source[source >= 0], 1)
-        core_of_link = np.repeat(np.arange(cores), np.diff([*lines.first_link, len(lines.kind)]))
+        core_of_link = np.repeat(lines.core, np.diff([*lines.first_link, len(lines.kind)]))
         np.add.at(now.used[MEMORY], core_of_link, np.minimum(now.sparse_bits, now.axons * lines.dense_bits))
         now.total[0] = counts.sum(dtype=np.int64)
         return now
@@ -471,8 +477,9 @@ def _too_few_cores(program: Program, placement: Placement, target: HardwareTarge
         if smallest is not None:
             changes.append(f"{name} to {smallest:,}")
     return [
-        f"cores {given} is not possible: {program.neurons:,} neurons in {len(program.groups)} layers, of which a core "
-        f"holds one, with {program.synapses:,} synapses need {placement.cores:,}; raise {', or '.join(changes)}"
+        f"cores {given} is not possible: {program.neurons:,} neurons in {len(program.groups)} layers, of which "
+        f"convolutions share no core, with {program.synapses:,} synapses need {placement.cores:,}; raise "
+        f"{', or '.join(changes)}"
     ]
 
 

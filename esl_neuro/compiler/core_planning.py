@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
 
-from esl_neuro.compiler.core_plan import CorePlan, Parts
+from esl_neuro.compiler.core_plan import CorePlan, Cores, Parts
 from esl_neuro.compiler.network import FloatNetwork
 from esl_neuro.compiler.placement import PER_CORE, Placement, image_of, place
 from esl_neuro.compiler.program import Connection, Group, Program, Weights
@@ -58,7 +58,8 @@ def plan_cores(program: Program, target: HardwareTarget) -> CorePlan:
 
     Where the synapses of the program themselves do not fit, the division is the one with the fewest cores for neurons
     and numbers of synapses, and the layers that are furthest above a limit share the cores that are left: training can
-    choose other synapses, which need less memory and fewer axons.
+    choose other synapses, which need less memory and fewer axons. If the chip has fewer cores than that, layers share
+    cores.
 
     Parameters
     ----------
@@ -73,12 +74,56 @@ def plan_cores(program: Program, target: HardwareTarget) -> CorePlan:
         return CorePlan(target.name, whole.parts)
     loose = target.with_limits({f"{name}_per_core": None for name in BY_WIRING}, "")
     plan = CorePlan(target.name, place(replace(program, core_plan=None), loose).parts)
+    if planned(program, plan, target).cores > most:
+        return _shared(program, plan, target)
     while (placement := planned(program, plan, target)).cores < most:
         more = _divided_further(program, plan, _overload(placement, target), int(most) - placement.cores)
         if more is None:
             break
         plan = more
     return plan
+
+
+@dataclass
+class _SharedCore:
+    """What a core holds of several layers; a convolution keeps it for itself."""
+
+    neurons: int = 0
+    synapses: int = 0
+    groups: set[str] = field(default_factory=set)
+    closed: bool = False
+
+
+def _shared(program: Program, plan: CorePlan, target: HardwareTarget) -> CorePlan:
+    """Let parts of several layers share cores: each goes to the first core of other layers that holds it.
+
+    Neurons and numbers of synapses decide.
+    """
+    placement, limits = planned(program, plan, target), _limits(target)
+    most_neurons = limits.get("neurons_per_core", np.inf)
+    most_synapses = limits.get("synapses_per_core", np.inf)
+    convolutions = {each.target for each in program.connections if isinstance(each.weights, Kernel)}
+    held: list[_SharedCore] = []
+    cores: dict[str, Cores] = {group.name: () for group in program.groups}
+    for name in cores:
+        for part in np.unique(placement.core_of_neuron[name]).tolist():
+            neurons, synapses = (int(placement.used[what][part]) for what in ("neurons", "synapses"))
+            fitting = (
+                at
+                for at, core in enumerate(held)
+                if not core.closed
+                and name not in core.groups
+                and core.neurons + neurons <= most_neurons
+                and core.synapses + synapses <= most_synapses
+            )
+            at = len(held) if name in convolutions else next(fitting, len(held))
+            if at == len(held):
+                held.append(_SharedCore(closed=name in convolutions))
+            held[at].neurons += neurons
+            held[at].synapses += synapses
+            held[at].groups.add(name)
+            cores[name] = (*cores[name], at)
+    return CorePlan(plan.target, plan.parts, cores if len(held) < placement.cores else {})
 
 
 def planned(program: Program, plan: CorePlan, target: HardwareTarget) -> Placement:

@@ -1,9 +1,9 @@
 """Place neurons on cores, and find what does not fit.
 
-A core holds neurons of one group. For an image, these are a range of channels of one patch, so that the messages of a
-source reach few cores; for other groups, consecutive neurons. A group uses as many cores as the published limits of a
-core require; unpublished limits are reported as unknown and not enforced. A network that was trained for cores of this
-chip keeps them.
+A core holds neurons of one group, unless the network was trained for cores that several groups share. For an image,
+these are a range of channels of one patch, so that the messages of a source reach few cores; for other groups,
+consecutive neurons. A group uses as many cores as the published limits of a core require; unpublished limits are
+reported as unknown and not enforced. A network that was trained for cores of this chip keeps them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from typing import TypeGuard
 
 import numpy as np
 
-from esl_neuro.compiler.core_load import NAMES, WORD_BITS, Limits, Load, Wires, exceeds, synapse_pattern, wires
+from esl_neuro.compiler.core_load import (
+    NAMES,
+    WORD_BITS,
+    KernelWires,
+    Limits,
+    Load,
+    Wires,
+    exceeds,
+    synapse_pattern,
+    wires,
+)
 from esl_neuro.compiler.core_plan import CorePlan, Parts
 from esl_neuro.compiler.program import INPUT, Connection, Group, IntArray, Program
 from esl_neuro.compiler.tiling import Tiling, patches
@@ -94,18 +104,14 @@ def place(program: Program, target: HardwareTarget) -> Placement:
     back = {} if planned else _axons_back(layers, cuts)
     if back:
         cuts = _cut_all(layers, back, limits)
-    cores, first = {}, 0
-    for layer in layers:
-        tiling = cuts[layer.group.name].tiling
-        cores[layer.group.name] = first + tiling.tile_of_neuron()
-        first += tiling.tiles
-    used = {
-        name: np.concatenate([cuts[layer.group.name].used[name].ravel() for layer in layers])
-        for name in ("neurons", *NAMES)
+    numbers = _numbers(
+        {layer.group.name: cuts[layer.group.name].tiling for layer in layers}, program.core_plan if planned else None
+    )
+    cores = {
+        layer.group.name: numbers[layer.group.name][cuts[layer.group.name].tiling.tile_of_neuron()] for layer in layers
     }
-    leaving = [cuts[layer.group.name].tiling.sums(_axons(layer, cuts.values())).ravel() for layer in layers]
     parts = {layer.group.name: cuts[layer.group.name].tiling.parts for layer in layers}
-    return Placement(cores, used | {"output_axons": np.concatenate(leaving)}, parts, planned is not None)
+    return Placement(cores, _used(layers, cuts, numbers), parts, planned is not None)
 
 
 def utilisation(program: Program, placement: Placement, target: HardwareTarget) -> list[Utilisation]:
@@ -335,19 +341,52 @@ def _applies(plan: CorePlan | None, target: HardwareTarget) -> TypeGuard[CorePla
 
 def _planned(layers: Sequence[_Layer], plan: CorePlan, limits: Limits) -> dict[str, _Cut] | None:
     """Divide the layers as planned; None if the plan is one of other layers, or a core exceeds a limit."""
-    cuts = {}
+    tilings = {}
     for layer in layers:
         parts = plan.parts.get(layer.group.name)
         if parts is None or any(count > size for count, size in zip(parts, _sizes(layer), strict=True)):
             return None
-        tiling = Tiling.even(layer.shape, parts)
-        cut = _measure(layer, tiling, np.zeros(layer.group.neurons, dtype=np.int64), {**limits, "output_axons": None})
+        tilings[layer.group.name] = Tiling.even(layer.shape, parts)
+    numbers = _numbers(tilings, plan)
+    neurons = _by_core(numbers, {name: tiling.neurons for name, tiling in tilings.items()})
+    cuts = {}
+    for layer in layers:
+        tiling, nothing = tilings[layer.group.name], np.zeros(layer.group.neurons, dtype=np.int64)
+        on_core = neurons[numbers[layer.group.name]].reshape(tiling.parts)
+        if any(isinstance(each, KernelWires) for each in layer.incoming) and (on_core != tiling.neurons).any():
+            return None  # axons of a convolution are counted for cores of its own only
+        cut = _measure(layer, tiling, nothing, {**limits, "output_axons": None}, on_core)
         if cut is None:
             return None
         cuts[layer.group.name] = cut
-    leaving = [cuts[layer.group.name].tiling.sums(_axons(layer, cuts.values())) for layer in layers]
-    most = {"output_axons": np.array([amounts.max() for amounts in leaving])}
-    return None if exceeds(most, limits) else cuts
+    return None if exceeds(_used(layers, cuts, numbers), limits) else cuts
+
+
+def _numbers(tilings: Mapping[str, Tiling], plan: CorePlan | None) -> dict[str, IntArray]:
+    """Return the core of each tile of each group: as planned, or its own, one after the other."""
+    names = list(tilings)
+    ends = np.cumsum([tilings[name].tiles for name in names])
+    cores = np.arange(ends[-1])
+    if plan is not None and plan.cores:
+        cores = np.unique([core for name in names for core in plan.cores[name]], return_inverse=True)[1].ravel()
+    return dict(zip(names, np.split(cores, ends[:-1]), strict=True))
+
+
+def _by_core(numbers: Mapping[str, IntArray], amounts: Mapping[str, IntArray]) -> IntArray:
+    """Add up amounts of the tiles of all groups over the cores."""
+    total = np.zeros(1 + max(int(cores.max()) for cores in numbers.values()), dtype=np.int64)
+    for name, cores in numbers.items():
+        np.add.at(total, cores, amounts[name].ravel())
+    return total
+
+
+def _used(layers: Sequence[_Layer], cuts: Mapping[str, _Cut], numbers: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """Return what every core holds."""
+    used = {
+        name: _by_core(numbers, {group: cut.used[name] for group, cut in cuts.items()}) for name in ("neurons", *NAMES)
+    }
+    leaving = {layer.group.name: cuts[layer.group.name].tiling.sums(_axons(layer, cuts.values())) for layer in layers}
+    return used | {"output_axons": _by_core(numbers, leaving)}
 
 
 def _sizes(layer: _Layer) -> Parts:
@@ -431,14 +470,20 @@ def _least_tiles(layer: _Layer, limits: Limits) -> int:
     return max(math.ceil(amount / (limits[name] or math.inf)) for name, amount in total.items())
 
 
-def _measure(layer: _Layer, tiling: Tiling, axons: IntArray, limits: Limits) -> _Cut | None:
-    """Count what each core holds; None if a core exceeds a limit."""
+def _measure(
+    layer: _Layer, tiling: Tiling, axons: IntArray, limits: Limits, on_core: IntArray | None = None
+) -> _Cut | None:
+    """Count what the layer takes of each core; None if it exceeds a limit.
+
+    ``on_core`` has the neurons of all layers on the core of each tile, if there are others: an index of a neuron then
+    takes more bits.
+    """
     used = {"neurons": tiling.neurons}
     if exceeds(used | {"output_axons": tiling.sums(axons)}, limits):
         return None
     loads: list[tuple[str, Load]] = []
     for connection in layer.incoming:
-        load = connection.load(tiling, limits)
+        load = connection.load(tiling, limits, tiling.neurons if on_core is None else on_core)
         if load is None:
             return None
         loads.append((connection.source, load))

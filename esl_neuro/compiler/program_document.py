@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
+from esl_neuro.compiler.core_plan import CorePlan
 from esl_neuro.errors import BadInput
 from esl_neuro.formats import other_version
 from esl_neuro.hardware import Arithmetic
@@ -82,6 +83,12 @@ class CorePlanTable(Table):
 
     target: PrintableText
     parts: dict[PrintableText, Annotated[list[Size], Field(min_length=3, max_length=3)]]
+    cores: dict[PrintableText, list[NonNegativeInt]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits(self) -> CorePlanTable:
+        CorePlan.of_document(self.model_dump())  # its errors say what is wrong
+        return self
 
 
 class ProgramTable(Table):

@@ -38,40 +38,43 @@ class Synapses(NamedTuple):
         Neuron of the output that the synapse reaches, and line of the source among all lines into its group.
     shift : int64 array, shape (outputs,)
         Added to the line, for the groups of a convolution.
-    core : int64 array, shape (outputs, neurons of an output)
-        Core of each neuron.
+    part : int64 array, shape (outputs, neurons of an output)
+        Part of each neuron.
     """
 
     starts: IntArray
     places: IntArray
     lines: IntArray
     shift: IntArray
-    core: IntArray
+    part: IntArray
 
 
 class CoreLines(NamedTuple):
-    """The sources of the synapses of each core, and what an axon needs.
+    """The sources of the synapses of each part, and what an axon needs.
 
-    The lines of a group are the sources of all connections of the chip into it, one after the other; its links are
-    these connections.
+    A part is what a core holds of one group; several may share a core. The lines of a group are the sources of all
+    connections of the chip into it, one after the other; its links are these connections.
 
     Attributes
     ----------
-    first_count, first_line, first_link : int64 array, shape (cores,)
-        Where the counts, the lines of the group and the links of a core begin.
+    first_count, first_line, first_link : int64 array, shape (parts,)
+        Where the counts, the lines of the group and the links of a part begin.
+    core : int64 array, shape (parts,)
+        Core of each part.
     link : int64 array, shape (lines of all groups,)
         Link of each line, counted in its group.
     source_core : int64 array, shape (lines of all groups,)
         Core of the source; -1 for an input of the network.
     bits : int64 array, shape (kinds of axons, most synapses + 1)
         Bits of an axon with a number of synapses in the sparse format.
-    kind, dense_bits : int64 array, shape (links of all cores,)
-        Row of ``bits`` for the axons of a link on a core, and the bits of one in the dense format.
+    kind, dense_bits : int64 array, shape (links of all parts,)
+        Row of ``bits`` for the axons of a link of a part, and the bits of one in the dense format.
     """
 
     first_count: IntArray
     first_line: IntArray
     first_link: IntArray
+    core: IntArray
     link: IntArray
     source_core: IntArray
     bits: IntArray
@@ -84,11 +87,11 @@ class Counters(NamedTuple):
 
     Attributes
     ----------
-    counts : int32 array, shape (lines of all cores,)
-        Synapses of each source on each core.
+    counts : int32 array, shape (lines of all parts,)
+        Synapses of each source in each part.
     used : int64 array, shape (4, cores)
         Use of each resource.
-    axons, sparse_bits : int64 array, shape (links of all cores,)
+    axons, sparse_bits : int64 array, shape (links of all parts,)
         Axons, and their bits in the sparse format.
     total : int64 array, shape (1,)
         Synapses of all cores.
@@ -196,7 +199,7 @@ class Cores:
 
     def blocks(self, name: str) -> IntArray:
         """Return a number for each output of a layer that is the same for outputs on the same cores."""
-        return np.unique(self.layers[name].core, axis=0, return_inverse=True)[1].ravel()
+        return np.unique(self.layers[name].part, axis=0, return_inverse=True)[1].ravel()
 
 
 Plan = Callable[[Mapping[str, int]], Cores]
@@ -384,10 +387,10 @@ def spared(dead: IntArray, sizes: NDArray[Any], blocks: IntArray, born: IntArray
 def _change(output: int, column: int, step: int, layer: Synapses, lines: CoreLines, now: Counters) -> None:
     last = lines.bits.shape[1] - 1  # more synapses occur only where axons are not counted
     for entry in range(layer.starts[column], layer.starts[column + 1]):
-        core = layer.core[output, layer.places[entry]]
-        line = layer.lines[entry] + layer.shift[output]
-        cell = lines.first_count[core] + line
-        link = lines.first_link[core] + lines.link[lines.first_line[core] + line]
+        part = layer.part[output, layer.places[entry]]
+        core, line = lines.core[part], layer.lines[entry] + layer.shift[output]
+        cell = lines.first_count[part] + line
+        link = lines.first_link[part] + lines.link[lines.first_line[part] + line]
         before = now.counts[cell]
         after = before + step
         now.counts[cell] = after
@@ -397,7 +400,7 @@ def _change(output: int, column: int, step: int, layer: Synapses, lines: CoreLin
         if before == 0 or after == 0:
             now.axons[link] += step
             now.used[INPUT_AXONS, core] += step
-            source = lines.source_core[lines.first_line[core] + line]
+            source = lines.source_core[lines.first_line[part] + line]
             if source >= 0:
                 now.used[OUTPUT_AXONS, source] += step
         now.used[MEMORY, core] += min(now.sparse_bits[link], now.axons[link] * lines.dense_bits[link]) - bits
@@ -412,11 +415,12 @@ def _fits(
     if now.total[0] > most:
         return False
     for entry in range(layer.starts[column], layer.starts[column + 1]):
-        core = layer.core[output, layer.places[entry]]
+        part = layer.part[output, layer.places[entry]]
+        core = lines.core[part]
         for resource in range(3):
             if now.used[resource, core] > limits[resource]:
                 return False
-        source = lines.source_core[lines.first_line[core] + layer.lines[entry] + layer.shift[output]]
+        source = lines.source_core[lines.first_line[part] + layer.lines[entry] + layer.shift[output]]
         if source >= 0 and now.used[OUTPUT_AXONS, source] > limits[OUTPUT_AXONS]:
             return False
     return True
@@ -471,8 +475,8 @@ def _prices(
         output, column = positions[at] // columns, positions[at] % columns
         price = 0.0
         for entry in range(layer.starts[column], layer.starts[column + 1]):
-            core = layer.core[output, layer.places[entry]]
-            cell = lines.first_count[core] + layer.lines[entry] + layer.shift[output]
+            part = layer.part[output, layer.places[entry]]
+            core, cell = lines.core[part], lines.first_count[part] + layer.lines[entry] + layer.shift[output]
             alone = now.counts[cell] == 1 and now.used[INPUT_AXONS, core] >= limits[INPUT_AXONS]
             price += now.used[SYNAPSES, core] / now.used[INPUT_AXONS, core] if alone else 1.0
         prices[at] = max(price, 1e-9)  # a weight that makes no synapse, as one that only reads the padding

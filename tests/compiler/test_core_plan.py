@@ -67,6 +67,10 @@ def test_a_plan_that_does_not_hold_the_network_is_replaced_with_a_warning(parts)
     "entry",
     [None, 3, "text", [], {}, {"target": "loihi"}, {"target": 1, "parts": {}}, {"target": "loihi", "parts": 4},
      {"target": "loihi", "parts": {"a": [1, 2]}}, {"target": "loihi", "parts": {"a": [1, 2, 0]}},
+     {"target": "loihi", "parts": {"a": [1, 1, 2]}, "cores": {"a": [0]}},
+     {"target": "loihi", "parts": {"a": [1, 1, 2]}, "cores": {"a": [0, -1]}},
+     {"target": "loihi", "parts": {"a": [1, 1, 2]}, "cores": {"b": [0, 1]}},
+     {"target": "loihi", "parts": {"a": [1, 1, 2]}, "cores": [0, 1]},
      {"target": "loihi", "parts": {"a": [1, 2, 0.5]}}, {"target": "loihi", "parts": {"a": [[1], [2, 3], 4]}}],
 )  # fmt: skip
 def test_metadata_that_are_no_plan_are_a_warning(entry):
@@ -82,8 +86,50 @@ def test_a_plan_is_read_as_it_was_written():
     assert CorePlan.of_document(document) == CorePlan.of_document(plan.to_document()) == plan
 
 
-def test_a_program_keeps_its_plan(tmp_path):
-    tried = program(8, 9, 4, plan=CorePlan("loihi", {"layer1": (1, 1, 3), "layer2": (1, 1, 2)}))
+SHARED = CorePlan("loihi", {"layer1": (1, 1, 3), "layer2": (1, 1, 2)}, {"layer1": (0, 1, 2), "layer2": (2, 0)})
+
+
+def test_layers_share_the_cores_of_a_plan():
+    """Each core holds what its parts hold alone; an index takes more bits where a core has more neurons."""
+    alone = place(program(8, 9, 4, plan=replace(SHARED, cores={})), LOIHI)
+    shared = place(program(8, 9, 4, plan=SHARED), LOIHI)
+    assert shared.planned
+    assert shared.cores == 3
+    assert shared.core_of_neuron["layer2"].tolist() == [2, 2, 0, 0]
+    for name in ("neurons", "synapses", "input_axons", "output_axons"):
+        there = alone.used[name]
+        assert shared.used[name].tolist() == [there[0] + there[4], there[1], there[2] + there[3]]
+    assert shared.used["synaptic_memory"].sum() >= alone.used["synaptic_memory"].sum()
+
+
+def words(bits):
+    """Bits of a run of synapses with its header."""
+    return -(-(bits + 10) // 64) * 64
+
+
+def test_memory_of_shared_cores_is_that_of_all_their_neurons():
+    """70 neurons of two layers need indices of 7 bits, 35 alone those of 6."""
+    both = CorePlan("loihi", {"layer1": (1, 1, 1), "layer2": (1, 1, 1)}, {"layer1": (0,), "layer2": (0,)})
+    tried = program(30, 35, 35, plan=both, density=0.02)
+    (memory,) = place(tried, LOIHI).used["synaptic_memory"].tolist()
+    expected = 0
+    for each in tried.connections:
+        synapses = np.bincount(each.matrix.indices, minlength=each.matrix.shape[1])
+        sparse = sum(words(int(count) * (8 + 7)) for count in synapses if count)
+        expected += min(sparse, int((synapses > 0).sum()) * (words(64 * 8) + words(6 * 8)))
+    assert memory == expected
+
+
+def test_shared_cores_above_a_limit_are_replaced_with_a_warning():
+    chip = LOIHI.with_limits({"neurons_per_core": 4}, "a test")
+    tried = program(8, 9, 4, plan=SHARED)
+    assert not place(tried, chip).planned
+    assert kinds(tried, chip) == [("core-plan", "warning")]
+
+
+@pytest.mark.parametrize("plan", [SHARED, CorePlan("loihi", {"layer1": (1, 1, 3), "layer2": (1, 1, 2)})])
+def test_a_program_keeps_its_plan(tmp_path, plan):
+    tried = program(8, 9, 4, plan=plan)
     tried.save(tmp_path)
     again = Program.load(tmp_path)
     assert again.core_plan == tried.core_plan

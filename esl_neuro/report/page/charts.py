@@ -354,12 +354,12 @@ def core_chart(cores: Sequence[Core], layers: Sequence[str]) -> str:
         axes: Axes = figure.add_subplot()
         for number, core in enumerate(cores):
             x, y = number % columns, number // columns
-            colour = colour_of(layers, core.layer)
+            colour = colour_of(layers, core.layers[0] if core.layers else "")
             full = min(1.0, core.share or 0.0)
             _squares(axes, [(x + 0.05, y + 0.05)], colour, 0.22, size=(0.9 * side, 0.9 * side))
             _squares(axes, [(x + 0.05, y + 0.95 - 0.9 * full)], colour, size=(0.9, 0.9 * full))
             if len(cores) <= 256:
-                label = str(layers.index(core.layer) + 1) if core.layer in layers else ""
+                label = "+".join(str(layers.index(each) + 1) for each in core.layers if each in layers)
                 axes.text(x + 0.5, y + 0.5, label, ha="center", va="center", fontsize=8 if columns > 8 else 10)
         axes.set_xlim(0, max(columns, 6))
         axes.set_ylim(max(rows, 1), 0)

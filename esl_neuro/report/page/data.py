@@ -249,17 +249,19 @@ class Resource:
 
 @dataclass(frozen=True)
 class Core:
-    """One core: the layer that it holds, its neurons and synapses, and the fullest of its resources.
+    """One core: the layers that it holds, its neurons and synapses, and the fullest of its resources.
 
     Attributes
     ----------
+    layers : tuple of str
+        Several where layers share cores.
     share : float or None
         Used share of the resource that is fullest; None where no limit is published.
     fullest : str
         Name of that resource.
     """
 
-    layer: str
+    layers: tuple[str, ...]
     neurons: int
     synapses: int
     share: float | None

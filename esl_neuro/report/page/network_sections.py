@@ -293,7 +293,7 @@ def cores(data: ReportData) -> Section:
     cores, layers = data.cores, layer_names(data)
     if not cores.cores:
         return Section("cores", f"Cores of {cores.chip}", missing=(data.missing["cores"],))
-    used = dict.fromkeys(core.layer for core in cores.cores)
+    used = dict.fromkeys(layer for core in cores.cores for layer in core.layers)
     legend = ", ".join(f"{layers.index(layer) + 1} {layer}" for layer in used if layer in layers)
     shown = cores.cores[:SHOWN_CORES]
     cut = (
@@ -305,7 +305,7 @@ def cores(data: ReportData) -> Section:
         tuple(
             (
                 str(number),
-                core.layer,
+                ", ".join(core.layers),
                 f"{core.neurons:,}",
                 f"{core.synapses:,}",
                 words(core.fullest) or "no published limit",

@@ -95,17 +95,18 @@ def cores(program: Program, placement: Placement, use: Sequence[Utilisation], ch
     """Return the layer and the load of every core, beside the limits of the chip."""
     resources = tuple(Resource(row.resource, row.used, row.mean, row.limit, row.unit) for row in use)
     limits = {row.name.removesuffix("_per_core"): row.limit for row in resources if row.name.endswith("_per_core")}
-    layer_of: dict[int, str] = {}
+    layers_of: dict[int, tuple[str, ...]] = dict.fromkeys(range(placement.cores), ())
     for group in program.groups:
-        layer_of |= dict.fromkeys(np.unique(placement.core_of_neuron[group.name]).tolist(), group.name)
+        for core in np.unique(placement.core_of_neuron[group.name]).tolist():
+            layers_of[core] += (group.name,)
     return Cores(
         chip,
         resources,
-        tuple(_core(layer_of.get(number, ""), placement, number, limits) for number in range(placement.cores)),
+        tuple(_core(layers, placement, number, limits) for number, layers in layers_of.items()),
     )
 
 
-def _core(layer: str, placement: Placement, number: int, limits: Mapping[str, float | None]) -> Core:
+def _core(layers: tuple[str, ...], placement: Placement, number: int, limits: Mapping[str, float | None]) -> Core:
     shares = {
         name: int(placement.used[name][number]) / limit
         for name in PER_CORE
@@ -113,7 +114,7 @@ def _core(layer: str, placement: Placement, number: int, limits: Mapping[str, fl
     }
     fullest = max(shares, key=lambda name: shares[name], default="")
     used = placement.used
-    return Core(layer, int(used["neurons"][number]), int(used["synapses"][number]), shares.get(fullest), fullest)
+    return Core(layers, int(used["neurons"][number]), int(used["synapses"][number]), shares.get(fullest), fullest)
 
 
 def agreement(fidelity: Fidelity | None) -> Agreement | None:

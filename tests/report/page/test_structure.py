@@ -49,7 +49,7 @@ def test_cores_hold_all_neurons_and_synapses_of_their_layer():
     found = cores(program, placement, utilisation(program, placement, chip), chip.name)
     assert len(found.cores) == placement.cores
     for group, connection in zip(program.groups, program.connections, strict=True):
-        mine = [core for core in found.cores if core.layer == group.name]
+        mine = [core for core in found.cores if core.layers == (group.name,)]
         assert sum(core.neurons for core in mine) == group.neurons
         assert sum(core.synapses for core in mine) == connection.stored
     limits = {each.name: each.limit for each in found.resources}
