@@ -476,10 +476,11 @@ def _too_few_cores(program: Program, placement: Placement, target: HardwareTarge
         smallest = _smallest(program, target, name)
         if smallest is not None:
             changes.append(f"{name} to {smallest:,}")
+    convolutions = any(isinstance(each.weights, Kernel) for each in program.connections)
+    alone = ", of which convolutions share no core," if convolutions else ""
     return [
-        f"cores {given} is not possible: {program.neurons:,} neurons in {len(program.groups)} layers, of which "
-        f"convolutions share no core, with {program.synapses:,} synapses need {placement.cores:,}; raise "
-        f"{', or '.join(changes)}"
+        f"cores {given} is not possible: {program.neurons:,} neurons in {len(program.groups)} layers{alone} with "
+        f"{program.synapses:,} synapses need {placement.cores:,}; raise {', or '.join(changes)}"
     ]
 
 

@@ -223,7 +223,7 @@ def test_an_interrupted_run_keeps_its_cores(tmp_path):
     [
         (("budget.cores=129", "budget.neurons_per_core=2000"),
          r"cores 129 is above the 128 of 'loihi'.*neurons_per_core 2,000 is above the 1,024"),
-        (("budget.cores=1",), "cores 1 is not possible: 34 neurons in 2 layers, of which a core holds one"),
+        (("budget.cores=1", "budget.neurons_per_core=30"), "cores 1 is not possible: 34 neurons in 2 layers with"),
         (("budget.input_axons_per_core=2",), "its cores hold .* lower the density to .* or raise input_axons_per_core"),
         (("budget.cores=0",), "budget.cores: 0 is not allowed"),
         (("budget.axons=3",), "budget.axons: unknown field"),
