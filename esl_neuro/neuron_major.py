@@ -31,12 +31,49 @@ def empty_signal(leading: tuple[int, ...], neurons: int, dtype: torch.dtype) -> 
     return rows[:, :columns].t().view(*leading, neurons)
 
 
+def empty_image(leading: tuple[int, ...], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return an uninitialised signal of shape (*leading, channels, height, width) with one row per neuron.
+
+    Rows follow each other without gaps if there are a multiple of 16 columns, so that torch's own layers process such
+    images as contiguous memory.
+    """
+    columns = math.prod(leading)
+    rows = empty(math.prod(shape), -(-columns // LANES) * LANES, dtype)
+    return rows[:, :columns].t().view(*leading, *shape)
+
+
 def is_neuron_major(signal: Tensor) -> bool:
-    """Return whether a signal of shape (steps, batch, neurons) has one row per neuron."""
-    if signal.dim() != 3 or signal.is_contiguous():
+    """Return whether a signal of shape (steps, batch, ...) has one row per neuron."""
+    if signal.dim() < 3 or signal.is_contiguous():
         return False
-    steps, batch, _ = signal.shape
-    return (batch == 1 or signal.stride(1) == 1) and (steps == 1 or signal.stride(0) == batch)
+    (steps, batch, *sizes), (of_steps, of_batch, *strides) = signal.shape, signal.stride()
+    expected = strides[-1]
+    for size, stride in zip(sizes[:0:-1], strides[-2::-1], strict=True):
+        expected *= size
+        if stride != expected:
+            return False
+    return (batch == 1 or of_batch == 1) and (steps == 1 or of_steps == batch)
+
+
+def empty_like_rows(signal: Tensor, steps: int) -> Tensor:
+    """Return an uninitialised signal of so many steps, which has one row per neuron as another one has."""
+    _, batch, *shape = signal.shape
+    if len(shape) == 1:
+        return empty_signal((steps, batch), shape[0], signal.dtype)
+    return empty_image((steps, batch), tuple(shape), signal.dtype)
+
+
+def columns_last(images: Tensor) -> Tensor:
+    """Return images of shape (steps, batch, channels, height, width) as (channels, height, width, columns).
+
+    It is contiguous, and no copy if the rows of the images follow each other.
+    """
+    return images.permute(2, 3, 4, 0, 1).flatten(3).contiguous()
+
+
+def columns_first(rows: Tensor, leading: tuple[int, int]) -> Tensor:
+    """Undo :func:`columns_last`, without a copy."""
+    return rows.permute(3, 0, 1, 2).unflatten(0, leading)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def rows_of(signal: Tensor) -> NDArray[Any]:
@@ -57,7 +94,7 @@ def rows_of(signal: Tensor) -> NDArray[Any]:
 
 
 def repeated(signal: Tensor, steps: int) -> Tensor:
-    """Return a signal of shape (1, batch, neurons) at each of so many steps, which share its memory."""
+    """Return a signal of shape (1, batch, ...) at each of so many steps, which share its memory."""
     result: Tensor = _Repeated.apply(signal, steps)  # type: ignore[no-untyped-call]
     return result
 
@@ -74,6 +111,6 @@ class _Repeated(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         del ctx
         (errors,) = grads
-        total = empty_signal((1, errors.shape[1]), errors.shape[2], errors.dtype)
-        torch.sum(errors.permute(2, 0, 1), 1, out=total[0].t())
+        total = empty_like_rows(errors, 1)
+        torch.sum(errors.flatten(2).permute(2, 0, 1), 1, out=total.flatten(2)[0].t())
         return total, None

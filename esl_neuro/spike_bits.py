@@ -38,6 +38,14 @@ def kept_bits(signal: Tensor) -> Bits | None:
     return kept[1] if kept is not None and kept[0] == _identity(signal) else None
 
 
+def flattened(signal: Tensor) -> Tensor:
+    """Return a signal of shape (steps, batch, ...) as (steps, batch, neurons), with its bits."""
+    flat, bits = signal.flatten(2), kept_bits(signal)
+    if bits is not None:
+        keep_bits(flat, torch.from_numpy(bits))
+    return flat
+
+
 def bits_of(signal: Tensor) -> Bits | None:
     """Return the bits of a signal of shape (..., neurons), None if it has other values than 0 and 1."""
     kept = kept_bits(signal)

@@ -49,7 +49,8 @@ from esl_neuro.sparsity.cores import (
 from esl_neuro.sparsity.fan_in import rounded_down
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.selection import LayerNames, indexed_layers, named_weights
-from esl_neuro.sparsity.sparse_linear import SparseLinear, distinct
+from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.sparse_weights import distinct
 
 IntArray = NDArray[np.int64]
 Fill = Callable[[str, Weighted], None]

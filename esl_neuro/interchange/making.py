@@ -17,7 +17,8 @@ from esl_neuro.nirgraph.sparse_nodes import noted_connections
 from esl_neuro.resets import Reset
 from esl_neuro.snn.layers import AvgPool2d, Conv1d, Conv2d, Linear, SynapticFilter
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
-from esl_neuro.sparsity.sparse_linear import ConnectionIndex, SparseLinear
+from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.sparse_weights import ConnectionIndex
 
 
 @dataclass(frozen=True)

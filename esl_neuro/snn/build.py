@@ -21,7 +21,7 @@ from esl_neuro.recipes.sections import (
     SpikingSection,
 )
 from esl_neuro.snn.architectures import ResNet19, stl_mnist, vggsnn
-from esl_neuro.snn.network import LinearFactory, build_layers, probe, weighted_layers
+from esl_neuro.snn.network import ConvFactory, LinearFactory, build_layers, probe, weighted_layers
 from esl_neuro.snn.neurons import LIAF, LIF, CubaLIF, NeuronFactory, streaming_neurons
 from esl_neuro.snn.notation import Dense, parse_layers
 from esl_neuro.snn.temporal import TemporalNetwork
@@ -74,7 +74,11 @@ ARCHITECTURES = {
 
 
 def build_network(
-    section: NetworkSection, shape: tuple[int, ...], seed: int, linear: LinearFactory | None = None
+    section: NetworkSection,
+    shape: tuple[int, ...],
+    seed: int,
+    linear: LinearFactory | None = None,
+    conv: ConvFactory | None = None,
 ) -> nn.Module:
     """Build the network of a recipe for an input shape, with weights that depend only on the seed.
 
@@ -90,6 +94,8 @@ def build_network(
         Seed of the initial weights.
     linear : callable, optional
         Factory of linear layers of a notation that are not dense, see :func:`~esl_neuro.snn.network.build_layers`.
+    conv : callable, optional
+        The same of convolutions.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def build_network(
         torch.manual_seed(seed)
         if isinstance(section, SingleSpikeSection):
             return _single_spike(section, shape)
-        network = _over_time(section, shape, linear)
+        network = _over_time(section, shape, linear, conv)
     for layer in weighted_layers(network).values():
         layer.requires_grad_(section.mode != "tl")
     return network
@@ -139,7 +145,9 @@ def neurons_of(section: OverTimeSection) -> NeuronFactory:
     return make
 
 
-def _over_time(section: OverTimeSection, shape: tuple[int, ...], linear: LinearFactory | None) -> nn.Module:
+def _over_time(
+    section: OverTimeSection, shape: tuple[int, ...], linear: LinearFactory | None, conv: ConvFactory | None
+) -> nn.Module:
     neurons = neurons_of(section)
     streaming = section.timing == "streaming"
     _refuse_slots_elsewhere(section)
@@ -163,6 +171,7 @@ def _over_time(section: OverTimeSection, shape: tuple[int, ...], linear: LinearF
         delay_slots=section.delay_slots,
         delay_stride=section.delay_stride,
         linear=linear,
+        conv=conv,
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_neuro.compiled import compiled, compiled_sums
-from esl_neuro.neuron_major import empty_signal, is_neuron_major, rows_of
+from esl_neuro.neuron_major import empty_like_rows, is_neuron_major, rows_of
 from esl_neuro.spike_bits import Bits, empty_bits, pack_row
 from esl_neuro.torch_threads import use_torch_threads
 
@@ -162,9 +162,10 @@ class FusedLIF(torch.autograd.Function):
         levels = threshold.detach().expand(shape).contiguous()
         use_torch_threads()
         if is_neuron_major(once):
-            spikes, charged = (empty_signal((count, batch), shape[0], currents.dtype) for count in (steps, kept))
-            bits = empty_bits(shape[0], steps * batch)
-            arrays = (rows_of(once), _scalar(tau, currents), levels.numpy(), rows_of(spikes), rows_of(charged))
+            spikes, charged = (empty_like_rows(once, count) for count in (steps, kept))
+            bits = empty_bits(math.prod(shape), steps * batch)
+            signals = rows_of(once.flatten(2)), rows_of(spikes.flatten(2)), rows_of(charged.flatten(2))
+            arrays = (signals[0], _scalar(tau, currents), levels.numpy().ravel(), *signals[1:])
             _forward_by_neuron(*arrays, bits.numpy(), steps, batch, len(once), kept)
             ctx.mark_non_differentiable(bits)
         else:
@@ -191,11 +192,11 @@ def lif_errors(
     levels = threshold.detach().expand(charged.shape[2:]).contiguous()
     decay, scale = _scalar(tau, charged), _scalar(math.pi / width if surrogate == ARCTAN else width, charged)
     if is_neuron_major(charged):
-        steps, batch, neurons = charged.shape
-        error_u, of_neurons = empty_signal((steps, batch), neurons, charged.dtype), charged.new_empty(neurons)
+        steps, batch, *shape = charged.shape
+        error_u, of_neurons = empty_like_rows(charged, steps), charged.new_empty(shape)
         use_torch_threads()
-        signals = rows_of(charged), levels.numpy(), rows_of(error_o)
-        results = rows_of(error_u), of_neurons.numpy()
+        signals = rows_of(charged.flatten(2)), levels.numpy().ravel(), rows_of(error_o.flatten(2))
+        results = rows_of(error_u.flatten(2)), of_neurons.numpy().ravel()
         _backward_by_neuron(*signals, decay, surrogate, scale, *results, steps, batch)
         return error_u, of_neurons.sum_to_size(threshold.shape)
     error_u, error_threshold = torch.empty_like(charged), torch.zeros_like(charged[0])

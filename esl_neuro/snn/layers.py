@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from esl_neuro.errors import BadInput
-from esl_neuro.neuron_major import is_neuron_major
+from esl_neuro.neuron_major import columns_first, columns_last, is_neuron_major
+from esl_neuro.spike_bits import flattened
 
 
 class StepInvariant:
@@ -90,12 +91,32 @@ class Conv3d(nn.Conv3d):
 class BatchNorm2d(OverTime, nn.BatchNorm2d):
     """Batch normalisation with statistics shared over the steps, as TET does."""
 
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the layer's output, shape (steps, batch, ...)."""
+        constant = len(signal) > 1 and signal.stride(0) == 0
+        if not is_neuron_major(signal[:1] if constant else signal):
+            return super().forward(signal)
+        rows = columns_last(signal)  # the channels of one sample that has all columns
+        normalised: Tensor = super(OverTime, self).forward(rows.flatten(1, 2)[None])
+        return columns_first(normalised.view(rows.shape), (signal.shape[0], signal.shape[1]))
 
-class AvgPool2d(StepInvariant, OverTime, nn.AvgPool2d):
+
+class ByChannel(OverTime):
+    """Mix-in for a pooling layer: the columns of images with one row per neuron are channels that follow each other."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the layer's output, shape (steps, batch, ...)."""
+        if not is_neuron_major(signal):
+            return super().forward(signal)
+        pooled: Tensor = super(OverTime, self).forward(columns_last(signal).permute(0, 3, 1, 2))  # type: ignore[misc]
+        return columns_first(pooled.permute(0, 2, 3, 1), (signal.shape[0], signal.shape[1]))
+
+
+class AvgPool2d(StepInvariant, ByChannel, nn.AvgPool2d):
     """Average pooling of every step."""
 
 
-class MaxPool2d(StepInvariant, OverTime, nn.MaxPool2d):
+class MaxPool2d(StepInvariant, ByChannel, nn.MaxPool2d):
     """Maximum pooling of every step; of spikes, a logical or."""
 
 
@@ -112,7 +133,7 @@ class Flatten(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the flattened signal."""
-        return signal.flatten(2)
+        return flattened(signal)
 
 
 class Delay(nn.Module):

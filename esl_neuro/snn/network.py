@@ -31,6 +31,8 @@ from esl_neuro.snn.temporal import NO_SPIKE, TemporalNetwork
 
 # Makes a linear layer from its name, inputs, outputs and whether it has a bias; None means a dense one.
 LinearFactory = Callable[[str, int, int, bool], nn.Module | None]
+# Makes a convolution from its name, channels of input and output, kernel, stride, padding and whether it has a bias.
+ConvFactory = Callable[[str, int, int, int, int, int, bool], nn.Module | None]
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def build_layers(
     delay_slots: int = 1,
     delay_stride: int = 1,
     linear: LinearFactory | None = None,
+    conv: ConvFactory | None = None,
 ) -> nn.Sequential:
     """Build a network from the papers' notation.
 
@@ -146,6 +149,9 @@ def build_layers(
         :class:`~esl_neuro.snn.layers.DelaySlots`. The layer then has ``delay_slots`` times as many inputs.
     linear : callable, optional
         Factory of linear layers that are not dense: ``(name, inputs, outputs, bias)``; None means a dense one.
+    conv : callable, optional
+        Factory of convolutions of a step that are not dense: ``(name, channels of the input, channels, kernel, stride,
+        padding, bias)``; None means a dense one.
 
     Returns
     -------
@@ -161,7 +167,7 @@ def build_layers(
     """
     parsed = list(tokens.parse_layers(notation))
     slots = DelaySlots(delay_slots, delay_stride)
-    builder = _Builder(notation, shape, neurons, bias, streaming, slots, linear)
+    builder = _Builder(notation, shape, neurons, bias, streaming, slots, linear, conv)
     if isinstance(parsed[0], tokens.Dense):
         inputs = math.prod(shape)
         if parsed[0].neurons != inputs:
@@ -190,10 +196,11 @@ class _Builder:
         streaming: bool,
         slots: DelaySlots,
         linear: LinearFactory | None,
+        conv: ConvFactory | None,
         prefix: str = "",
     ) -> None:
         self.notation, self.shape, self.neurons, self.bias = notation, shape, neurons, bias
-        self.streaming, self.slots, self.linear, self.prefix = streaming, slots, linear, prefix
+        self.streaming, self.slots, self.linear, self.conv, self.prefix = streaming, slots, linear, conv, prefix
         self.network = nn.Sequential()
         self.counts = {"conv": 0, "dense": 0, "fc": 0, "slots": 0, "lif": 0, "delay": 0, "bn": 0, "pool": 0, "drop": 0}
 
@@ -247,7 +254,7 @@ class _Builder:
 
     def _members(self, token: tokens.Members, spiking_output: bool) -> None:
         """Add sub-networks, each built on the signal so far."""
-        common = self.notation, self.shape, self.neurons, self.bias, self.streaming, self.slots, self.linear
+        common = self.notation, self.shape, self.neurons, self.bias, self.streaming, self.slots, self.linear, self.conv
         builders = [_Builder(*common, f"members.member{number}.") for number in range(1, len(token.layers) + 1)]
         for builder, layers in zip(builders, token.layers, strict=True):
             builder.add_layers(layers, spiking_output)
@@ -292,7 +299,12 @@ class _Builder:
         if isinstance(token, tokens.ConvOverTime):
             layer: nn.Module = Conv3d(channels, token.channels, span, kernel, stride, padding, bias=self.bias)
         else:
-            layer = Conv2d(channels, token.channels, kernel, stride, padding, bias=self.bias)
+            sizes, name = (
+                (channels, token.channels, kernel, stride, padding),
+                f"{self.prefix}conv{self.counts['conv'] + 1}",
+            )
+            made = None if self.conv is None else self.conv(name, *sizes, self.bias)
+            layer = Conv2d(*sizes, bias=self.bias) if made is None else made
         self._append("conv", layer)
         size = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
         self.shape = (token.channels, *size)

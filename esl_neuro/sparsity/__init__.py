@@ -7,6 +7,7 @@ from esl_neuro.sparsity import admm, deep_r, grad_r, presets, stds, synaptic_sam
 from esl_neuro.sparsity.learner import LEARNERS, Learner, make_learner
 from esl_neuro.sparsity.masked_adam import MaskedAdam, MaskedAdamW
 from esl_neuro.sparsity.rewirer import Rewirer
+from esl_neuro.sparsity.sparse_conv import SparseConv2d
 from esl_neuro.sparsity.sparse_linear import FewOutputs, SparseLinear
 from esl_neuro.sparsity.telemetry import Degrees, RewiringUpdate
 
@@ -19,6 +20,7 @@ __all__ = [
     "MaskedAdamW",
     "Rewirer",
     "RewiringUpdate",
+    "SparseConv2d",
     "SparseLinear",
     "make_learner",
 ]

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from esl_neuro.errors import BadInput, CheckFailed
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity import sparse_kernels as kernels
 from esl_neuro.sparsity.capped_choice import IntArray, RowRoom, best, nth_free
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
-from esl_neuro.sparsity.sparse_linear import ConnectionIndex, SignalErrors, union
+from esl_neuro.sparsity.sparse_weights import ConnectionIndex, SignalErrors, union
 from esl_neuro.sparsity.topology import Positions
 
 IndexedGrowthRule = Callable[[IndexedLayer, Positions, int, np.random.Generator], Positions]
@@ -98,13 +97,13 @@ def _steepest(
     With outputs that are open, it is exactly so many, the lowest of equal ones, or all.
     """
     outputs, inputs = layer.shape()
-    signals = [torch.from_numpy(each.signal()).to(layer.weight.dtype).t() for each in records]
+    gradients = [each.gradients() for each in records]
     positions, scores, bound = np.empty(0, np.int64), np.empty(0), -1.0
     for first in range(0, outputs, TILE):
         last = min(first + TILE, outputs)
         tile = torch.zeros(last - first, inputs, dtype=layer.weight.dtype)
-        for each, signal in zip(records, signals, strict=True):
-            tile += torch.from_numpy(each.errors[first:last, : each.columns]) @ signal
+        for each in gradients:
+            tile += each(first, last)
         sizes = layer.total(tile).abs_().numpy().ravel()
         closed = taken[np.searchsorted(taken, first * inputs) : np.searchsorted(taken, last * inputs)]
         sizes[closed - first * inputs] = -1
@@ -141,9 +140,7 @@ def gradient_on_candidates(layer: IndexedLayer, taken: Positions, count: int, rn
     index = ConnectionIndex.of(candidates, inputs, outputs)
     total = np.zeros(len(candidates), layer.weight.detach().numpy().dtype)
     for each in records:
-        part = np.empty_like(total)
-        kernels.weight_gradient(index.lines, index.starts, each.x, each.errors, part, each.columns)
-        total += part
+        total += each.gradient_at(index)
     scores = layer.total(torch.from_numpy(total)).abs().numpy()
     return candidates[_chosen(layer, scores, candidates, count)]
 

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esl_neuro.sparsity.capped_choice import Room
-from esl_neuro.sparsity.sparse_linear import SparseLinear, union
+from esl_neuro.sparsity.sparse_weights import SparseWeights, union
 from esl_neuro.sparsity.topology import Positions
 
 
 @dataclass
 class IndexedLayer:
-    """A :class:`~esl_neuro.sparsity.sparse_linear.SparseLinear` with a name; masked layers have the same properties.
+    """A layer in sparse storage with a name; masked layers have the same properties.
 
     Attributes
     ----------
     name : str
         Name of the layer in the model.
-    module : SparseLinear
+    module : SparseWeights
         The layer.
     explored_positions : int64 array or None
         Sorted positions that have or had a connection; 8 bytes each, so None unless a growth rule needs them.
@@ -38,7 +38,7 @@ class IndexedLayer:
     """
 
     name: str
-    module: SparseLinear
+    module: SparseWeights
     explored_positions: Positions | None = None
     room: Room | None = None
     prices: NDArray[np.float64] | None = None
@@ -75,15 +75,15 @@ class IndexedLayer:
         return None if self.explored_positions is None else len(self.explored_positions) / self.possible
 
     def fan_in(self) -> NDArray[np.int64]:
-        """Return the connections that reach each output neuron."""
+        """Return the connections that reach each output neuron or channel."""
         return np.diff(self.module.index.starts)
 
     def fan_out(self) -> NDArray[np.int64]:
-        """Return the connections that leave each input line."""
-        return np.bincount(self.module.index.lines, minlength=self.module.in_features)
+        """Return the connections that leave each input line or channel."""
+        return self.module.fan_out()
 
     def shape(self) -> tuple[int, int]:
-        """Return the numbers of outputs and inputs."""
+        """Return the numbers of outputs and inputs; a weight of a kernel counts as an input of its own."""
         return self.module.out_features, self.module.in_features
 
     def count_blocks(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from esl_neuro.errors import BadInput, did_you_mean
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
-from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.sparse_weights import SparseWeights
 
 LayerNames = Sequence[str] | Literal["all"]
 
@@ -38,7 +38,7 @@ def named_weights(model: nn.Module, layers: LayerNames) -> dict[str, nn.Paramete
         If a name matches no layer or several, two names share a weight, or a layer has no mask.
     """
     chosen = _named_modules(model, layers)
-    without_masks = [f"'{name}'" for name, module in chosen.items() if isinstance(module, SparseLinear)]
+    without_masks = [f"'{name}'" for name, module in chosen.items() if isinstance(module, SparseWeights)]
     if without_masks:
         raise BadInput(
             f"sparsity.layers: {', '.join(without_masks)} store their connections only, and this learner needs masks; "
@@ -56,7 +56,7 @@ def indexed_layers(model: nn.Module, layers: LayerNames) -> list[IndexedLayer]:
         As for :func:`named_weights`.
     """
     chosen = _named_modules(model, layers)
-    found = [IndexedLayer(name, module) for name, module in chosen.items() if isinstance(module, SparseLinear)]
+    found = [IndexedLayer(name, module) for name, module in chosen.items() if isinstance(module, SparseWeights)]
     return found if len(found) == len(chosen) else []
 
 
@@ -65,7 +65,7 @@ def _named_modules(model: nn.Module, layers: LayerNames) -> dict[str, Any]:
     modules: dict[str, Any] = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, SparseLinear)
+        if isinstance(module, SparseWeights)
         or (isinstance(module, MASKABLE) and isinstance(module.weight, nn.Parameter))
     }
     if layers != "all":
@@ -75,7 +75,7 @@ def _named_modules(model: nn.Module, layers: LayerNames) -> dict[str, Any]:
         raise BadInput("sparsity.layers: no layer to mask; name at least one linear layer or convolution")
     first: dict[int, str] = {}
     for name, module in modules.items():
-        weight = id(module.values if isinstance(module, SparseLinear) else module.weight)
+        weight = id(module.values if isinstance(module, SparseWeights) else module.weight)
         if weight in first:
             raise BadInput(f"sparsity.layers: '{name}' and '{first[weight]}' share one weight; name it once")
         first[weight] = name

@@ -81,6 +81,30 @@ def dots(
     return types.void(products, *integers, x, lines, g, types.int64, *integers), _dots
 
 
+@intrinsic
+def dots_of_rows(
+    _context: Any,
+    products: Any,
+    place: Any,
+    end: Any,
+    x: Any,
+    lines: Any,
+    g: Any,
+    row: Any,
+    first: Any,
+    last: Any,
+    count: Any,
+    along: Any,
+) -> Any:
+    """Do the same for ``count`` rows of g, and an x that begins at column ``first``.
+
+    Each row of g is multiplied by what is ``along`` columns further in x than for the one before it.
+    """
+    del place, end, row, first, last, count, along
+    integers = types.int64, types.int64
+    return types.void(products, *integers, x, lines, g, types.int64, *integers, *integers), _dots
+
+
 def _sum_of_lines(vectors: int, terms: int, ahead: int) -> Any:
     """Return what writes the sums of ``vectors`` times 16 columns."""
 
@@ -128,7 +152,8 @@ def _sum_of_lines(vectors: int, terms: int, ahead: int) -> Any:
 
 
 def _dots(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    _, place, end, _, _, _, row, first, last = values
+    _, place, end, _, _, _, row, first, last, *repeated = values
+    count, along, x_first = (*repeated, first) if repeated else (_I64(1), _I64(0), _I64(0))
     products, x, lines, g = (_Array(context, builder, signature, values, index) for index in (0, 3, 4, 5))
     vector = ir.VectorType(g.element, LANES)
     final = builder.sub(end, ir.Constant(_I64, 1))
@@ -138,10 +163,13 @@ def _dots(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         exists = builder.icmp_signed("<", wanted, final)
         rows.append(builder.sext(lines.load(builder, builder.select(exists, wanted, final)), _I64))
     sums = [_tools.alloca_once_value(builder, ir.Constant(vector, [0.0] * LANES)) for _ in rows]
-    with _tools.for_range_slice(builder, first, last, ir.Constant(_I64, LANES), inc=True) as (column, _step):
-        factor = g.load_vector(builder, row, column, vector)
-        for line, total in zip(rows, sums, strict=True):
-            builder.store(x.added(builder, builder.load(total), line, column, factor), total)
+    with _tools.for_range(builder, count) as loop:
+        beside = builder.sub(builder.mul(loop.index, along), x_first)
+        with _tools.for_range_slice(builder, first, last, ir.Constant(_I64, LANES), inc=True) as (column, _step):
+            factor = g.load_vector(builder, builder.add(row, loop.index), column, vector)
+            for line, total in zip(rows, sums, strict=True):
+                more = x.added(builder, builder.load(total), line, builder.add(column, beside), factor)
+                builder.store(more, total)
     totals = _horizontal_sums(builder, [builder.load(total) for total in sums])
     for index in range(ROWS):
         here = builder.add(place, ir.Constant(_I64, index))

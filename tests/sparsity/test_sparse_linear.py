@@ -19,7 +19,7 @@ from esl_neuro.snn.functional import arctan, lif
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import lif_per_channel
 from esl_neuro.sparsity import FewOutputs, SparseLinear
-from esl_neuro.sparsity.sparse_linear import distinct
+from esl_neuro.sparsity.sparse_weights import distinct
 
 
 def drawn_layer(inputs, outputs, density, seed, *, bias=True, dtype=torch.float64):
