@@ -24,6 +24,7 @@ from esl_neuro.snn.layers import Conv3d, Delay, DelaySlots, GlobalAvgPool2d, Mem
 from esl_neuro.snn.network import neuron_layers, probe
 from esl_neuro.snn.neurons import RecurrentLIF
 from esl_neuro.sparsity.selection import MASKABLE
+from esl_neuro.sparsity.sparse_conv import SparseConv2d
 from esl_neuro.sparsity.sparse_linear import SparseLinear
 
 INPUT, OUTPUT = "input", "output"
@@ -54,7 +55,19 @@ class Pass:
 
 
 def weighted_modules(network: nn.Module) -> dict[str, Weighted]:
-    """Return the layers with weights, in any storage, by name."""
+    """Return the layers with weights, in any storage, by name.
+
+    Raises
+    ------
+    BadInput
+        If convolutions store their connections only, whose synapses follow from masks.
+    """
+    sparse = [f"'{name}'" for name, module in network.named_modules() if isinstance(module, SparseConv2d)]
+    if sparse:
+        raise BadInput(
+            f"budget: {', '.join(sparse)} store their connections only (SparseConv2d), and the synapses of a "
+            "convolution are counted by its mask; use masked convolutions (sparsity.storage = 'masked')"
+        )
     kinds = (*MASKABLE, SparseLinear)
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 

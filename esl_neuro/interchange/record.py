@@ -23,6 +23,7 @@ from esl_neuro.interchange.products import COUNTABLE, EACH, Connections, in_orde
 from esl_neuro.interchange.recorder import INPUT, NEURONS, LayerCalls, NeuronCall, NeuronCalls, Recorder
 from esl_neuro.recording import RecordedLayer
 from esl_neuro.snn.neurons import LIF
+from esl_neuro.sparsity.sparse_weights import SparseWeights
 
 Array = NDArray[Any]
 
@@ -67,6 +68,7 @@ def record(
         (attention), a layer with weights was not used, the calls of a layer do not add up to steps and batch, or
         neurons that advance one step per call received all steps at once.
     """
+    _refuse_sparse_storage(network)
     steps, batch = int(inputs.shape[0]), int(inputs.shape[1])
     fed = inputs.detach()  # a tensor of our own, so that its origin is not mistaken
     recorder = Recorder(network, fed, neurons)
@@ -101,6 +103,21 @@ def _call(network: nn.Module, inputs: Tensor) -> object:
 def _weighted(calls: LayerCalls, recorder: Recorder) -> bool:
     """Return whether a layer has connections: spikes times a threshold are the reset of a neuron."""
     return calls.operation != EACH or not calls.parameters <= recorder.thresholds
+
+
+def _refuse_sparse_storage(network: nn.Module) -> None:
+    """Reject layers whose products are no functions of torch, so that they would not be counted."""
+    stored = [
+        f"'{name}' ({type(module).__name__})"
+        for name, module in network.named_modules()
+        if isinstance(module, SparseWeights)
+    ]
+    if stored:
+        raise BadInput(
+            f"layers {', '.join(stored)} store their connections only, and their operations cannot be recorded; export "
+            "the network with esl_neuro.to_nir and count the run of its program, or put layers with the weights "
+            "to_dense() in their place"
+        )
 
 
 def _refuse_silent(network: nn.Module, recorder: Recorder) -> None:

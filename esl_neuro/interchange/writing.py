@@ -20,6 +20,7 @@ from esl_neuro.nirgraph.sparse_nodes import MOST_IN_MATRIX, SparseAffine, note_o
 from esl_neuro.resets import ZERO
 from esl_neuro.snn import layers
 from esl_neuro.snn.neurons import LIF, CubaLIF, RecurrentLIF
+from esl_neuro.sparsity.sparse_conv import SparseConv2d
 from esl_neuro.sparsity.sparse_linear import FewOutputs, SparseLinear
 
 OUTPUT, READOUT = "output", "readout"
@@ -171,12 +172,7 @@ def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
         return writer.refuse(call, f"padding_mode '{layer.padding_mode}' has no NIR form; use 'zeros'")
     kernel, dilation = layer.kernel_size, layer.dilation
     if kernel[0] != kernel[1]:
-        side = max(kernel)
-        return writer.refuse(
-            call,
-            f"NIR derives shapes from one side of the kernel, so {kernel[0]}x{kernel[1]} cannot be read back; "
-            f"use {side}x{side}, with zeros at the border",
-        )
+        return writer.refuse(call, _no_square(kernel))
     padding = layer.padding
     if isinstance(padding, str):
         reach = dilation[0] * (kernel[0] - 1)
@@ -191,6 +187,24 @@ def _conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
     if layer.groups > 1:
         node.metadata = {"groups": layer.groups}  # so that from_nir can restore the groups
     return writer.node(call, node, call.shape)
+
+
+def _sparse_conv(writer: Writer, call: Call, layer: Any) -> WeightedSum:
+    """Write a convolution in sparse storage; the kernel of a NIR node is dense."""
+    kernel = layer.kernel_size
+    if kernel[0] != kernel[1]:
+        return writer.refuse(call, _no_square(kernel))
+    weight, bias = _array(layer.to_dense()), _bias(layer, layer.out_channels)
+    node = convolution(weight, bias, writer.input_shape(call)[1:], layer.stride, layer.padding)
+    return writer.node(call, node, call.shape)
+
+
+def _no_square(kernel: tuple[int, int]) -> str:
+    side = max(kernel)
+    return (
+        f"NIR derives shapes from one side of the kernel, so {kernel[0]}x{kernel[1]} cannot be read back; "
+        f"use {side}x{side}, with zeros at the border"
+    )
 
 
 def _conv1d(writer: Writer, call: Call, layer: Any) -> WeightedSum:
@@ -469,6 +483,7 @@ WRITERS: dict[type[nn.Module], Callable[[Writer, Call, Any], WeightedSum]] = {
     FewOutputs: _linear,
     layers.Conv1d: _conv1d,
     layers.Conv2d: _conv,
+    SparseConv2d: _sparse_conv,
     layers.Conv3d: _conv3d,
     layers.BatchNorm2d: _batch_norm,
     layers.AvgPool2d: _pool,

@@ -20,6 +20,7 @@ from esl_neuro.sparsity import conv_kernels as kernels
 from esl_neuro.sparsity import sparse_kernels
 from esl_neuro.sparsity.conv_kernels import Geometry, Pair
 from esl_neuro.sparsity.sparse_weights import ConnectionIndex, SignalErrors, SparseWeights, refuse_arguments
+from esl_neuro.sparsity.topology import Topology
 from esl_neuro.spike_bits import kept_bits
 from esl_neuro.torch_threads import use_torch_threads
 
@@ -116,6 +117,21 @@ class SparseConv2d(SparseWeights):
         if made.bias is not None and layer.bias is not None:
             made.bias.data.copy_(layer.bias.detach())
         return made
+
+    def draw_topology(self, topology: Topology, rng: np.random.Generator) -> None:
+        """Replace all connections by as many random ones for each output channel, with new weights.
+
+        Raises
+        ------
+        BadInput
+            If the topology has a window: input lines of a kernel are no places of a sheet.
+        """
+        if topology.window is not None:
+            raise BadInput(
+                f"sparsity.window: {topology.window} lines around a neuron do not exist in the kernel of a convolution "
+                "(SparseConv2d); omit window and long_range, or name linear layers in sparsity.layers"
+            )
+        super().draw_topology(topology, rng)
 
     def fan_out(self) -> NDArray[np.int64]:
         """Return the connections that leave each input channel."""

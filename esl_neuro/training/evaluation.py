@@ -25,7 +25,7 @@ from esl_neuro.training.checkpoint import Checkpoint, refuse_misfit
 from esl_neuro.training.integer_training import quantised
 from esl_neuro.training.ranks import ALONE, Ranks
 from esl_neuro.training.run_folder import RunFolder
-from esl_neuro.training.sparse_storage import linear_of, names_of_any_length
+from esl_neuro.training.sparse_storage import conv_of, linear_of, names_of_any_length
 
 EVALUATION_BATCH = 256
 EVALUATED_SPIKES = 2**27  # neurons x steps x samples of a network with sparse storage: 512 MB of spikes
@@ -33,7 +33,7 @@ EVALUATED_SPIKES = 2**27  # neurons x steps x samples of a network with sparse s
 
 def network_of(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """Build the network of a recipe; it must have one output per class of the data."""
-    network = build_network(recipe.network, dataset.shape, recipe.training.seed, linear_of(recipe))
+    network = build_network(recipe.network, dataset.shape, recipe.training.seed, linear_of(recipe), conv_of(recipe))
     outputs = probe(network, dataset.shape).outputs.shape[-1]
     if outputs != dataset.classes:
         raise BadInput(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esl_neuro.snn import neuron_layers, weighted_layers
-from esl_neuro.sparsity import Learner, SparseLinear
+from esl_neuro.sparsity import Learner
+from esl_neuro.sparsity.sparse_weights import SparseWeights
 from esl_neuro.training.cost import Product, Rule
 
 
@@ -59,7 +60,7 @@ def work_of(network: nn.Module, learner: Learner, inputs: Tensor) -> NetworkWork
         Encoded samples.
     """
     modules: dict[str, nn.Module] = {**weighted_layers(network)}
-    modules |= {name: layer for name, layer in network.named_modules() if isinstance(layer, SparseLinear)}
+    modules |= {name: layer for name, layer in network.named_modules() if isinstance(layer, SparseWeights)}
     seen: dict[str, _Seen] = {}
     updates = [0]
 
@@ -112,14 +113,14 @@ def _look(seen: _Seen, signal: Tensor, output: Tensor, data: Tensor) -> None:
 
 def _product(module: nn.Module, seen: _Seen, live: int | None, samples: int) -> Product:
     weight = _weight(module)
-    possible = module.possible if isinstance(module, SparseLinear) else weight.numel()
+    possible = module.possible if isinstance(module, SparseWeights) else weight.numel()
     columns = seen.used // seen.inputs // samples
     outputs = seen.outputs // columns // samples
-    channels = module.out_features if isinstance(module, SparseLinear) else weight.shape[0]
+    channels = module.out_features if isinstance(module, SparseWeights) else weight.shape[0]
     return Product(
         possible=possible,
         connections=possible if live is None else live,
-        indexed=isinstance(module, SparseLinear),
+        indexed=isinstance(module, SparseWeights),
         inputs=seen.inputs,
         outputs=outputs,
         positions=outputs // channels,
@@ -132,5 +133,5 @@ def _product(module: nn.Module, seen: _Seen, live: int | None, samples: int) -> 
 
 
 def _weight(module: nn.Module) -> Tensor:
-    weight: Tensor = module.values if isinstance(module, SparseLinear) else module.weight  # type: ignore[assignment]
+    weight: Tensor = module.values if isinstance(module, SparseWeights) else module.weight  # type: ignore[assignment]
     return weight

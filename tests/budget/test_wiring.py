@@ -17,7 +17,7 @@ from esl_neuro.errors import BadInput
 from esl_neuro.interchange import to_nir
 from esl_neuro.snn import LIF
 from esl_neuro.snn.layers import Linear
-from esl_neuro.sparsity import Rewirer, SparseLinear
+from esl_neuro.sparsity import Rewirer, SparseConv2d, SparseLinear
 
 
 def sparse(name, seed=0):
@@ -127,6 +127,12 @@ def test_a_budget_that_nothing_can_keep_is_refused():
     network = NETWORKS["pooled convolutions"][0]()
     with pytest.raises(BadInput, match=r"layer 'conv2' may have 3 synapses, and one connection is 4; use 12 or more"):
         fan_in_caps(network, (2, 8, 8), "all", 3)
+
+
+def test_sparse_convolutions_are_refused():
+    network = nn.Sequential(SparseConv2d(1, 2, 3, density=0.5), LIF((2, 1, 1)))
+    with pytest.raises(BadInput, match="'0' store their connections only"):
+        layer_wirings(network, (1, 6, 6))
 
 
 def test_an_operation_that_is_not_known_is_refused():

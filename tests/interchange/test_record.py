@@ -19,6 +19,7 @@ from esl_neuro.interchange.to_nir import to_nir
 from esl_neuro.snn import observe
 from esl_neuro.snn.layers import Conv2d, Flatten
 from esl_neuro.snn.neurons import LIF
+from esl_neuro.sparsity import SparseConv2d, SparseLinear
 
 SIZES = (12, 9, 5)
 
@@ -186,6 +187,15 @@ def test_a_constant_input_goes_through_a_layer_once():
 def test_an_unknown_operation_is_refused(net, message):
     with pytest.raises(BadInput, match=message):
         record(net, torch.ones(2, 3, 6))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(SparseLinear(6, 4, density=0.5), (6,)), (SparseConv2d(2, 4, 3, density=0.5), (2, 5, 5))],
+)
+def test_layers_in_sparse_storage_are_refused(layer, shape):
+    with pytest.raises(BadInput, match=rf"'0' \({type(layer).__name__}\) store their connections only"):
+        record(nn.Sequential(layer), torch.ones(2, 3, *shape))
 
 
 def test_a_layer_that_does_nothing_is_refused():

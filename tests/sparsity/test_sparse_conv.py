@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from esl_neuro.errors import BadInput
+from esl_neuro.interchange import from_nir, to_nir
 from esl_neuro.neuron_major import empty_image, is_neuron_major
-from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Flatten, MaxPool2d
+from esl_neuro.snn import observe
+from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, MaxPool2d
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import LIF, lif_per_channel
 from esl_neuro.sparsity import FewOutputs, Rewirer, SparseConv2d, conv_kernels
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES
+from esl_neuro.sparsity.topology import Topology
 from esl_neuro.spike_bits import kept_bits
 
 OPTIMISERS = {
@@ -356,6 +359,14 @@ def test_a_resumed_run_ends_bit_for_bit_like_the_uninterrupted_one():
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_equally_many_connections_of_each_channel_are_drawn_and_windows_are_refused():
+    layer = SparseConv2d(3, 5, 3)
+    layer.draw_topology(Topology(7), np.random.default_rng(0))
+    assert (layer.to_dense() != 0).flatten(1).sum(1).tolist() == [7] * 5
+    with pytest.raises(BadInput, match=r"sparsity\.window: 9 lines around a neuron do not exist in the kernel"):
+        layer.draw_topology(Topology(7, window=9), np.random.default_rng(0))
+
+
 def test_connections_that_change_between_forward_and_backward_are_an_error():
     layer = SparseConv2d(2, 3, 3, density=0.5)
     loss = layer(torch.rand(5, 2, 6, 6)).sum()
@@ -408,3 +419,32 @@ def test_impossible_arguments_are_refused(arguments, message):
 def test_signals_that_do_not_fit_are_refused(shape):
     with pytest.raises(BadInput, match="SparseConv2d: "):
         SparseConv2d(2, 2, 3)(torch.rand(shape))
+
+
+def test_a_sparse_network_is_exported_as_the_masked_one_and_returns_with_its_spikes():
+    torch.manual_seed(0)
+    neurons, notation = lif_per_channel(threshold=0.2), "6C3-BN-AP2-5C3S2-4"
+    conv = lambda _, *sizes: SparseConv2d(*sizes, density=0.4)  # noqa: E731
+    sparse = build_layers(notation, (2, 8, 8), neurons, conv=conv, spiking_output=True).eval()
+    masked = copy.deepcopy(sparse)
+    for name in ("conv1", "conv2"):
+        twin = dense_twin(sparse.get_submodule(name))
+        layer = Conv2d(twin.in_channels, twin.out_channels, twin.kernel_size, twin.stride, twin.padding)
+        layer.load_state_dict(twin.state_dict())
+        setattr(masked, name, layer)
+    graphs = [to_nir(each, 4, shape=(2, 8, 8)) for each in (sparse, masked)]
+    assert graphs[0].nodes.keys() == graphs[1].nodes.keys()
+    for name, node in graphs[1].nodes.items():
+        for field, value in vars(node).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(getattr(graphs[0].nodes[name], field), value)
+    assert np.count_nonzero(graphs[0].nodes["conv2"].weight) == sparse.conv2.connections
+    inputs = (torch.rand(4, 3, 2, 8, 8) < 0.5).float()
+    expected = observe(sparse, inputs).outputs
+    assert expected.sum() > 0
+    assert torch.equal(observe(from_nir(graphs[0]).eval(), inputs).outputs, expected)
+
+
+def test_a_kernel_that_nir_cannot_hold_is_refused():
+    with pytest.raises(BadInput, match="3x1 cannot be read back; use 3x3"):
+        to_nir(nn.Sequential(SparseConv2d(2, 3, (3, 1), density=1.0), LIF((3, 1, 1))), 2, shape=(2, 5, 5))

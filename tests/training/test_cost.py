@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from esl_neuro.pipeline.training import load_run, resume_training
 from esl_neuro.snn import build_layers
-from esl_neuro.snn.neurons import lif_per_channel
-from esl_neuro.sparsity import Rewirer, SparseLinear, indexed_growth
+from esl_neuro.snn.neurons import LIF, lif_per_channel
+from esl_neuro.sparsity import Rewirer, SparseConv2d, SparseLinear, indexed_growth
 from esl_neuro.training import cost
 from esl_neuro.training.checkpoint import Checkpoint
 from esl_neuro.training.cost import Amount, Product, Rule, parameter_bytes, rewiring_work, training_work
@@ -90,6 +91,22 @@ def test_a_layer_in_sparse_storage_takes_what_its_connections_take():
     network(torch.rand(4, 2, 8)).sum().backward()
     optimizer.step()
     assert rule_of("adam", optimizer, network.fc1.values) == ADAM
+
+
+def test_a_sparse_convolution_uses_each_connection_at_every_position():
+    conv = SparseConv2d(2, 3, 3, padding=1, bias=False)
+    network = nn.Sequential(conv, LIF((3, 1, 1), learn_threshold=False))
+    rewirer = Rewirer(
+        network,
+        torch.optim.SGD(network.parameters(), 0.1),
+        layers="all",
+        density=0.5,
+        end=0,
+        growth={"random": 1.0},
+    )
+    found = work_of(network, rewirer, (torch.rand(4, 2, 2, 5, 6) < 0.5).float()).layers["0"]
+    assert (found.possible, found.connections, found.indexed) == (54, 27, True)
+    assert (found.inputs, found.outputs, found.positions, found.columns) == (60, 90, 30, 4)
 
 
 @given(connections=st.integers(1, 100), samples=st.integers(1, 50), batches=st.integers(1, 5), indexed=st.booleans())

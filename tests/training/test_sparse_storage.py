@@ -29,6 +29,31 @@ def test_auto_is_sparse_where_that_is_possible_and_saves_time(changes, expected)
     assert not of("masked", *changes)
 
 
+def test_convolutions_are_stored_sparsely_too():
+    assert of("sparse", RANDOM, recipe="conv-digits")
+    assert of("auto", RANDOM, "sparsity.density=0.1", recipe="conv-digits")
+    assert not of("auto", RANDOM, "sparsity.density=0.5", recipe="conv-digits")
+
+
+@pytest.mark.parametrize(
+    ("notation", "message"),
+    [
+        ("8C3T2-BN-10", "has convolutions over time, which are dense"),
+        ("8C3-BN-4D3x2-10", "has dense blocks, which are dense"),
+    ],
+)
+def test_convolutions_that_stay_dense_are_refused(notation, message):
+    changes = RANDOM, f"network.notation={notation}", "sparsity.density=0.1"
+    with pytest.raises(BadInput, match=message):
+        of("sparse", *changes, recipe="conv-digits")
+    assert not of("auto", *changes, recipe="conv-digits")
+
+
+def test_budgets_of_convolutions_need_masks():
+    with pytest.raises(BadInput, match=r"\[budget\] counts the synapses of convolutions"):
+        of("sparse", RANDOM, "budget={fan_in=64}", recipe="conv-digits")
+
+
 def test_all_that_needs_every_possible_connection_is_refused_at_once():
     with pytest.raises(BadInput) as caught:
         of("sparse", "training.quantize=loihi2", "sparsity.redistribution=momentum")

@@ -558,6 +558,35 @@ def test_sparse_storage_is_the_same_in_a_resumed_run(tmp_path, growth):
     torch.testing.assert_close(scaled, dense)  # NIR's weights have a factor
 
 
+IMAGES = (
+    "data.name=digits_images",
+    "network.notation=6C3-BN-AP2-8C3-BN-10",
+    "network.readout=accumulate",
+    "data.encoding=direct",
+    "data.steps=2",
+    "training.epochs=2",
+    'sparsity.layers=["all"]',
+    "sparsity.storage=sparse",
+)
+
+
+@pytest.mark.parametrize(
+    "growth", ["{random_unfired=1.0}", "{gradient=0.5, gradient_on_candidates=0.5}"], ids=["unfired", "gradients"]
+)
+def test_sparse_convolutions_are_the_same_in_a_resumed_run(tmp_path, growth):
+    straight = assert_resumed_run_is_the_same(tmp_path, BATCHES + 5, *IMAGES, f"sparsity.growth={growth}")
+    connections = [round(0.2 * size) for size in (6 * 9, 8 * 6 * 9, 10 * 8 * 16)]
+    weights = load_file(str(straight.folder.path / "best.safetensors"))
+    assert [weights[f"network/{name}.values"].numel() for name in ("conv1", "conv2", "fc1")] == connections
+    result = json.loads(straight.folder.result.read_text())
+    assert result["connections"] == sum(connections)
+    assert structure_of(straight.folder)
+    losses = [entry["loss"] for entry in metrics_of(straight.folder)]
+    assert losses == sorted(losses, reverse=True)
+    network = load_network(straight.folder, straight.dataset)
+    assert accuracy(network, straight.dataset, straight.dataset.test, straight.recipe.data) == result["test_accuracy"]
+
+
 # The growth rule that each optimiser allows: plain gradient descent keeps no momentum to grow by.
 OPTIMISERS = {
     "sgd": ("training.optimiser=sgd",),
