@@ -22,6 +22,7 @@ from esl_neuro.snn.layers import Linear
 from esl_neuro.sparsity import Rewirer, SparseLinear
 from esl_neuro.sparsity.cores import INPUT_AXONS, CoreRoom
 from esl_neuro.sparsity.growth import GROWTH_RULES
+from esl_neuro.sparsity.sparse_weights import SignalErrors
 
 LOIHI, LOIHI2 = load_target("loihi"), load_target("loihi2")
 NOTHING = np.empty(0, np.int64)
@@ -117,7 +118,7 @@ def test_masked_layers_and_sparse_storage_change_alike(growth):
             if not linear:
                 layer.weight.grad = gradients
             elif growth == "gradient":
-                layer.module.errors = [Signal(gradients)]
+                layer.module.errors = [signal_of(gradients)]
         rewirer.step()
         masks.append([places(layer).tolist() for layer in rewirer.layers])
         budget.check(rewirer.layers)
@@ -132,14 +133,10 @@ def places(layer):
     )
 
 
-class Signal:
+def signal_of(gradient):
     """A backward pass whose product of errors and signal is a given gradient."""
-
-    def __init__(self, gradient):
-        self.errors, self.columns = gradient.numpy(), gradient.shape[1]
-
-    def signal(self):
-        return np.eye(self.columns, dtype=np.float32)
+    columns = gradient.shape[1]
+    return SignalErrors(np.eye(columns, dtype=np.float32), gradient.numpy(), columns)
 
 
 def test_replicas_with_the_same_gradients_keep_the_same_connections():
