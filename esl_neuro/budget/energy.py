@@ -6,6 +6,9 @@ of the neurons. Once an epoch ``mu <- max(0, mu + rho min(g, 1))`` with g of the
 Hestenes 1969 and Powell 1969, with a penalty that is linear far above the budget). E is linear in the spikes, each
 times the synapses that it meets, so its gradient reaches weights and thresholds through the surrogate, and learned
 thresholds rise where energy is worth more than accuracy.
+
+The same multiplier prices connections where structure learning replaces them
+(:mod:`esl_neuro.sparsity.spending`), and none is created that would exceed the budget at the rates of the batch.
 """
 
 from __future__ import annotations
@@ -22,13 +25,23 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat
 from torch import Tensor, nn
 
 from esl_neuro.budget.pricing import Activity, SourceActivity, energy_per_sample, synaptic_price_nj
-from esl_neuro.budget.wiring import INPUT, OUTPUT, fan_outs, updated_neurons, weight_of, weighted_modules
+from esl_neuro.budget.wiring import (
+    INPUT,
+    OUTPUT,
+    fan_outs,
+    updated_neurons,
+    weight_of,
+    weight_operations,
+    weighted_modules,
+)
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import HardwareTarget
 from esl_neuro.hardware.units import UNITS, convert
 from esl_neuro.snn.network import NetworkActivity
+from esl_neuro.sparsity.indexed_layer import live_positions
 from esl_neuro.sparsity.masks import Layer
 from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.spending import Spending
 
 AIM = 0.97
 """Share of the budget at which training aims, so that it ends below and not around it."""
@@ -252,6 +265,10 @@ class EnergyBudget:
         Spikes of a neuron in a step below which a layer is kept alive.
     state : EnergyState
         Dual variable and history.
+    sent : dict of str to Tensor, shape (steps, ...)
+        Spikes of each input line and neuron in every step, summed over the last batch of this process.
+    samples : int
+        Samples of that batch.
 
     Raises
     ------
@@ -268,6 +285,8 @@ class EnergyBudget:
     price_nj: float = field(init=False)
     updates_nj: float = field(init=False)
     room_nj: float = field(init=False)
+    sent: dict[str, Tensor] = field(init=False, default_factory=dict, repr=False)
+    samples: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.room_nj = self.aim_nj
@@ -340,7 +359,9 @@ class EnergyBudget:
         """
         fans, (steps, batch) = self.meter.fans(), inputs.shape[:2]
         spent = inputs.new_zeros(())
+        self.sent, self.samples = {}, batch
         for name, sent in ((INPUT, inputs != 0), *activity.spikes.items()):
+            self.sent[name] = sent.detach().float().sum(1)
             for delay, fan in arriving_fans(fans[name]):
                 spent = spent + sent[: max(steps - delay, 0)].float().flatten(2).sum((0, 1)) @ fan
         means = [spent * (self.price_nj / batch), *(spikes.float().mean() for spikes in activity.spikes.values())]
@@ -349,6 +370,49 @@ class EnergyBudget:
         over = (spent_nj + self.updates_nj - self.aim_nj) / self.room_nj
         # A square near the budget, but no steeper than rho far above it, where it would silence a network that learns.
         return self.state.multiplier * over + RHO * ((1 + torch.relu(over).square()).sqrt() - 1) + floor
+
+    def refuse_shared_synapses(self) -> None:
+        """Reject a network whose connections have no price of their own.
+
+        Raises
+        ------
+        BadInput
+            If layers with weights follow each other without neurons between them.
+        """
+        once = {name: torch.ones_like(fan) for name, fan in self.meter.fans().items()}
+        weight_operations(self.meter.network, connections(self.meter.network, self.meter.layers), once)
+
+    def spending(self, total: Callable[[Tensor], Tensor] = lambda counts: counts) -> Spending:
+        """Count what each connection costs in the samples of the last batch, and what the budget leaves.
+
+        Parameters
+        ----------
+        total : callable
+            Adds counts over all processes.
+
+        Returns
+        -------
+        Spending
+            In synaptic operations of these samples; the multiplier is that of the loss.
+        """
+        samples = int(total(torch.tensor([self.samples], dtype=torch.float64))[0])
+        by_step = {name: total(counts.double()) for name, counts in self.sent.items()}
+        delays = max(len(fan) for fan in self.meter.fans().values())
+        arriving = {
+            name: torch.stack([counts[: max(self.steps - delay, 0)].sum(0) for delay in range(delays)])
+            for name, counts in by_step.items()
+        }
+        network, layers = self.meter.network, self.meter.layers
+        spent, found = weight_operations(network, connections(network, layers), arriving)
+        full = {id(weight_of(module)): name for name, module in weighted_modules(network).items()}
+        operations = {layer.name: found[full[id(layer.weight)]] for layer in layers}
+        own = sum(int(operations[layer.name].at(live_positions(layer)).sum()) for layer in layers)
+        mean = own / sum(layer.connections for layer in layers)
+        return Spending(operations, mean, self.state.multiplier, self.spending_limit(samples) - spent)
+
+    def spending_limit(self, samples: int) -> int:
+        """Return the synaptic operations of so many samples within the energy at which training aims."""
+        return math.floor((self.aim_nj - self.updates_nj) / self.price_nj * samples)
 
     def finish_epoch(self, energy: SampleEnergy, loss: float, accuracy: float) -> None:
         """Update the dual variable by the energy of the validation part."""

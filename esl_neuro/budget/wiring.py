@@ -8,14 +8,17 @@ weights that follow.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -26,6 +29,7 @@ from esl_neuro.snn.neurons import RecurrentLIF
 from esl_neuro.sparsity.selection import MASKABLE
 from esl_neuro.sparsity.sparse_conv import SparseConv2d
 from esl_neuro.sparsity.sparse_linear import SparseLinear
+from esl_neuro.sparsity.spending import Operations, ProductOperations, StoredOperations
 
 INPUT, OUTPUT = "input", "output"
 LARGEST = 2**24
@@ -94,10 +98,15 @@ def count_pass(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, T
     Pass
         With a graph for :func:`torch.autograd.grad`.
     """
-    outputs = {name: fired.shape[2:] for name, fired in probe(network, shape).spikes.items()}
-    steps = 1 + sum(_latency(module) for module in network.modules())
     device = next(network.parameters()).device
-    found = Pass({INPUT: _one_spike(steps, shape, device)})
+    shapes = {INPUT: shape} | {name: tuple(each.shape[2:]) for name, each in probe(network, shape).spikes.items()}
+    return _send(network, {name: torch.ones(1, *each, device=device) for name, each in shapes.items()}, masks)
+
+
+def _send(network: nn.Module, sent: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Pass:
+    """Send spikes of all sources in the first step, shape (batch, ...)."""
+    steps = 1 + sum(_latency(module) for module in network.modules())
+    found = Pass({INPUT: _in_first_step(sent[INPUT], steps)})
     names = {id(module): name for name, module in neuron_layers(network).items()}
 
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -105,7 +114,7 @@ def count_pass(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, T
 
     def fire(module: nn.Module, _given: Any, _output: Any) -> Tensor:
         name = names[id(module)]
-        found.sources[name] = _one_spike(steps, tuple(outputs[name]), device)
+        found.sources[name] = _in_first_step(sent[name], steps)
         return found.sources[name]
 
     parameters = {}
@@ -161,6 +170,93 @@ def fan_outs(network: nn.Module, shape: tuple[int, ...], masks: Mapping[str, Ten
         if isinstance(module, RecurrentLIF):
             fans[name][1] += masks[f"{name}.recurrent"].to(fans[name]).sum(0)
     return fans
+
+
+def weight_operations(
+    network: nn.Module, masks: Mapping[str, Tensor], arriving: Mapping[str, Tensor]
+) -> tuple[int, dict[str, Operations]]:
+    """Count the synaptic operations of spikes, and those that each weight takes part in.
+
+    The operations ``C`` of spikes are linear in the masks ``m``, so a weight meets ``dC/dm`` spikes: those of its
+    source, at all positions of a kernel and times all neurons that a pooling puts behind it. All is counted in double
+    precision on a copy of the network, whose own layers see nothing of it.
+
+    Parameters
+    ----------
+    masks : mapping of str to Tensor
+        1 where a layer has a connection, 0 elsewhere, shape of its weights.
+    arriving : mapping of str to Tensor, shape (delays, ...)
+        Spikes of each input line and neuron that arrive within a sample, by the steps that a synapse takes.
+
+    Returns
+    -------
+    int
+        Operations of all synapses.
+    dict of str to Operations
+        By the names of the layers with weights.
+
+    Raises
+    ------
+    BadInput
+        If weights follow each other without neurons between them, so that their synapses are not their own.
+    """
+    counted = copy.deepcopy(network).cpu().double()
+    modules = weighted_modules(counted)
+    leaves = {name: masks[name].detach().cpu().double().requires_grad_() for name in modules}
+    sent = {name: spikes.cpu().double() for name, spikes in arriving.items()}
+    products: dict[str, tuple[Tensor, Tensor]] = {}
+    recurrent = {
+        f"{name}.recurrent": name for name, each in neuron_layers(counted).items() if isinstance(each, RecurrentLIF)
+    }
+
+    for name, module in modules.items():
+        if isinstance(module, SparseLinear):
+            module.register_forward_hook(partial(_keep_product, products, name))
+    found = _send(counted, sent, leaves)
+    steps = len(found.sources[INPUT])
+    total = torch.stack(
+        [sink[delay, delay].sum() for sink in found.sinks.values() for delay in range(steps)]
+    ).sum()  # the spikes that arrive after a delay are the samples of its number
+    wanted = [leaf for name, leaf in leaves.items() if name not in products]
+    wanted += [output for _, output in products.values()]
+    grads = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
+    operations = int(total.detach().round())
+    layers: dict[str, Operations] = {}
+    for name, leaf in leaves.items():
+        if name in products:
+            continue
+        grad = next(grads)
+        if name in recurrent:
+            grad = sent[recurrent[name]][1].flatten().expand_as(leaf)
+            operations += int((grad * leaf.detach()).sum().round())
+        layers[name] = StoredOperations(_int64(grad).ravel())
+    for name, (signal, _) in products.items():
+        met, lines = next(grads).flatten(0, -2), signal.flatten(0, -2)
+        used = met.any(1) & lines.any(1)
+        layers[name] = ProductOperations(_int64(met[used].T), _int64(lines[used].T))
+    own = sum(int(each.at(_live(modules[name], masks[name])).sum()) for name, each in layers.items())
+    if own > operations:
+        raise BadInput(
+            "budget.energy: layers with weights follow each other without neurons between them, so their connections "
+            "have no synapses of their own to price; put neurons between them, or omit budget.energy"
+        )
+    return operations, layers
+
+
+def _live(module: Weighted, mask: Tensor) -> NDArray[np.int64]:
+    """Return the positions of all connections of a layer."""
+    return module.index.positions() if isinstance(module, SparseLinear) else np.flatnonzero(mask.cpu().numpy())
+
+
+def _int64(counts: Tensor) -> NDArray[np.int64]:
+    integers: NDArray[np.int64] = np.ascontiguousarray(counts.round().long().numpy())
+    return integers
+
+
+def _keep_product(
+    products: dict[str, tuple[Tensor, Tensor]], name: str, _module: nn.Module, given: tuple[Tensor, ...], output: Tensor
+) -> None:
+    products[name] = given[0].detach(), output
 
 
 def updated_neurons(network: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
@@ -252,9 +348,9 @@ def _unknown(where: str) -> BadInput:
     )
 
 
-def _one_spike(steps: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    spikes = torch.zeros(steps, 1, *shape, device=device)
-    spikes[0] = 1
+def _in_first_step(sent: Tensor, steps: int) -> Tensor:
+    spikes = sent.new_zeros(steps, *sent.shape)
+    spikes[0] = sent
     return spikes.requires_grad_()
 
 

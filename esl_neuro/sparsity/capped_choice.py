@@ -19,6 +19,8 @@ from esl_neuro.errors import CheckFailed
 IntArray = NDArray[np.int64]
 Ranked: TypeAlias = "Callable[[IntArray], IntArray]"
 """Returns the positions with given ranks among all free ones, counted from output to output."""
+Price: TypeAlias = "Callable[[IntArray], NDArray[np.float64]]"
+"""Returns the prices of connections at given positions."""
 
 
 class Room(Protocol):

@@ -1,8 +1,9 @@
 """Growth rules: which connections are created.
 
 ``rule(layer, candidates, count, optimizer, rng)`` returns the flat indices of ``count`` distinct candidates. Where the
-fan-in has a cap, or the layer is on the cores of a chip, they are those that ``layer.room.accept`` chooses; the cores
-may hold fewer.
+fan-in has a cap, the layer is on the cores of a chip or energy is limited, they are those that ``layer.room.accept``
+chooses; cores and energy may allow fewer. Where connections have prices, those with the largest score over price are
+the best.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def momentum(
     rng: np.random.Generator,  # noqa: ARG001 (shared signature)
 ) -> Tensor:
     """Activate the candidates with the largest momentum (Dettmers & Zettlemoyer 2019)."""
-    return largest(normalised_momentum(optimizer, layer), candidates, count, layer.room)
+    return largest(priced(normalised_momentum(optimizer, layer), layer), candidates, count, layer.room)
 
 
 @GROWTH_RULES.register
@@ -59,7 +60,7 @@ def gradient(
             f"growth rule 'gradient': layer '{layer.name}' has no gradient; clear gradients after rewirer.step(), "
             "not before it"
         )
-    return largest(layer.weight.grad.abs(), candidates, count, layer.room)
+    return largest(priced(layer.weight.grad.abs(), layer), candidates, count, layer.room)
 
 
 @GROWTH_RULES.register
@@ -112,7 +113,7 @@ def grow(
     Returns
     -------
     int64 Tensor, shape (count,)
-        Distinct flat indices of candidates; fewer where the cores of a chip hold no more.
+        Distinct flat indices of candidates; fewer where cores or energy allow no more.
     """
     left = candidates.clone()
     born: list[Tensor] = []
@@ -123,6 +124,14 @@ def grow(
             layer.room = layer.room.after(chosen.cpu().numpy(), name)
         born.append(chosen)
     return torch.cat(born)
+
+
+def priced(scores: Tensor, layer: SparseLayer) -> Tensor:
+    """Divide scores, of the shape of the weight, by the prices of the connections."""
+    if layer.birth_price is None:
+        return scores
+    prices = layer.birth_price(np.arange(layer.possible))
+    return scores / torch.from_numpy(prices).to(scores).view_as(scores)
 
 
 def shares_of(shares: Mapping[str, float], count: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from esl_neuro.sparsity.capped_choice import IntArray, RowRoom, best, nth_free
 from esl_neuro.sparsity.growth import shares_of
 from esl_neuro.sparsity.indexed_layer import IndexedLayer
 from esl_neuro.sparsity.sparse_weights import ConnectionIndex, SignalErrors, union
+from esl_neuro.sparsity.spending import SpendingRoom
 from esl_neuro.sparsity.topology import Positions
 
 IndexedGrowthRule = Callable[[IndexedLayer, Positions, int, np.random.Generator], Positions]
@@ -105,6 +106,8 @@ def _steepest(
         for each in gradients:
             tile += each(first, last)
         sizes = layer.total(tile).abs_().numpy().ravel()
+        if layer.birth_price is not None:
+            sizes /= layer.birth_price(np.arange(first * inputs, last * inputs))
         closed = taken[np.searchsorted(taken, first * inputs) : np.searchsorted(taken, last * inputs)]
         sizes[closed - first * inputs] = -1
         if open_ is not None:
@@ -142,6 +145,8 @@ def gradient_on_candidates(layer: IndexedLayer, taken: Positions, count: int, rn
     for each in records:
         total += each.gradient_at(index)
     scores = layer.total(torch.from_numpy(total)).abs().numpy()
+    if layer.birth_price is not None:
+        scores = scores / layer.birth_price(candidates)
     return candidates[_chosen(layer, scores, candidates, count)]
 
 
@@ -154,7 +159,8 @@ def _candidates(layer: IndexedLayer, taken: Positions, count: int, rng: np.rando
         room = RowRoom(CANDIDATES_PER_BIRTH * layer.room.left, layer.room.inputs)
         most = min(CANDIDATES_PER_BIRTH * count, room.most(free))
         return room.draw(free, partial(nth_free, taken), most, rng)
-    return np.sort(layer.room.draw(free, partial(nth_free, taken), CANDIDATES_PER_BIRTH * count, rng))
+    wide = layer.room.widened(CANDIDATES_PER_BIRTH) if isinstance(layer.room, SpendingRoom) else layer.room
+    return np.sort(wide.draw(free, partial(nth_free, taken), CANDIDATES_PER_BIRTH * count, rng))
 
 
 def _free(layer: IndexedLayer, taken: Positions) -> IntArray:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from esl_neuro.sparsity.capped_choice import Room
+from esl_neuro.sparsity.capped_choice import Price, Room
+from esl_neuro.sparsity.masks import Layer, places_of_true
 from esl_neuro.sparsity.sparse_weights import SparseWeights, union
 from esl_neuro.sparsity.topology import Positions
 
@@ -30,9 +31,11 @@ class IndexedLayer:
     explored_positions : int64 array or None
         Sorted positions that have or had a connection; 8 bytes each, so None unless a growth rule needs them.
     room : Room or None
-        What this update may create; None without a cap of the fan-in and without cores.
+        What this update may create; None without a budget.
     prices : float64 array, shape (connections,), or None
         Price of each connection, in the order of its positions; None if all are equal.
+    birth_price : callable or None
+        Returns the prices of positions where a connection may be created; None if all are equal.
     total : callable
         Adds gradients over the processes that train the layer together; by default, there is one.
     """
@@ -42,6 +45,7 @@ class IndexedLayer:
     explored_positions: Positions | None = None
     room: Room | None = None
     prices: NDArray[np.float64] | None = None
+    birth_price: Price | None = None
     total: Callable[[Tensor], Tensor] = field(default=lambda values: values, repr=False)
 
     @property
@@ -96,6 +100,14 @@ class IndexedLayer:
             places = np.searchsorted(columns, index.lines[first:last], side="right") - 1
             counts[row] = np.bincount(places, minlength=len(columns))
         return counts
+
+
+def live_positions(layer: Layer, places: Tensor | None = None) -> Positions:
+    """Return the positions of all connections of a layer, or of those at places in its weight."""
+    if isinstance(layer, IndexedLayer):
+        positions = layer.module.index.positions()
+        return positions if places is None else positions[places.numpy()]
+    return (places_of_true(layer.mask) if places is None else places).cpu().numpy()
 
 
 def replace_connections(layer: IndexedLayer, dead: Tensor, born: Positions, optimizer: Optimizer) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from esl_neuro.compiled import compiled
 from esl_neuro.errors import BadInput
-from esl_neuro.sparsity.capped_choice import Room, draw_ranks
+from esl_neuro.sparsity.capped_choice import Price, Room, draw_ranks
 from esl_neuro.torch_threads import use_torch_threads
 
 
@@ -34,9 +34,11 @@ class SparseLayer:
     ever_active : bool Tensor, shape of the weight
         True where there is or has been a connection.
     room : Room or None
-        What this update may create; None without a cap of the fan-in and without cores.
+        What this update may create; None without a budget.
     prices : float64 array, shape (connections,), or None
         Price of each connection, in the order of its positions; None if all are equal.
+    birth_price : callable or None
+        Returns the prices of positions where a connection may be created; None if all are equal.
     """
 
     name: str
@@ -45,6 +47,7 @@ class SparseLayer:
     ever_active: Tensor
     room: Room | None = None
     prices: NDArray[np.float64] | None = None
+    birth_price: Price | None = None
 
     @property
     def connections(self) -> int:
@@ -129,6 +132,7 @@ class Layer(Protocol):
     name: str
     room: Room | None
     prices: NDArray[np.float64] | None
+    birth_price: Price | None
 
     @property
     def weight(self) -> nn.Parameter:

@@ -2,7 +2,7 @@
 
 ``rule(layer, count, threshold)`` returns the flat indices of ``count`` connections, or of fewer: places in the weight
 of the layer, which is the vector of the connections' values if the layer stores its connections only. Where connections
-have prices, as on the cores of a chip, those with the least ``|w| / price`` are the smallest.
+have prices, as on the cores of a chip or within an energy, those with the least ``|w| / price`` are the smallest.
 """
 
 from __future__ import annotations

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from esl_neuro.errors import BadInput
 from esl_neuro.random_streams import stream
 from esl_neuro.registry import Registry
-from esl_neuro.sparsity.capped_choice import IntArray, RowRoom
+from esl_neuro.sparsity.capped_choice import IntArray, Room, RowRoom
 from esl_neuro.sparsity.cores import CoreRoom, Cores, Plan, spared
 from esl_neuro.sparsity.fan_in import (
     FanIn,
@@ -28,15 +29,16 @@ from esl_neuro.sparsity.fan_in import (
 )
 from esl_neuro.sparsity.growth import GROWTH_RULES, grow
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES, WITHOUT_ERRORS, grow_connections
-from esl_neuro.sparsity.indexed_layer import IndexedLayer, replace_connections
+from esl_neuro.sparsity.indexed_layer import IndexedLayer, live_positions, replace_connections
 from esl_neuro.sparsity.initialisers import densities_by_name, positions_on_cores, sparse_layers
 from esl_neuro.sparsity.masked_adam import keep_sparse
-from esl_neuro.sparsity.masks import Layer, SparseLayer, layer_of_positions, overall_density, places_of_true
+from esl_neuro.sparsity.masks import Layer, SparseLayer, layer_of_positions, overall_density
 from esl_neuro.sparsity.moments import forget_moments, require_momentum
 from esl_neuro.sparsity.prune import DEFAULT_THRESHOLD, PRUNE_RULES
 from esl_neuro.sparsity.redistribution import REDISTRIBUTIONS, exchange_quotas
 from esl_neuro.sparsity.schedule import SCHEDULES
 from esl_neuro.sparsity.selection import LayerNames, indexed_layers, named_weights
+from esl_neuro.sparsity.spending import Spending
 from esl_neuro.sparsity.telemetry import RewiringUpdate, describe_update
 from esl_neuro.sparsity.topology import Positions, Topology
 
@@ -115,6 +117,10 @@ class Rewirer:
     ----------
     unmasked : list of SparseLayer
         Layers that the optimiser does not mask.
+    spending : callable or None
+        Counts the synaptic operations when an update is due. Set it, and connections are chosen by their value over
+        their price, and created only within the operations that are left; where fewer can be born than die, the
+        largest that would die stay. Layers that exchange connections (``redistribution``) have the prices alone.
 
     Raises
     ------
@@ -162,6 +168,7 @@ class Rewirer:
         self.masked: list[SparseLayer] = []
         self.caps: dict[str, int] = {}
         self.cores: Cores | None = None
+        self.spending: Callable[[], Spending] | None = None
         if cores is not None and redistribution is not None:
             raise BadInput(
                 f"sparsity.redistribution: '{redistribution}' moves connections between layers, whose cores are fixed; "
@@ -254,46 +261,71 @@ class Rewirer:
         fraction = self.schedule(self.iteration, self.alpha, self.end)
         if fraction == 0 or self.iteration % self.update_every:
             return []
+        spending = None if self.spending is None else self.spending()
+        for layer in self.layers:
+            layer.birth_price = None if spending is None else spending.price(layer.name)
         if self.redistribution is None:
             # A nearly full layer can only replace as many connections as it has room for.
             quotas = [
                 min(math.ceil(fraction * layer.connections), layer.possible - layer.connections)
                 for layer in self.layers
             ]
-            if self.cores is not None:
-                return [self._exchange(self.cores, *each) for each in zip(self.layers, quotas, strict=True)]
-            dead = self._dying(quotas)
-            if self.caps:
-                dead = [spare([layer], self.caps, [places])[0] for layer, places in zip(self.layers, dead, strict=True)]
-            births = [places.numel() for places in dead]
-        else:
-            quotas, room = exchange_quotas(self.masked, fraction)
-            dead = self._dying(quotas)
-            if self.caps:
-                dead = spare(self.masked, self.caps, dead)
-                room = most_births(self.masked, self.caps, dead, room)
-            births = self.redistribution(self.masked, [places.numel() for places in dead], room, self.optimizer)
+            return [self._exchange(layer, quota, spending) for layer, quota in zip(self.layers, quotas, strict=True)]
+        quotas, room = exchange_quotas(self.masked, fraction)
+        dead = [self._dying(layer, quota) for layer, quota in zip(self.layers, quotas, strict=True)]
+        if self.caps:
+            dead = spare(self.masked, self.caps, dead)
+            room = most_births(self.masked, self.caps, dead, room)
+        births = self.redistribution(self.masked, [places.numel() for places in dead], room, self.optimizer)
         return [self._replace(*change) for change in zip(self.layers, dead, births, strict=True)]
 
-    def _exchange(self, cores: Cores, layer: Layer, quota: int) -> RewiringUpdate:
-        """Replace connections of a layer where the cores hold the new ones; no more die than are born."""
-        positions = _positions_of(layer)
-        layer.prices = cores.prices(layer.name, positions)
-        dead = self.prune_rule(layer, quota, self.threshold)
+    def _exchange(self, layer: Layer, quota: int, spending: Spending | None) -> RewiringUpdate:
+        """Replace connections of a layer where the budgets hold the new ones; no more die than are born."""
+        dead = self._dying(layer, quota)
+        if self.caps and self.cores is None:
+            dead = spare([layer], self.caps, [dead])[0]
+        limited = spending is not None and self._may_exceed(layer, dead, spending)
         while True:
-            leaving = _positions_of(layer, dead)
-            cores.remove(layer.name, leaving)
-            layer.room = CoreRoom(cores, layer.name, self._left(layer, dead), np.empty(0, np.int64))
+            leaving = live_positions(layer, dead)
+            layer.room = self._room(layer, dead, leaving)
+            if spending is not None and limited:
+                layer.room = spending.room(layer.name, leaving, layer.shape(), layer.room)
             born = self._grow(layer, len(dead))
             if len(born) == len(dead):
                 break
-            cores.add(layer.name, leaving)
-            blocks, sizes = cores.blocks(layer.name), layer.weight.detach().flatten()[dead].abs().cpu().numpy()
-            grown = born.cpu().numpy() // layer.shape()[1]
+            if self.cores is not None:
+                self.cores.add(layer.name, leaving)
+            outputs, inputs = layer.shape()
+            blocks = np.zeros(outputs, np.int64) if self.cores is None else self.cores.blocks(layer.name)
+            sizes = layer.weight.detach().flatten()[dead].abs().cpu().numpy()
+            grown = born.cpu().numpy() // inputs
             stay = spared(blocks[outputs_of(layer, dead)], sizes, blocks, blocks[grown])
             dead = dead[torch.from_numpy(~stay).to(dead.device)]
-        cores.add(layer.name, born.cpu().numpy())
+        if self.cores is not None:
+            self.cores.add(layer.name, born.cpu().numpy())
+        if spending is not None:
+            spending.exchange(layer.name, leaving, born.cpu().numpy())
         return self._apply(layer, dead, born)
+
+    def _room(self, layer: Layer, dead: Tensor, leaving: IntArray) -> Room | None:
+        """Return the room of a layer once connections have left the cores, None without cores and caps."""
+        if self.cores is not None:
+            self.cores.remove(layer.name, leaving)
+            return CoreRoom(self.cores, layer.name, self._left(layer, dead), np.empty(0, np.int64))
+        return RowRoom(self._left(layer, dead), layer.shape()[1], layer.name) if self.caps else None
+
+    def _may_exceed(self, layer: Layer, dead: Tensor, spending: Spending) -> bool:
+        """Return whether births have prices, or the dearest ones would exceed the energy."""
+        room = spending.room(layer.name, live_positions(layer, dead), layer.shape(), None)
+        return room.price is not None or len(dead) * spending.layers[layer.name].most() > room.left
+
+    def _prices(self, layer: Layer) -> NDArray[np.float64] | None:
+        """Return the prices of the connections of a layer, None if all are equal."""
+        if self.cores is None and layer.birth_price is None:
+            return None
+        positions = live_positions(layer)
+        prices = np.ones(len(positions)) if self.cores is None else self.cores.prices(layer.name, positions)
+        return prices if layer.birth_price is None else prices * layer.birth_price(positions)
 
     def _left(self, layer: Layer, dead: Tensor) -> IntArray:
         """Return the connections that each output may gain once some have died."""
@@ -304,8 +336,9 @@ class Rewirer:
         """Return 0: there is no penalty."""
         return 0.0
 
-    def _dying(self, quotas: list[int]) -> list[Tensor]:
-        return [self.prune_rule(layer, quota, self.threshold) for layer, quota in zip(self.layers, quotas, strict=True)]
+    def _dying(self, layer: Layer, quota: int) -> Tensor:
+        layer.prices = self._prices(layer)
+        return self.prune_rule(layer, quota, self.threshold)
 
     def _record_errors(self) -> None:
         """Let layers keep the signals of the next backward pass if an update that needs gradients follows it."""
@@ -315,8 +348,7 @@ class Rewirer:
             layer.module.errors = [] if due and not self.growth.keys() <= WITHOUT_ERRORS else None
 
     def _replace(self, layer: Layer, dead: Tensor, births: int) -> RewiringUpdate:
-        if self.caps:
-            layer.room = RowRoom(self._left(layer, dead), layer.shape()[1], layer.name)
+        layer.room = self._room(layer, dead, live_positions(layer, dead))
         return self._apply(layer, dead, self._grow(layer, births))
 
     def _grow(self, layer: Layer, births: int) -> Tensor:
@@ -383,16 +415,8 @@ class Rewirer:
         if self.cores is not None:
             self.cores.clear()
             for layer in self.layers:
-                self.cores.add(layer.name, _positions_of(layer))
+                self.cores.add(layer.name, live_positions(layer))
             self.cores.refuse_above()
-
-
-def _positions_of(layer: Layer, places: Tensor | None = None) -> IntArray:
-    """Return the positions of all connections of a layer, or of those at places in its weight."""
-    if isinstance(layer, IndexedLayer):
-        positions = layer.module.index.positions()
-        return positions if places is None else positions[places.numpy()]
-    return (places_of_true(layer.mask) if places is None else places).cpu().numpy()
 
 
 def _check_ranges(alpha: float, update_every: int) -> None:

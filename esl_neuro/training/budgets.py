@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esl_neuro.budget.cores import CoreBudget
 from esl_neuro.budget.energy import EnergyBudget, Meter, SampleEnergy, Tally, parse_energy
@@ -16,7 +18,7 @@ from esl_neuro.data.inputs import evaluation_inputs
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import HardwareTarget, arithmetic_of, load_target
 from esl_neuro.recipes import Recipe
-from esl_neuro.sparsity import Learner
+from esl_neuro.sparsity import Learner, Rewirer
 from esl_neuro.sparsity.cores import RESOURCES
 from esl_neuro.training.evaluation import EVALUATION_BATCH, evaluate, load_network
 from esl_neuro.training.result import CoreFigures, EnergyFigures, ResourceFigures
@@ -75,8 +77,13 @@ def core_figures(budget: CoreBudget, network: nn.Module) -> CoreFigures:
     )
 
 
-def energy_budget_of(recipe: Recipe, network: nn.Module, learner: Learner, dataset: Dataset) -> EnergyBudget | None:
-    """Return the energy budget of a recipe, None without one."""
+def energy_budget_of(
+    recipe: Recipe, network: nn.Module, learner: Learner, dataset: Dataset, total: Callable[[Tensor], Tensor]
+) -> EnergyBudget | None:
+    """Return the energy budget of a recipe, None without one, and let the learner price connections by it.
+
+    ``total`` adds counts over the processes that train together.
+    """
     if recipe.budget is None or recipe.budget.energy is None:
         return None
     target, goal = load_target(recipe.budget.target), parse_energy(recipe.budget.energy)
@@ -89,6 +96,9 @@ def energy_budget_of(recipe: Recipe, network: nn.Module, learner: Learner, datas
         for first in range(0, len(inputs), EVALUATION_BATCH)
     )
     budget.leave_room_for_input(torch.as_tensor(arriving) / len(inputs), learner.density)
+    if isinstance(learner, Rewirer):
+        budget.refuse_shared_synapses()
+        learner.spending = partial(budget.spending, total)
     return budget
 
 

@@ -597,7 +597,7 @@ def _parts(recipe: Recipe, ranks: Ranks, *, download: bool = False, begins: bool
         "loss": make_loss(training),
         "optimizer": optimizer,
         "learner": learner,
-        "energy": energy_budget_of(recipe, network, learner, dataset),
+        "energy": energy_budget_of(recipe, network, learner, dataset, ranks.total),
         "cores": cores,
         "stabiliser": make_stabiliser(recipe.network, network, learner.layers),
         "scaler": GradScaler(device.type, enabled=training.precision == "float16"),

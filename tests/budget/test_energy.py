@@ -8,17 +8,26 @@ import torch
 
 from budget.test_wiring import NETWORKS, sparse
 from esl_neuro.backends.integer import run_integer
-from esl_neuro.budget.energy import AIM, RHO, EnergyBudget, Meter, SampleEnergy, parse_energy
+from esl_neuro.budget.energy import (
+    AIM,
+    RHO,
+    EnergyBudget,
+    Meter,
+    SampleEnergy,
+    Tally,
+    connections,
+    parse_energy,
+)
 from esl_neuro.budget.pricing import OPERATIONS, Activity, SourceActivity, energy_per_sample, synaptic_price_nj
-from esl_neuro.budget.wiring import INPUT, OUTPUT
+from esl_neuro.budget.wiring import INPUT, OUTPUT, fan_outs, weight_operations, weighted_modules
 from esl_neuro.compiler.compile import compile_graph
 from esl_neuro.energy import count, price
 from esl_neuro.errors import BadInput
 from esl_neuro.hardware import load_target
 from esl_neuro.interchange import to_nir
-from esl_neuro.snn import observe
+from esl_neuro.snn import LIF, observe
 from esl_neuro.snn.network import NetworkActivity
-from esl_neuro.sparsity import SparseLinear
+from esl_neuro.sparsity import Rewirer, SparseLinear
 
 STEPS = 6
 LOIHI2 = load_target("loihi2")
@@ -195,6 +204,90 @@ def test_every_network_of_the_tests_has_a_meter():
     for name in NETWORKS:
         network, shape, _ = sparse(name)
         assert sum(Meter(network, shape).neurons.values()) > 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_price_of_a_connection_is_the_operations_that_it_adds(name):
+    network, shape, _ = sparse(name)
+    inputs = (torch.rand(STEPS, 4, *shape, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    activity = observe(network, inputs)
+    spikes = {INPUT: inputs, **activity.spikes}
+    meter = Meter(network, shape)
+    delays = max(map(len, meter.fans().values()))
+    arriving = {
+        source: torch.stack([sent.detach().sum(1)[: max(STEPS - delay, 0)].sum(0) for delay in range(delays)])
+        for source, sent in spikes.items()
+    }
+
+    def counted(connected):  # one more tally, with the fan-outs of these connections
+        fans = fan_outs(network, shape, connected)
+        tally = Tally(fans | {each: torch.zeros(delays, 1) for each in spikes.keys() - fans.keys()}, meter.neurons)
+        tally.add(inputs, activity)
+        return sum(tally.synaptic.values())
+
+    now = connections(network)
+    total, operations = weight_operations(network, now, arriving)
+    assert total == counted(now)
+    for name_, module in weighted_modules(network).items():
+        if isinstance(module, SparseLinear):
+            positions, changes = module.index.positions(), range(0, module.connections, 5)
+        else:
+            positions, changes = np.arange(module.weight.numel()), range(0, module.weight.numel(), 7)
+        prices = operations[name_].at(positions).tolist()
+        for place in changes:
+            other = now[name_].clone()
+            other.view(-1)[place] = ~other.view(-1)[place]
+            added = 1 if other.view(-1)[place] else -1
+            assert counted(now | {name_: other}) == total + added * prices[place]
+
+
+@pytest.mark.parametrize("growth", ["random", "random_unfired", "gradient", "momentum"])
+@pytest.mark.parametrize("name", ["feed-forward", "in sparse storage", "pooled convolutions", "recurrent", "groups"])
+def test_rewiring_creates_no_connection_beyond_the_energy_and_counts_exactly(name, growth):
+    if name == "in sparse storage" and growth == "momentum":
+        return
+    make, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    network = make()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    rewirer = Rewirer(
+        network, optimizer, layers="all", density=0.4, growth={growth: 1.0}, alpha=0.5, update_every=1, end=99
+    )
+    meter = Meter(network, shape, rewirer.layers)
+    budget = EnergyBudget(meter, LOIHI2, 1e9, STEPS, rate_floor=1e-9)
+    count, seen = rewirer.layers[0].connections, []
+
+    def spending():
+        now = budget.spending()
+        now.left = limits[len(seen)] - (BIG - now.left)  # of this many operations
+        seen.append((now, now.left))
+        return now
+
+    BIG = budget.spending_limit(8)
+    rewirer.spending = spending
+    limits, above = [10**6, 400, 300, 10, 0], 0
+    for step in range(len(limits)):
+        budget.state.multiplier = float(step)
+        inputs = (torch.rand(STEPS, 8, *shape) < 0.5).float()
+        activity = observe(network, inputs)
+        optimizer.zero_grad()
+        (activity.outputs.square().mean() + budget.cost(inputs, activity)).backward()
+        optimizer.step()
+        rewirer.step()
+        meter.changed()
+        now, before = seen[-1]
+        assert BIG - budget.spending().left == limits[step] - now.left  # counted anew, with the same spikes
+        assert now.left >= min(before, 0)
+        assert rewirer.layers[0].connections == count
+        above += before < 0
+    assert above  # the last budgets were exceeded before
+
+
+def test_weights_that_follow_each_other_without_neurons_are_refused():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2), LIF(2))
+    budget = EnergyBudget(Meter(network, (4,)), LOIHI2, 1e9, STEPS, rate_floor=1e-9)
+    with pytest.raises(BadInput, match="follow each other without neurons between them"):
+        budget.refuse_shared_synapses()
 
 
 def test_growth_rules_do_not_see_the_passes_that_count_synapses():

@@ -17,6 +17,7 @@ from esl_neuro.pipeline.compilation import compile
 from esl_neuro.pipeline.training import load_run
 from esl_neuro.recipes import load_recipe
 from esl_neuro.snn import observe
+from esl_neuro.sparsity.indexed_layer import live_positions
 from esl_neuro.training.evaluation import load_network
 from esl_neuro.training.result import read_result
 from esl_neuro.training.trainer import Trainer
@@ -235,3 +236,53 @@ def test_cores_that_cannot_hold_the_network_are_refused_before_training(tmp_path
     with pytest.raises(BadInput, match=problem):
         start(tmp_path, *CORES, *change)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("sparsity.growth={momentum=0.5, random_unfired=0.5}",),
+        ("sparsity.storage=sparse", "sparsity.growth={gradient=0.5, random_unfired=0.5}", "sparsity.update_every=1"),
+        ("sparsity.growth={gradient=1.0}", "budget.fan_in=9"),
+        ("sparsity.prune=per_sign", "sparsity.growth={random=1.0}", "budget.cores=8"),
+    ],
+)
+def test_a_budget_of_energy_that_never_binds_changes_no_connection(tmp_path, changes):
+    """The passes that count spikes and synapses leave no trace in what growth rules compare."""
+    firing = ("network.threshold=0.2", "training.learning_rate=1e-3")  # no layer is ever below the floor
+    changes = ('sparsity.layers=["all"]', "sparsity.density=0.1", "training.epochs=2", *firing, *changes)
+    energy = ('budget.energy="1 J"', "budget.rate_floor=1e-9")
+    without, _ = train(tmp_path / "without", *changes)
+    within, _ = train(tmp_path / "within", *changes, *energy)
+    for one, other in zip(without.learner.layers, within.learner.layers, strict=True):
+        assert live_positions(one).tolist() == live_positions(other).tolist()
+        assert torch.equal(one.weight, other.weight)
+
+
+@pytest.mark.parametrize(
+    ("energy", "more"),
+    [
+        ("21 nJ", ()),
+        ("17 nJ", ('sparsity.layers=["all"]', "sparsity.density=0.13", "budget.fan_in=9")),
+        (
+            "17 nJ",
+            ('sparsity.layers=["all"]', "sparsity.density=0.13", "budget.cores=4", "sparsity.growth={random=1.0}"),
+        ),
+        ("21 nJ", ("sparsity.storage=sparse", "sparsity.growth={gradient_on_candidates=0.5, random_unfired=0.5}")),
+    ],
+)
+def test_rewiring_keeps_within_the_energy_of_its_batches(tmp_path, energy, more):
+    changes = (f'budget.energy="{energy}"', "training.epochs=3", "network.surrogate_width=1.0", *more)
+    trainer = start(tmp_path, *changes)
+    spending, seen = trainer.learner.spending, []
+
+    def watched():
+        now = spending()
+        seen.append((now, now.left))
+        return now
+
+    trainer.learner.spending = watched
+    trainer.run(nothing, nothing)
+    assert seen
+    assert any(before < 0 for _, before in seen)  # the budget binds
+    assert all(now.left >= min(before, 0) for now, before in seen)
