@@ -43,6 +43,7 @@ BRIEFLY = {
     "python benchmarks/simulate_images.py": "--network 8C3-BN-AP2-10 --samples 3 --repeat 1",
     "python benchmarks/fidelity.py": "--epochs 1",
     "python benchmarks/core_budget.py": "--epochs 1 --axons 24 --seeds 0",
+    "python benchmarks/energy_budget.py": "--recipes mlp-digits --shares 0.9 --epochs 1 --finetune 1 --seeds 0",
     "python tests/budget/random_budgets.py --budgets 200": "--budgets 2",
     "python tests/reliability/kills.py --kills 300": "--help",  # for an hour; test_reliability runs a few
     "python tests/reliability/file_operations.py": "--help",
@@ -74,6 +75,7 @@ SAYS = {
     r"^esl-neuro energy validate": "Predictions beside published measurements",
     r"^python benchmarks/loihi2_networks.py": "board of the GPU over the chip",
     r"^python benchmarks/core_budget.py": "then pruned to it",
+    r"^python benchmarks/energy_budget.py": "; pruned ",
     r"^python tests/budget/random_budgets.py": "networks fit",
 }
 # Examples that need each other, in their order (test_extending), or other frameworks (test_foreign, `make readers`).
