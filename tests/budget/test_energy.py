@@ -283,6 +283,30 @@ def test_rewiring_creates_no_connection_beyond_the_energy_and_counts_exactly(nam
     assert above  # the last budgets were exceeded before
 
 
+def test_prices_are_those_of_the_whole_batch_if_processes_divide_it():
+    network, shape, _ = sparse("recurrent")
+    optimizer = torch.optim.Adam(network.parameters())
+    rewirer = Rewirer(network, optimizer, layers="all", density=0.4, growth={"random": 1.0}, end=9)
+    meter = Meter(network, shape, rewirer.layers)
+    inputs = (torch.rand(STEPS, 9, *shape, generator=torch.Generator().manual_seed(2)) < 0.5).float()
+
+    def after(signal):
+        budget = EnergyBudget(meter, LOIHI2, 1e5, STEPS, rate_floor=1e-9)
+        budget.state.multiplier = 0.7
+        budget.cost(signal, observe(network, signal))
+        return budget
+
+    told = []
+    after(inputs[:, 4:]).spending(lambda counts: told.append(counts) or counts)
+    joint = after(inputs[:, :4]).spending(lambda counts: counts + told.pop(0))
+    whole = after(inputs).spending()
+    assert (joint.left, joint.mean) == (whole.left, whole.mean)
+    for layer in rewirer.layers:
+        positions = np.arange(layer.possible)
+        assert joint.price(layer.name)(positions).tolist() == whole.price(layer.name)(positions).tolist()
+        assert max(whole.price(layer.name)(positions)) > 1.0
+
+
 def test_weights_that_follow_each_other_without_neurons_are_refused():
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2), LIF(2))
     budget = EnergyBudget(Meter(network, (4,)), LOIHI2, 1e9, STEPS, rate_floor=1e-9)
