@@ -30,6 +30,7 @@ BRIEFLY = {
     "python benchmarks/train_step.py": "--sizes 64 32 10 --repeat 2 --iterations 100",
     "python benchmarks/sparse_step.py": "--sizes 64 96 96 10 --density 0.2 --repeat 1",
     "python benchmarks/sparse_break_even.py": "--sizes 64 96 96 10 --density 0.2 0.8 --repeat 1",
+    "python benchmarks/sparse_conv.py": "--network conv-fashion --density 0.2 --repeat 1",
     "python benchmarks/growth.py": "--help",  # minutes; test_benchmarks tests its parts
     "python benchmarks/scaling.py": "--help",  # likewise
     "python benchmarks/million_neurons.py": "--help",  # many minutes; test_million_neurons tests its parts
