@@ -158,7 +158,8 @@ class SparseWeights(nn.Module):
     def index(self) -> ConnectionIndex:
         """Where the connections are."""
         lines: NDArray[np.int32] = self.col_indices.numpy()
-        if lines.ctypes.data != self._index.lines.ctypes.data:  # a copy of the module has other buffers
+        # A copy of the module has other buffers; without connections, torch has no memory to compare.
+        if len(lines) and lines.ctypes.data != self._index.lines.ctypes.data:
             self._index = ConnectionIndex(lines, self.crow_indices.numpy(), self.in_features)
         return self._index
 

@@ -18,7 +18,7 @@ from esl_neuro.snn import observe
 from esl_neuro.snn.layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, MaxPool2d
 from esl_neuro.snn.network import build_layers
 from esl_neuro.snn.neurons import LIF, lif_per_channel
-from esl_neuro.sparsity import FewOutputs, Rewirer, SparseConv2d, conv_kernels
+from esl_neuro.sparsity import FewOutputs, Rewirer, SparseConv2d, SparseLinear, conv_kernels
 from esl_neuro.sparsity.indexed_growth import INDEXED_GROWTH_RULES
 from esl_neuro.sparsity.topology import Topology
 from esl_neuro.spike_bits import kept_bits
@@ -365,6 +365,20 @@ def test_equally_many_connections_of_each_channel_are_drawn_and_windows_are_refu
     assert (layer.to_dense() != 0).flatten(1).sum(1).tolist() == [7] * 5
     with pytest.raises(BadInput, match=r"sparsity\.window: 9 lines around a neuron do not exist in the kernel"):
         layer.draw_topology(Topology(7, window=9), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(SparseConv2d(2, 3, 3, padding=1), (2, 5, 5)), (SparseLinear(4, 3), (4,))]
+)
+def test_a_layer_without_connections_returns_its_bias(layer, shape):
+    signal = torch.rand(2, 3, *shape).requires_grad_()
+    output = layer(signal)
+    output.sum().backward()
+    assert (
+        (output.flatten(3) == layer.bias.view(1, 1, 3, 1)).all() if output.dim() > 3 else (output == layer.bias).all()
+    )
+    assert layer.values.grad.numel() == 0
+    assert not signal.grad.any()
 
 
 def test_connections_that_change_between_forward_and_backward_are_an_error():
