@@ -3,6 +3,9 @@
 Training asks for signals of the same few sizes in every batch. The C library puts other blocks into the gaps that they
 leave, so that the next signal does not fit there: a process that keeps its freed memory grows to twice what is alive.
 Here a block keeps its size. On Linux, numpy asks for large pages for such blocks, so distant rows are found sooner.
+
+It is for a process that keeps freed memory (:mod:`esl_neuro.training.freed_memory`); in others, signals are ordinary
+tensors.
 """
 
 from __future__ import annotations
@@ -23,8 +26,15 @@ IDLE_REQUESTS = 256
 
 @dataclass
 class Blocks:
-    """Blocks that no signal uses, by size, each with the number of the request after which it became idle."""
+    """Blocks that no signal uses, by size, each with the number of the request after which it became idle.
 
+    Attributes
+    ----------
+    kept : bool
+        Whether signals use blocks.
+    """
+
+    kept: bool = False
     idle: dict[int, list[tuple[int, NDArray[np.uint8]]]] = field(default_factory=dict)
     requests: int = 0
 
@@ -55,9 +65,14 @@ class Blocks:
 _BLOCKS = Blocks()
 
 
+def keep_blocks() -> None:
+    """Use the memory of large signals again from now on; the process does not give it back until it ends."""
+    _BLOCKS.kept = True
+
+
 def empty(rows: int, length: int, dtype: torch.dtype) -> Tensor:
     """Return an uninitialised tensor of shape (rows, length)."""
     size = rows * length * dtype.itemsize
-    if size < LARGE_BYTES:
+    if size < LARGE_BYTES or not _BLOCKS.kept:
         return torch.empty(rows, length, dtype=dtype)
     return torch.from_numpy(_BLOCKS.take(size)).view(dtype).view(rows, length)

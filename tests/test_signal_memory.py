@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from esl_neuro import signal_memory
 from esl_neuro.neuron_major import empty_signal
-from esl_neuro.signal_memory import IDLE_REQUESTS, Blocks
+from esl_neuro.signal_memory import IDLE_REQUESTS, Blocks, keep_blocks
 
 SIZE = 1000
+
+
+@pytest.fixture
+def blocks_kept(monkeypatch):
+    monkeypatch.setattr(signal_memory, "_BLOCKS", Blocks())
+    keep_blocks()
 
 
 def address(view):
@@ -51,6 +59,7 @@ def test_blocks_that_were_not_used_for_long_are_given_back():
     assert set(blocks.idle) == {2 * SIZE, 3 * SIZE}
 
 
+@pytest.mark.usefixtures("blocks_kept")
 def test_a_large_signal_keeps_its_values_while_any_part_of_it_is_read():
     signal = empty_signal((2, 8), 2**17, torch.float32)
     signal.copy_(torch.arange(16).view(2, 8, 1).expand_as(signal))
@@ -61,6 +70,19 @@ def test_a_large_signal_keeps_its_values_while_any_part_of_it_is_read():
     assert (last == torch.arange(8, 16).view(8, 1)).all()
 
 
+@pytest.mark.usefixtures("blocks_kept")
+def test_large_signals_use_the_memory_of_earlier_ones():
+    place = empty_signal((2, 8), 2**17, torch.float32).data_ptr()
+    assert empty_signal((2, 8), 2**17, torch.float32).data_ptr() == place
+
+
+def test_a_process_that_gives_memory_back_keeps_no_blocks(monkeypatch):
+    monkeypatch.setattr(signal_memory, "_BLOCKS", Blocks())
+    empty_signal((2, 8), 2**17, torch.float32)
+    assert not signal_memory._BLOCKS.idle
+
+
+@pytest.mark.usefixtures("blocks_kept")
 def test_a_large_signal_takes_part_in_gradients():
     signal = empty_signal((2, 8), 2**17, torch.float32).fill_(2).requires_grad_()
     (signal.square().sum() / 4).backward()

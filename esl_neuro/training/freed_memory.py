@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from esl_neuro.signal_memory import keep_blocks
+
 # Names and numbers of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = 2**31 - 1
@@ -24,6 +26,7 @@ def keep_freed_memory() -> bool:
     bool
         Whether the C library can do so; glibc can, others keep their way.
     """
+    keep_blocks()
     if sys.platform != "linux":
         return False
     try:
