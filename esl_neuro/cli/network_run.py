@@ -165,8 +165,9 @@ chip_option = click.option(
 
 placement_option = click.option(
     "--placement",
-    metavar="[FILE|compiler]",
-    help="Cores of the neurons: 'compiler', or an .npz file by layer. Adds messages and hops to the counts.",
+    metavar="[FILE|compiler|fewer-hops]",
+    help="Cores of the neurons: 'compiler', 'fewer-hops' (the same, ordered on the mesh), or an .npz file by layer. "
+    "Adds messages and hops to the counts.",
 )
 
 

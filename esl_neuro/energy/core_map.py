@@ -107,6 +107,12 @@ def compiled_placement(program: Program) -> CoreMap:
     return CoreMap(place(program, load_target(program.target)).core_of_neuron)
 
 
+def distances(placement: CoreMap) -> IntArray:
+    """Return the hops between each two cores of a mesh, int64, shape (cores, cores)."""
+    columns, rows = _place(np.arange(placement.size), placement)
+    return np.asarray(np.abs(columns[:, None] - columns) + np.abs(rows[:, None] - rows))
+
+
 def message_fans(
     several: Sequence[sp.csr_matrix | Kernel], source: str, target: str, placement: CoreMap
 ) -> list[IntArray]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from esl_neuro.compiler.program import Program
-from esl_neuro.energy import core_map
+from esl_neuro.energy import core_map, core_order
 from esl_neuro.energy import report as reports
 from esl_neuro.energy.comparison import ComparisonReport, Side, compare_counts
 from esl_neuro.energy.core_map import CoreMap
@@ -24,6 +24,7 @@ from esl_neuro.pipeline.simulation import RunResult
 from esl_neuro.resources import resource_names
 
 COMPILER = "compiler"
+FEWER_HOPS = "fewer-hops"
 Placing = Callable[[Program], CoreMap | None]
 
 
@@ -139,7 +140,10 @@ def row_names(targets: Sequence[str | Path] = ENERGY_TARGETS, tick_s: float | No
 
 
 def placing(given: str | None) -> Placing:
-    """Return a function that assigns the cores of a program: from the compiler, from a file (read here), or none.
+    """Return a function that assigns the cores of a program.
+
+    ``"compiler"`` gives those of the compiler, ``"fewer-hops"`` the same in another order
+    (:func:`~esl_neuro.energy.core_order.fewer_hops`), a path those of a file, which is read here, and None none.
 
     Raises
     ------
@@ -148,7 +152,12 @@ def placing(given: str | None) -> Placing:
     """
     if given == COMPILER:
         return core_map.compiled_placement
+    if given == FEWER_HOPS:
+        return core_order.ordered_placement
     if given is not None and not Path(given).exists():
-        raise BadInput(f"--placement '{given}' is neither '{COMPILER}' nor a file; save core numbers with numpy.savez")
+        raise BadInput(
+            f"--placement '{given}' is neither '{COMPILER}' nor '{FEWER_HOPS}' nor a file; save core numbers with "
+            "numpy.savez"
+        )
     placement = None if given is None else core_map.read_placement(Path(given))
     return lambda _program: placement

@@ -167,8 +167,16 @@ def test_the_compilers_own_placement_is_one(run):
     assert compared.returncode == 0, compared.stderr
     done = run(f"{REPORT} {EXPORT} --samples 3 --placement complier")
     assert done.returncode == 2
-    assert "'complier' is neither 'compiler' nor a file" in done.stderr
+    assert "'complier' is neither 'compiler' nor 'fewer-hops' nor a file" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_another_order_of_the_cores_changes_nothing_but_hops(run):
+    command = f"{REPORT} {EXPORT} --samples 3 --target loihi --json"
+    compilers, ordered = (run.json(f"{command} --placement {name}")["counts"] for name in ("compiler", "fewer-hops"))
+    hopping = ("hops_ew", "hops_ns")
+    for one, other in zip(compilers["layers"], ordered["layers"], strict=True):
+        assert {**one, **dict.fromkeys(hopping)} == {**other, **dict.fromkeys(hopping)}
 
 
 def test_csv_charts_and_citation(run):
