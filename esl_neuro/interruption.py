@@ -184,4 +184,4 @@ def held_back(second_passes: bool = False) -> Iterator[Callable[[], bool]]:
         finally:
             signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     if left:  # the signal is ignored outside of the block
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt from None

@@ -135,15 +135,18 @@ class MatrixWires:
     delay_bits: int
     weight_bits: int
 
-    def load(self, tiling: Tiling, limits: Limits, on_core: IntArray) -> Load | None:
-        """Return what the axons use of each core, which holds so many neurons; None if a limit is exceeded."""
+    def load(self, tiling: Tiling, limits: Limits, on_core: IntArray | None = None) -> Load | None:
+        """Return what the axons use of each core; None as soon as a limit is exceeded.
+
+        ``on_core`` has the neurons of each core, shape of the tiling's parts, where it holds others too.
+        """
         tile = tiling.tile_of_neuron()
         members = sp.csr_matrix(
             (np.ones(tile.size, dtype=np.int32), (tile, np.arange(tile.size))), shape=(tiling.tiles, tile.size)
         )
         counted = members @ self.pattern  # (tiles, sources)
         repeated = bool(self.pattern.data.max(initial=0) > 1)
-        neurons = on_core.ravel()
+        neurons = (tiling.neurons if on_core is None else on_core).ravel()
         amounts = np.array(
             [
                 _amounts(
@@ -187,11 +190,8 @@ class KernelWires:
     def _there(self) -> FloatArray:
         return np.asarray(self.kernel.weights != 0, dtype=np.float32)
 
-    def load(self, tiling: Tiling, limits: Limits, on_core: IntArray) -> Load | None:
-        """Return what the axons use of each core; None as soon as a limit is exceeded.
-
-        A core holds no other neurons, so ``on_core`` is ``tiling.neurons``.
-        """
+    def load(self, tiling: Tiling, limits: Limits, on_core: IntArray | None = None) -> Load | None:
+        """Return what the axons use of each core, which holds no others; None as soon as a limit is exceeded."""
         del on_core
         used = {name: np.zeros(tiling.parts, dtype=np.int64) for name in NAMES}
         reached = np.zeros(self.kernel.input_shape, dtype=np.int64)

@@ -483,7 +483,7 @@ def _measure(
         return None
     loads: list[tuple[str, Load]] = []
     for connection in layer.incoming:
-        load = connection.load(tiling, limits, tiling.neurons if on_core is None else on_core)
+        load = connection.load(tiling, limits, on_core)
         if load is None:
             return None
         loads.append((connection.source, load))

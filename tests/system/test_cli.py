@@ -101,7 +101,7 @@ def test_help_takes_less_than_300_ms_of_the_processor(command, tmp_path):
         ("esl-neuro train --set network.notation=63-10", ["63 inputs", "64"]),
         ("esl-neuro train --set 'sparsity.layers=[\"fc9\"]'", ["'fc9'", "fc1"]),
         ("esl-neuro train --budget fanin=3", ["budget.fanin", "did you mean 'fan_in'"]),
-        ("esl-neuro train --budget cores=1", ["cores 1", "2 layers", "raise cores to 2"]),
+        ("esl-neuro train --budget cores=1 --budget neurons_per_core=260", ["cores 1", "2 layers", "raise cores to 2"]),
         ("esl-neuro train --budget cores=200", ["cores 200", "128 of 'loihi2'", "lower it"]),
         ("esl-neuro train --budget energy=1nJ", ["1 nJ", "updates of 266 neurons", "raise it above"]),
         ("esl-neuro train --resume nowhere --budget fan_in=3", ["--resume", "--budget"]),
