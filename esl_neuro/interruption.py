@@ -165,13 +165,13 @@ def held_back(second_passes: bool = False) -> Iterator[Callable[[], bool]]:
         if not _left_alone(number):
             before[number] = signal.getsignal(number)
             signal.signal(number, remember)
-    left = False
+    left: KeyboardInterrupt | None = None
     try:
         yield lambda: bool(came)
-    except KeyboardInterrupt:  # the block left because a signal came; an error in it tells more, and passes
+    except KeyboardInterrupt as error:  # the block left because a signal came; an error in it tells more, and passes
         if not came:
             raise
-        left = True
+        left = error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -183,5 +183,5 @@ def held_back(second_passes: bool = False) -> Iterator[Callable[[], bool]]:
             raise error from None  # where the block left is of no interest
         finally:
             signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    if left:  # the signal is ignored outside of the block
-        raise KeyboardInterrupt from None
+    if left is not None:  # nobody outside of the block raises the signal
+        raise left from None
